@@ -1,0 +1,58 @@
+# make run    a prediction log on http://127.0.0.1:8000, with a PostgreSQL of its own unless DATABASE_URL is set
+# make test   the whole suite, on every storage engine that can be had here
+# make demo   two real models, called a few thousand times, counted twice
+# make lint   style, types, and whether the migrations match the tables
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# The lists are complete, so nothing else is resolved: --no-deps keeps Django out, which only a package of files names.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+
+.PHONY: run test demo lint check lock clean
+.DEFAULT_GOAL := run
+
+run: $(VENV)/run
+	@exec $(BIN)/python -m app
+
+test: $(VENV)/test
+	$(BIN)/python -m pytest
+
+demo: $(VENV)/test
+	$(BIN)/python -m examples.demo
+
+lint: $(VENV)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: $(VENV)/run
+	$(BIN)/flask --app wsgi db check
+
+$(VENV)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Predlog needs Python 3.10 or newer, $(PYTHON) is %d.%d; choose one with PYTHON=…" % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
+	@echo "Making a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/run: requirements.txt $(VENV)/python
+	@echo "Installing what the service needs"
+	@$(INSTALL) -r requirements.txt
+	@touch $@
+
+$(VENV)/test: requirements-test.txt $(VENV)/run
+	@echo "Installing what the tests need"
+	@$(INSTALL) -r requirements-test.txt
+	@touch $@
+
+# Pin everything anew. Django is overridden away: drf-spectacular-sidecar is taken for its files alone.
+lock: $(VENV)/python
+	@$(INSTALL) uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url \
+		--no-emit-find-links --override overrides.txt setup.cfg --extra embedded --extra docs --output-file requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url \
+		--no-emit-find-links --override overrides.txt setup.cfg --extra embedded --extra docs --extra test --extra lint \
+		--constraint requirements.txt --output-file requirements-test.txt
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,44 @@
+"""Is the service fit to get traffic?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.domain.errors import NotReady
+
+
+@dataclass(frozen=True)
+class SchemaState:
+    """Which revision the database is at, which one this code needs, and the engine it was migrated to."""
+
+    revision: str | None
+    head: str
+    engine: str | None
+
+
+class Schema(Protocol):
+    """What the readiness check asks the database."""
+
+    def state(self) -> SchemaState: ...
+
+
+class Readiness:
+    """Ready while the database can be reached and is migrated to head, until the process is told to stop."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Answer that the service is not ready from now on, so that a load balancer looks elsewhere."""
+        self._stopping = True
+
+    def check(self) -> str:
+        """Name the storage engine. Raises NotReady or StorageUnavailable."""
+        if self._stopping:
+            raise NotReady("The service is shutting down.")
+        state = self._schema.state()
+        if state.revision != state.head or state.engine is None:
+            raise NotReady(f"The database is at revision {state.revision}, this service needs {state.head}.")
+        return state.engine

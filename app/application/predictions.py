@@ -1,0 +1,75 @@
+"""Log predictions and look at them one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from app.domain.errors import NotFound
+from app.domain.predictions import Prediction
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which predictions to list; None stands for any. `start` belongs to the range, `end` does not."""
+
+    model_name: str | None = None
+    model_version: str | None = None
+    was_successful: bool | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    min_duration_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A place in the list, newest first: the time and id of the last prediction that was seen."""
+
+    timestamp: datetime
+    id: int
+
+
+class PredictionStore(Protocol):
+    """Where predictions are kept."""
+
+    def add(self, prediction: Prediction) -> Prediction: ...
+
+    def get(self, id: int) -> Prediction | None: ...
+
+    def remove(self, prediction: Prediction) -> bool: ...
+
+    def newest(self, filters: Filters, cursor: Cursor | None, limit: int) -> Sequence[Prediction]: ...
+
+
+class Predictions:
+    """The logged calls."""
+
+    def __init__(self, store: PredictionStore) -> None:
+        self._store = store
+
+    def log(self, prediction: Prediction) -> Prediction:
+        """Keep a prediction; the same request id and timestamp again gives back the first record."""
+        return self._store.add(prediction)
+
+    def get(self, id: int) -> Prediction:
+        """Return one prediction. Raises NotFound."""
+        prediction = self._store.get(id)
+        if prediction is None:
+            raise NotFound(f"There is no prediction with id {id}.")
+        return prediction
+
+    def delete(self, id: int) -> None:
+        """Remove one prediction, from the statistics as well. Raises NotFound."""
+        if not self._store.remove(self.get(id)):
+            raise NotFound(f"There is no prediction with id {id}.")
+
+    def page(self, filters: Filters, cursor: Cursor | None, limit: int) -> tuple[Sequence[Prediction], Cursor | None]:
+        """Return up to `limit` predictions, newest first, and the cursor of the next page if there is one."""
+        found = self._store.newest(filters, cursor, limit + 1)
+        page = found[:limit]
+        if len(found) <= limit:
+            return page, None
+        last = page[-1]
+        return page, Cursor(last.timestamp, last.id or 0)

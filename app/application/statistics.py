@@ -1,0 +1,125 @@
+"""Answer questions about many calls from the aggregates, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from app.domain.cover import COARSE_TO_FINE, RAW, Level, Materialized, Segment, answerable, cover
+from app.domain.instants import EPOCH, HOUR, TimeRange, floor
+from app.domain.statistics import Freshness, Selection, Series, Tally
+
+# After so many plans that were overtaken by a change, one is made within a snapshot, where nothing can.
+OPTIMISTIC_PLANS = 2
+
+
+class Key(NamedTuple):
+    """What a tally is about; a part that the question does not ask for is 0 or None."""
+
+    point: int = 0
+    model_name: str | None = None
+    model_version: str | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which calls to count, over which range, by what, and whether percentiles are wanted."""
+
+    selection: Selection
+    range: TimeRange
+    group_by: tuple[str, ...] = ()
+    series: Series | None = None
+    latency: bool = True
+
+    @property
+    def levels(self) -> Sequence[Level]:
+        """The aggregates whose buckets each lie within one point of the series."""
+        inner = self.series.edges[1:-1] if self.series else ()
+        return [level for level in COARSE_TO_FINE if all(edge == floor(edge, level.width) for edge in inner)]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the segments hold, and the state of the aggregates in the very snapshot it was read from."""
+
+    tallies: dict[Key, Tally]
+    state: Materialized
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The tallies for the range that could be answered (wider than asked where the finer levels are gone)."""
+
+    tallies: dict[Key, Tally]
+    range: TimeRange
+    freshness: Freshness
+
+    @property
+    def total(self) -> Tally:
+        """All groups and points together."""
+        total = Tally()
+        for tally in self.tallies.values():
+            total.merge(tally)
+        return total
+
+
+class StatisticsReader(Protocol):
+    """Reads segments, and the state of the aggregates in the same snapshot."""
+
+    def state(self, range: TimeRange) -> Materialized: ...
+
+    def read(self, question: Question, range: TimeRange, segments: Sequence[Segment]) -> Reading: ...
+
+
+class StatisticsStore(StatisticsReader, Protocol):
+    """Where the aggregates are kept."""
+
+    def snapshot(self) -> AbstractContextManager[StatisticsReader]: ...
+
+
+class Statistics:
+    """Statistics over any range.
+
+    A plan is made on the state that was seen last, and read together with the state as it is now: one round trip.
+    Where the plan does not hold any more, it is made again on what has just been seen.
+    """
+
+    def __init__(self, store: StatisticsStore) -> None:
+        self._store = store
+        self._last_seen: Materialized | None = None
+
+    def ask(self, question: Question) -> Answer:
+        """Count the calls of the range, equal to a full scan of the log in the same snapshot."""
+        state = self._last_seen or self._store.state(question.range)
+        for _ in range(OPTIMISTIC_PLANS):
+            plan = _Plan.of(question, state)
+            reading = self._store.read(question, plan.range, plan.segments)
+            state = self._last_seen = reading.state
+            if plan.holds_in(state):
+                return plan.answer(reading)
+        with self._store.snapshot() as snapshot:
+            plan = _Plan.of(question, snapshot.state(question.range))
+            return plan.answer(snapshot.read(question, plan.range, plan.segments))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    range: TimeRange
+    segments: list[Segment]
+
+    @classmethod
+    def of(cls, question: Question, state: Materialized) -> _Plan:
+        range = answerable(question.range, state, question.levels)
+        return cls(range, cover(range, state, question.levels))
+
+    def holds_in(self, state: Materialized) -> bool:
+        return state.supports(self.segments)
+
+    def answer(self, reading: Reading) -> Answer:
+        total = sum(tally.total for tally in reading.tallies.values())
+        raw = sum(tally.read_raw for tally in reading.tallies.values())
+        hours = {floor(c.start, HOUR) for c in reading.state.changed if c.overlaps(self.range)}
+        freshness = Freshness(reading.state.up_to, raw / total if total else 0.0, len(hours))
+        return Answer(reading.tallies, self.range, freshness)

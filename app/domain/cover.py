@@ -1,0 +1,147 @@
+"""Cover a range of time exactly once with the coarsest aggregates that may be trusted for it.
+
+A pure function of the range and of the aggregates' state: whole days from the day aggregate, whole hours beside
+them, whole minutes beside those, and raw rows for what is left: the cut minutes at the two ends, the tail that is
+not materialised yet, and what has changed since it was materialised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, ceiling, floor
+
+Round = Callable[[datetime, timedelta], datetime]
+
+# A query has a branch for each segment; past this many the changed ranges are joined into fewer, longer ones.
+CHANGES_AT_MOST = 24
+
+
+@dataclass(frozen=True)
+class Level:
+    """A way to read the log: buckets of `width`, or single rows where the width is zero."""
+
+    name: str
+    width: timedelta
+
+    def __str__(self) -> str:
+        return self.name
+
+
+RAW = Level("raw", timedelta())
+MINUTES = Level("minute", MINUTE)
+HOURS = Level("hour", HOUR)
+DAYS = Level("day", DAY)
+COARSE_TO_FINE = (DAYS, HOURS, MINUTES)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a range and the level to read it from."""
+
+    level: Level
+    range: TimeRange
+
+
+@dataclass(frozen=True)
+class Materialized:
+    """What the aggregates hold at one moment.
+
+    `up_to`: the watermark; every bucket that ends there or before is materialised.
+    `changed`: ranges whose rows have changed since they were materialised.
+    `kept_from`: for each level (raw included) the start of what retention has left of it.
+    `generation`: grows whenever something below the watermark is materialised anew or dropped.
+    """
+
+    up_to: datetime
+    changed: tuple[TimeRange, ...] = ()
+    kept_from: tuple[tuple[Level, datetime], ...] = ()
+    generation: int = 0
+
+    def start_of(self, level: Level) -> datetime | None:
+        """Where retention begins to keep the level; None where it keeps all."""
+        return dict(self.kept_from).get(level)
+
+    def reaches(self, level: Level, instant: datetime) -> bool:
+        """Whether the level still holds what happened at `instant`."""
+        start = self.start_of(level)
+        return start is None or start <= instant
+
+    def supports(self, segments: Sequence[Segment]) -> bool:
+        """Whether segments planned on an earlier state give the right answer in this one too."""
+        return all(
+            self.reaches(segment.level, segment.range.start)
+            and (
+                segment.level is RAW
+                or (segment.range.end <= self.up_to and not any(segment.range.overlaps(c) for c in self.changed))
+            )
+            for segment in segments
+        )
+
+
+def answerable(range: TimeRange, state: Materialized, levels: Sequence[Level] = COARSE_TO_FINE) -> TimeRange:
+    """The nearest range that can be answered: its ends move out to whole buckets where the finer levels are gone."""
+    return TimeRange(_snap(range.start, state, levels, floor), _snap(range.end, state, levels, ceiling))
+
+
+def _snap(instant: datetime, state: Materialized, levels: Sequence[Level], to_bucket: Round) -> datetime:
+    if state.reaches(RAW, instant):
+        return instant
+    for level in reversed(levels):
+        if state.reaches(level, floor(instant, level.width)):
+            return to_bucket(instant, level.width)
+    return min(state.start_of(level) or instant for level in (RAW, *levels))
+
+
+def cover(range: TimeRange, state: Materialized, levels: Sequence[Level] = COARSE_TO_FINE) -> list[Segment]:
+    """Split a range into segments that cover it exactly once, coarsest level first, each level in order of time.
+
+    `levels` are the aggregates that may be used, coarsest first; raw rows may always be.
+    """
+    changed = _merged([c for c in state.changed if c.overlaps(range)], CHANGES_AT_MOST)
+    segments: list[Segment] = []
+    gaps = [range] if range else []
+    for level in levels:
+        left: list[TimeRange] = []
+        for gap in gaps:
+            whole = _whole_buckets(gap, level, state, changed)
+            segments += [Segment(level, part) for part in whole]
+            left += gap.minus(whole)
+        gaps = left
+    return segments + [Segment(RAW, gap) for gap in gaps]
+
+
+def _whole_buckets(gap: TimeRange, level: Level, state: Materialized, changed: list[TimeRange]) -> list[TimeRange]:
+    """The buckets of a level that lie in the gap, are materialised and have not changed since."""
+    kept = state.start_of(level)
+    start = max(gap.start, kept) if kept else gap.start
+    inner = TimeRange(_within(ceiling, start, level), _within(floor, min(gap.end, state.up_to), level))
+    stale = [TimeRange(floor(c.start, level.width), ceiling(c.end, level.width)) for c in changed]
+    return list(inner.minus(stale)) if inner else []
+
+
+def _within(to_bucket: Round, instant: datetime, level: Level) -> datetime:
+    try:
+        return to_bucket(instant, level.width)
+    except OverflowError:  # the last bucket of year 9999 has no end that could be written
+        return instant
+
+
+def _merged(ranges: list[TimeRange], at_most: int) -> list[TimeRange]:
+    """Join ranges that touch, then those with the smallest gaps between them until few enough are left."""
+    merged: list[TimeRange] = []
+    for part in sorted(ranges):
+        if merged and part.start <= merged[-1].end:
+            merged[-1] = replace(merged[-1], end=max(merged[-1].end, part.end))
+        else:
+            merged.append(part)
+    if len(merged) <= at_most:
+        return merged
+    pairs = list(zip(merged, merged[1:]))
+    wide = sorted(range(len(pairs)), key=lambda i: pairs[i][1].start - pairs[i][0].end)[-(at_most - 1) :]
+    cuts = sorted(wide)
+    starts = [merged[0].start, *(pairs[i][1].start for i in cuts)]
+    ends = [*(pairs[i][0].end for i in cuts), merged[-1].end]
+    return [TimeRange(start, end) for start, end in zip(starts, ends)]

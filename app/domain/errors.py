@@ -1,0 +1,28 @@
+"""What can go wrong, in the words of the domain; presentation/errors.py maps each to an HTTP status."""
+
+from __future__ import annotations
+
+
+class PredlogError(Exception):
+    """Base of every error that Predlog raises on purpose; its text is meant for the caller."""
+
+
+class InvalidInput(PredlogError):
+    """A value that the caller sent cannot be used; `field` names it as the caller spells it."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+class NotFound(PredlogError):
+    """The thing asked for is not there."""
+
+
+class StorageUnavailable(PredlogError):
+    """The database cannot be reached, or cannot answer now; the same call may succeed later."""
+
+
+class NotReady(PredlogError):
+    """The service runs but must not get traffic: not migrated, or about to stop."""

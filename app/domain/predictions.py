@@ -1,0 +1,74 @@
+"""A prediction is one logged call of an ML model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+MODEL_NAME_LENGTH = 200
+MODEL_VERSION_LENGTH = 200
+ERROR_LENGTH = 4096
+METADATA_BYTES = 4096
+EARLIEST = datetime(2000, 1, 1, tzinfo=timezone.utc)
+FUTURE_TOLERANCE = timedelta(minutes=5)
+# A sum of durations must stay finite: 10^16 records of the longest one still fit into a double.
+LONGEST_MS = 1e292
+NO_VERSION = ""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One call: what was called, when (aware, UTC), how long it took in milliseconds, whether it succeeded.
+
+    `request_id` together with `timestamp` is the idempotency key. `id` is given by the store.
+    """
+
+    model_name: str
+    duration_ms: float
+    was_successful: bool
+    timestamp: datetime
+    model_version: str = NO_VERSION
+    error: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    request_id: UUID | None = None
+    id: int | None = None
+
+
+def shortest_number(value: float) -> int | float:
+    """The number as its sender wrote it: 124 for 124.0, 0.35 for 0.35; beyond 2^53 the float itself."""
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+def duration_problem(value: float) -> str | None:
+    """Say why a number of milliseconds cannot be a duration, or None where it can."""
+    if not math.isfinite(value):
+        return "Must be a finite number of milliseconds."
+    if value < 0:
+        return "Must be greater than or equal to 0."
+    if value > LONGEST_MS:
+        return f"Must be at most {LONGEST_MS:g} milliseconds."
+    return None
+
+
+def timestamp_problem(timestamp: datetime, now: datetime) -> str | None:
+    """Say why a call cannot have happened at that time, or None where it can."""
+    if timestamp < EARLIEST:
+        return "Must not be before 2000-01-01T00:00:00+00:00."
+    if timestamp > now + FUTURE_TOLERANCE:
+        return "Must not be more than five minutes in the future."
+    return None
+
+
+def text_problem(text: str) -> str | None:
+    """Say why PostgreSQL could not keep this text, or None where it can."""
+    if "\x00" in text:
+        return "Must not contain NUL characters."
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "Must be valid Unicode without lone surrogates."
+    return None

@@ -1,0 +1,77 @@
+"""The latency sketch: counts in bins whose bounds grow geometrically, so that any quantile has a known relative error.
+
+The idea is DDSketch (Masson, Rim, Lee, "DDSketch: A fast and fully-mergeable quantile sketch with relative-error
+guarantees", PVLDB 12(12), 2019). A duration of x ms falls into bin ceil(ln x / ln γ) with γ = (1 + α) / (1 − α);
+2 γ^bin / (γ + 1) is then within α of every duration in the bin. Sketches merge by adding the counts of equal bins.
+There is no largest and no smallest bin; zero, which has no logarithm, has a bin of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+RELATIVE_ERROR = 0.01
+GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
+LN_GAMMA = math.log(GAMMA)
+ZERO_BIN = -100_000
+
+
+def bin_of(duration_ms: float) -> int:
+    """The bin of a duration in milliseconds; the database computes the same in SQL (`latency_bin`)."""
+    return math.ceil(math.log(duration_ms) / LN_GAMMA) if duration_ms > 0 else ZERO_BIN
+
+
+def value_of(bin: int) -> float:
+    """The duration in milliseconds that stands for a bin: within RELATIVE_ERROR of all that fell into it."""
+    return 0.0 if bin == ZERO_BIN else 2 * math.exp(bin * LN_GAMMA) / (GAMMA + 1)
+
+
+class LatencySketch:
+    """How many calls fell into each bin; mergeable, and exact about how many there were."""
+
+    def __init__(self, counts: Iterable[tuple[int, int]] = ()) -> None:
+        self._counts: Counter[int] = Counter()
+        self.add(counts)
+
+    def add(self, counts: Iterable[tuple[int, int]]) -> None:
+        """Merge pairs of (bin, number of calls) in."""
+        mine = self._counts
+        for bin, calls in counts:
+            mine[bin] += calls
+
+    def merge(self, other: LatencySketch) -> None:
+        """Merge another sketch in."""
+        self.add(other._counts.items())
+
+    @property
+    def total(self) -> int:
+        """How many calls the sketch has seen."""
+        return self._counts.total()
+
+    def quantiles(self, fractions: Sequence[float]) -> list[float | None]:
+        """Estimate quantiles in milliseconds, each within RELATIVE_ERROR of the true one; None where nothing was seen.
+
+        `fractions` lie in 0 … 1. The true quantile is PostgreSQL's `percentile_cont`: between the two closest
+        ranks it interpolates. Both neighbours are known within RELATIVE_ERROR and are not negative, so what lies
+        between them is known as well.
+        """
+        bins = sorted(bin for bin, calls in self._counts.items() if calls > 0)
+        if not bins:
+            return [None] * len(fractions)
+        ranks = list(accumulate(self._counts[bin] for bin in bins))
+
+        def at(rank: int) -> float:
+            return value_of(bins[bisect_right(ranks, rank)])
+
+        def quantile(fraction: float) -> float:
+            position = fraction * (ranks[-1] - 1)
+            below = math.floor(position)
+            low = at(below)
+            share = position - below
+            return low + (at(below + 1) - low) * share if share else low
+
+        return [quantile(fraction) for fraction in fractions]

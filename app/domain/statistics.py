@@ -1,0 +1,100 @@
+"""What is known about a set of calls: how many, how many failed, how long they took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from app.domain.instants import TimeRange
+from app.domain.sketch import LatencySketch
+
+GROUP_KEYS = ("model_name", "model_version")
+DEFAULT_PERCENTILES = (50.0, 90.0, 95.0, 99.0)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which calls to look at: of these models (all where there are none named), of this version (any where None)."""
+
+    model_names: tuple[str, ...] = ()
+    model_version: str | None = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """The edges of consecutive points of time: point i lasts from edges[i] to edges[i + 1]."""
+
+    edges: tuple[datetime, ...]
+
+    @property
+    def range(self) -> TimeRange:
+        """From the first edge to the last."""
+        return TimeRange(self.edges[0], self.edges[-1])
+
+
+@dataclass
+class Tally:
+    """Counts, sums (milliseconds), extremes and the latency sketch of a set of calls."""
+
+    total: int = 0
+    successful: int = 0
+    duration_ms_sum: float = 0.0
+    duration_ms_min: float | None = None
+    duration_ms_max: float | None = None
+    read_raw: int = 0
+    sketch: LatencySketch = field(default_factory=LatencySketch)
+
+    @property
+    def failed(self) -> int:
+        """Calls that did not succeed."""
+        return self.total - self.successful
+
+    @property
+    def success_rate(self) -> float | None:
+        """Share of calls that succeeded, 0 … 1; None where there were none."""
+        return self.successful / self.total if self.total else None
+
+    @property
+    def average_duration_ms(self) -> float | None:
+        """Mean duration in milliseconds; None where there were no calls."""
+        return self.duration_ms_sum / self.total if self.total else None
+
+    def merge(self, other: Tally) -> None:
+        """Add the calls of another tally."""
+        self.total += other.total
+        self.successful += other.successful
+        self.duration_ms_sum += other.duration_ms_sum
+        self.duration_ms_min = min((x for x in (self.duration_ms_min, other.duration_ms_min) if x is not None), default=None)
+        self.duration_ms_max = max((x for x in (self.duration_ms_max, other.duration_ms_max) if x is not None), default=None)
+        self.read_raw += other.read_raw
+        self.sketch.merge(other.sketch)
+
+    def percentiles(self, percentiles: Sequence[float]) -> list[float | None]:
+        """Durations in milliseconds at these percentiles (0 … 100), within sketch.RELATIVE_ERROR of the true ones.
+
+        The extremes are known exactly, and nothing lies beyond them.
+        """
+        low, high = self.duration_ms_min, self.duration_ms_max
+        estimates = self.sketch.quantiles([percentile / 100 for percentile in percentiles])
+        return [
+            None if estimate is None or low is None or high is None
+            else low if percentile == 0
+            else high if percentile == 100
+            else min(max(estimate, low), high)
+            for percentile, estimate in zip(percentiles, estimates)
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """How an answer was made.
+
+    `materialized_to`: the watermark of the aggregates; what is later was read from raw rows.
+    `raw_share`: share of the counted calls that were read from raw rows, 0 … 1.
+    `hours_pending_repair`: hours in the range that changed after they were materialised (read raw until repaired).
+    """
+
+    materialized_to: datetime
+    raw_share: float
+    hours_pending_repair: int

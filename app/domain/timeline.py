@@ -1,0 +1,60 @@
+"""Divide a range of time into the points of a series, in any time zone."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone, tzinfo
+
+from app.domain.errors import InvalidInput
+from app.domain.instants import DAY, HOUR, TimeRange
+from app.domain.statistics import Series
+
+BUCKETS = {
+    "1m": timedelta(minutes=1),
+    "5m": timedelta(minutes=5),
+    "15m": timedelta(minutes=15),
+    "1h": timedelta(hours=1),
+    "6h": timedelta(hours=6),
+    "1d": DAY,
+}
+POINTS_AT_MOST = 2000
+POINTS_WANTED = 60
+_WALL_ORIGIN = datetime(1970, 1, 1)
+
+
+def choose_bucket(range: TimeRange) -> str:
+    """The bucket that divides the range into the number of points closest to POINTS_WANTED."""
+    return min(BUCKETS, key=lambda name: abs(range.length / BUCKETS[name] - POINTS_WANTED))
+
+
+def timeline(range: TimeRange, bucket: str, zone: tzinfo) -> Series:
+    """Points that begin at full buckets of the zone's clock; the first and the last are cut to the range.
+
+    Those of an hour or less are all of the same length, also where the clock is set back and shows an hour twice;
+    those of six hours and of a day follow the clock, and may be shorter or longer where it is changed.
+    Raises InvalidInput where there would be more than POINTS_AT_MOST.
+    """
+    width = BUCKETS[bucket]
+    if range.length / width > POINTS_AT_MOST:
+        raise InvalidInput(
+            "bucket", f"{bucket} divides this range into more than {POINTS_AT_MOST} points; take a longer bucket."
+        )
+    following = _next_by_length if width <= HOUR else _next_by_clock
+    edges = [range.start]
+    while edges[-1] < range.end:
+        edges.append(min(following(edges[-1], width, zone), range.end))
+    return Series(tuple(edges))
+
+
+def _next_by_length(instant: datetime, width: timedelta, zone: tzinfo) -> datetime:
+    wall = instant.astimezone(zone)
+    return instant + width - (wall.replace(tzinfo=None) - _WALL_ORIGIN) % width
+
+
+def _next_by_clock(instant: datetime, width: timedelta, zone: tzinfo) -> datetime:
+    wall = instant.astimezone(zone).replace(tzinfo=None)
+    edge = wall - (wall - _WALL_ORIGIN) % width
+    while True:  # once, but where the clock was set back across an edge
+        edge += width
+        following = edge.replace(tzinfo=zone).astimezone(timezone.utc)
+        if following > instant:
+            return following

@@ -1,0 +1,1 @@
+"""PostgreSQL: tables, stores, the two storage engines, the embedded server."""

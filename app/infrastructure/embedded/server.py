@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+
+from . import keeper
+from .account import ENVIRONMENT, choose_account
+from .binaries import find_binaries
+from .cluster import NAME, Cluster, check_major_version
+from .directory import DataDirectory, default_data_dir, read_number
+from .errors import EmbeddedPostgresError
+
+HOST = "127.0.0.1"
+PORT_ATTEMPTS = 3
+START_SECONDS = 300.0  # a recovery after a crash may take its time
+STOP_SECONDS = 90.0  # more than the keeper takes at most
+KILLED_SECONDS = 15.0
+
+
+class EmbeddedPostgres:
+    """One PostgreSQL server of our own on loopback, for as long as the `with` block, or from `start` to `stop`.
+
+    It belongs to the process that started it: when that ends, however it ends, PostgreSQL is shut down. A process
+    forked from it may use the `url`, and cannot stop the server.
+    """
+
+    def __init__(self, data_dir: Path | None = None) -> None:
+        self.data_dir = Path(os.path.realpath(default_data_dir() if data_dir is None else data_dir))
+        self.url = ""
+        self._directory = DataDirectory(self.data_dir)
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self._owner = os.getpid()
+
+    def __enter__(self) -> EmbeddedPostgres:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> str:
+        """Start the server, made first where there is none, and return its URL once it takes connections.
+
+        Raises EmbeddedPostgresError.
+        """
+        if self._keeper is not None:
+            return self.url
+        self._owner = os.getpid()
+        try:
+            self.url = self._start()
+        except OSError as error:
+            raise EmbeddedPostgresError(f"The embedded PostgreSQL in {self.data_dir} cannot start: {error}") from error
+        return self.url
+
+    def stop(self) -> None:
+        """Shut the server down and wait until it is gone."""
+        if self._keeper is None or self._owner != os.getpid():
+            return
+        if _dismiss(self._keeper) != 0:
+            self._directory.wait_until_released(KILLED_SECONDS)
+        self._keeper = None
+        self.url = ""
+
+    def _start(self) -> str:
+        self._directory.prepare()
+        lock = self._directory.lock()
+        try:
+            account = choose_account(self._directory.cluster)
+            closed = account.out_of_reach(self.data_dir)
+            if closed is not None:
+                raise EmbeddedPostgresError(
+                    f"PostgreSQL refuses to run as root, and the user {account.name}, whom it runs as, may not enter "
+                    f"{closed}: choose a data directory that all may enter, such as {default_data_dir()}."
+                )
+            binaries = find_binaries()
+            check_major_version(self._directory.cluster, binaries)
+            binaries = binaries.within_reach_of(account, self._directory.binaries)
+            cluster = Cluster(self._directory, binaries, account, lock)
+            password = cluster.prepare()
+            port = self._launch(cluster, account.process_options, lock)
+        finally:
+            os.close(lock)  # the keeper has it; a process that we fork must not
+        return f"postgresql+psycopg2://{NAME}:{password}@{HOST}:{port}/{NAME}"
+
+    def _launch(self, cluster: Cluster, account: dict[str, object], lock: int) -> int:
+        port = read_number(self._directory.port_file)
+        for _ in range(PORT_ATTEMPTS):
+            port = _free_port(port)
+            self._directory.write(self._directory.port_file, f"{port}\n")
+            failure = self._keep(
+                keeper.Orders(
+                    caller=os.getpid(),
+                    command=cluster.command(port),
+                    environment=ENVIRONMENT,
+                    account=account,
+                    pid_file=str(self._directory.cluster / "postmaster.pid"),
+                    log_file=str(self._directory.log_file),
+                    lock=lock,
+                )
+            )
+            if failure is None:
+                return port
+            if _is_free(port):
+                break
+        raise EmbeddedPostgresError(f"PostgreSQL did not start: {failure} (its log: {self._directory.log_file})")
+
+    def _keep(self, orders: keeper.Orders) -> str | None:
+        """Start a keeper and wait for its answer: None when PostgreSQL takes connections, else why it does not."""
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", keeper.__file__],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd="/",
+            start_new_session=True,  # Ctrl-C in a terminal is for the caller, who decides the order of the end
+            pass_fds=[orders.lock],
+        )
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(asdict(orders)).encode() + b"\n")
+            with process.stdout as answer:
+                if not select.select([answer], [], [], START_SECONDS)[0]:
+                    raise EmbeddedPostgresError(f"PostgreSQL is not ready after {START_SECONDS:.0f} seconds.")
+                sentence = answer.readline().decode().strip()
+        except BaseException:
+            _dismiss(process)
+            raise
+        if sentence == keeper.READY:
+            self._keeper = process
+            return None
+        _dismiss(process)
+        return sentence or "its keeper process has died"
+
+
+def _dismiss(keeper_process: subprocess.Popen[bytes]) -> int:
+    """Tell the keeper to shut PostgreSQL down, wait, and return its exit status: 0 when every process has ended.
+
+    It is told, for closing the pipe says nothing while a forked process has it open.
+    """
+    assert keeper_process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), keeper_process.stdin as orders:
+        orders.write(b"\n")
+    try:
+        return keeper_process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        keeper_process.kill()
+        return keeper_process.wait()
+
+
+def _free_port(wanted: int | None) -> int:
+    """The wanted port if nobody has it, else one that nobody has."""
+    if wanted is not None and _is_free(wanted):
+        return wanted
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as PostgreSQL does: closed connections linger
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError):
+            return False
+    return True

@@ -1,0 +1,114 @@
+"""Single predictions in PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+from uuid import UUID
+
+from app.application.predictions import Cursor, Filters
+from app.domain.predictions import Prediction
+from app.infrastructure.database import Database, Row
+
+COLUMNS = "id, timestamp, model_name, model_version, duration_ms, was_successful, error, metadata::text, request_id::text"
+
+INSERT = f"""
+INSERT INTO prediction_log
+       (timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id)
+VALUES (%(timestamp)s, %(model_name)s, %(model_version)s, %(duration_ms)s, %(was_successful)s,
+        %(error)s, %(metadata)s, %(request_id)s::uuid)
+ON CONFLICT (request_id, timestamp) DO NOTHING
+RETURNING {COLUMNS}
+"""
+
+BY_REQUEST = f"""
+SELECT {COLUMNS}
+FROM   prediction_log
+WHERE  request_id = %(request_id)s::uuid AND timestamp = %(timestamp)s
+"""
+
+BY_ID = f"SELECT {COLUMNS} FROM prediction_log WHERE id = %(id)s"
+DELETE = "DELETE FROM prediction_log WHERE id = %(id)s AND timestamp = %(timestamp)s RETURNING id"
+
+CONDITIONS = {
+    "model_name": "model_name = %(model_name)s",
+    "model_version": "model_version = %(model_version)s",
+    "was_successful": "was_successful = %(was_successful)s",
+    "start": "timestamp >= %(start)s",
+    "end": "timestamp < %(end)s",
+    "min_duration_ms": "duration_ms >= %(min_duration_ms)s",
+    # Said twice: the second line alone would not let the planner leave out the chunks after the cursor.
+    "cursor": "timestamp <= %(cursor_timestamp)s AND (timestamp, id) < (%(cursor_timestamp)s, %(cursor_id)s)",
+}
+
+
+class PredictionStore:
+    """The table prediction_log, row by row."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, prediction: Prediction) -> Prediction:
+        """Store a call and return it with its id; a retried one returns what was stored the first time."""
+        values = _values(prediction)
+        while True:
+            stored = self._database.rows(INSERT, values)
+            if not stored:
+                stored = self._database.read(BY_REQUEST, values)
+            if stored:  # else the first record was deleted between the two statements: store it after all
+                return _prediction(stored[0])
+
+    def get(self, id: int) -> Prediction | None:
+        """The call with this id, if there is one."""
+        found = self._database.read(BY_ID, {"id": id})
+        return _prediction(found[0]) if found else None
+
+    def remove(self, prediction: Prediction) -> bool:
+        """Delete a call that was found by `get`; False where somebody else has done so meanwhile."""
+        # With the time the server needs to look into one chunk only.
+        return bool(self._database.rows(DELETE, {"id": prediction.id, "timestamp": prediction.timestamp}))
+
+    def newest(self, filters: Filters, cursor: Cursor | None, limit: int) -> Sequence[Prediction]:
+        """The newest calls that pass the filters, older than the cursor, newest first."""
+        values: dict[str, Any] = {name: value for name, value in vars(filters).items() if value is not None}
+        conditions = [CONDITIONS[name] for name in values]
+        if cursor:
+            conditions.append(CONDITIONS["cursor"])
+            values |= {"cursor_timestamp": cursor.timestamp, "cursor_id": cursor.id}
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        statement = f"SELECT {COLUMNS} FROM prediction_log {where} ORDER BY timestamp DESC, id DESC LIMIT {limit:d}"
+        return [_prediction(row) for row in self._database.read(statement, values)]
+
+
+def _values(prediction: Prediction) -> dict[str, Any]:
+    return {
+        "timestamp": prediction.timestamp,
+        "model_name": prediction.model_name,
+        "model_version": prediction.model_version,
+        "duration_ms": prediction.duration_ms,
+        "was_successful": prediction.was_successful,
+        "error": prediction.error,
+        "metadata": None if prediction.metadata is None else json.dumps(prediction.metadata, ensure_ascii=False),
+        "request_id": prediction.request_id and str(prediction.request_id),
+    }
+
+
+def _prediction(row: Row) -> Prediction:
+    id, timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id = row
+    return Prediction(
+        id=id,
+        timestamp=_utc(timestamp),
+        model_name=model_name,
+        model_version=model_version,
+        duration_ms=duration_ms,
+        was_successful=was_successful,
+        error=error,
+        metadata=json.loads(metadata) if metadata else None,
+        request_id=UUID(request_id) if request_id else None,
+    )
+
+
+def _utc(timestamp: datetime) -> datetime:
+    return timestamp.astimezone(timezone.utc)

@@ -1,0 +1,186 @@
+"""Statistics in PostgreSQL: a plan's segments become one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import Any
+
+from app.application.statistics import Key, Question, Reading
+from app.domain.cover import DAYS, HOURS, MINUTES, RAW, Materialized, Segment
+from app.domain.instants import TimeRange
+from app.domain.sketch import LatencySketch
+from app.domain.statistics import GROUP_KEYS, Selection, Tally
+from app.infrastructure.database import Database, Row
+
+# Every branch gives the same columns: the counts of rows or buckets, or the calls of one bin of the sketch.
+FROM_ROWS = """
+SELECT {keys}, true AS raw, {bin} AS bin, count(*) AS calls,
+       count(*) FILTER (WHERE was_successful) AS successful,
+       sum(duration_ms) AS sum, min(duration_ms) AS min, max(duration_ms) AS max
+FROM   prediction_log
+WHERE  timestamp >= '{start}' AND timestamp < '{end}'{conditions}
+{group}"""
+
+FROM_STATS = """
+SELECT {keys}, false AS raw, NULL::integer AS bin, sum(total_requests)::bigint AS calls,
+       sum(successful_requests)::bigint AS successful,
+       sum(duration_ms_sum) AS sum, min(duration_ms_min) AS min, max(duration_ms_max) AS max
+FROM   prediction_stats_{level}
+WHERE  bucket >= '{start}' AND bucket < '{end}'{conditions}
+{group}"""
+
+FROM_LATENCY = """
+SELECT {keys}, false AS raw, bin, sum(calls)::bigint AS calls,
+       NULL::bigint AS successful,
+       NULL::double precision AS sum, NULL::double precision AS min, NULL::double precision AS max
+FROM   prediction_latency_{level}
+WHERE  bucket >= '{start}' AND bucket < '{end}'{conditions}
+{group}"""
+
+ANSWER = """
+SELECT point, model_name, model_version,
+       sum(calls)      FILTER (WHERE successful IS NOT NULL)::bigint AS calls,
+       sum(successful)::bigint AS successful,
+       sum(sum) AS sum, min(min) AS min, max(max) AS max,
+       sum(calls)      FILTER (WHERE raw)::bigint AS read_raw,
+       array_agg(bin)   FILTER (WHERE bin IS NOT NULL) AS bins,
+       array_agg(calls) FILTER (WHERE bin IS NOT NULL) AS bin_calls
+FROM  ({branches}) AS segments
+GROUP  BY point, model_name, model_version"""
+
+# The state is read in the same statement, so that it is the state of the same snapshot.
+STATE = """
+SELECT extract(epoch FROM materialized_to)::bigint AS up_to, generation,
+       extract(epoch FROM raw_from)::bigint  AS raw_from,  extract(epoch FROM minute_from)::bigint AS minute_from,
+       extract(epoch FROM hour_from)::bigint AS hour_from, extract(epoch FROM day_from)::bigint    AS day_from,
+       (SELECT array_agg(changes.span)
+        FROM   (SELECT ARRAY[extract(epoch FROM min(changed_from))::bigint, extract(epoch FROM max(changed_to))::bigint]
+                       AS span
+                FROM   prediction_stats_change
+                WHERE  changed_to > '{start}' AND changed_from < '{end}'
+                GROUP  BY date_trunc('hour', changed_from)) AS changes) AS changed
+FROM   prediction_stats_state"""
+
+READ = "SELECT * FROM ({state}) AS state LEFT JOIN ({answer}) AS answer ON true"
+
+NAMED_LEVELS = (RAW, MINUTES, HOURS, DAYS)
+STATE_COLUMNS = 7
+
+
+class _Reader:
+    """Reads on one connection or, for each call, on any."""
+
+    def __init__(self, run: Callable[[str, dict[str, Any]], list[Row]]) -> None:
+        self._run = run
+
+    def state(self, range: TimeRange) -> Materialized:
+        """What the aggregates hold, as far as it concerns the range."""
+        return _state(self._run(STATE.format(start=range.start, end=range.end), {})[0])
+
+    def read(self, question: Question, range: TimeRange, segments: Sequence[Segment]) -> Reading:
+        """Read the segments in one statement with literal bounds, so that chunks are left out while planning."""
+        if not segments:
+            return Reading({}, self.state(range))
+        conditions, values = _conditions(question.selection)
+        branches = "\nUNION ALL".join(_branches(question, segments, conditions))
+        state = STATE.format(start=range.start, end=range.end)
+        rows = self._run(READ.format(state=state, answer=ANSWER.format(branches=branches)), values)
+        found = (row[STATE_COLUMNS:] for row in rows)
+        return Reading({key: tally for key, tally in map(_tally, found) if tally.total}, _state(rows[0]))
+
+
+class StatisticsStore(_Reader):
+    """The aggregates, and raw rows where these are not enough."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database.read)
+        self._database = database
+
+    @contextmanager
+    def snapshot(self) -> Iterator[_Reader]:
+        """A reader whose calls all see the same moment."""
+        with self._database.snapshot() as connection:
+            yield _Reader(lambda sql, values: list(connection.exec_driver_sql(sql, values).fetchall()))
+
+
+def _branches(question: Question, segments: Sequence[Segment], conditions: str) -> Iterator[str]:
+    for segment in segments:
+        raw = segment.level is RAW
+        keys, group = _keys(question, "timestamp" if raw else "bucket")
+        parts = {
+            "start": segment.range.start,
+            "end": segment.range.end,
+            "level": segment.level,
+            "conditions": conditions,
+            "keys": keys,
+        }
+        if raw:
+            columns = [*group, "bin"] if question.latency else group
+            bin = "latency_bin(duration_ms)" if question.latency else "NULL::integer"
+            yield FROM_ROWS.format(bin=bin, group=_group_by(columns), **parts)
+            continue
+        yield FROM_STATS.format(group=_group_by(group), **parts)
+        if question.latency:
+            yield FROM_LATENCY.format(group=_group_by([*group, "bin"]), **parts)
+
+
+def _keys(question: Question, time: str) -> tuple[str, list[str]]:
+    """The three key columns of a branch, and those among them that tell its rows apart."""
+    columns, group = [], []
+    if question.series:
+        edges = ",".join(f'"{edge.isoformat()}"' for edge in question.series.edges)
+        columns.append(f"width_bucket({time}, '{{{edges}}}'::timestamptz[]) - 1 AS point")
+        group.append("point")
+    else:
+        columns.append("0 AS point")
+    for key in GROUP_KEYS:
+        columns.append(key if key in question.group_by else f"NULL::text AS {key}")
+        group += [key] if key in question.group_by else []
+    return ", ".join(columns), group
+
+
+def _group_by(columns: Sequence[str]) -> str:
+    return f"GROUP  BY {', '.join(columns)}" if columns else ""
+
+
+def _conditions(selection: Selection) -> tuple[str, dict[str, Any]]:
+    conditions, values = "", {}
+    if selection.model_names:
+        conditions += " AND model_name IN %(model_names)s"
+        values["model_names"] = selection.model_names
+    if selection.model_version is not None:
+        conditions += " AND model_version = %(model_version)s"
+        values["model_version"] = selection.model_version
+    return conditions, values
+
+
+def _tally(row: Row) -> tuple[Key, Tally]:
+    point, model_name, model_version, calls, successful, total_ms, low, high, read_raw, bins, bin_calls = row
+    tally = Tally(
+        total=calls or 0,
+        successful=successful or 0,
+        duration_ms_sum=total_ms or 0.0,
+        duration_ms_min=low,
+        duration_ms_max=high,
+        read_raw=read_raw or 0,
+        sketch=LatencySketch(zip(bins or (), bin_calls or ())),
+    )
+    return Key(point or 0, model_name, model_version), tally
+
+
+def _state(row: Row) -> Materialized:
+    up_to, generation, *kept_from, changed = row[:STATE_COLUMNS]
+    return Materialized(
+        up_to=_instant(up_to),
+        generation=generation,
+        kept_from=tuple(
+            (level, _instant(seconds)) for level, seconds in zip(NAMED_LEVELS, kept_from) if seconds is not None
+        ),
+        changed=tuple(TimeRange(_instant(start), _instant(end)) for start, end in changed or ()),
+    )
+
+
+def _instant(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, timezone.utc)

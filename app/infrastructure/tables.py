@@ -1,0 +1,66 @@
+"""The tables, as SQLAlchemy knows them. The aggregates are made by the migrations and kept out of this metadata."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    Identity,
+    Index,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+
+metadata = MetaData()
+
+# Every unique index of a hypertable must contain the partition column, so `timestamp` stands in both keys.
+prediction_log = Table(
+    "prediction_log",
+    metadata,
+    Column("id", BigInteger, Identity(), nullable=False),
+    Column("timestamp", DateTime(timezone=True), nullable=False),
+    Column("model_name", Text, nullable=False),
+    Column("model_version", Text, nullable=False, server_default=text("''")),
+    Column("duration_ms", Double, nullable=False),
+    Column("was_successful", Boolean, nullable=False),
+    Column("error", Text),
+    Column("metadata", JSON),
+    Column("request_id", Uuid),
+    PrimaryKeyConstraint("id", "timestamp", name="prediction_log_pkey"),
+    Index("prediction_log_request", "request_id", "timestamp", unique=True),
+    Index("prediction_log_time", text("timestamp DESC"), text("id DESC")),
+    Index("prediction_log_model_time", "model_name", text("timestamp DESC"), text("id DESC")),
+)
+
+# One row: what the aggregates hold. On the plain engine they hold everything at every moment.
+prediction_stats_state = Table(
+    "prediction_stats_state",
+    metadata,
+    Column("engine", Text, primary_key=True),
+    Column("settled_to", DateTime(timezone=True), nullable=False),
+    Column("materialized_to", DateTime(timezone=True), nullable=False),
+    Column("generation", BigInteger, nullable=False, server_default=text("0")),
+    Column("raw_from", DateTime(timezone=True)),
+    Column("minute_from", DateTime(timezone=True)),
+    Column("hour_from", DateTime(timezone=True)),
+    Column("day_from", DateTime(timezone=True)),
+    CheckConstraint("engine IN ('timescale', 'plain')", name="prediction_stats_state_engine"),
+)
+
+# What changed behind the watermark: append-only, so that writers never wait for each other.
+prediction_stats_change = Table(
+    "prediction_stats_change",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("changed_from", DateTime(timezone=True), nullable=False),
+    Column("changed_to", DateTime(timezone=True), nullable=False),
+)

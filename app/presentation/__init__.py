@@ -1,0 +1,1 @@
+"""HTTP: one module a resource, each a blueprint and its marshmallow schemas."""

@@ -1,0 +1,74 @@
+"""What all resources share: the API object, the blueprint with strict parsing, the documented errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import marshmallow as ma
+from flask import Flask
+from flask_smorest import Api
+from flask_smorest import Blueprint as SmorestBlueprint
+
+from app.presentation import fields
+from app.presentation.parsing import StrictParser
+
+ERRORS: dict[int, tuple[str, Any]] = {
+    400: ("The body is not valid JSON.", {"json": ["Invalid JSON body."]}),
+    404: ("There is no such thing.", None),
+    413: ("The body is larger than the service takes.", None),
+    415: ("The body is not of the content type that is expected.", None),
+    422: ("A value cannot be used; `errors` names it.", {"json": {"duration_ms": ["Not a number."]}}),
+    503: ("The database is away, or the service is stopping; try again after the seconds in Retry-After.", None),
+}
+
+
+class ErrorSchema(ma.Schema):
+    """The shape of every error."""
+
+    code = ma.fields.Integer(required=True, metadata={"description": "The HTTP status.", "example": 422})
+    status = ma.fields.String(required=True, metadata={"description": "Its name.", "example": "Unprocessable Entity"})
+    message = ma.fields.String(metadata={"description": "What is wrong, in a sentence."})
+    errors = ma.fields.Dict(metadata={"description": "What is wrong with which field, by the part of the request."})
+
+
+class Blueprint(SmorestBlueprint):  # type: ignore[misc]
+    """A flask-smorest blueprint that reads strictly and documents its errors."""
+
+    ARGUMENTS_PARSER: ClassVar = StrictParser()
+
+    def errors(self, *statuses: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Document the errors that an operation may answer with."""
+
+        def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
+            for status in statuses:
+                description, errors = ERRORS[status]
+                example = {"code": status, "status": HTTPStatus(status).phrase}
+                example |= {"errors": errors} if errors else {"message": description}
+                view = self.alt_response(status, schema=ErrorSchema, description=description, example=example)(view)
+            return view
+
+        return decorate
+
+
+class PredlogApi(Api):  # type: ignore[misc]
+    """flask-smorest with our own description of errors."""
+
+    ERROR_SCHEMA: ClassVar = ErrorSchema
+
+
+def create_api(app: Flask, version: str, description: str) -> Api:
+    """Attach flask-smorest, whose own pages stay off: docs.py serves them without any other host."""
+    app.config.update(
+        API_TITLE="Predlog",
+        API_VERSION=version,
+        OPENAPI_VERSION="3.0.3",
+        OPENAPI_URL_PREFIX="/",
+        OPENAPI_JSON_PATH="openapi.json",
+        API_SPEC_OPTIONS={"info": {"description": description}},
+    )
+    api = PredlogApi(app)
+    api.register_field(fields.Instant, "string", "date-time")
+    api.register_field(fields.Milliseconds, "number", "double")
+    return api

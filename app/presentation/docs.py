@@ -1,0 +1,85 @@
+"""Swagger UI and ReDoc from files that an installed package ships: no request leaves the host."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from flask import Blueprint, Flask, Response, render_template_string, send_from_directory
+
+# The package is made for Django, but its files are plain; it is found, never imported, and needs no Django.
+PACKAGE = "drf_spectacular_sidecar"
+ASSETS = {
+    "swagger-ui.css": "swagger-ui-dist",
+    "swagger-ui-bundle.js": "swagger-ui-dist",
+    "redoc.standalone.js": "redoc/bundles",
+}
+
+SWAGGER_UI = """<!doctype html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <title>Predlog API</title>
+  <link rel="icon" href="data:,">
+  <link rel="stylesheet" href="{{ url_for('docs.asset', name='swagger-ui.css') }}">
+</head>
+<body>
+  <div id="ui"></div>
+  <script src="{{ url_for('docs.asset', name='swagger-ui-bundle.js') }}"></script>
+  <script>
+    SwaggerUIBundle({url: "/openapi.json", dom_id: "#ui", deepLinking: true, tryItOutEnabled: true,
+                     persistAuthorization: true, validatorUrl: null});
+  </script>
+</body>
+</html>
+"""
+
+REDOC = """<!doctype html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <title>Predlog API</title>
+  <link rel="icon" href="data:,">
+  <style>body { margin: 0 }</style>
+</head>
+<body>
+  <div id="ui"></div>
+  <script src="{{ url_for('docs.asset', name='redoc.standalone.js') }}"></script>
+  <script>Redoc.init("/openapi.json", {disableSearch: false, hideDownloadButton: false}, document.getElementById("ui"))</script>
+</body>
+</html>
+"""
+
+MISSING = "The pages are not installed; the API's description is at /openapi.json. Install predlog-server[docs].\n"
+
+blp = Blueprint("docs", __name__)
+
+
+def register(app: Flask) -> None:
+    """Serve /docs, /redoc and their files."""
+    app.register_blueprint(blp)
+
+
+@blp.get("/docs")
+def swagger_ui() -> str | Response:
+    return render_template_string(SWAGGER_UI) if _folder() else Response(MISSING, 404, mimetype="text/plain")
+
+
+@blp.get("/redoc")
+def redoc() -> str | Response:
+    return render_template_string(REDOC) if _folder() else Response(MISSING, 404, mimetype="text/plain")
+
+
+@blp.get("/docs/assets/<name>")
+def asset(name: str) -> Response:
+    folder = _folder()
+    if folder is None or name not in ASSETS:
+        return Response(MISSING, 404, mimetype="text/plain")
+    return send_from_directory(folder / ASSETS[name], name, max_age=86_400)
+
+
+def _folder() -> Path | None:
+    found = find_spec(PACKAGE)
+    return Path(found.origin).parent / "static" / PACKAGE if found and found.origin else None

@@ -1,0 +1,81 @@
+"""One table from domain errors to HTTP, and one shape for every error: code, status, message, errors."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, NoReturn
+
+import flask_smorest
+import structlog
+from flask import Flask, Response, jsonify
+from werkzeug.exceptions import HTTPException
+
+from app.domain.errors import InvalidInput, NotFound, NotReady, PredlogError, StorageUnavailable
+
+log = structlog.get_logger(__name__)
+
+STATUS: dict[type[PredlogError], HTTPStatus] = {
+    InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    NotFound: HTTPStatus.NOT_FOUND,
+    NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
+    StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+RETRY_AFTER_S = 1
+
+
+def problem(status: int, message: str | None = None, *, errors: dict[str, Any] | None = None) -> NoReturn:
+    """End the request with an error in the documented shape."""
+    flask_smorest.abort(status, message=message, errors=errors)
+
+
+def register(app: Flask) -> None:
+    """Answer what the domain raises, and anything unforeseen, in the documented shape."""
+    app.register_error_handler(PredlogError, _domain_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unforeseen)
+
+
+def _domain_error(error: PredlogError) -> Response:
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    if isinstance(error, StorageUnavailable):
+        log.warning("storage unavailable", cause=type(error.__cause__).__name__)
+    if isinstance(error, InvalidInput):
+        return _response(status, None, {"query": {error.field: [error.message]}})
+    return _response(status, str(error), None)
+
+
+def _http_error(error: HTTPException) -> Response | HTTPException:
+    if error.code is None or error.code < 400:
+        return error  # a redirect
+    data = getattr(error, "data", None) or {}
+    errors = data.get("errors") or data.get("messages")
+    message = data.get("message") or (None if errors else error.description)
+    response = _response(HTTPStatus(error.code), message, errors)
+    response.headers.extend((k, v) for k, v in error.get_headers() if k.lower() not in ("content-type", "content-length"))
+    response.headers.extend(data.get("headers") or {})
+    return response
+
+
+def _unforeseen(error: Exception) -> Response:
+    # The message may hold what the caller sent; the kind and the place are enough to find the bug.
+    log.error("unforeseen error", kind=type(error).__qualname__, place=_place(error))
+    return _response(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed; its log has more by the request id.", None)
+
+
+def _place(error: Exception) -> list[str]:
+    trace, places = error.__traceback__, []
+    while trace is not None:
+        places.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return places[-8:]
+
+
+def _response(status: HTTPStatus, message: str | None, errors: dict[str, Any] | None) -> Response:
+    body: dict[str, Any] = {"code": int(status), "status": status.phrase}
+    body |= {"message": message} if message else {}
+    body |= {"errors": errors} if errors else {}
+    response = jsonify(body)
+    response.status_code = status
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response

@@ -1,0 +1,113 @@
+"""Marshmallow fields that take exactly what the API promises, and give it back as it was sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from marshmallow import ValidationError, fields
+from marshmallow.validate import Length
+
+from app.domain.instants import parse_instant
+from app.domain.predictions import METADATA_BYTES, duration_problem, shortest_number, text_problem
+
+
+class Text(fields.String):
+    """A string that PostgreSQL can keep."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, *args, **kwargs)
+        if problem := text_problem(text):
+            raise ValidationError(problem)
+        return text
+
+
+def name(length: int, **kwargs: Any) -> Text:
+    """A name of 1 to `length` characters."""
+    return Text(validate=Length(min=1, max=length), **kwargs)
+
+
+class Instant(fields.Field[datetime]):
+    """An ISO 8601 date and time; without an offset it is UTC. Written in UTC with its offset."""
+
+    def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        return None if value is None else value.isoformat()
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> datetime:
+        if not isinstance(value, str):
+            raise ValidationError("Not a string with an ISO 8601 date and time.")
+        try:
+            return parse_instant(value)
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
+
+
+class Milliseconds(fields.Field[float]):
+    """A finite, non-negative number of milliseconds; 124 comes back as 124, 0.35 as 0.35."""
+
+    def _serialize(self, value: float | None, attr: str | None, obj: Any, **kwargs: Any) -> int | float | None:
+        return None if value is None else shortest_number(value)
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValidationError("Not a number.")
+        try:
+            number = float(value)
+        except OverflowError:
+            number = float("inf")
+        if problem := duration_problem(number):
+            raise ValidationError(problem)
+        return number
+
+
+class QueryMilliseconds(Milliseconds):
+    """The same in a query string, where everything is text."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            raise ValidationError("Not a number.") from None
+        return super()._deserialize(number, *args, **kwargs)
+
+
+class JsonBoolean(fields.Boolean):
+    """true or false, and nothing that merely looks like it."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("Not a JSON boolean (true or false).")
+        return value
+
+
+class Metadata(fields.Dict):
+    """A JSON object of at most METADATA_BYTES bytes, counted as compact JSON in UTF-8."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        if not isinstance(value, dict):
+            raise ValidationError("Not a JSON object.")
+        if problem := metadata_problem(value):
+            raise ValidationError(problem)
+        return value
+
+
+def metadata_problem(value: Mapping[str, Any]) -> str | None:
+    """Say why a JSON object cannot be kept beside a record, or None where it can."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if "\\u0000" in text and any("\x00" in part for part in _strings(value)):
+        return "Must not contain NUL characters."
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        return "Must be valid Unicode without lone surrogates."
+    return f"Must be at most {METADATA_BYTES} bytes of JSON, not {size}." if size > METADATA_BYTES else None
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for pair in value.items() for part in pair for text in _strings(part)]
+    return [text for part in value for text in _strings(part)] if isinstance(value, list) else []

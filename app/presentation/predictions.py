@@ -1,0 +1,181 @@
+"""Log predictions, list them, look at one, delete one."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from datetime import datetime, timezone
+from typing import Any
+
+import marshmallow as ma
+from flask import request, url_for
+from marshmallow.validate import Length, Range
+
+from app.application.predictions import Cursor, Filters
+from app.domain.errors import InvalidInput
+from app.domain.instants import parse_bound, parse_instant
+from app.domain.predictions import (
+    ERROR_LENGTH,
+    MODEL_NAME_LENGTH,
+    MODEL_VERSION_LENGTH,
+    NO_VERSION,
+    Prediction,
+    timestamp_problem,
+)
+from app.presentation.api import Blueprint
+from app.presentation.fields import Instant, JsonBoolean, Metadata, Milliseconds, QueryMilliseconds, Text, name
+from app.presentation.services import services
+
+blp = Blueprint("predictions", __name__, url_prefix="/api/v1", description="Logged calls, one by one")
+
+LARGEST_ID = 2**63 - 1
+EXAMPLE = {
+    "model_name": "apartment_price_v1",
+    "duration_ms": 124,
+    "was_successful": True,
+    "timestamp": "2025-06-09T12:00:00",
+}
+STORED = {"id": 1, **EXAMPLE, "timestamp": "2025-06-09T12:00:00+00:00"}
+
+
+class PredictionSchema(ma.Schema):
+    """One call of a model."""
+
+    id = ma.fields.Integer(dump_only=True, metadata={"description": "Given by the service.", "example": 1})
+    model_name = name(MODEL_NAME_LENGTH, required=True, metadata={"description": "What was called."})
+    duration_ms = Milliseconds(required=True, metadata={"description": "How long it took, in milliseconds.", "minimum": 0})
+    was_successful = JsonBoolean(required=True, metadata={"description": "Whether the call succeeded."})
+    timestamp = Instant(metadata={"description": "When, ISO 8601; UTC where it has no offset. Default: now."})
+    model_version = name(MODEL_VERSION_LENGTH, metadata={"description": "Which version was called."})
+    error = Text(validate=Length(max=ERROR_LENGTH), metadata={"description": "What went wrong."})
+    metadata = Metadata(metadata={"description": "Anything else, at most 4 KB of JSON."})
+    request_id = ma.fields.UUID(
+        metadata={"description": "With `timestamp` the idempotency key: the same two again store nothing new."}
+    )
+
+    @ma.post_load
+    def to_prediction(self, data: dict[str, Any], **_: Any) -> Prediction:
+        now = datetime.now(timezone.utc)
+        timestamp = data.setdefault("timestamp", now)
+        if problem := timestamp_problem(timestamp, now):
+            raise ma.ValidationError(problem, "timestamp")
+        return Prediction(**data)
+
+    @ma.post_dump
+    def leave_out_what_was_not_sent(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return {key: value for key, value in data.items() if value is not None and value != NO_VERSION}
+
+
+class PredictionQuerySchema(ma.Schema):
+    """Which predictions to list."""
+
+    model_name = name(MODEL_NAME_LENGTH, metadata={"description": "Only calls of this model."})
+    model_version = name(MODEL_VERSION_LENGTH, metadata={"description": "Only calls of this version."})
+    was_successful = ma.fields.Boolean(metadata={"description": "Only calls that succeeded, or only the others."})
+    start = Text(
+        data_key="from", metadata={"description": "Not before this date (UTC) or instant.", "example": "2025-06-01"}
+    )
+    end = Text(
+        data_key="to",
+        metadata={"description": "Up to this date (included, UTC) or instant (not included).", "example": "2025-06-09"},
+    )
+    min_duration_ms = QueryMilliseconds(metadata={"description": "Only calls that took at least this long.", "minimum": 0})
+    limit = ma.fields.Integer(
+        load_default=100, validate=Range(1, 1000), metadata={"description": "How many at most."}
+    )
+    cursor = Text(metadata={"description": "Where to go on: taken from the Link header of the page before."})
+
+    @ma.post_load
+    def to_filters(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        limit, cursor = data.pop("limit"), data.pop("cursor", None)
+        for key, field in (("start", "from"), ("end", "to")):
+            if key in data:
+                data[key] = parse_bound(field, data[key], timezone.utc, is_end=key == "end")
+        if "start" in data and "end" in data and data["start"] > data["end"]:
+            raise InvalidInput("from", "Must not be after `to`.")
+        return {"filters": Filters(**data), "limit": limit, "cursor": _decode(cursor) if cursor else None}
+
+
+class PredictionPathSchema(ma.Schema):
+    """Which prediction."""
+
+    prediction_id = ma.fields.Integer(
+        required=True, validate=Range(1, LARGEST_ID), metadata={"description": "The prediction's id.", "example": 1}
+    )
+
+
+class MessageSchema(ma.Schema):
+    """A sentence."""
+
+    message = ma.fields.String(required=True)
+
+
+@blp.route("/predict-log", methods=["POST"])
+@blp.arguments(PredictionSchema, example=EXAMPLE)
+@blp.response(200, PredictionSchema, example=STORED, description="The stored record")
+@blp.errors(400, 413, 415, 422, 503)
+def log_prediction(prediction: Prediction) -> Prediction:
+    """Log one call of a model.
+
+    The answer comes after the record is committed. A call that was sent with a `request_id` and a `timestamp` may be
+    sent again without harm: the same two return the first record and store nothing.
+    """
+    return services().predictions.log(prediction)
+
+
+@blp.route("/predictions")
+@blp.arguments(PredictionQuerySchema, location="query")
+@blp.response(
+    200,
+    PredictionSchema(many=True),
+    example=[STORED],
+    description="The newest calls first",
+    headers={"Link": {"description": 'The next page, as `<…>; rel="next"`.', "schema": {"type": "string"}}},
+)
+@blp.errors(422, 503)
+def list_predictions(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
+    """List logged calls, newest first.
+
+    While there is more, the header `Link` with `rel="next"` has the address of the next page.
+    """
+    page, cursor = services().predictions.page(**query)
+    if cursor is None:
+        return page, {}
+    more = {**request.args.to_dict(), "cursor": _encode(cursor)}
+    return page, {"Link": f'<{url_for("predictions.list_predictions", **more)}>; rel="next"'}
+
+
+@blp.route("/predictions/<prediction_id>")
+@blp.arguments(PredictionPathSchema, location="path")
+@blp.response(200, PredictionSchema, example=STORED)
+@blp.errors(404, 422, 503)
+def get_prediction(path: dict[str, int], **_: str) -> Prediction:
+    """Look at one logged call."""
+    return services().predictions.get(path["prediction_id"])
+
+
+@blp.route("/predictions/<prediction_id>", methods=["DELETE"])
+@blp.arguments(PredictionPathSchema, location="path")
+@blp.response(200, MessageSchema, example={"message": "Предсказание успешно удалено"})
+@blp.errors(404, 422, 503)
+def delete_prediction(path: dict[str, int], **_: str) -> dict[str, str]:
+    """Delete one logged call, from the statistics as well."""
+    services().predictions.delete(path["prediction_id"])
+    return {"message": "Предсказание успешно удалено"}
+
+
+def _encode(cursor: Cursor) -> str:
+    text = json.dumps([cursor.timestamp.isoformat(), cursor.id], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _decode(text: str) -> Cursor:
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        timestamp, id = json.loads(base64.b64decode(padded, altchars="-_", validate=True))
+        if not (isinstance(id, int) and 0 < id <= LARGEST_ID):
+            raise ValueError
+        return Cursor(parse_instant(timestamp), id)
+    except (ValueError, TypeError, binascii.Error, RecursionError):
+        raise InvalidInput("cursor", "Not a cursor that this service has given out.") from None

@@ -1,0 +1,69 @@
+"""What the service is, whether it lives, whether it is ready."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+import marshmallow as ma
+
+from app.presentation.api import Blueprint
+from app.presentation.services import services
+
+blp = Blueprint("service", __name__, description="The service itself")
+
+try:
+    VERSION = version("predlog-server")
+except PackageNotFoundError:  # run from a checkout that is not installed
+    VERSION = "0.1.0"
+
+LINKS = {
+    "docs": "/docs",
+    "redoc": "/redoc",
+    "openapi": "/openapi.json",
+    "health": "/health",
+    "ready": "/ready",
+    "predictions": "/api/v1/predictions",
+    "stats": "/api/v1/stats",
+}
+
+
+class InfoSchema(ma.Schema):
+    """Name, version, and where to go from here."""
+
+    name = ma.fields.String(required=True)
+    version = ma.fields.String(required=True)
+    links = ma.fields.Dict(keys=ma.fields.String(), values=ma.fields.String(), required=True)
+
+
+class HealthSchema(ma.Schema):
+    """Alive."""
+
+    status = ma.fields.String(required=True)
+
+
+class ReadySchema(HealthSchema):
+    """Ready, and on what."""
+
+    engine = ma.fields.String(required=True, metadata={"description": "The storage engine: timescale or plain."})
+
+
+@blp.route("/")
+@blp.response(200, InfoSchema, example={"name": "Predlog", "version": VERSION, "links": LINKS})
+def info() -> dict[str, object]:
+    """Name the service, its version and its pages."""
+    return {"name": "Predlog", "version": VERSION, "links": LINKS}
+
+
+@blp.route("/health")
+@blp.response(200, HealthSchema, example={"status": "healthy"})
+def health() -> dict[str, str]:
+    """Say that the process lives, without touching the database."""
+    return {"status": "healthy"}
+
+
+@blp.route("/ready")
+@blp.response(200, ReadySchema, example={"status": "ready", "engine": "timescale"})
+@blp.errors(503)
+def ready() -> dict[str, str]:
+    """Say whether the service should get traffic: database reachable and migrated, and not about to stop."""
+    return {"status": "ready", "engine": services().readiness.check()}

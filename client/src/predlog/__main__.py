@@ -1,0 +1,9 @@
+"""`python -m predlog` is the `predlog` command."""
+
+from __future__ import annotations
+
+import sys
+
+from predlog.cli import main
+
+sys.exit(main())

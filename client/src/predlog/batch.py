@@ -1,0 +1,30 @@
+"""What travels together: encoded records, and the reports of what was lost before them."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from predlog.losses import Report
+
+if TYPE_CHECKING:
+    from predlog.segment import Segment
+
+
+class Marker:
+    """Put on the queue by flush(): once it is out, so is all that was logged before it."""
+
+    def __init__(self) -> None:
+        self.passed = threading.Event()
+
+
+@dataclass
+class Batch:
+    """The sender removes from it what is settled; an empty one is done."""
+
+    lines: list[bytes] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
+    youngest_ns: int = 0
+    markers: list[Marker] = field(default_factory=list)
+    segment: Segment | None = None

@@ -1,0 +1,95 @@
+"""The `predlog` command: look at a service, and send it records from a file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from predlog import sending, show
+from predlog.console import CommandError, Exit
+from predlog.transport import Transport
+from predlog.version import __version__
+
+EPILOG = """\
+The service is at --url or PREDLOG_URL; PREDLOG_API_KEY is sent as the key (there is no option for it: other users of
+the machine can read the command line). Exit codes: 0 done, 1 some records were rejected, 2 wrong usage, 3 the service
+could not be reached or refused the key, 130 interrupted."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        transport = _transport(options.url, options.timeout)
+        return int(options.run(transport, options))
+    except CommandError as error:
+        print(f"predlog: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, `head` say, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.DONE
+
+
+def _transport(url: str | None, timeout: float) -> Transport:
+    url = url or os.environ.get("PREDLOG_URL")
+    if not url:
+        raise CommandError("no service: pass --url http://logs:8000 or set PREDLOG_URL", Exit.USAGE)
+    try:
+        return Transport(url, os.environ.get("PREDLOG_API_KEY") or None, timeout)
+    except ValueError as error:
+        raise CommandError(str(error), Exit.USAGE) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--url", help="where the service is (default: PREDLOG_URL)")
+    common.add_argument("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="for one request (10)")
+
+    parser = argparse.ArgumentParser(
+        "predlog", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"predlog {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    tail = commands.add_parser("tail", parents=[common], help="print predictions as they are logged")
+    tail.add_argument("-n", "--lines", type=_count, default=10, metavar="N", help="begin with the last N (10)")
+    tail.add_argument("--model", help="of this model only")
+    tail.add_argument("--failed", action="store_true", help="failed calls only")
+    tail.add_argument("--json", action="store_true", help="print each as a line of JSON")
+    tail.add_argument("--once", action="store_true", help="print the last N and stop")
+    tail.add_argument("--interval", type=_seconds, default=2.0, metavar="SECONDS", help="between two looks (2)")
+    tail.set_defaults(run=show.tail)
+
+    stats = commands.add_parser("stats", parents=[common], help="print the statistics of a range")
+    stats.add_argument("--model", action="append", default=[], help="of this model only; may be given again")
+    stats.add_argument("--from", dest="from_", metavar="WHEN", help="date or time, 2025-06-09 or 2025-06-09T12:00Z")
+    stats.add_argument("--to", metavar="WHEN", help="date (included) or time (excluded)")
+    stats.add_argument("--json", action="store_true", help="print the answer as it is")
+    stats.set_defaults(run=show.stats)
+
+    send = commands.add_parser("send", parents=[common], help="send the records of an NDJSON file; run again to go on")
+    send.add_argument("file", metavar="FILE", help="one JSON object a line; - for standard input")
+    send.add_argument("--restart", action="store_true", help="send from the first line, whatever was sent before")
+    send.add_argument(
+        "--patience", type=_seconds, default=60.0, metavar="SECONDS", help="how long to wait for a service away (60)"
+    )
+    send.set_defaults(run=sending.send_file)
+    return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= show.LARGEST_PAGE:
+        raise argparse.ArgumentTypeError(f"must be from 1 to {show.LARGEST_PAGE}")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number < 1e6:
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return number

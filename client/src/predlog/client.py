@@ -1,0 +1,181 @@
+"""The client: what a model server calls, and all it needs to know."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from time import time_ns
+from types import TracebackType
+from typing import Any, Callable, TypeVar
+from uuid import UUID
+
+from predlog import lifecycle
+from predlog.counts import Stats
+from predlog.pipeline import Pipeline
+from predlog.record import Record
+from predlog.settings import Settings, disabled_by_environment
+from predlog.text import ERROR_CHARACTERS, describe
+from predlog.tracking import Call, track_function
+from predlog.uuid7 import RANDOM_BITS, draw
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Client:
+    """Logs calls of ML models to a Predlog service, from a thread of its own.
+
+    Make one for each process or before forking, and keep it. `log` and `track` only put a record on a queue: they
+    never wait and never raise for the sake of the network or of a value that cannot be logged.
+
+    url: where the service is, `http://logs:8000`; default: PREDLOG_URL.
+    api_key: sent as a bearer token; default: PREDLOG_API_KEY.
+    enabled: False, or PREDLOG_DISABLED=1, makes every method do nothing; then no URL is needed.
+    queue_size: records that may wait in memory; what comes beyond is discarded and counted (`queue_full`).
+    batch_size: records in one request, at most 10,000.
+    flush_interval: seconds after which records are sent though the batch is not full.
+    timeout: seconds for a request.
+    spool_dir: directory, best shared by all processes of a host, for what has not been acknowledged.
+    spool_max_bytes: cap of that directory; the oldest records give way and are counted (`spool_full`).
+    max_age: seconds after which a record that could not be delivered is discarded and counted (`expired`).
+    exit_timeout: seconds that the end of the process may be held up.
+
+    Raises ValueError where an option, the URL or the key is not usable, and OSError where spool_dir cannot be made.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        enabled: bool = True,
+        queue_size: int = 10_000,
+        batch_size: int = 500,
+        flush_interval: float = 1.0,
+        timeout: float = 10.0,
+        spool_dir: str | os.PathLike[str] | None = None,
+        spool_max_bytes: int = 100 * 1024 * 1024,
+        max_age: float = 7 * 24 * 3600.0,
+        exit_timeout: float = 2.0,
+    ) -> None:
+        self._pipeline: Pipeline | None = None
+        self._put: Callable[[Record], None] = _discard
+        self._settings = Settings(
+            queue_size=queue_size,
+            batch_size=batch_size,
+            flush_interval=flush_interval,
+            timeout=timeout,
+            spool_dir=None if spool_dir is None else os.fspath(spool_dir),
+            spool_max_bytes=spool_max_bytes,
+            max_age=max_age,
+            exit_timeout=exit_timeout,
+        )
+        self._url = url or os.environ.get("PREDLOG_URL") or ""
+        self._api_key = api_key or os.environ.get("PREDLOG_API_KEY") or None
+        if not enabled or disabled_by_environment():
+            return
+        if not self._url:
+            raise ValueError(
+                "no Predlog service: pass url or set PREDLOG_URL, or set PREDLOG_DISABLED=1 to log nothing on purpose"
+            )
+        self._connect()
+        lifecycle.created(self)
+
+    def log(
+        self,
+        model_name: str,
+        *,
+        duration_ms: float,
+        was_successful: bool,
+        version: str | None = None,
+        error: str | BaseException | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timestamp: datetime | None = None,
+        request_id: str | UUID | None = None,
+    ) -> None:
+        """Log one call that the caller has timed itself.
+
+        duration_ms: milliseconds, finite, 0 or more. timestamp: when the call began (UTC where it has no offset);
+        default: now. request_id: default: a new UUIDv7; the service stores the same id and timestamp once.
+        A value that cannot be logged does not raise: the record is counted as rejected, and a warning says which
+        field was wrong.
+        """
+        if error is not None:
+            error = error[:ERROR_CHARACTERS] if type(error) is str else describe(error)
+        if type(metadata) is dict:
+            metadata = metadata.copy()
+        self._put(
+            (
+                time_ns(),
+                draw(RANDOM_BITS),
+                model_name,
+                duration_ms,
+                was_successful,
+                version,
+                error,
+                metadata,
+                timestamp,
+                request_id,
+            )
+        )
+
+    def track(self, model_name: str, version: str | None = None, metadata: Mapping[str, Any] | None = None) -> Call:
+        """Time a `with` block and log it, as a failure if it raises; the exception goes on."""
+        return Call(self, model_name, version, metadata)
+
+    def tracked(self, model_name: str, version: str | None = None) -> Callable[[Function], Function]:
+        """Decorate a function, async function, generator or async generator so that each call of it is logged.
+
+        A generator is timed from its first step until it is exhausted, closed or raises.
+        """
+        return track_function(self, model_name, version)
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Wait, at most that many seconds; True once all that was logged before is acknowledged or counted as lost."""
+        return self._pipeline is None or self._pipeline.flush(timeout)
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Send what waits within that many seconds (default: exit_timeout) and stop; what is logged later is dropped.
+
+        True when every record was acknowledged, counted as lost, or lies in the spool. At exit this is called for you.
+        """
+        if self._pipeline is None:
+            return True
+        self._pipeline.begin_close(self._settings.exit_timeout if timeout is None else timeout)
+        return self._pipeline.finish_close()
+
+    def stats(self) -> Stats:
+        """What became of the records of this process so far."""
+        return Stats() if self._pipeline is None else self._pipeline.stats()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return "predlog.Client(enabled=False)" if self._pipeline is None else f"predlog.Client({self._url!r})"
+
+    def __del__(self) -> None:
+        # Forgotten without close(): let its threads end, without waiting for them here.
+        with contextlib.suppress(Exception):
+            if self._pipeline is not None:
+                self._pipeline.begin_close(self._settings.exit_timeout)
+
+    def _connect(self) -> None:
+        self._pipeline = Pipeline(self._settings, self._url, self._api_key)
+        self._put = self._pipeline.intake.put
+
+    def _start_over(self) -> None:
+        """In a forked child: the parent's queue, files, threads and connection stay the parent's."""
+        if self._pipeline is not None:
+            self._pipeline.disown()
+            self._connect()
+
+
+def _discard(record: Record) -> None:
+    """What a disabled client does with a record."""

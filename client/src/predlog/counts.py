@@ -1,0 +1,37 @@
+"""What became of the records: figures for the host to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What became of this process's records so far, in records (see `Client.stats`)."""
+
+    sent: int = 0
+    """Stored by the service."""
+    duplicates: int = 0
+    """Acknowledged again: an earlier try had been stored although its answer was lost."""
+    queued: int = 0
+    """In memory, not acknowledged yet."""
+    spooled: int = 0
+    """In files that this process wrote and that nobody has sent yet."""
+    torn: int = 0
+    """Half-written lines found in spool files, left by a process that was killed while it wrote."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Discarded, by reason: queue_full, spool_full, rejected, expired; exit and closed, which are never reported."""
+
+    @property
+    def rejected(self) -> int:
+        """Discarded because the record was not valid, found here or by the service."""
+        return self.dropped.get("rejected", 0)
+
+
+@dataclass
+class Tally:
+    """The running figures; only the sending thread writes them."""
+
+    sent: int = 0
+    duplicates: int = 0
+    torn: int = 0

@@ -1,0 +1,129 @@
+"""Delivers a batch: tries, halves, counts what became of it, and says when to try again."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from predlog import verdict
+from predlog.batch import Batch
+from predlog.counts import Tally
+from predlog.losses import EXPIRED, REJECTED, Losses, header
+from predlog.record import belongs_to
+from predlog.settings import Settings
+from predlog.transport import Transport
+from predlog.trouble import Trouble
+from predlog.verdict import Acknowledged, Later, Refused
+
+FIRST_WAIT = 0.5  # seconds; doubled by every failure, and the wait is drawn between nothing and that (full jitter)
+LONGEST_WAIT = 30.0
+FIRST_WAIT_FOR_SOMEONE = 5.0  # a key or a URL must be mended: slower, and never given up
+LONGEST_WAIT_FOR_SOMEONE = 60.0
+
+_FIELDS = (
+    "model_name",
+    "duration_ms",
+    "was_successful",
+    "timestamp",
+    "request_id",
+    "model_version",
+    "error",
+    "metadata",
+)
+
+_jitter = random.SystemRandom()  # whole fleets seed the shared generator alike, and would retry in step
+
+
+class Wait(NamedTuple):
+    """How long to wait before the next attempt."""
+
+    seconds: float
+    asked_for: bool = False  # by the service, in Retry-After: then flush() and close() respect it too
+
+
+class Delivery:
+    """Sends batches over one transport, starting small after trouble and growing again."""
+
+    def __init__(self, settings: Settings, transport: Transport, losses: Losses, tally: Tally, trouble: Trouble):
+        self._transport = transport
+        self._losses = losses
+        self._tally = tally
+        self._trouble = trouble
+        self._max_age_ns = int(settings.max_age * 1e9)
+        self._most = self._at_once = settings.batch_size
+        self._failures = 0
+
+    def attempt(self, batch: Batch, patience: Callable[[], float]) -> Wait | None:
+        """Send the batch, emptying it as it is settled; None once it is empty, else how long to wait.
+
+        `patience` says, before each request, how many seconds it may take; none left ends the attempt.
+        """
+        if batch.lines and time.time_ns() - batch.youngest_ns > self._max_age_ns:
+            self._discard(batch.lines, EXPIRED)
+            batch.lines = []
+        with_reports = True
+        while batch.lines or batch.reports:
+            timeout = patience()
+            if timeout <= 0:
+                return Wait(0.0)
+            lines = batch.lines[: self._at_once]
+            with_reports = with_reports or not lines
+            discarded, reported = header(batch.reports) if with_reports and batch.reports else (None, 0)
+            said = verdict.send(self._transport, lines, discarded, timeout)
+            if isinstance(said, Later):
+                return self._later(said)
+            if isinstance(said, Acknowledged):
+                self._acknowledged(said, lines)
+                del batch.lines[: len(lines)], batch.reports[:reported]
+            elif discarded and lines and said.status != 413:
+                with_reports = False  # which of the two it could not read is seen once they go apart
+            elif len(lines) > 1:
+                self._at_once = len(lines) // 2
+            else:
+                self._refused(said, lines)
+                del batch.lines[: len(lines)]
+                if not lines:
+                    del batch.reports[:reported]
+        return None
+
+    def _acknowledged(self, said: Acknowledged, lines: Sequence[bytes]) -> None:
+        self._failures = 0
+        self._at_once = min(self._most, self._at_once * 2)
+        self._tally.sent += said.stored
+        self._tally.duplicates += said.duplicates
+        self._discard([lines[index] for index, _ in said.rejected], REJECTED)
+        self._trouble.back()
+        if said.rejected:
+            fields = _names(errors for _, errors in said.rejected)
+            text = "Predlog: the service rejected %d records for their %s; they are counted as rejected"
+            self._trouble.warn(f"rejected {fields}", text, len(said.rejected), fields)
+
+    def _refused(self, said: Refused, lines: Sequence[bytes]) -> None:
+        self._discard(lines, REJECTED)
+        what = "a record by itself" if lines else "a report of losses"
+        self._trouble.warn(f"refused {said.status}", "Predlog: the service answered %d to %s", said.status, what)
+
+    def _later(self, said: Later) -> Wait:
+        self._at_once = max(1, self._at_once // 2)
+        self._trouble.away(said.why, said.needs_someone)
+        doublings = min(self._failures, 16)
+        self._failures += 1
+        if said.retry_after is not None:
+            # A little later than asked, so that not every client comes in the same moment.
+            return Wait(said.retry_after * (1 + 0.1 * _jitter.random()), asked_for=True)
+        if said.needs_someone:
+            longest = min(LONGEST_WAIT_FOR_SOMEONE, FIRST_WAIT_FOR_SOMEONE * 2**doublings)
+            return Wait(_jitter.uniform(longest / 2, longest))
+        return Wait(_jitter.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2**doublings)))
+
+    def _discard(self, lines: Sequence[bytes], reason: str) -> None:
+        for line in lines:
+            self._losses.add(*belongs_to(line), reason)
+
+
+def _names(errors: Any) -> str:
+    """The fields that errors are about, as far as they are a record's: their values and texts may be payload."""
+    named = {name for error in errors if isinstance(error, Mapping) for name in error if name in _FIELDS}
+    return ", ".join(sorted(named)) or "content"

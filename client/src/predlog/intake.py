@@ -1,0 +1,124 @@
+"""The bounded queue between the caller's thread and ours."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Union
+
+from predlog.batch import Batch, Marker
+from predlog.losses import CLOSED, QUEUE_FULL, REJECTED, Losses
+from predlog.record import SUCCESS, InvalidRecord, Record, encode, made_at
+from predlog.settings import Settings
+from predlog.trouble import Trouble
+
+Item = Union[Record, bytes, Marker]  # bytes: encoded already, and put back
+
+
+class Intake:
+    """Takes records without a lock: appending to a deque is atomic, and the bound is a glance at its length.
+
+    The last tenth of the room is kept for failed calls, which matter most just when much goes wrong at once.
+    """
+
+    def __init__(self, settings: Settings, losses: Losses, trouble: Trouble, start: Callable[[], None]) -> None:
+        self.queue: deque[Item] = deque()
+        self.started = False
+        self._room = settings.queue_size
+        self._room_for_successes = settings.queue_size - settings.queue_size // 10
+        self._batch_size = settings.batch_size
+        self._batch_bytes = settings.batch_bytes
+        self._wake_at = min(settings.batch_size, self._room_for_successes) - 1
+        self._max_age_ns = int(settings.max_age * 1e9)
+        self._losses = losses
+        self._trouble = trouble
+        self._start = start
+        self._asleep = False
+        self._closed = False
+        self._wake = threading.Event()
+
+    def put(self, record: Record) -> None:
+        """Queue the record, or count it as discarded. This is the hot path: no lock, no system call."""
+        waiting = len(self.queue)
+        if waiting >= self._room_for_successes and (waiting >= self._room or record[SUCCESS] is True):
+            self._discard(record)
+            return
+        self.queue.append(record)
+        if not self.started:
+            self._start()
+        elif waiting >= self._wake_at and self._asleep:
+            self.wake()
+
+    def wake(self) -> None:
+        """Have what waits collected now."""
+        self._asleep = False  # first: a signal handler that logs in between must not come here again
+        self._wake.set()
+
+    def close(self) -> None:
+        """Take nothing more; what waits can still be drained."""
+        self._closed = True
+        self._room = self._room_for_successes = -1
+        self.wake()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until a batch is full, or that long; with several sleepers (a broken spool) one may oversleep."""
+        self._asleep = True
+        if len(self.queue) <= self._wake_at and not self._closed:
+            self._wake.wait(seconds)
+        self._asleep = False
+        self._wake.clear()
+
+    def batches(self) -> int:
+        """How many drains empty the queue as it is now, but for a rest; at least one, for the losses."""
+        return len(self.queue) // self._batch_size + 1
+
+    def drain(self) -> Batch | None:
+        """The next records, encoded, with the losses so far; None when there is nothing at all."""
+        batch = Batch()
+        size = 0
+        while len(batch.lines) < self._batch_size and size < self._batch_bytes:
+            try:
+                item = self.queue.popleft()
+            except IndexError:
+                break
+            if isinstance(item, Marker):
+                batch.markers.append(item)
+                continue
+            line = item if isinstance(item, bytes) else self._encode(item)
+            if line is not None:
+                batch.youngest_ns = time.time_ns() if isinstance(item, bytes) else item[0]
+                batch.lines.append(line)
+                size += len(line)
+        batch.reports = self._losses.take()
+        return batch if batch.lines or batch.reports or batch.markers else None
+
+    def put_back(self, batch: Batch) -> None:
+        """Return a batch that could not be kept elsewhere to the front of the queue."""
+        self.queue.extendleft(reversed([*batch.lines, *batch.markers]))
+        self._losses.give_back(batch.reports)
+
+    def _encode(self, record: Record) -> bytes | None:
+        try:
+            return encode(record)
+        except InvalidRecord as error:
+            why = str(error)
+        except Exception as error:  # a guest in a model server: whatever an argument's own methods raise
+            why = f"its encoding raised {type(error).__name__}"
+        self._count(record, REJECTED)
+        self._trouble.warn(f"invalid {why}", "Predlog: a record is not valid and counted as rejected: %s", why)
+        return None
+
+    def _discard(self, record: Record) -> None:
+        if self._closed:
+            self._losses.unreported(CLOSED)
+        else:
+            self._count(record, QUEUE_FULL)
+
+    def _count(self, record: Record, reason: str) -> None:
+        time_ns = record[0]
+        with contextlib.suppress(Exception):
+            time_ns = made_at(record)
+        self._losses.add(record[2], time_ns, reason)

@@ -1,0 +1,106 @@
+"""Losses are data: how many records were discarded, of which model, in which minute, and why."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from predlog.text import NAME_CHARACTERS, clean
+from predlog.uuid7 import uuid7
+
+HEADER = "Predlog-Discarded"
+MOST_REPORTS = 20
+MOST_HEADER_BYTES = 4096
+MOST_KEYS = 5000
+
+QUEUE_FULL, SPOOL_FULL, REJECTED, EXPIRED = "queue_full", "spool_full", "rejected", "expired"
+CLOSED, EXIT = "closed", "exit"  # seen by the host alone: there is nobody left to report them
+
+Report = dict[str, Any]
+
+_MINUTE_NS = 60_000_000_000
+_STEPS = (1, 60, 24 * 60)
+
+
+class Losses:
+    """Counts what was discarded until a batch takes it to the service as reports.
+
+    A report gets its identifier once, when it is first taken, so the service counts it once however often it is sent.
+    """
+
+    def __init__(self) -> None:
+        self.totals: Counter[str] = Counter()
+        self._counts: Counter[tuple[str, int, str]] = Counter()
+        self._returned: list[Report] = []
+        self._step = _STEPS[0]
+        # Re-entrant: a signal handler that logs may interrupt a call that holds it.
+        self._lock = threading.RLock()
+
+    def __len__(self) -> int:
+        return len(self._counts) + len(self._returned)
+
+    def add(self, model_name: object, time_ns: int, reason: str, count: int = 1) -> None:
+        """Count records of one model and minute as discarded."""
+        name = model_name if type(model_name) is str and model_name else "?"
+        with self._lock:
+            self.totals[reason] += count
+            minute = time_ns // _MINUTE_NS
+            self._counts[name[:NAME_CHARACTERS], minute - minute % self._step, reason] += count
+            if len(self._counts) > MOST_KEYS and self._step != _STEPS[-1]:
+                self._coarsen()
+
+    def unreported(self, reason: str, count: int = 1) -> None:
+        """Count records as discarded for the host alone."""
+        with self._lock:
+            self.totals[reason] += count
+
+    def take(self, most: int = 100) -> list[Report]:
+        """Remove up to that many reports, to be sent; the caller sees to it that they arrive or come back."""
+        with self._lock:
+            reports = self._returned[:most]
+            del self._returned[:most]
+            while self._counts and len(reports) < most:
+                (name, minute, reason), count = self._counts.popitem()
+                moment = datetime.fromtimestamp(minute * 60, timezone.utc)
+                reports.append(
+                    {
+                        "id": uuid7(),
+                        "model_name": clean(name),
+                        "reason": reason,
+                        "count": count,
+                        "timestamp": moment.isoformat(),
+                    }
+                )
+            if not self._counts:
+                self._step = _STEPS[0]
+            return reports
+
+    def give_back(self, reports: Sequence[Report]) -> None:
+        """Keep reports that did not arrive, under the identifiers they have."""
+        with self._lock:
+            self._returned.extend(reports)
+
+    def _coarsen(self) -> None:
+        """Count by the hour, then by the day: an outage of days over many models must not eat the host's memory."""
+        self._step = _STEPS[_STEPS.index(self._step) + 1]
+        counts: Counter[tuple[str, int, str]] = Counter()
+        for (name, minute, reason), count in self._counts.items():
+            counts[name, minute - minute % self._step, reason] += count
+        self._counts = counts
+
+
+def header(reports: Sequence[Report]) -> tuple[str, int]:
+    """As many of the first reports as one header may carry, as ASCII JSON, and how many those are."""
+    parts: list[str] = []
+    size = 1
+    for report in reports[:MOST_REPORTS]:
+        part = json.dumps(report, separators=(",", ":"))
+        size += len(part) + 1
+        if parts and size > MOST_HEADER_BYTES:
+            break
+        parts.append(part)
+    return f"[{','.join(parts)}]", len(parts)

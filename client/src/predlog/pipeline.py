@@ -1,0 +1,165 @@
+"""One process's road from the queue to the service: what log() fills, and the threads that empty it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from predlog import lifecycle
+from predlog.batch import Marker
+from predlog.counts import Stats, Tally
+from predlog.delivery import Delivery
+from predlog.intake import Intake
+from predlog.losses import EXIT, Losses
+from predlog.sender import Closing, Sender, Spooler
+from predlog.settings import Settings
+from predlog.sources import Memory, Source, Spooled
+from predlog.spool import Spool
+from predlog.transport import Transport
+from predlog.trouble import Trouble, logger
+
+POLL = 0.02  # seconds between looks at the spool while flush() waits
+GRACE = 0.1  # seconds a thread has to end after its time is up
+START_AGAIN = 1.0  # seconds, where the system refused a thread
+
+
+class Pipeline:
+    """Queue, spool, threads and connection. A forked child makes a new one and disowns its parent's."""
+
+    def __init__(self, settings: Settings, url: str, api_key: str | None) -> None:
+        self.exit_timeout = settings.exit_timeout
+        self._trouble = Trouble()
+        self._losses = Losses()
+        self._tally = Tally()
+        self._closing = Closing()
+        self._nudge = threading.Event()
+        self._transport = Transport(url, api_key, settings.timeout)
+        self.intake = Intake(settings, self._losses, self._trouble, self.start)
+        self._source: Source = Memory(self.intake)
+        self._spool: Spool | None = None
+        self._spooler: Spooler | None = None
+        if settings.spool_dir is not None:
+            self._spool = Spool(settings, self._losses, self._trouble)
+            self._source = Spooled(self._spool, Memory(self.intake), self._tally, self._nudge)
+            self._spooler = Spooler(settings, self.intake, self._spool, self._closing, self._nudge)
+        delivery = Delivery(settings, self._transport, self._losses, self._tally, self._trouble)
+        self._sender = Sender(settings, self._source, delivery, self._closing, self._nudge, self._nothing_left)
+        self._threads = [self._thread("sender", self._send)]
+        if self._spooler is not None:
+            self._threads.append(self._thread("spooler", self._spooler.run))
+        self._starting = threading.Lock()
+        self._start_again_at = 0.0
+
+    def start(self) -> None:
+        """Start the threads, unless they run; where the system refuses one, the records wait and it is tried later."""
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
+            if self.intake.started or time.monotonic() < self._start_again_at or self._closing.by is not None:
+                return
+            lifecycle.started(self)
+            for thread in self._threads:
+                if thread.ident is None:
+                    thread.start()
+            self.intake.started = True
+        except RuntimeError:  # no more threads, or the interpreter is shutting down: close() sends what waits
+            self._start_again_at = time.monotonic() + START_AGAIN
+        finally:
+            self._starting.release()
+
+    def flush(self, timeout: float) -> bool:
+        """Whether all that was logged so far was settled within that many seconds."""
+        deadline = time.monotonic() + timeout
+        marker = Marker()
+        self.intake.queue.append(marker)
+        self.start()
+        self.intake.wake()
+        self._nudge.set()
+        if not marker.passed.wait(timeout):
+            return False
+        mine = set(self._spool.outstanding()) if self._spool is not None else set()
+        while self._spool is not None and mine & self._spool.outstanding().keys():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(POLL)
+        return True
+
+    def begin_close(self, timeout: float) -> None:
+        """Take nothing more, and send the rest within that many seconds."""
+        self._closing.begin(timeout)
+        self.intake.close()
+        self._nudge.set()
+
+    def finish_close(self) -> bool:
+        """Wait for what begin_close() began; whether every record was sent or is in the spool."""
+        if self.intake.started:
+            for thread in self._threads:
+                thread.join(max(0.0, self._closing.left(threading.TIMEOUT_MAX)) + GRACE)
+        elif self._source.waiting() or len(self._losses):
+            # No threads, as when the first call came while the interpreter was shutting down.
+            if self._spooler is not None:
+                self._spooler.run()
+            self._send()
+        if any(thread.is_alive() for thread in self._threads):
+            self._warn_of(self._source.waiting())
+        return not (self._source.waiting() or self._losses.totals[EXIT])
+
+    def disown(self) -> None:
+        """In a forked child: close what belongs to the parent."""
+        self._transport.close()
+        if self._spool is not None:
+            self._spool.disown()
+
+    def stats(self) -> Stats:
+        """What became of the records."""
+        spooled = sum(self._spool.outstanding().values()) if self._spool is not None else 0
+        return Stats(
+            sent=self._tally.sent,
+            duplicates=self._tally.duplicates,
+            queued=self._source.waiting(),
+            spooled=spooled,
+            torn=self._tally.torn,
+            dropped=dict(self._losses.totals),
+        )
+
+    def _send(self) -> None:
+        self._sender.run()
+        left = self._give_up()
+        self._losses.unreported(EXIT, left)
+        self._warn_of(left)
+        self._transport.close()
+        lifecycle.stopped(self)
+
+    def _nothing_left(self) -> bool:
+        """Asked by the closed sender when its source is empty; what it lost itself goes to the spool here."""
+        if not self._writing() and len(self._losses) and self._spooler is not None:
+            self._spooler.run()
+        return not (self._writing() or self._source.waiting() or len(self._losses))
+
+    def _give_up(self) -> int:
+        """Records that nobody will send now; with a spool they are there, and none is left."""
+        self._source.let_go()
+        if self._spooler is not None and not self._writing():
+            self._spooler.run()
+        left = sum(not isinstance(item, Marker) for item in list(self.intake.queue))
+        self.intake.queue.clear()
+        return left
+
+    def _writing(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads[1:])
+
+    def _warn_of(self, left: int) -> None:
+        if left:
+            self._trouble.warn("exit", "Predlog: closed with %d records in memory not acknowledged", left)
+
+    def _thread(self, name: str, run: Callable[[], None]) -> threading.Thread:
+        def guarded() -> None:
+            while True:
+                try:
+                    return run()
+                except Exception as error:
+                    logger.error("Predlog: the %s failed (%s) and goes on", name, type(error).__name__)
+                    time.sleep(START_AGAIN)
+
+        return threading.Thread(target=guarded, name=f"predlog-{name}", daemon=True)

@@ -1,0 +1,133 @@
+"""One spool file: framed lines of records and of loss reports, locked by whoever writes or sends it.
+
+A line is the CRC-32 of what follows in eight hexadecimal digits, a space, and JSON: an object is a record, an array is
+reports of losses. The lock goes with its process, so a file left by a killed one is anybody's to send.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import zlib
+from collections.abc import Iterable
+
+try:
+    import fcntl
+except ImportError:  # Windows: Client refuses spool_dir there
+    fcntl = None  # type: ignore[assignment]
+
+from predlog.losses import Report
+
+PREFIX, SUFFIX = "predlog-", ".spool"
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW if fcntl else 0
+
+supported = fcntl is not None
+
+
+def frame(payload: bytes) -> bytes:
+    """One line of a spool file."""
+    return b"%08x %s\n" % (zlib.crc32(payload), payload)
+
+
+def frames(lines: Iterable[bytes], reports: list[Report]) -> bytes:
+    """Records and reports as the lines of a spool file."""
+    said = [json.dumps(reports, separators=(",", ":")).encode()] if reports else []
+    return b"".join(frame(payload) for payload in (*lines, *said))
+
+
+class Segment:
+    """A spool file that this process holds the lock of."""
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+        self.lines: list[bytes] = []
+        self.reports: list[Report] = []
+        self.torn = 0
+
+    @classmethod
+    def create(cls, path: str) -> Segment:
+        """A new file, locked before anybody else could take it for an abandoned one."""
+        while True:
+            segment = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _FLAGS, 0o600))
+            if segment._lock():
+                return segment
+
+    @classmethod
+    def claim(cls, path: str) -> Segment | None:
+        """An existing file with what it holds, or None while another process has it, or once it is gone."""
+        try:
+            fd = os.open(path, os.O_RDWR | _FLAGS)
+        except FileNotFoundError:
+            return None
+        segment = cls(path, fd)
+        if not segment._lock():
+            return None
+        try:
+            with open(fd, "rb", closefd=False) as file:
+                segment._parse(file.read())
+        except BaseException:
+            segment.release()
+            raise
+        return segment
+
+    @property
+    def written_ns(self) -> int:
+        """When the file was last written to (ns since 1970)."""
+        return os.fstat(self.fd).st_mtime_ns
+
+    @property
+    def deleted(self) -> bool:
+        """Whether someone removed the file under us."""
+        return os.fstat(self.fd).st_nlink == 0
+
+    def append(self, data: bytes) -> None:
+        """Write all of it or, raising OSError, none of it."""
+        size = os.fstat(self.fd).st_size
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self.fd, view) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.fd, size)
+            raise
+
+    def remove(self) -> None:
+        """Delete the file, then let go of it."""
+        try:
+            os.unlink(self.path)
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Let go of the file; whoever wants it may take it."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _parse(self, data: bytes) -> None:
+        for line in data.split(b"\n"):
+            if not line:
+                continue
+            checksum, _, payload = line.partition(b" ")
+            if checksum != b"%08x" % zlib.crc32(payload):
+                self.torn += 1
+            elif payload.startswith(b"["):
+                self.reports.extend(json.loads(payload))
+            else:
+                self.lines.append(payload)
+
+    def _lock(self) -> bool:
+        """Whether the lock was free and the file is still in its directory; if not, it is let go of."""
+        free = False
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = not self.deleted
+        except BlockingIOError:
+            pass
+        finally:
+            if not free:
+                self.release()
+        return free

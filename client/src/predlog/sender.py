@@ -1,0 +1,136 @@
+"""The loops of our threads: one sends, and with a spool another one writes what is to be sent."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from predlog.delivery import Delivery, Wait
+from predlog.intake import Intake
+from predlog.settings import Settings
+from predlog.sources import Source
+from predlog.spool import Spool
+
+SOONEST = 0.2  # seconds between attempts, however often the host calls flush()
+FOREVER = float("inf")
+PATIENCE_WITH_BROKEN_SPOOL = 5  # flush intervals between attempts to write
+
+
+class Closing:
+    """Whether, and until when, there is still time to send."""
+
+    def __init__(self) -> None:
+        self.by: float | None = None  # time.monotonic()
+
+    def begin(self, timeout: float) -> None:
+        """Stop within that many seconds; a later call cannot give more time."""
+        by = time.monotonic() + timeout
+        self.by = by if self.by is None else min(by, self.by)
+
+    def left(self, most: float) -> float:
+        """Seconds that are left, at most that many."""
+        return most if self.by is None else min(most, self.by - time.monotonic())
+
+
+class Sender:
+    """Sends what the source has until it is closed and the source is empty, or its time is up."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        source: Source,
+        delivery: Delivery,
+        closing: Closing,
+        nudge: threading.Event,
+        empty: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._source = source
+        self._delivery = delivery
+        self._closing = closing
+        self._nudge = nudge
+        self._empty = empty
+
+    def run(self) -> None:
+        """Send until closed."""
+        while True:
+            for batch in self._source.pending():
+                try:
+                    wait = self._delivery.attempt(batch, self._patience)
+                except BaseException:
+                    self._source.give_back(batch)
+                    raise
+                if wait is None:
+                    self._source.done(batch)
+                    continue
+                self._source.give_back(batch)
+                if not self._pause(wait):
+                    return
+                break
+            else:
+                closing = self._closing.by is not None
+                if closing and self._empty():
+                    return
+                self._source.wait(self._closing.left(0.05 if closing else self._settings.flush_interval))
+                if self._closing.left(1.0) <= 0:
+                    return
+
+    def _patience(self) -> float:
+        return self._closing.left(self._settings.timeout)
+
+    def _pause(self, wait: Wait) -> bool:
+        """Wait before the next attempt, less when flush() or close() asks for it; False once there is no time."""
+        until = time.monotonic() + wait.seconds
+        while (rest := until - time.monotonic()) > 0:
+            if rest > self._closing.left(FOREVER):
+                return False
+            if self._nudge.wait(rest):
+                self._nudge.clear()
+                if not wait.asked_for:
+                    until = min(until, time.monotonic() + SOONEST)
+        return self._closing.left(FOREVER) > 0
+
+
+class Spooler:
+    """Writes what is logged to the spool, every flush interval or sooner, and tells the sender of it."""
+
+    def __init__(
+        self, settings: Settings, intake: Intake, spool: Spool, closing: Closing, nudge: threading.Event
+    ) -> None:
+        self._interval = settings.flush_interval
+        self._intake = intake
+        self._spool = spool
+        self._closing = closing
+        self._nudge = nudge
+
+    def run(self) -> None:
+        """Write until closed."""
+        while True:
+            closing = self._closing.by is not None  # looked at before collecting, so that nothing slips through
+            self.collect()
+            if closing:
+                self._finish_file()
+                return
+            self._intake.wait(self._interval * (PATIENCE_WITH_BROKEN_SPOOL if self._spool.broken else 1))
+
+    def collect(self) -> None:
+        """Write what waits now."""
+        for _ in range(self._intake.batches()):
+            batch = self._intake.drain()
+            if batch is None:
+                break
+            if not self._spool.write(batch):
+                self._intake.put_back(batch)
+                self._nudge.set()
+                return
+            if batch.markers:
+                self._finish_file()
+            for marker in batch.markers:
+                marker.passed.set()
+        if self._spool.hungry:
+            self._finish_file()
+
+    def _finish_file(self) -> None:
+        if self._spool.rotate():
+            self._nudge.set()

@@ -1,0 +1,117 @@
+"""`predlog send`: the records of an NDJSON file, each once, however often the command is run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import time
+from collections.abc import Sequence
+
+from predlog import verdict
+from predlog.console import CommandError, Exit, Progress, flatten, printable
+from predlog.ndjson import InvalidLine, Line, Lines
+from predlog.resume import State, of_file, of_stream
+from predlog.transport import Transport
+from predlog.verdict import Acknowledged, Later
+
+BATCH_LINES = 1000
+BATCH_BYTES = 1024 * 1024
+FIRST_WAIT = 0.5
+LONGEST_WAIT = 10.0
+
+
+def send_file(transport: Transport, options: argparse.Namespace) -> int:
+    """Send a file or standard input; the exit code says whether every record was stored."""
+    if options.file == "-":
+        return _Sending(transport, *of_stream(sys.stdin.buffer), None, options.patience).run()
+    try:
+        with open(options.file, "rb") as file:
+            state, lines, changed = of_file(options.file, file, options.restart)
+            size = os.fstat(file.fileno()).st_size
+            sending = _Sending(transport, state, lines, size, options.patience)
+            if changed:
+                sending.say(f"{options.file} has changed since it was last sent: starting from its first line")
+            elif lines.line:
+                sending.say(f"{lines.line:,} lines were sent before, going on from there (--restart sends them again)")
+            return sending.run()
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise CommandError(f"{printable(options.file)}: {error.strerror}", Exit.USAGE) from None
+
+
+class _Sending:
+    def __init__(self, transport: Transport, state: State, lines: Lines, size: int | None, patience: float) -> None:
+        self._transport = transport
+        self._state = state
+        self._done = state.progressed
+        self._lines = lines
+        self._patience = patience
+        self._progress = Progress(size)
+        self._at_once = BATCH_LINES
+        self._sent = 0
+
+    def run(self) -> int:
+        self._state.save(self._lines)  # the time that records without one get must be the same in the next try
+        batch: list[Line] = []
+        size = 0
+        for line in self._lines:
+            if isinstance(line, InvalidLine):
+                self._reject(line.number, line.why)
+                continue
+            batch.append(line)
+            size += len(line.body)
+            if len(batch) >= BATCH_LINES or size >= BATCH_BYTES:
+                self._deliver(batch)
+                batch, size = [], 0
+        self._deliver(batch, last=True)
+        done = self._done
+        print(f"{done.stored:,} stored, {done.duplicates:,} were there already, {done.rejected:,} rejected")
+        return Exit.REJECTED if done.rejected else Exit.DONE
+
+    def say(self, text: str) -> None:
+        self._progress.say(f"predlog: {printable(text)}")
+
+    def _deliver(self, batch: list[Line], last: bool = False) -> None:
+        """Send the batch in as many requests as it takes, then remember that it is sent."""
+        while batch:
+            part = batch[: self._at_once]
+            said = self._send(part)
+            if isinstance(said, Acknowledged):
+                self._acknowledged(said, part)
+            elif len(part) > 1:
+                self._at_once = len(part) // 2
+                continue
+            else:
+                self._reject(part[0].number, f"the service answered {said.status}")
+            del batch[: len(part)]
+        self._state.save(self._lines)
+        self._progress.show(self._lines.offset, self._lines.line, self._sent, last)
+
+    def _acknowledged(self, said: Acknowledged, part: Sequence[Line]) -> None:
+        self._done.stored += said.stored
+        self._done.duplicates += said.duplicates
+        self._sent += len(part)
+        self._at_once = min(BATCH_LINES, self._at_once * 2)
+        for index, errors in said.rejected:
+            self._reject(part[index].number, "; ".join(f"{field}: {text}" for field, text in flatten(errors)))
+
+    def _send(self, part: Sequence[Line]) -> Acknowledged | verdict.Refused:
+        """One request, repeated until it is answered; raises CommandError when patience is at its end."""
+        began = time.monotonic()
+        wait = FIRST_WAIT
+        while True:
+            said = verdict.send(self._transport, [line.body for line in part])
+            if not isinstance(said, Later):
+                return said
+            pause = random.uniform(0, wait) if said.retry_after is None else said.retry_after
+            if said.needs_someone or time.monotonic() + pause - began > self._patience:
+                again = ", run the same command again to go on" if self._state.kept else ""
+                raise CommandError(f"{said.why}; {self._done.line:,} lines are sent{again}")
+            self.say(f"{said.why}; trying again")
+            time.sleep(pause)
+            wait = min(LONGEST_WAIT, wait * 2)
+
+    def _reject(self, number: int, why: str) -> None:
+        self._done.rejected += 1
+        self._progress.say(f"line {number}: {printable(why)}")

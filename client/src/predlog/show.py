@@ -1,0 +1,121 @@
+"""`predlog tail` and `predlog stats`."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import sys
+import time
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from urllib.parse import urlencode
+
+from predlog.console import CommandError, Exit, flatten, printable
+from predlog.transport import Transport
+from predlog.verdict import ADVICE, reason
+
+LARGEST_PAGE = 1000
+OVERLAP = timedelta(seconds=60)  # calls are logged a little after they began, and not in order
+MOST_REMEMBERED = 20 * LARGEST_PAGE
+
+
+def tail(transport: Transport, options: argparse.Namespace) -> int:
+    """Print the last predictions, then those that come."""
+    query: dict[str, Any] = {}
+    if options.model is not None:
+        query["model_name"] = options.model
+    if options.failed:
+        query["was_successful"] = "false"
+    rows = _fetch(transport, "/api/v1/predictions", {**query, "limit": options.lines})
+    _print(reversed(rows), options.json)
+    if options.once:
+        return Exit.DONE
+    seen = dict.fromkeys(row["id"] for row in rows)
+    oldest = min((_instant(row) for row in rows), default=datetime.now(timezone.utc) - OVERLAP)
+    newest = oldest
+    while True:
+        newest = max([newest, *(_instant(row) for row in rows)])
+        time.sleep(options.interval)
+        since = max(oldest, newest - OVERLAP)
+        rows = _next(transport, {**query, "limit": LARGEST_PAGE, "from": since.isoformat()})
+        fresh = [row for row in rows if row["id"] not in seen]
+        if len(fresh) == LARGEST_PAGE:
+            print(f"predlog: more than {LARGEST_PAGE} new predictions, the older ones are not shown", file=sys.stderr)
+        _print(reversed(fresh), options.json)
+        seen.update(dict.fromkeys(row["id"] for row in reversed(fresh)))
+        for identifier in list(seen)[: max(0, len(seen) - MOST_REMEMBERED)]:
+            del seen[identifier]
+
+
+def stats(transport: Transport, options: argparse.Namespace) -> int:
+    """Print the statistics of a range as a table."""
+    query = {"model_name": options.model, "from": options.from_, "to": options.to}
+    answer = _fetch(transport, "/api/v1/stats", {name: value for name, value in query.items() if value})
+    if options.json:
+        print(json.dumps(answer, ensure_ascii=False, indent=2))
+        return Exit.DONE
+    pairs = [(printable(path), _figure(value)) for path, value in flatten(answer)]
+    width = max((len(path) for path, _ in pairs), default=0)
+    for path, value in pairs:
+        print(f"{path:<{width}}  {value:>16}")
+    return Exit.DONE
+
+
+def _next(transport: Transport, query: dict[str, Any]) -> list[Any]:
+    """The next look; a service that goes away meanwhile is waited for."""
+    try:
+        rows: list[Any] = _fetch(transport, "/api/v1/predictions", query)
+        return rows
+    except CommandError as error:
+        print(f"predlog: {error}; trying again", file=sys.stderr)
+        return []
+
+
+def _fetch(transport: Transport, path: str, query: dict[str, Any]) -> Any:
+    """The JSON of an answer; raises CommandError with what is wrong and what to do."""
+    try:
+        answer = transport.get(f"{path}?{urlencode(query, doseq=True)}")
+    except (OSError, http.client.HTTPException) as error:
+        raise CommandError(f"the service cannot be reached: {reason(error)}") from None
+    if answer.status in ADVICE:
+        raise CommandError(f"the service answered {answer.status}: {ADVICE[answer.status]}")
+    try:
+        said = json.loads(answer.body)
+    except ValueError:
+        said = None
+    if answer.status in (400, 422):
+        errors = flatten(said.get("errors") or said.get("message") or "") if isinstance(said, dict) else []
+        text = "; ".join(printable(f"{field} {error}".strip()) for field, error in errors)
+        raise CommandError(f"the service refused the request: {text}", Exit.USAGE)
+    if answer.status != 200 or said is None:
+        raise CommandError(f"the service answered {answer.status}, try again later")
+    return said
+
+
+def _print(rows: Iterable[Any], as_json: bool) -> None:
+    for row in rows:
+        print(json.dumps(row, ensure_ascii=False) if as_json else _line(row))
+    sys.stdout.flush()
+
+
+def _line(row: dict[str, Any]) -> str:
+    model = " ".join(printable(row[name]) for name in ("model_name", "model_version") if row.get(name))
+    moment = _instant(row).astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    outcome = "ok    " if row["was_successful"] else "FAILED"
+    error = f"  {printable(row['error'])}" if row.get("error") else ""
+    return f"{moment}Z  {outcome}  {row['duration_ms']:>12,.3f} ms  {model}{error}"
+
+
+def _instant(row: dict[str, Any]) -> datetime:
+    moment = datetime.fromisoformat(row["timestamp"].replace("Z", "+00:00"))
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+def _figure(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return printable(value)
+    return f"{value if isinstance(value, int) else round(value, 6):,}"

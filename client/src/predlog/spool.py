@@ -1,0 +1,162 @@
+"""A directory of spool files, shared by any number of processes and capped over all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from predlog.batch import Batch
+from predlog.losses import SPOOL_FULL, Losses
+from predlog.record import belongs_to
+from predlog.segment import PREFIX, SUFFIX, Segment, frames, supported
+from predlog.settings import Settings
+from predlog.trouble import Trouble
+from predlog.uuid7 import uuid7
+
+
+class Spool:
+    """Writes this process's file and claims finished ones, of any process, to send.
+
+    One thread writes, one claims. There is no fsync: what is written survives the process, not a loss of power.
+    """
+
+    def __init__(self, settings: Settings, losses: Losses, trouble: Trouble) -> None:
+        assert settings.spool_dir is not None
+        if not supported:
+            raise ValueError("spool_dir needs file locks as Linux and macOS have them; leave it out on this system")
+        self.hungry = False  # the sender has nothing: even a small file is worth finishing
+        self.broken = False  # the directory cannot be written: records stay in memory meanwhile
+        self._directory = os.path.abspath(settings.spool_dir)
+        self._max_bytes = settings.spool_max_bytes
+        self._segment_bytes = settings.batch_bytes
+        self._segment_records = settings.batch_size
+        self._losses = losses
+        self._trouble = trouble
+        self._writing: Segment | None = None
+        self._records = self._bytes = 0
+        self._claimed: set[Segment] = set()
+        self._own: dict[str, int] = {}
+        self._stuck: set[str] = set()
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+
+    def write(self, batch: Batch) -> bool:
+        """Keep the batch in files; False, with the batch untouched, where the directory cannot be written."""
+        data = frames(batch.lines, batch.reports)
+        try:
+            if not data:
+                return True
+            if not self._make_room(len(data)):
+                self._discard(batch.lines, batch.reports)
+                return True
+            self._open(len(batch.lines), len(data)).append(data)
+        except OSError as error:
+            self.broken = True
+            self.rotate()
+            text = "Predlog: the spool cannot be written (%s), records stay in memory"
+            self._trouble.warn("spool", text, error.strerror)
+            return False
+        self.broken = False
+        self._records += len(batch.lines)
+        self._bytes += len(data)
+        assert self._writing is not None
+        self._own[self._writing.path] = self._records
+        return True
+
+    def rotate(self) -> bool:
+        """Finish the file being written, so that it can be sent; whether there was one."""
+        segment, self._writing = self._writing, None
+        self.hungry = self.hungry and segment is None
+        if segment is not None:
+            segment.release()
+        return segment is not None
+
+    def claim(self) -> Segment | None:
+        """The oldest finished file that nobody else has, locked."""
+        for path in self._paths():
+            if path in self._stuck:
+                continue
+            with contextlib.suppress(OSError):
+                segment = Segment.claim(path)
+                if segment is not None:
+                    self._claimed.add(segment)
+                    return segment
+        return None
+
+    def remove(self, segment: Segment) -> None:
+        """Delete a file whose records are settled."""
+        self._claimed.discard(segment)
+        try:
+            segment.remove()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._stuck.add(segment.path)  # else it would be sent for ever
+            self._trouble.warn("unlink", "Predlog: a spool file cannot be removed (%s)", error.strerror)
+
+    def release(self, segment: Segment) -> None:
+        """Let any process have the file again."""
+        self._claimed.discard(segment)
+        segment.release()
+
+    def outstanding(self) -> dict[str, int]:
+        """Records in each file that this process wrote and that still exists, by path."""
+        for path in list(self._own):
+            if not os.path.exists(path):
+                self._own.pop(path, None)
+        return dict(self._own)
+
+    def disown(self) -> None:
+        """In a forked child: close the parent's files, whose locks would else outlive it."""
+        for segment in (self._writing, *self._claimed):
+            if segment is not None:
+                segment.release()
+
+    def _open(self, records: int, size: int) -> Segment:
+        segment = self._writing
+        if segment is not None:
+            full = self._records + records > self._segment_records or self._bytes + size > self._segment_bytes
+            if not full and not segment.deleted:
+                return segment
+            self.rotate()
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        self._records = self._bytes = 0
+        self._writing = Segment.create(os.path.join(self._directory, f"{PREFIX}{uuid7()}{SUFFIX}"))
+        return self._writing
+
+    def _make_room(self, needed: int) -> bool:
+        """Evict the oldest files until that many bytes fit; the cap can be overrun by one batch of each process."""
+        sizes = dict(self._sizes())
+        total = sum(sizes.values()) + needed
+        for path in sorted(sizes):
+            if total <= self._max_bytes:
+                break
+            segment = Segment.claim(path)
+            if segment is not None:
+                self._discard(segment.lines, segment.reports)
+                segment.remove()
+                total -= sizes[path]
+        return total <= self._max_bytes
+
+    def _discard(self, lines: list[bytes], reports: list[dict[str, object]]) -> None:
+        self._losses.give_back(reports)
+        for line in lines:
+            self._losses.add(*belongs_to(line), SPOOL_FULL)
+        if lines:
+            self._trouble.warn("full", "Predlog: the spool is full, its oldest records are discarded and counted")
+
+    def _sizes(self) -> Iterator[tuple[str, int]]:
+        for path in self._paths():
+            with contextlib.suppress(FileNotFoundError):
+                yield path, os.stat(path).st_size
+
+    def _paths(self) -> list[str]:
+        try:
+            names = os.listdir(self._directory)
+        except OSError:
+            return []
+        return [os.path.join(self._directory, name) for name in sorted(names) if _ours(name)]
+
+
+def _ours(name: str) -> bool:
+    return name.startswith(PREFIX) and name.endswith(SUFFIX)

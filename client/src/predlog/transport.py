@@ -1,0 +1,185 @@
+"""HTTP to one service over one kept-alive connection, with the standard library alone."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+import time
+import zlib
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+from predlog.version import __version__
+
+BATCH_PATH = "/api/v1/predict-logs"
+WORTH_COMPRESSING = 1024
+MOST_ANSWER_BYTES = 16 * 1024 * 1024
+LONGEST_RETRY_AFTER = 600.0
+
+# What a kept-alive connection that the server has closed in the meantime looks like from here.
+_STALE = (http.client.RemoteDisconnected, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
+
+
+class Answer(NamedTuple):
+    """What the service said."""
+
+    status: int
+    body: bytes
+    retry_after: float | None  # seconds
+    link: str
+
+
+class Transport:
+    """Requests to the service at one URL. Not for use by several threads at once."""
+
+    def __init__(self, url: str, api_key: str | None, timeout: float) -> None:
+        parts = _checked(url)
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._host, self._port = parts.hostname or "", parts.port
+        self._prefix = parts.path.rstrip("/")
+        self._timeout = timeout
+        self._headers = {"User-Agent": f"predlog-python/{__version__}", "Accept": "application/json"}
+        if api_key is not None:
+            self._headers["Authorization"] = f"Bearer {_checked_key(api_key)}"
+        self._connection: http.client.HTTPConnection | None = None
+
+    def post(self, path: str, body: bytes, headers: Mapping[str, str], timeout: float | None = None) -> Answer:
+        """POST JSON, compressed where that pays; raises OSError or HTTPException when no whole answer came."""
+        headers = {"Content-Type": "application/json", **headers}
+        if len(body) >= WORTH_COMPRESSING:
+            # Not gzip.compress: before Python 3.11 that runs in Python and keeps the host's threads waiting.
+            deflate = zlib.compressobj(1, zlib.DEFLATED, 31)
+            body = deflate.compress(body) + deflate.flush()
+            headers["Content-Encoding"] = "gzip"
+        return self._request("POST", path, body, headers, timeout)
+
+    def get(self, path: str) -> Answer:
+        """GET; raises OSError or HTTPException when no whole answer came."""
+        return self._request("GET", path, None, {}, None)
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.close()
+
+    def _request(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout: float | None
+    ) -> Answer:
+        timeout = self._timeout if timeout is None else min(timeout, self._timeout)
+        reused = self._connection is not None
+        try:
+            return self._exchange(method, path, body, headers, timeout)
+        except _STALE:
+            self.close()
+            if not reused:
+                raise
+        except BaseException:
+            self.close()
+            raise
+        # Once more on a fresh connection: the service knows each record by its request_id, so this is safe.
+        try:
+            return self._exchange(method, path, body, headers, timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    def _exchange(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout: float
+    ) -> Answer:
+        deadline = time.monotonic() + timeout
+        connection = self._connected(timeout)
+        sock = connection.sock
+        # Cut short while sending, it may still have answered (413, say) before it had read everything.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.request(method, self._prefix + path, body, {**self._headers, **headers})
+        response = connection.getresponse()
+        answer = Answer(
+            response.status,
+            _read(response, sock, deadline),
+            _retry_after(response.getheader("Retry-After")),
+            response.getheader("Link") or "",
+        )
+        if response.will_close:
+            self.close()
+        return answer
+
+    def _connected(self, timeout: float) -> http.client.HTTPConnection:
+        connection = self._connection
+        if connection is not None and connection.sock is not None:
+            connection.sock.settimeout(timeout)
+            return connection
+        if self._tls is not None:
+            connection = http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
+        else:
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout)
+        connection.connect()
+        self._connection = connection
+        return connection
+
+
+def _read(response: http.client.HTTPResponse, sock: socket.socket, deadline: float) -> bytes:
+    """The whole body before the deadline: a time-out on each read alone would let an answer drip for ever."""
+    chunks: list[bytes] = []
+    size = 0
+    expected = response.length
+    while chunk := response.read1(65536):
+        chunks.append(chunk)
+        size += len(chunk)
+        remaining = deadline - time.monotonic()
+        if size > MOST_ANSWER_BYTES:
+            raise http.client.HTTPException("the answer is too long")
+        if remaining <= 0:
+            raise socket.timeout("timed out")
+        sock.settimeout(remaining)
+    if expected is not None and size < expected:
+        raise http.client.IncompleteRead(b"", expected - size)
+    return b"".join(chunks)
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds to wait, from the seconds or the date of a Retry-After header (RFC 9110, section 10.2.3)."""
+    if not value:
+        return None
+    try:
+        seconds = float(value) if value.strip().isdigit() else _until(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+
+
+def _until(value: str) -> float:
+    moment = parsedate_to_datetime(value)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return (moment - datetime.now(timezone.utc)).total_seconds()
+
+
+def _checked(url: str) -> SplitResult:
+    """The parts of a usable URL; the text of the error never repeats it, for it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except (ValueError, AttributeError, TypeError):
+        raise ValueError("the URL of the Predlog service is not a URL; it looks like http://logs:8000") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("the URL of the Predlog service must start with http:// or https:// and name a host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("the URL of the Predlog service must not hold a user or password: pass api_key instead")
+    if parts.query or parts.fragment:
+        raise ValueError("the URL of the Predlog service must not hold a query or a fragment")
+    if port == 0 or any(character <= " " or character >= "\x7f" for character in parts.netloc + parts.path):
+        raise ValueError("the URL of the Predlog service holds a space, a port 0 or a character outside ASCII")
+    return parts
+
+
+def _checked_key(api_key: str) -> str:
+    if not isinstance(api_key, str) or not api_key or not all("!" <= character <= "~" for character in api_key):
+        raise ValueError("api_key must be printable ASCII without spaces or line ends")
+    return api_key

@@ -1,0 +1,103 @@
+"""What an answer of the service means for the batch that was sent."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Union
+
+from predlog.losses import HEADER
+from predlog.transport import BATCH_PATH, Answer, Transport
+
+_BUSY = (408, 425, 429)
+_ACKNOWLEDGED = (200, 207, 422)
+_CONTENT = (400, 413, 422)
+
+ADVICE = {
+    401: "it wants a valid API key: set api_key or PREDLOG_API_KEY",
+    403: "this API key may not write: use one with the write scope, for this model",
+    404: "no Predlog service at this URL: check the host and the path in it",
+}
+
+
+class Acknowledged(NamedTuple):
+    """The service answered for every record; the reports that were sent along are counted."""
+
+    stored: int
+    duplicates: int
+    rejected: list[tuple[int, Mapping[str, Any]]]  # index in the batch, errors by field
+
+
+class Refused(NamedTuple):
+    """The content as a whole was refused (too large, or unreadable): smaller parts may pass."""
+
+    status: int
+
+
+class Later(NamedTuple):
+    """Nothing is known to be stored; send it again."""
+
+    why: str
+    retry_after: float | None = None  # seconds, as the service asked
+    needs_someone: bool = False  # a wrong key or URL: waiting alone will not mend it
+
+
+Verdict = Union[Acknowledged, Refused, Later]
+
+
+def send(
+    transport: Transport, lines: Sequence[bytes], discarded: str | None = None, timeout: float | None = None
+) -> Verdict:
+    """Send encoded records, and reports of losses, as one request; never raises for the network's sake."""
+    headers = {HEADER: discarded} if discarded else {}
+    try:
+        answer = transport.post(BATCH_PATH, b"[" + b",".join(lines) + b"]", headers, timeout)
+    except (OSError, http.client.HTTPException) as error:
+        return Later(reason(error))
+    return judge(answer, len(lines))
+
+
+def judge(answer: Answer, count: int) -> Verdict:
+    """The meaning of an answer to a batch of `count` records."""
+    status = answer.status
+    if status in _ACKNOWLEDGED:
+        receipt = _receipt(answer.body, count)
+        if receipt is not None:
+            return receipt
+    if status in _CONTENT:
+        return Refused(status)
+    if status in _BUSY or status >= 500:
+        return Later(f"it answered {status}", answer.retry_after)
+    if status in ADVICE:
+        return Later(f"it answered {status}: {ADVICE[status]}", answer.retry_after, needs_someone=True)
+    if 300 <= status < 400:
+        why = f"it answered {status}, a redirect, which is not followed: set the URL to where it leads"
+        return Later(why, answer.retry_after, needs_someone=True)
+    return Later(f"it answered {status}, and not as Predlog does: check the URL", answer.retry_after, True)
+
+
+def reason(error: BaseException) -> str:
+    """Why no answer came; only the system's own words, never a byte that a server sent."""
+    if isinstance(error, socket.timeout):
+        return "it did not answer in time"
+    if isinstance(error, OSError) and not isinstance(error, http.client.HTTPException):
+        return f"{type(error).__name__}: {error}"
+    return f"its answer broke off ({type(error).__name__})"
+
+
+def _receipt(body: bytes, count: int) -> Acknowledged | None:
+    """What was stored, or None where the body is not Predlog's: then nothing is known to be stored."""
+    try:
+        said = json.loads(body)
+        stored, duplicates = said["stored"], said["duplicates"]
+        rejected = [(entry["index"], entry.get("errors") or {}) for entry in said["rejected"]]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    numbers = [stored, duplicates, *(index for index, _ in rejected)]
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        return None
+    if any(index >= count for index, _ in rejected):
+        return None
+    return Acknowledged(stored, duplicates, rejected)

@@ -1,0 +1,113 @@
+"""Fixtures: a service that misbehaves, clients that are quick about it, programs in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+SOURCES = str(HERE.parent / "src")
+sys.path[:0] = [SOURCES, str(HERE)]
+
+from misbehaving import Service  # noqa: E402
+
+import predlog  # noqa: E402
+from predlog import delivery  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PREDLOG_URL", "PREDLOG_API_KEY", "PREDLOG_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    service = Service()
+    yield service
+    service.stop()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Back-off in milliseconds."""
+    monkeypatch.setattr(delivery, "FIRST_WAIT", 0.02)
+    monkeypatch.setattr(delivery, "LONGEST_WAIT", 0.1)
+    monkeypatch.setattr(delivery, "FIRST_WAIT_FOR_SOMEONE", 0.02)
+    monkeypatch.setattr(delivery, "LONGEST_WAIT_FOR_SOMEONE", 0.1)
+
+
+@pytest.fixture
+def make_client(service: Service, quick: None) -> Iterator[Callable[..., predlog.Client]]:
+    clients: list[predlog.Client] = []
+
+    def make(url: str | None = None, **options: Any) -> predlog.Client:
+        client = predlog.Client(url or service.url, **{"flush_interval": 0.05, **options})
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.close(0.2)
+
+
+@pytest.fixture
+def client(make_client: Callable[..., predlog.Client]) -> predlog.Client:
+    return make_client()
+
+
+class Program:
+    """A Python program in a process of its own, that finds predlog and the service."""
+
+    def __init__(self, directory: Path, url: str) -> None:
+        self._directory = directory
+        self._environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([SOURCES, str(directory)]),
+            "PYTHONWARNINGS": "ignore",
+            "PREDLOG_URL": url,
+        }
+        self._started: list[subprocess.Popen[str]] = []
+
+    def write(self, name: str, source: str) -> Path:
+        path = self._directory / name
+        path.write_text(textwrap.dedent(source))
+        return path
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        environment = {**self._environment, **options.pop("environment", {})}
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+        process = subprocess.Popen(
+            [sys.executable, *arguments], env=environment, cwd=self._directory, start_new_session=True, **options
+        )
+        self._started.append(process)
+        return process
+
+    def run(self, source: str, *arguments: str, code: int = 0, **options: Any) -> str:
+        """Run it to its end and return what it printed."""
+        process = self.start(str(self.write("program.py", source)), *arguments, **options)
+        out, errors = process.communicate(timeout=50)
+        assert process.returncode == code, errors
+        return out
+
+    def stop(self) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def program(tmp_path: Path, service: Service) -> Iterator[Program]:
+    directory = tmp_path / "program"
+    directory.mkdir()
+    program = Program(directory, service.url)
+    yield program
+    program.stop()

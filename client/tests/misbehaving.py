@@ -1,0 +1,246 @@
+"""A Predlog service that misbehaves on request: real sockets, a strict reader, and a count of all it was told."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import math
+import socket
+import struct
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+KNOWN = {
+    "model_name", "duration_ms", "was_successful", "timestamp", "request_id", "model_version", "error", "metadata",
+}  # fmt: skip
+REASONS = {"queue_full", "spool_full", "rejected", "expired"}
+
+
+def errors_of(record: Any) -> dict[str, list[str]]:
+    """What the service's contract finds wrong with a record."""
+    if not isinstance(record, dict):
+        return {"_schema": ["Invalid input type."]}
+    errors = {name: ["Unknown field."] for name in record.keys() - KNOWN}
+    name, duration = record.get("model_name"), record.get("duration_ms")
+    if not isinstance(name, str) or not 1 <= len(name) <= 200:
+        errors["model_name"] = ["Length must be between 1 and 200."]
+    if type(duration) not in (int, float) or not math.isfinite(duration) or duration < 0:
+        errors["duration_ms"] = ["Must be greater than or equal to 0."]
+    if type(record.get("was_successful")) is not bool:
+        errors["was_successful"] = ["Not a valid boolean."]
+    if len(json.dumps(record.get("metadata"), ensure_ascii=False, separators=(",", ":")).encode()) > 4096:
+        errors["metadata"] = ["Longer than 4096 bytes."]
+    if len(record.get("error") or "") > 4096:
+        errors["error"] = ["Longer than maximum length 4096."]
+    if "\x00" in json.dumps(record, ensure_ascii=False).replace("\\u0000", "\x00"):
+        errors["_schema"] = ["NUL characters cannot be stored."]
+    try:
+        uuid.UUID(record["request_id"])
+        assert datetime.fromisoformat(record["timestamp"]).utcoffset() == timedelta(0)
+    except (KeyError, ValueError, AssertionError, TypeError):
+        errors["request_id"] = ["request_id and timestamp are what makes a retry safe."]
+    return errors
+
+
+class Service(ThreadingHTTPServer):
+    """`moods` holds what to do with the next batches, one each; `mood` is what follows. See Handler.do_POST."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def __init__(self, port: int = 0) -> None:
+        self.mood: Any = "ok"
+        self.moods: deque[Any] = deque()
+        self.most_records = 10_000
+        self.refuse: Callable[[Any], bool] = lambda record: False
+        self.api_key: str | None = None
+        self.records: dict[tuple[str, str], dict[str, Any]] = {}
+        self.copies: Counter[tuple[str, str]] = Counter()
+        self.reports: dict[str, dict[str, Any]] = {}
+        self.report_copies: Counter[str] = Counter()
+        self.requests: list[dict[str, Any]] = []
+        self.queries: list[tuple[str, dict[str, list[str]]]] = []
+        self.predictions: list[dict[str, Any]] = []
+        self.released = threading.Event()
+        self.lock = threading.Lock()
+        self.sockets: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", port), Handler)
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    @property
+    def lost(self) -> int:
+        return sum(report["count"] for report in self.reports.values())
+
+    @property
+    def models(self) -> Counter[str]:
+        return Counter(record["model_name"] for record in self.records.values())
+
+    def lost_by(self, *names: str) -> Counter[Any]:
+        counts: Counter[Any] = Counter()
+        for report in self.reports.values():
+            counts[tuple(report[name] for name in names) if len(names) > 1 else report[names[0]]] += report["count"]
+        return counts
+
+    def store(self, records: list[Any]) -> tuple[int, dict[str, Any]]:
+        said: dict[str, Any] = {"stored": 0, "duplicates": 0, "rejected": []}
+        for index, record in enumerate(records):
+            errors = {"model_name": ["refused"]} if self.refuse(record) else errors_of(record)
+            if errors:
+                said["rejected"].append({"index": index, "errors": errors})
+                continue
+            key = record["request_id"], record["timestamp"]
+            said["duplicates" if key in self.records else "stored"] += 1
+            self.records.setdefault(key, record)
+            self.copies[key] += 1
+        if not said["rejected"]:
+            return 200, said
+        return (422 if len(said["rejected"]) == len(records) else 207), said
+
+    def note_losses(self, header: str | None) -> None:
+        if header is None:
+            return
+        assert header.isascii() and len(header) <= 4096, "the header is too long"
+        reports = json.loads(header)
+        assert 0 < len(reports) <= 20
+        for report in reports:
+            assert set(report) == {"id", "model_name", "reason", "count", "timestamp"}, report
+            assert uuid.UUID(report["id"]).version == 7 and report["reason"] in REASONS and report["count"] > 0
+            assert datetime.fromisoformat(report["timestamp"]).second == 0
+            self.reports.setdefault(report["id"], report)
+            self.report_copies[report["id"]] += 1
+
+    def stop(self) -> None:
+        """Go away as a killed server does: the port is closed, and so are the connections."""
+        self.released.set()
+        self.shutdown()
+        self.server_close()
+        with self.lock:
+            sockets = list(self.sockets)
+        for sock in sockets:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self.lock:
+            self.sockets.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self.lock:
+            self.sockets.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Broken connections are what this server is about."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Service
+
+    def do_POST(self) -> None:
+        """Moods: ok, reset, store_and_reset, store_and_half, hang, close, page, a status, or (status, headers)."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        service = self.server
+        mood = service.moods.popleft() if service.moods else service.mood
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        records = json.loads(body, parse_constant=lambda name: 1 / 0)
+        seen = {"path": self.path, "count": len(records), "mood": mood, "client": self.client_address, "at": time.time()}
+        service.requests.append({**seen, "headers": dict(self.headers), "bytes": len(body)})
+        if mood == "hang":
+            service.released.wait(30)
+            self.reset()
+        elif mood == "reset":
+            self.reset()
+        elif isinstance(mood, (int, tuple)):
+            status, headers = mood if isinstance(mood, tuple) else (mood, {})
+            self.answer(status, {"code": status, "message": "no"}, headers)
+        elif service.api_key is not None and self.headers.get("Authorization") != f"Bearer {service.api_key}":
+            self.answer(401, {"code": 401})
+        elif len(records) > service.most_records:
+            self.answer(413, {"code": 413})
+        elif mood == "page":
+            self.answer(200, {"hello": "I am not Predlog"})
+        else:
+            with service.lock:
+                status, said = service.store(records)
+                service.note_losses(self.headers.get("Predlog-Discarded"))
+            if mood == "store_and_reset":
+                self.reset()
+            elif mood == "store_and_half":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n" + json.dumps(said).encode())
+                self.close_connection = True
+            else:
+                self.answer(status, said)
+                self.close_connection = self.close_connection or mood == "close"
+
+    def do_GET(self) -> None:
+        service = self.server
+        parts = urlsplit(self.path)
+        query = parse_qs(parts.query)
+        service.queries.append((parts.path, query))
+        if isinstance(service.mood, int):
+            self.answer(service.mood, {"code": service.mood, "errors": {"from": ["Not a valid datetime."]}})
+        elif parts.path == "/api/v1/predictions":
+            rows = [
+                row
+                for row in service.predictions
+                if row["model_name"] in query.get("model_name", [row["model_name"]])
+                and (query.get("was_successful") != ["false"] or not row["was_successful"])
+                and row["timestamp"] >= query.get("from", [""])[0]
+            ]
+            rows.sort(key=lambda row: row["timestamp"], reverse=True)
+            self.answer(200, rows[: int(query.get("limit", ["100"])[0])])
+        else:
+            self.answer(200, {"total_requests": 1234, "success_rate": 0.99998, "percentiles": {"50": 1.5}, "min": None})
+
+    def answer(self, status: int, said: Any, headers: dict[str, str] | None = None) -> None:
+        body = json.dumps(said).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def reset(self) -> None:
+        """Close the connection so that the other side gets a reset."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Quiet."""
+
+
+@contextlib.contextmanager
+def free_port() -> Iterator[int]:
+    """A port where nobody listens."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()[1]
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
+    """Wait for it; fail when it does not come."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.01)

@@ -1,0 +1,141 @@
+"""Every setting, read from the environment and from .env; a bad value stops the start with a sentence that names it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from environs import Env, EnvError
+from marshmallow import ValidationError
+from marshmallow.validate import Range
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+DRIVER = "postgresql+psycopg2"
+_DURATION = re.compile(r"(\d+) *(d|days?|h|hours?)", re.IGNORECASE)
+
+
+class ConfigurationError(Exception):
+    """A setting that the service cannot start with; the text names it and says what it may be."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of one process. Durations without a unit in their name are timedeltas."""
+
+    database_url: str | None = field(repr=False)
+    embedded_data_dir: Path | None
+    host: str
+    port: int
+    workers: int
+    threads: int
+    debug: bool
+    cors_origins: tuple[str, ...]
+    max_body_bytes: int
+    statement_timeout_ms: int
+    lock_timeout_ms: int
+    pool_size: int
+    pool_timeout_s: float
+    raw_retention: timedelta | None
+    minute_retention: timedelta | None
+    hour_retention: timedelta | None
+    day_retention: timedelta | None
+    columnstore_after: timedelta
+
+
+def load(env_file: str | None = ".env") -> Config:
+    """Read the settings; what the environment says goes before what .env says. Raises ConfigurationError."""
+    env = Env()
+    if env_file and Path(env_file).is_file():
+        env.read_env(env_file, recurse=False)
+    try:
+        config = _read(env)
+    except EnvError as error:
+        raise ConfigurationError(str(error)) from None
+    _check_retention(config)
+    return config
+
+
+def _read(env: Env) -> Config:
+    positive = Range(min=1)
+    return Config(
+        database_url=_database_url(env),
+        embedded_data_dir=env.path("EMBEDDED_DATA_DIR", None),
+        host=env.str("HOST", "127.0.0.1"),
+        port=env.int("PORT", 8000, validate=Range(min=1, max=65535)),
+        workers=env.int("WORKERS", 2, validate=Range(min=1, max=64)),
+        threads=env.int("THREADS", 8, validate=Range(min=1, max=64)),
+        debug=env.bool("DEBUG", False),
+        cors_origins=tuple(env.list("CORS_ORIGINS", [], validate=_check_origins)),
+        max_body_bytes=env.int("MAX_BODY_BYTES", 16 * 2**20, validate=Range(min=1024)),
+        statement_timeout_ms=env.int("STATEMENT_TIMEOUT_MS", 30_000, validate=positive),
+        lock_timeout_ms=env.int("LOCK_TIMEOUT_MS", 5_000, validate=positive),
+        pool_size=env.int("POOL_SIZE", 8, validate=Range(min=1, max=100)),
+        pool_timeout_s=env.float("POOL_TIMEOUT_S", 5.0, validate=Range(min=0.1)),
+        raw_retention=_retention(env, "RAW_RETENTION"),
+        minute_retention=_retention(env, "MINUTE_RETENTION"),
+        hour_retention=_retention(env, "HOUR_RETENTION"),
+        day_retention=_retention(env, "DAY_RETENTION"),
+        columnstore_after=_duration(env, "COLUMNSTORE_AFTER", "7 days"),
+    )
+
+
+def _database_url(env: Env) -> str | None:
+    """DATABASE_URL, or one made of DB_HOST, DB_PORT, …; None (the embedded server) where neither is set."""
+    url = env.str("DATABASE_URL", None)
+    if url:
+        return _psycopg2_url(url)
+    host = env.str("DB_HOST", None)
+    if not host:
+        return None
+    return URL.create(
+        DRIVER,
+        username=env.str("DB_USER", "postgres"),
+        password=env.str("DB_PASSWORD", None),
+        host=host,
+        port=env.int("DB_PORT", 5432, validate=Range(min=1, max=65535)),
+        database=env.str("DB_NAME", "ml_logging_db"),
+    ).render_as_string(hide_password=False)
+
+
+def _psycopg2_url(text: str) -> str:
+    """A URL of any PostgreSQL driver, read as psycopg2's."""
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        # The text may hold a password: it is not repeated.
+        raise ConfigurationError(
+            "DATABASE_URL is not a URL: expected postgresql://user:password@host:port/database"
+        ) from None
+    if url.get_backend_name() not in ("postgresql", "postgres"):
+        raise ConfigurationError(f"DATABASE_URL must begin with postgresql://, not {url.drivername}://")
+    return url.set(drivername=DRIVER).render_as_string(hide_password=False)
+
+
+def _check_origins(origins: list[str]) -> None:
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+            raise ValidationError("Origins look like https://example.org, several are separated by commas.")
+
+
+def _duration(env: Env, name: str, default: str) -> timedelta:
+    text = env.str(name, default)
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or int(match[1]) == 0 or int(match[1]) > 100_000:
+        raise ConfigurationError(f'{name} must be a duration like "90 days" or "36 hours", not "{text}"')
+    return timedelta(**{"days" if match[2].lower().startswith("d") else "hours": int(match[1])})
+
+
+def _retention(env: Env, name: str) -> timedelta | None:
+    return _duration(env, name, "") if env.str(name, "") else None
+
+
+def _check_retention(config: Config) -> None:
+    """A coarser level must outlive what it is made of."""
+    order = ("raw_retention", "minute_retention", "hour_retention", "day_retention")
+    for finer, coarser in zip(order, order[1:]):
+        keep, longer = getattr(config, finer), getattr(config, coarser)
+        if longer is not None and (keep is None or keep > longer):
+            raise ConfigurationError(f"{coarser.upper()} must not be shorter than {finer.upper()}")

@@ -1,0 +1,47 @@
+"""How Alembic finds the database and the metadata; run by `flask db …`."""
+
+from __future__ import annotations
+
+from alembic import context
+from flask import current_app
+from sqlalchemy import text
+
+from app.infrastructure.tables import metadata
+
+# Two replicas that start at once must not migrate at once: the second waits here, then finds nothing to do.
+MIGRATION_LOCK = 0x70726564
+
+
+def include_name(name: str | None, type_: str, parent_names: dict[str, str | None]) -> bool:
+    """Leave to the migrations what SQLAlchemy does not describe: aggregates and what TimescaleDB makes itself."""
+    return type_ != "table" or name in metadata.tables
+
+
+def run_migrations_online() -> None:
+    engine = current_app.extensions["migrate"].db.engine
+    with engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+        connection.commit()
+        # A migration may take what it needs; the limits of the service's own statements are not for it.
+        connection.execute(text("SET statement_timeout = 0"))
+        connection.commit()
+        try:
+            context.configure(
+                connection=connection,
+                target_metadata=metadata,
+                include_name=include_name,
+                transaction_per_migration=True,
+                **current_app.extensions["migrate"].configure_args,
+            )
+            with context.begin_transaction():
+                context.run_migrations()
+        finally:
+            connection.rollback()
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
+            connection.execute(text("RESET statement_timeout"))
+            connection.commit()
+
+
+if context.is_offline_mode():
+    raise SystemExit("flask db --sql is not supported: the migrations look at the database to choose their engine.")
+run_migrations_online()

@@ -14,6 +14,12 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 DRIVER = "postgresql+psycopg2"
+NAMES = (
+    "DATABASE_URL", "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "EMBEDDED_DATA_DIR",
+    "HOST", "PORT", "WORKERS", "THREADS", "SHUTDOWN_DELAY_S", "DEBUG", "CORS_ORIGINS",
+    "MAX_BODY_BYTES", "STATEMENT_TIMEOUT_MS", "LOCK_TIMEOUT_MS", "POOL_SIZE", "POOL_TIMEOUT_S",
+    "RAW_RETENTION", "MINUTE_RETENTION", "HOUR_RETENTION", "DAY_RETENTION", "COLUMNSTORE_AFTER",
+)  # fmt: skip
 _DURATION = re.compile(r"(\d+) *(d|days?|h|hours?)", re.IGNORECASE)
 
 
@@ -31,6 +37,7 @@ class Config:
     port: int
     workers: int
     threads: int
+    shutdown_delay_s: float
     debug: bool
     cors_origins: tuple[str, ...]
     max_body_bytes: int
@@ -67,6 +74,7 @@ def _read(env: Env) -> Config:
         port=env.int("PORT", 8000, validate=Range(min=1, max=65535)),
         workers=env.int("WORKERS", 2, validate=Range(min=1, max=64)),
         threads=env.int("THREADS", 8, validate=Range(min=1, max=64)),
+        shutdown_delay_s=env.float("SHUTDOWN_DELAY_S", 2.0, validate=Range(min=0, max=60)),
         debug=env.bool("DEBUG", False),
         cors_origins=tuple(env.list("CORS_ORIGINS", [], validate=_check_origins)),
         max_body_bytes=env.int("MAX_BODY_BYTES", 16 * 2**20, validate=Range(min=1024)),

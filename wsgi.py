@@ -1,5 +1,11 @@
 """The WSGI entry point: `wsgi:app` for any WSGI server, and what the `flask` command finds."""
 
+import os
+
 from app import create_app
+from app.lifetime import STOPPING, end_with_master
+
+if STOPPING in os.environ:  # started by `python -m app`
+    end_with_master()
 
 app = create_app()

@@ -21,6 +21,7 @@ from app.infrastructure.schema import MIGRATIONS, Schema
 from app.infrastructure.statistics_store import StatisticsStore
 from app.infrastructure.tables import metadata
 from app.presentation import api, docs, errors, predictions, request_log, service, statistics
+from app.lifetime import is_stopping
 from app.presentation.services import EXTENSION, Services
 
 
@@ -37,7 +38,7 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     app.extensions[EXTENSION] = Services(
         predictions=Predictions(PredictionStore(database)),
         statistics=Statistics(StatisticsStore(database)),
-        readiness=Readiness(Schema(database)),
+        readiness=Readiness(Schema(database), is_stopping),
     )
     _migrations(app, url)
     _http(app, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,17 +27,13 @@ class Schema(Protocol):
 class Readiness:
     """Ready while the database can be reached and is migrated to head, until the process is told to stop."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, is_stopping: Callable[[], bool]) -> None:
         self._schema = schema
-        self._stopping = False
-
-    def stop(self) -> None:
-        """Answer that the service is not ready from now on, so that a load balancer looks elsewhere."""
-        self._stopping = True
+        self._is_stopping = is_stopping
 
     def check(self) -> str:
         """Name the storage engine. Raises NotReady or StorageUnavailable."""
-        if self._stopping:
+        if self._is_stopping():
             raise NotReady("The service is shutting down.")
         state = self._schema.state()
         if state.revision != state.head or state.engine is None:

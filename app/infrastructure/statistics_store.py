@@ -69,7 +69,7 @@ NAMED_LEVELS = (RAW, MINUTES, HOURS, DAYS)
 STATE_COLUMNS = 7
 
 
-class _Reader:
+class SegmentReader:
     """Reads on one connection or, for each call, on any."""
 
     def __init__(self, run: Callable[[str, dict[str, Any]], list[Row]]) -> None:
@@ -91,7 +91,7 @@ class _Reader:
         return Reading({key: tally for key, tally in map(_tally, found) if tally.total}, _state(rows[0]))
 
 
-class StatisticsStore(_Reader):
+class StatisticsStore(SegmentReader):
     """The aggregates, and raw rows where these are not enough."""
 
     def __init__(self, database: Database) -> None:
@@ -99,10 +99,10 @@ class StatisticsStore(_Reader):
         self._database = database
 
     @contextmanager
-    def snapshot(self) -> Iterator[_Reader]:
+    def snapshot(self) -> Iterator[SegmentReader]:
         """A reader whose calls all see the same moment."""
         with self._database.snapshot() as connection:
-            yield _Reader(lambda sql, values: list(connection.exec_driver_sql(sql, values).fetchall()))
+            yield SegmentReader(lambda sql, values: list(connection.exec_driver_sql(sql, values).fetchall()))
 
 
 def _branches(question: Question, segments: Sequence[Segment], conditions: str) -> Iterator[str]:

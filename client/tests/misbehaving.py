@@ -24,6 +24,13 @@ KNOWN = {
 REASONS = {"queue_full", "spool_full", "rejected", "expired"}
 
 
+def holds_nul(value: Any) -> bool:
+    """Whether a NUL character is anywhere in it."""
+    if isinstance(value, dict):
+        return any(holds_nul(item) for pair in value.items() for item in pair)
+    return any(map(holds_nul, value)) if isinstance(value, list) else "\x00" in str(value)
+
+
 def errors_of(record: Any) -> dict[str, list[str]]:
     """What the service's contract finds wrong with a record."""
     if not isinstance(record, dict):
@@ -40,7 +47,7 @@ def errors_of(record: Any) -> dict[str, list[str]]:
         errors["metadata"] = ["Longer than 4096 bytes."]
     if len(record.get("error") or "") > 4096:
         errors["error"] = ["Longer than maximum length 4096."]
-    if "\x00" in json.dumps(record, ensure_ascii=False).replace("\\u0000", "\x00"):
+    if holds_nul(record):
         errors["_schema"] = ["NUL characters cannot be stored."]
     try:
         uuid.UUID(record["request_id"])
@@ -153,13 +160,15 @@ class Handler(BaseHTTPRequestHandler):
     server: Service
 
     def do_POST(self) -> None:
-        """Moods: ok, reset, store_and_reset, store_and_half, hang, close, page, a status, or (status, headers)."""
+        """Moods: ok, reset, store_and_reset, store_and_half, hang, close, page, a status, (status, headers), or a
+        function that gives one of these for the records that came."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         service = self.server
         mood = service.moods.popleft() if service.moods else service.mood
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         records = json.loads(body, parse_constant=lambda name: 1 / 0)
+        mood = mood(records) if callable(mood) else mood
         seen = {"path": self.path, "count": len(records), "mood": mood, "client": self.client_address, "at": time.time()}
         service.requests.append({**seen, "headers": dict(self.headers), "bytes": len(body)})
         if mood == "hang":

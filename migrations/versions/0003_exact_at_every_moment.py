@@ -203,48 +203,18 @@ END
 $$
 """
 
-# Every few seconds, and never beside a refresh by hand: TimescaleDB would take what that one has just begun for done.
-JOB = """
-CREATE PROCEDURE prediction_stats_job(job_id integer, config jsonb) LANGUAGE plpgsql AS $$
-DECLARE
-    up_to       timestamptz;
-    done        boolean;
-    hours_left  bigint;
-BEGIN
-    IF NOT pg_try_advisory_lock(hashtext('prediction_stats_refresh')) THEN
-        RETURN;
-    END IF;
-    CALL prediction_stats_settle();
-    COMMIT;
-    LOOP
-        CALL prediction_stats_advance(INTERVAL '1 day', up_to, done);
-        EXIT WHEN done;
-    END LOOP;
-    LOOP
-        CALL prediction_stats_repair(hours_left);
-        EXIT WHEN hours_left = 0;
-    END LOOP;
-    PERFORM pg_advisory_unlock(hashtext('prediction_stats_refresh'));
-END
-$$;
-
-SELECT add_job('prediction_stats_job', INTERVAL '5 seconds')
-"""
-
 
 def upgrade() -> None:
     op.execute(CHANGES)
     op.execute(GUARDS)
     if chosen(op.get_bind()) is StorageEngine.TIMESCALE:
-        for statement in (NOTES, REFRESH, SETTLE, ADVANCE, REPAIR, JOB):
+        for statement in (NOTES, REFRESH, SETTLE, ADVANCE, REPAIR):
             op.execute(statement)
 
 
 def downgrade() -> None:
     if chosen(op.get_bind()) is StorageEngine.TIMESCALE:
-        op.execute("SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_name = 'prediction_stats_job'")
         for procedure in (
-            "prediction_stats_job(integer, jsonb)",
             "prediction_stats_repair(bigint)",
             "prediction_stats_advance(interval, timestamptz, boolean)",
             "prediction_stats_settle()",

@@ -84,7 +84,7 @@ def made(base: Path) -> Path:
 @pytest.fixture
 def data_dir(made: Path, base: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A copy of `made` for one test."""
-    path = base / request.node.name
+    path = base / str(request.node.name)
     subprocess.run(["cp", "-pR", made, path], check=True)
     yield path
     shutil.rmtree(path)
@@ -92,7 +92,7 @@ def data_dir(made: Path, base: Path, request: pytest.FixtureRequest) -> Iterator
 
 @pytest.fixture
 def new_dir(base: Path, request: pytest.FixtureRequest) -> Path:
-    return base / request.node.name
+    return base / str(request.node.name)
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def wait_for(condition: Callable[[], object], what: str) -> Any:
 
 def answers(url: str) -> bool:
     with contextlib.suppress(psycopg2.OperationalError):
-        return execute(url, "SELECT 1") == (1,)
+        return bool(execute(url, "SELECT 1"))
     return False
 
 
@@ -212,7 +212,8 @@ def processes_of(data_dir: Path, url: str) -> list[int]:
 
 def started(caller: subprocess.Popen[str]) -> str:
     """The caller's URL."""
-    assert caller.stdout is not None and caller.stderr is not None
+    assert caller.stdout is not None
+    assert caller.stderr is not None
     return caller.stdout.readline().strip() or pytest.fail(caller.stderr.read())
 
 
@@ -385,9 +386,20 @@ def test_a_path_with_spaces_quotes_and_letters_beyond_ascii_works(base: Path) ->
         assert answers(server.url)
 
 
+@only_linux
+def test_a_path_that_is_not_utf_8_works(base: Path) -> None:
+    with EmbeddedPostgres(base / os.fsdecode(b"\xff\xfe")) as server:
+        assert answers(server.url)
+
+
 def test_a_very_long_path_works(base: Path) -> None:
     with EmbeddedPostgres(base / "/".join(["long" * 50] * 4)) as server:
         assert answers(server.url)
+
+
+def test_a_path_with_a_line_break_is_refused(base: Path) -> None:
+    with pytest.raises(EmbeddedPostgresError, match="has a line break"):
+        EmbeddedPostgres(base / "two\nlines").start()
 
 
 def test_a_path_too_long_for_postgresql_is_refused(base: Path) -> None:

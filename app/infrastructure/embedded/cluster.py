@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from .account import Account
@@ -159,13 +158,13 @@ def remove_stale_pid_file(cluster: Path) -> None:
 
 
 def _serves(pid: int, cluster: Path) -> bool:
-    if sys.platform == "linux":
-        try:
-            return os.path.samefile(f"/proc/{pid}/cwd", cluster)
-        except OSError:
-            return False
-    command = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], stdout=subprocess.PIPE).stdout
-    return os.fsencode(cluster) in command
+    if not os.path.exists("/proc/self/cwd"):
+        command = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], stdout=subprocess.PIPE).stdout
+        return os.fsencode(cluster) in command
+    try:
+        return os.path.samefile(f"/proc/{pid}/cwd", cluster)
+    except OSError:
+        return False
 
 
 def _read_password(path: Path) -> str | None:

@@ -24,7 +24,10 @@ LAST_OWNER_SECONDS = 90.0
 
 
 def default_data_dir() -> Path:
-    """/var/lib/predlog/postgresql for root, below $XDG_DATA_HOME or ~/.local/share for anybody else."""
+    """/var/lib/predlog/postgresql for root, below $XDG_DATA_HOME or ~/.local/share for anybody else.
+
+    Raises EmbeddedPostgresError for a user without a home directory.
+    """
     if os.geteuid() == 0:
         return Path("/var/lib/predlog/postgresql")
     data_home = Path(os.environ.get("XDG_DATA_HOME", ""))
@@ -53,6 +56,8 @@ class DataDirectory:
         """Create it, or see that it is ours; what exists keeps its owner and its permissions."""
         if len(os.fsencode(self.path)) > LONGEST_PATH:
             raise EmbeddedPostgresError(f"The data directory's path is longer than {LONGEST_PATH} bytes: {self.path}")
+        if "\n" in str(self.path):
+            raise EmbeddedPostgresError(f"The data directory's path has a line break in it: {str(self.path)!r}")
         try:
             _make(self.path)
         except OSError as error:
@@ -76,24 +81,31 @@ class DataDirectory:
 
         A lock that a dead caller has left to its keeper is waited for: PostgreSQL is shutting down then.
         """
+        # For reading: the server's processes inherit it. NFS refuses such a lock, and there it could not be inherited.
         descriptor = os.open(self.lock_file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            self._wait_for_last_owner(descriptor)
+            self.lock_file.write_text(f"{os.getpid()}\n")
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _wait_for_last_owner(self, descriptor: int) -> None:
         patience = time.monotonic() + LAST_OWNER_SECONDS
         while not _try_lock(descriptor):
             owner = read_number(self.lock_file)
             lives = owner is not None and is_alive(owner)
             if lives or time.monotonic() > patience:
-                os.close(descriptor)
                 holder = f"process {owner}" if lives else "PostgreSQL, though the process that started it has died"
                 raise EmbeddedPostgresError(
                     f"The data directory {self.path} is in use by {holder}: end that first, or choose another."
                 )
             time.sleep(0.05)
-        self.lock_file.write_text(f"{os.getpid()}\n")
-        return descriptor
 
     def wait_until_released(self, seconds: float) -> None:
         """Wait until every process that had inherited the lock is gone, or until the time is over."""
-        with self.lock_file.open() as file:
+        with contextlib.suppress(FileNotFoundError), self.lock_file.open() as file:
             patience = time.monotonic() + seconds
             while not _try_lock(file.fileno()) and time.monotonic() < patience:
                 time.sleep(0.05)
@@ -111,6 +123,7 @@ class DataDirectory:
         self.rename(staging, path)
 
     def rename(self, source: Path, target: Path) -> None:
+        """Rename durably what lies here."""
         source.rename(target)
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
@@ -122,7 +135,7 @@ class DataDirectory:
 def read_number(path: Path) -> int | None:
     """The number on a file's first line, or None."""
     with contextlib.suppress(FileNotFoundError, ValueError):
-        return int(path.read_text().partition("\n")[0])
+        return int(path.read_bytes().partition(b"\n")[0])
     return None
 
 
@@ -141,7 +154,10 @@ def _make(path: Path) -> None:
     if path.exists():
         return
     _make(path.parent)
-    path.mkdir(mode=0o700)
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        return  # another start was quicker
     if os.geteuid() == 0:
         path.chmod(0o755)
 
@@ -155,4 +171,8 @@ def _try_lock(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise EmbeddedPostgresError(
+            f"The data directory cannot be locked ({error.strerror}): choose one on a local file system."
+        ) from error
     return True

@@ -28,9 +28,9 @@ LOG_BYTES = 5_000_000
 CALLER_CHECK_SECONDS = 1.0
 READY_CHECK_SECONDS = 0.02
 STEADY_SECONDS = 2.0
-ATTEMPTS = 8
+ATTEMPTS = 10
 FIRST_DELAY_SECONDS = 0.1
-LONGEST_DELAY_SECONDS = 2.0
+LONGEST_DELAY_SECONDS = 10.0
 ORPHANS_SECONDS = 5.0
 # Fast (connections are closed, a checkpoint is written), then immediate, then by force; and the seconds each may take.
 SHUTDOWN = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
@@ -105,7 +105,8 @@ class Keeper:
                 self._say(f"{ended}, {failures} times in a row: giving up, see {self._orders.log_file}")
                 return 1
             self._say(f"{ended}: starting it again")
-            self._pause(min(FIRST_DELAY_SECONDS * 2 ** (failures - 1), LONGEST_DELAY_SECONDS))
+            if self._caller_leaves_within(min(FIRST_DELAY_SECONDS * 2 ** (failures - 1), LONGEST_DELAY_SECONDS)):
+                return 0
 
     def _launch(self) -> None:
         self._server = subprocess.Popen(
@@ -140,18 +141,19 @@ class Keeper:
         if 0 in readable or os.getppid() != self._orders.caller:
             self._caller_left = True
 
-    def _pause(self, seconds: float) -> None:
+    def _caller_leaves_within(self, seconds: float) -> bool:
         end = time.monotonic() + seconds
         while not self._caller_left and (left := end - time.monotonic()) > 0:
             self._wait(min(left, CALLER_CHECK_SECONDS))
+        return self._caller_left
 
     def _is_ready(self) -> bool:
         """What pg_ctl asks: the pid file names this postmaster on its first line and says "ready" on its eighth."""
         try:
-            lines = Path(self._orders.pid_file).read_text().split("\n")
+            lines = Path(self._orders.pid_file).read_bytes().split(b"\n")
         except OSError:
             return False
-        return lines[0] == str(self._server.pid) and lines[7:8] != [] and lines[7].strip() == "ready"
+        return len(lines) > 7 and int(lines[0]) == self._server.pid and lines[7].strip() == b"ready"
 
     def _shut_down(self) -> int:
         for number, seconds in SHUTDOWN:
@@ -168,7 +170,7 @@ class Keeper:
         return 1
 
     def _say(self, sentence: str) -> None:
-        line = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} UTC {sentence}\n".encode()
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} UTC {sentence}\n".encode(errors="replace")
         self._log.write(line)
         with contextlib.suppress(OSError):
             os.write(2, line)
@@ -180,7 +182,7 @@ def die_with_parent() -> Callable[[], None] | None:
     SIGQUIT, for nobody is left who could ask twice: it is the one shutdown in which the postmaster kills what does not
     end by itself. What was committed is in the write-ahead log; the next start replays it.
     """
-    if sys.platform != "linux":
+    if os.uname().sysname != "Linux":
         return None
     libc = ctypes.CDLL(None)
     parent = os.getpid()
@@ -195,7 +197,7 @@ def die_with_parent() -> Callable[[], None] | None:
 
 def _answer(sentence: str) -> None:
     with contextlib.suppress(OSError):
-        os.write(1, f"{sentence}\n".encode())
+        os.write(1, f"{sentence}\n".encode(errors="replace"))
     os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
 
 

@@ -125,7 +125,8 @@ class EmbeddedPostgres:
             start_new_session=True,  # Ctrl-C in a terminal is for the caller, who decides the order of the end
             pass_fds=[orders.lock],
         )
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(json.dumps(asdict(orders)).encode() + b"\n")

@@ -101,8 +101,9 @@ class Pipeline:
             if self._spooler is not None:
                 self._spooler.run()
             self._send()
-        if any(thread.is_alive() for thread in self._threads):
-            self._warn_of(self._source.waiting())
+        left = self._source.waiting()
+        if left and any(thread.is_alive() for thread in self._threads):
+            self._warn_of(left)
         return not (self._source.waiting() or self._losses.totals[EXIT])
 
     def disown(self) -> None:
@@ -126,8 +127,9 @@ class Pipeline:
     def _send(self) -> None:
         self._sender.run()
         left = self._give_up()
-        self._losses.unreported(EXIT, left)
-        self._warn_of(left)
+        if left:
+            self._losses.unreported(EXIT, left)
+            self._warn_of(left)
         self._transport.close()
         lifecycle.stopped(self)
 
@@ -135,6 +137,7 @@ class Pipeline:
         """Asked by the closed sender when its source is empty; what it lost itself goes to the spool here."""
         if not self._writing() and len(self._losses) and self._spooler is not None:
             self._spooler.run()
+            return False
         return not (self._writing() or self._source.waiting() or len(self._losses))
 
     def _give_up(self) -> int:
@@ -150,8 +153,7 @@ class Pipeline:
         return any(thread.is_alive() for thread in self._threads[1:])
 
     def _warn_of(self, left: int) -> None:
-        if left:
-            self._trouble.warn("exit", "Predlog: closed with %d records in memory not acknowledged", left)
+        self._trouble.warn("exit", "Predlog: closed with %d records in memory not acknowledged", left)
 
     def _thread(self, name: str, run: Callable[[], None]) -> threading.Thread:
         def guarded() -> None:

@@ -54,6 +54,8 @@ class Sender:
 
     def run(self) -> None:
         """Send until closed."""
+        if self._closing.by is None:
+            self._source.wait(self._settings.flush_interval)
         while True:
             for batch in self._source.pending():
                 try:

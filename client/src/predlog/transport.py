@@ -140,6 +140,7 @@ def _read(response: http.client.HTTPResponse, sock: socket.socket, deadline: flo
         sock.settimeout(remaining)
     if expected is not None and size < expected:
         raise http.client.IncompleteRead(b"", expected - size)
+    response.close()  # read1() does not notice the end, and the connection would not take another request
     return b"".join(chunks)
 
 

@@ -1,0 +1,252 @@
+"""Getting through to a service that misbehaves: everything arrives once, or is counted."""
+
+from __future__ import annotations
+
+import logging
+import time
+from email.utils import formatdate
+
+import pytest
+from misbehaving import Service, free_port, wait_until
+
+import predlog
+
+
+def log(client: predlog.Client, count: int, model: str = "m") -> None:
+    for index in range(count):
+        client.log(model, duration_ms=index, was_successful=True)
+
+
+@pytest.mark.parametrize(
+    "mood",
+    ["reset", "store_and_reset", "store_and_half", "close", "page", 408, 429, 500, 502, 503, 504, 401, 403, 404, 301],
+)
+def test_whatever_the_service_does_every_record_is_stored_once(service, make_client, mood):
+    service.moods.extend([mood, "ok", mood, mood, "ok", mood])
+    client = make_client(batch_size=10)
+    log(client, 95)
+    wait_until(lambda: len(service.records) == 95)
+    assert client.flush()
+    stats = client.stats()
+    assert (stats.sent + stats.duplicates, stats.queued, stats.dropped) == (95, 0, {})
+    assert (stats.duplicates > 0) == (sum(service.copies.values()) > 95)
+
+
+def test_a_batch_whose_answer_was_lost_is_a_duplicate_that_the_service_sees(service, client):
+    service.moods.extend(["store_and_reset", "store_and_half"])
+    log(client, 5)
+    assert client.flush()
+    assert len(service.records) == 5 and max(service.copies.values()) == 3
+    assert client.stats().sent + client.stats().duplicates == 5 and client.stats().duplicates > 0
+
+
+def test_a_service_that_hangs_costs_the_time_out_and_nothing_else(service, make_client):
+    service.moods.append("hang")
+    client = make_client(timeout=0.2)
+    log(client, 5)
+    wait_until(lambda: len(service.records) == 5)
+
+
+def test_the_connection_is_kept_alive(service, make_client):
+    client = make_client(batch_size=10)
+    log(client, 100)
+    assert client.flush()
+    assert len(service.requests) >= 10
+    assert len({request["client"] for request in service.requests}) == 1
+
+
+def test_a_connection_closed_while_idle_is_replaced_without_a_failure(service, client, caplog):
+    service.mood = "close"
+    for _ in range(3):
+        log(client, 1)
+        assert client.flush()
+    assert len(service.records) == 3 and not caplog.records
+
+
+def test_large_batches_are_compressed_and_small_ones_are_not(service, client):
+    log(client, 1)
+    assert client.flush()
+    log(client, 200)
+    assert client.flush()
+    encodings = {request["count"]: request["headers"].get("Content-Encoding") for request in service.requests}
+    assert encodings[1] is None and encodings[max(encodings)] == "gzip"
+
+
+def test_a_batch_is_bounded_in_records_and_in_bytes(service, make_client):
+    client = make_client(batch_size=400)
+    for _ in range(1000):
+        client.log("m", duration_ms=1, was_successful=False, error="é" * 4000)
+    assert client.flush(20)
+    assert len(service.records) == 1000
+    assert max(request["count"] for request in service.requests) <= 400
+    assert max(request["bytes"] for request in service.requests) <= 1_100_000
+
+
+def test_a_path_in_the_url_is_kept(service, make_client):
+    client = make_client(service.url + "/behind/a/proxy/")
+    log(client, 1)
+    assert client.flush()
+    assert service.requests[0]["path"] == "/behind/a/proxy/api/v1/predict-logs"
+
+
+def test_the_key_is_sent_as_a_bearer_token(service, make_client):
+    service.api_key = "right"
+    client = make_client(api_key="right")
+    log(client, 1)
+    assert client.flush()
+
+
+@pytest.mark.parametrize("value", ["1", lambda: formatdate(time.time() + 2, usegmt=True)], ids=["seconds", "date"])
+def test_retry_after_is_honoured_by_flush_too(service, client, value):
+    service.moods.append((429, {"Retry-After": value if isinstance(value, str) else value()}))
+    log(client, 1)
+    wait_until(lambda: service.requests)
+    assert not client.flush(0.1)
+    assert client.flush(10)
+    first, second = service.requests
+    assert second["at"] - first["at"] >= 0.9  # a date is whole seconds
+
+
+def test_an_absurd_retry_after_is_read_as_ten_minutes_and_rubbish_as_none():
+    from predlog.transport import _retry_after
+
+    assert _retry_after("999999999") == 600
+    assert _retry_after("-5") is None and _retry_after("soon") is None and _retry_after("") is None
+    assert _retry_after("Thu, 01 Jan 1970 00:00:00 GMT") == 0
+
+
+def test_flush_cuts_a_back_off_short(service, make_client, monkeypatch):
+    monkeypatch.setattr("predlog.delivery._jitter.uniform", lambda low, high: 60.0)
+    service.moods.append(500)
+    client = make_client()
+    log(client, 1)
+    wait_until(lambda: service.requests)
+    assert client.flush(20)
+
+
+def test_the_back_off_grows_and_is_drawn_at_random(make_client, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("predlog.delivery._jitter.uniform", lambda low, high: drawn.append((low, high)) or 0.001)
+    with free_port() as port:
+        client = make_client(f"http://127.0.0.1:{port}")
+        log(client, 1)
+        wait_until(lambda: len(drawn) >= 5)
+    assert drawn[:5] == [(0, 0.02), (0, 0.04), (0, 0.08), (0, 0.1), (0, 0.1)]
+
+
+def test_too_large_a_batch_is_halved_until_it_passes(service, make_client):
+    service.most_records = 30
+    client = make_client(batch_size=100)
+    log(client, 250)
+    wait_until(lambda: len(service.records) == 250)
+    assert client.stats().dropped == {}
+
+
+def test_a_record_that_is_too_large_by_itself_is_rejected_and_the_rest_stored(service, client):
+    service.most_records = 0
+    log(client, 3)
+    wait_until(lambda: client.stats().rejected == 3)
+    service.most_records = 10
+    log(client, 3)
+    wait_until(lambda: len(service.records) == 3 and service.lost == 3)
+
+
+def test_a_report_does_not_go_down_with_a_record_that_is_refused(service, make_client, monkeypatch):
+    client = make_client(flush_interval=0.3)
+    service.moods.extend([413])
+    log(client, 1)
+    client.log("", duration_ms=1, was_successful=True)  # a report that goes along
+    wait_until(lambda: service.lost == 2)
+    assert service.lost_by("model_name") == {"m": 1, "?": 1}
+
+
+def test_a_batch_that_cannot_be_read_is_split_until_the_bad_record_is_alone(service, make_client):
+    service.mood = lambda records: 400 if any(record["duration_ms"] == 5 for record in records) else "ok"
+    client = make_client()
+    log(client, 20)
+    wait_until(lambda: service.lost_by("reason") == {"rejected": 1})
+    assert len(service.records) == 19
+
+
+def test_what_the_service_rejects_is_dropped_counted_and_reported(service, client, caplog):
+    service.refuse = lambda record: record["duration_ms"] % 2 == 1
+    log(client, 20)
+    wait_until(lambda: service.lost == 10)
+    assert len(service.records) == 10
+    assert client.stats().rejected == 10 and client.stats().sent == 10
+    assert service.lost_by("model_name", "reason") == {("m", "rejected"): 10}
+    assert "model_name" in caplog.text
+
+
+def test_a_wrong_key_keeps_the_records_until_it_is_right(service, make_client, caplog):
+    service.api_key = "new"
+    client = make_client(api_key="new")
+    service.mood = 401
+    log(client, 5)
+    wait_until(lambda: len(service.requests) >= 3)
+    service.mood = "ok"
+    wait_until(lambda: len(service.records) == 5)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "API key" in caplog.text
+
+
+def test_a_service_that_was_away_gets_all_that_was_logged_meanwhile(quick):
+    with free_port() as port:
+        client = predlog.Client(f"http://127.0.0.1:{port}", flush_interval=0.05, batch_size=50)
+        log(client, 500)
+        assert not client.flush(0.3)
+    service = Service(port)
+    try:
+        wait_until(lambda: len(service.records) == 500)
+        assert client.stats().dropped == {}
+    finally:
+        client.close()
+        service.stop()
+
+
+def test_trouble_is_warned_of_once_and_its_end_told(service, client, caplog):
+    caplog.set_level(logging.INFO)
+    service.moods.extend(["reset", 500, 503, "reset"])
+    log(client, 1)
+    assert client.flush()
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_records_that_waited_too_long_expire_and_are_counted(service, make_client):
+    service.mood = 503
+    client = make_client(max_age=0.3)
+    log(client, 7)
+    wait_until(lambda: client.stats().dropped.get("expired") == 7)
+    service.mood = "ok"
+    wait_until(lambda: service.lost_by("reason") == {"expired": 7})
+    assert not service.records
+
+
+def test_an_answer_that_drips_is_given_up(make_client):
+    import socket
+    import threading
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    connections = []
+
+    def drip() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connections.append(connection)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            try:
+                for _ in range(300):
+                    connection.sendall(b"x")
+                    time.sleep(0.05)
+            except OSError:
+                pass
+
+    threading.Thread(target=drip, daemon=True).start()
+    client = make_client("http://127.0.0.1:%d" % listener.getsockname()[1], timeout=0.3)
+    log(client, 1)
+    wait_until(lambda: len(connections) >= 2, 10)
+    assert client.stats().queued == 1
+    listener.close()

@@ -1,0 +1,94 @@
+"""Losses are data: counted by model, minute and reason, told once each."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+from misbehaving import wait_until
+
+from predlog import losses
+from predlog.losses import Losses, header
+
+MINUTE = 60_000_000_000
+
+
+def test_losses_are_kept_apart_by_model_minute_and_reason():
+    book = Losses()
+    for model, minute, reason in [("a", 0, "expired"), ("a", 1, "expired"), ("a", 1, "rejected"), ("b", 1, "expired")]:
+        book.add(model, minute * MINUTE + 59, reason, 2)
+        book.add(model, minute * MINUTE, reason)
+    reports = book.take()
+    assert [report.pop("id") for report in reports] and all(report["count"] == 3 for report in reports)
+    assert {(r["model_name"], r["timestamp"], r["reason"]) for r in reports} == {
+        ("a", "1970-01-01T00:00:00+00:00", "expired"),
+        ("a", "1970-01-01T00:01:00+00:00", "expired"),
+        ("a", "1970-01-01T00:01:00+00:00", "rejected"),
+        ("b", "1970-01-01T00:01:00+00:00", "expired"),
+    }
+    assert book.totals == {"expired": 9, "rejected": 3} and len(book) == 0
+
+
+def test_a_report_given_back_keeps_its_identifier():
+    book = Losses()
+    book.add("a", 0, "expired")
+    reports = book.take()
+    book.give_back(reports)
+    assert book.take() == reports
+
+
+def test_a_header_holds_at_most_twenty_reports_and_four_kilobytes_of_ascii():
+    book = Losses()
+    for number in range(30):
+        book.add(f"модель {number}", 0, "queue_full")
+    text, count = header(book.take())
+    assert count <= 20 and text.isascii() and len(text) <= 4096 and len(json.loads(text)) == count
+    for number in range(30):
+        book.add("😀" * 199 + chr(number + 65), 0, "queue_full")
+    text, count = header(book.take())
+    assert count == 1 and len(text) <= 4096
+
+
+def test_a_long_outage_over_many_models_is_counted_by_the_hour_in_bounded_memory(monkeypatch):
+    monkeypatch.setattr(losses, "MOST_KEYS", 100)
+    book = Losses()
+    for minute in range(600):
+        for model in "abc":
+            book.add(model, minute * MINUTE, "queue_full")
+    assert len(book) <= 100
+    reports = book.take(1000)
+    counts: Counter[str] = Counter()
+    for report in reports:
+        counts[report["model_name"]] += report["count"]
+    assert counts == {"a": 600, "b": 600, "c": 600}
+
+
+def test_losses_alone_are_sent_with_an_empty_batch(service, client):
+    client.log("", duration_ms=1, was_successful=True)
+    wait_until(lambda: service.lost == 1)
+    assert [request["count"] for request in service.requests] == [0]
+
+
+def test_a_lost_answer_does_not_count_a_loss_twice(service, client):
+    service.moods.extend(["store_and_reset", "store_and_half", 500])
+    client.log("", duration_ms=1, was_successful=True)
+    wait_until(lambda: service.requests and client.flush())
+    assert service.lost == 1 and max(service.report_copies.values()) == 3
+
+
+def test_many_losses_take_several_requests(service, client):
+    for number in range(70):
+        client.log(f"model {number}", duration_ms=-1, was_successful=True)
+    wait_until(lambda: service.lost == 70)
+    assert len(service.requests) >= 4
+
+
+def test_what_the_queue_could_not_hold_is_told_once_there_is_somebody_to_tell(service, make_client):
+    service.mood = 503
+    client = make_client(queue_size=100)
+    for index in range(1000):
+        client.log(f"model {index % 3}", duration_ms=1, was_successful=True)
+    service.mood = "ok"
+    wait_until(lambda: len(service.records) + service.lost == 1000)
+    assert set(service.lost_by("reason")) == {"queue_full"}
+    assert client.stats().dropped["queue_full"] == service.lost

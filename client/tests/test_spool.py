@@ -1,0 +1,336 @@
+"""Files that survive the process: written while the service is away, sent by whoever comes first."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from misbehaving import Service, free_port, wait_until
+
+import predlog
+from predlog.segment import Segment, frame
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the spool needs file locks of POSIX")
+
+WRITER = """
+    import sys, time, predlog
+    count, directory, name, pause = int(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4])
+    log = predlog.Client(spool_dir=directory, flush_interval=0.1, exit_timeout=0.5)
+    for index in range(count):
+        log.log(name, duration_ms=index, was_successful=True)
+        if pause:
+            time.sleep(pause)
+        if index == 0:
+            print("going", flush=True)
+    print("logged", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def log(client: predlog.Client, count: int, model: str = "m") -> None:
+    for index in range(count):
+        client.log(model, duration_ms=index, was_successful=True)
+
+
+def files(directory: Path) -> list[Path]:
+    return sorted(directory.glob("predlog-*.spool"))
+
+
+def spooled_lines(directory: Path) -> int:
+    return sum(path.read_bytes().count(b'"duration_ms":') for path in files(directory))
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "made" / "spool"
+
+
+def test_what_was_acknowledged_leaves_no_file(service, make_client, directory):
+    client = make_client(spool_dir=directory, batch_size=50)
+    log(client, 500)
+    assert client.flush(20)
+    assert len(service.records) == 500 and set(service.copies.values()) == {1}
+    assert client.stats() == predlog.Stats(sent=500)
+    assert client.close() and not files(directory)
+
+
+def test_the_files_are_for_their_owner_alone(service, make_client, directory):
+    service.mood = 503
+    client = make_client(spool_dir=directory)
+    log(client, 5)
+    wait_until(lambda: files(directory))
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert stat.S_IMODE(files(directory)[0].stat().st_mode) == 0o600
+
+
+def test_records_wait_in_files_while_the_service_is_away_and_are_sent_by_another_client(quick, directory):
+    with free_port() as port:
+        client = predlog.Client(f"http://127.0.0.1:{port}", spool_dir=directory, flush_interval=0.05, queue_size=50)
+        for _ in range(20):
+            log(client, 40)
+            wait_until(lambda: client.stats().queued == 0)
+        assert client.stats().spooled == 800 == spooled_lines(directory)
+        assert client.close(0.3)
+    assert client.stats().dropped == {} and spooled_lines(directory) == 800
+    service = Service()
+    with predlog.Client(service.url, spool_dir=directory, flush_interval=0.05) as other:
+        log(other, 1, "other")
+        wait_until(lambda: len(service.records) == 801)
+        wait_until(lambda: not files(directory))
+        assert other.stats().sent == 801
+    service.stop()
+
+
+def test_batches_that_grow_slowly_share_a_file(make_client, directory):
+    with free_port() as port:
+        client = make_client(f"http://127.0.0.1:{port}", spool_dir=directory, batch_size=1000)
+        for _ in range(15):
+            log(client, 3)
+            wait_until(lambda: client.stats().queued == 0)
+        assert spooled_lines(directory) == 45 and len(files(directory)) < 8
+
+
+def test_a_hanging_service_does_not_keep_records_in_memory(service, make_client, directory):
+    service.mood = "hang"
+    client = make_client(spool_dir=directory, timeout=60)
+    log(client, 5)
+    wait_until(lambda: service.requests)
+    log(client, 100)
+    wait_until(lambda: spooled_lines(directory) == 105)
+    assert client.stats().queued == 0
+
+
+def test_several_processes_share_a_directory_and_lose_nothing(program, service, directory):
+    service.moods.extend([503, "reset", "store_and_reset", 429, "store_and_half"])
+    path = str(program.write("writer.py", WRITER))
+    writers = [program.start(path, "300", str(directory), f"writer {n}", "0", stdin=-1) for n in range(4)]
+    for writer in writers:
+        writer.communicate("\n", timeout=40)
+        assert writer.returncode == 0
+    with predlog.Client(service.url, spool_dir=directory, flush_interval=0.05) as last:
+        log(last, 1)
+        wait_until(lambda: len(service.records) == 1201)
+        wait_until(lambda: not files(directory))
+
+
+def test_a_killed_process_loses_at_most_its_last_flush_interval(program, service, directory):
+    service.mood = 503
+    path = str(program.write("writer.py", WRITER))
+    writer = program.start(path, "400", str(directory), "killed", "0.005", stdin=-1)
+    assert writer.stdout is not None
+    writer.stdout.readline()
+    wait_until(lambda: spooled_lines(directory) > 100)
+    before = spooled_lines(directory)
+    time.sleep(0.5)  # five intervals: all that was logged before them must be on disk by now
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.wait()
+    kept = spooled_lines(directory)
+    assert kept > before
+    service.mood = "ok"
+    with predlog.Client(service.url, spool_dir=directory, flush_interval=0.05) as heir:
+        log(heir, 1)
+        wait_until(lambda: service.models["killed"] == kept)
+        wait_until(lambda: not files(directory))
+    durations = sorted(record["duration_ms"] for record in service.records.values() if record["model_name"] == "killed")
+    assert durations == list(range(kept))
+
+
+def test_a_process_killed_again_and_again_leaves_every_spooled_record_to_be_stored_once(program, service, directory):
+    path = str(program.write("writer.py", WRITER))
+    service.moods.extend(["ok", 503, "store_and_reset", "hang", "reset"] * 3)
+    for number in range(6):
+        writer = program.start(path, "200", str(directory), f"life {number}", "0.001", stdin=-1)
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        time.sleep(0.05 * number + 0.1)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.wait()
+    service.moods.clear()
+    service.released.set()
+    on_disk = {line for path in files(directory) for line in path.read_text().splitlines()}
+    with predlog.Client(service.url, spool_dir=directory, flush_interval=0.05) as heir:
+        log(heir, 1)
+        wait_until(lambda: not files(directory))
+        torn = heir.stats().torn
+    stored = {request_id for request_id, _ in service.records}
+    missing = [line for line in on_disk if not any(request_id in line for request_id in stored)]
+    assert len(missing) == torn
+    for number in range(6):  # no hole before the end: what is lost is the last interval alone
+        name = f"life {number}"
+        durations = sorted(r["duration_ms"] for r in service.records.values() if r["model_name"] == name)
+        assert durations == list(range(len(durations)))
+
+
+def test_a_live_writers_file_is_left_alone(program, service, make_client, directory):
+    with free_port() as port:
+        environment = {"PREDLOG_URL": f"http://127.0.0.1:{port}"}
+        path = str(program.write("writer.py", WRITER))
+        writer = program.start(path, "30", str(directory), "live", "0", stdin=-1, environment=environment)
+        assert writer.stdout is not None
+        while writer.stdout.readline() != "logged\n":
+            pass
+        wait_until(lambda: spooled_lines(directory) == 30)
+        newest = files(directory)[-1]
+        assert newest.exists()
+        client = make_client(spool_dir=directory)
+        log(client, 1)
+        wait_until(lambda: service.models["m"] == 1)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.wait()
+        wait_until(lambda: service.models["live"] == 30)
+
+
+def test_half_a_line_is_skipped_and_counted(service, make_client, directory):
+    directory.mkdir(parents=True)
+    with free_port() as port:
+        client = make_client(f"http://127.0.0.1:{port}", spool_dir=directory)
+        log(client, 10)
+        client.close(0.1)
+    (path, *_) = files(directory)
+    data = path.read_bytes()
+    path.write_bytes(data[:-50])
+    (directory / "predlog-rubbish.spool").write_bytes(b"\x00" * 100 + b"\n" + frame(b'{"a":1}')[:-3])
+    (directory / "predlog-empty.spool").write_bytes(b"")
+    (directory / "somebody else's").write_bytes(b"not ours")
+    client = make_client(spool_dir=directory)
+    log(client, 1)
+    wait_until(lambda: not files(directory))
+    wait_until(lambda: client.stats().torn == 3)
+    assert len(service.records) == 10
+    assert (directory / "somebody else's").exists()
+
+
+def test_a_full_directory_gives_up_its_oldest_records_and_counts_them(service, make_client, directory):
+    service.mood = 503
+    cap = 256 * 1024
+    client = make_client(spool_dir=directory, spool_max_bytes=cap, batch_size=100)
+    for round_ in range(40):
+        log(client, 50, f"round {round_:02}")
+        wait_until(lambda: client.stats().queued == 0)
+    size = sum(path.stat().st_size for path in files(directory))
+    assert size <= cap + 32 * 1024
+    evicted = client.stats().dropped["spool_full"]
+    assert evicted > 0
+    service.mood = "ok"
+    wait_until(lambda: len(service.records) + service.lost == 2000)
+    assert service.lost_by("reason") == {"spool_full": evicted}
+    lost_rounds, kept_rounds = sorted(service.lost_by("model_name")), sorted(service.models)
+    assert lost_rounds[0] == "round 00" and kept_rounds[-1] == "round 39" and lost_rounds[-1] <= kept_rounds[0]
+
+
+def test_the_cap_holds_over_several_clients(quick, directory):
+    cap = 128 * 1024
+    with free_port() as port:
+        clients = [
+            predlog.Client(
+                f"http://127.0.0.1:{port}", spool_dir=directory, spool_max_bytes=cap, flush_interval=0.05, batch_size=50
+            )
+            for _ in range(3)
+        ]
+        for _ in range(20):
+            for client in clients:
+                log(client, 25)
+                wait_until(lambda client=client: client.stats().queued == 0)
+        assert sum(path.stat().st_size for path in files(directory)) <= cap + 3 * 16 * 1024
+        for client in clients:
+            assert client.close(0.1)
+    kept = spooled_lines(directory)
+    assert kept + sum(client.stats().dropped["spool_full"] for client in clients) == 1500
+
+
+def test_old_files_expire_and_their_records_are_counted(service, make_client, directory):
+    with free_port() as port:
+        client = make_client(f"http://127.0.0.1:{port}", spool_dir=directory)
+        log(client, 12)
+        client.close(0.1)
+    for path in files(directory):
+        os.utime(path, (time.time() - 3600, time.time() - 3600))
+    client = make_client(spool_dir=directory, max_age=600)
+    log(client, 1)
+    wait_until(lambda: len(service.records) == 1)
+    wait_until(lambda: service.lost_by("reason") == {"expired": 12})
+
+
+def test_losses_survive_the_process_that_had_them(quick, directory):
+    with free_port() as port:
+        client = predlog.Client(f"http://127.0.0.1:{port}", spool_dir=directory, flush_interval=0.05, queue_size=10)
+        log(client, 1000)
+        client.log("", duration_ms=1, was_successful=True)
+        assert client.close(0.2)
+    dropped = sum(client.stats().dropped.values())
+    service = Service()
+    with predlog.Client(service.url, spool_dir=directory, flush_interval=0.05) as heir:
+        log(heir, 1)
+        wait_until(lambda: service.lost == dropped and len(service.records) == 1002 - dropped)
+    assert heir.stats().dropped == {}
+    service.stop()
+
+
+def test_what_is_rejected_at_the_very_end_is_reported_too(service, make_client, directory):
+    service.refuse = lambda record: True
+    client = make_client(spool_dir=directory, flush_interval=60)
+    log(client, 5)
+    assert client.close(5)
+    assert service.lost_by("reason") == {"rejected": 5} and not files(directory)
+
+
+def test_flush_waits_for_the_files_of_this_process(service, make_client, directory):
+    service.moods.extend([503, 503])
+    client = make_client(spool_dir=directory, flush_interval=60)
+    log(client, 5)
+    assert client.flush(20)
+    assert len(service.records) == 5
+    service.mood = 503
+    log(client, 5)
+    assert not client.flush(0.3)
+    assert client.stats().spooled == 5
+
+
+def test_a_spool_that_cannot_be_written_leaves_the_records_in_memory_and_they_are_sent(
+    service, make_client, directory, monkeypatch, caplog
+):
+    client = make_client(spool_dir=directory)
+
+    def full(segment: Segment, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    append = Segment.append
+    monkeypatch.setattr(Segment, "append", full)
+    log(client, 100)
+    wait_until(lambda: len(service.records) == 100)
+    assert "No space left on device" in caplog.text and client.stats().dropped == {}
+    monkeypatch.setattr(Segment, "append", append)
+    service.mood = 503
+    log(client, 100)
+    wait_until(lambda: client.stats().spooled + client.stats().queued == 100)
+    wait_until(lambda: client.stats().spooled > 0 or client.log("m", duration_ms=1, was_successful=True))
+
+
+def test_a_write_that_fails_half_way_leaves_no_half_line(directory, monkeypatch):
+    directory.mkdir(parents=True)
+    segment = Segment.create(str(directory / "predlog-a.spool"))
+    segment.append(frame(b'{"a":1}'))
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:5]) if len(data) > 5 else write(-1, data))
+    with pytest.raises(OSError):
+        segment.append(frame(b'{"a":2}'))
+    segment.release()
+    assert (directory / "predlog-a.spool").read_bytes() == frame(b'{"a":1}')
+
+
+def test_a_directory_removed_by_somebody_is_made_again(service, make_client, directory):
+    service.mood = 503
+    client = make_client(spool_dir=directory)
+    log(client, 1)
+    wait_until(lambda: files(directory))
+    for path in files(directory):
+        path.unlink()
+    directory.rmdir()
+    log(client, 5, "after")
+    wait_until(lambda: spooled_lines(directory) == 5)
+    service.mood = "ok"
+    wait_until(lambda: service.models["after"] == 5)

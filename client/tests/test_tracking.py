@@ -1,0 +1,239 @@
+"""Timing calls: blocks, functions of every kind, and what counts as a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+
+import pytest
+
+
+def logged(service, client):
+    assert client.flush()
+    return list(service.records.values())
+
+
+def test_a_block_is_timed_and_logged_as_a_success(service, client):
+    with client.track("apartment_price", version="3") as call:
+        time.sleep(0.02)
+        call.metadata["rooms"] = 3
+        identifier = call.request_id
+    (record,) = logged(service, client)
+    assert record["was_successful"] is True and record["duration_ms"] >= 20
+    assert record["model_version"] == "3" and record["metadata"] == {"rooms": 3}
+    assert record["request_id"] == identifier
+
+
+def test_an_exception_is_logged_as_a_failure_and_goes_on(service, client):
+    with pytest.raises(KeyError), client.track("m"):
+        raise KeyError("street")
+    (record,) = logged(service, client)
+    assert record["was_successful"] is False and record["error"] == "KeyError: 'street'"
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
+def test_a_call_that_is_cut_short_is_a_failure(service, client, kind):
+    with pytest.raises(kind), client.track("m"):
+        raise kind
+    (record,) = logged(service, client)
+    assert record["was_successful"] is False and record["error"] == kind.__name__
+
+
+def test_a_failure_can_be_told_without_raising(service, client):
+    with client.track("m") as call:
+        call.error = "the answer was empty"
+        call.version = "known only now"
+    (record,) = logged(service, client)
+    assert record["was_successful"] is False and record["error"] == "the answer was empty"
+    assert record["model_version"] == "known only now"
+
+
+def test_an_exception_whose_text_cannot_be_had_is_logged_all_the_same(service, client):
+    class Rude(Exception):
+        def __str__(self):
+            raise RuntimeError("no text")
+
+    with pytest.raises(Rude), client.track("m"):
+        raise Rude
+    (record,) = logged(service, client)
+    assert record["error"].endswith("Rude: (its str() failed)")
+
+
+def test_metadata_given_to_a_block_stays_the_callers_own(service, client):
+    mine = {"a": 1}
+    with client.track("m", metadata=mine) as call:
+        call.metadata["b"] = 2
+    assert mine == {"a": 1}
+    (record,) = logged(service, client)
+    assert record["metadata"] == {"a": 1, "b": 2}
+
+
+def test_the_timestamp_is_the_start_of_the_call(service, client):
+    before = time.time()
+    with client.track("m"):
+        entered = time.time()
+        time.sleep(0.05)
+    from datetime import datetime
+
+    (record,) = logged(service, client)
+    assert before - 0.001 <= datetime.fromisoformat(record["timestamp"]).timestamp() <= entered + 0.001
+
+
+def test_a_function_is_logged_and_keeps_its_name_and_result(service, client):
+    @client.tracked("m", version="2")
+    def predict(x: int, *, scale: int = 1) -> int:
+        """Predict."""
+        return x * scale
+
+    assert predict(2, scale=3) == 6
+    assert (predict.__name__, predict.__doc__) == ("predict", "Predict.")
+    (record,) = logged(service, client)
+    assert record["was_successful"] is True and record["model_version"] == "2"
+
+
+def test_methods_partials_and_objects_that_can_be_called_are_logged(service, client):
+    class Model:
+        @client.tracked("method")
+        def predict(self, x):
+            return x
+
+        def __call__(self, x):
+            return x
+
+    class AsyncModel:
+        async def __call__(self, x):
+            await asyncio.sleep(0.02)
+            return x
+
+    assert Model().predict(1) == 1
+    assert client.tracked("object")(Model())(1) == 1
+    assert client.tracked("partial")(functools.partial(pow, 2))(3) == 8
+    assert asyncio.run(client.tracked("async object")(AsyncModel())(5)) == 5
+    records = {record["model_name"]: record for record in logged(service, client)}
+    assert set(records) == {"method", "object", "partial", "async object"}
+    assert records["async object"]["duration_ms"] >= 20
+
+
+def test_an_async_function_is_timed_until_it_returns(service, client):
+    @client.tracked("m")
+    async def predict():
+        await asyncio.sleep(0.02)
+        return 1
+
+    assert asyncio.iscoroutinefunction(predict)
+    assert asyncio.run(predict()) == 1
+    (record,) = logged(service, client)
+    assert record["duration_ms"] >= 20
+
+
+def test_a_cancelled_task_is_a_failure_and_stays_cancelled(service, client):
+    @client.tracked("m")
+    async def predict():
+        await asyncio.sleep(60)
+
+    async def main():
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(predict(), 0.02)
+
+    asyncio.run(main())
+    (record,) = logged(service, client)
+    assert record["was_successful"] is False and record["error"].startswith("CancelledError")
+
+
+def test_a_generator_is_timed_until_it_is_exhausted_and_hands_everything_through(service, client):
+    @client.tracked("m")
+    def tokens():
+        sent = yield "a"
+        try:
+            yield sent
+        except ValueError:
+            yield "caught"
+        return "result"
+
+    stream = tokens()
+    assert next(stream) == "a"
+    assert stream.send("sent") == "sent"
+    assert stream.throw(ValueError()) == "caught"
+    assert client.flush() and not service.records
+    with pytest.raises(StopIteration) as stop:
+        next(stream)
+    assert stop.value.value == "result"
+    (record,) = logged(service, client)
+    assert record["was_successful"] is True
+
+
+def test_a_generator_that_is_closed_early_is_a_success_and_one_that_raises_a_failure(service, client):
+    closed = []
+
+    @client.tracked("m")
+    def tokens(fail):
+        try:
+            yield 1
+            if fail:
+                raise ValueError("no more")
+            yield 2
+        finally:
+            closed.append(fail)
+
+    stream = tokens(False)
+    next(stream)
+    stream.close()
+    with pytest.raises(ValueError):
+        list(tokens(True))
+    assert closed == [False, True]
+    assert [record["was_successful"] for record in logged(service, client)] == [True, False]
+
+
+def test_an_async_generator_hands_everything_through_and_is_logged_once(service, client):
+    closed = []
+
+    @client.tracked("m")
+    async def tokens():
+        try:
+            sent = yield "a"
+            try:
+                yield sent
+            except ValueError:
+                yield "caught"
+        finally:
+            closed.append(True)
+
+    async def main():
+        stream = tokens()
+        assert await stream.__anext__() == "a"
+        assert await stream.asend("sent") == "sent"
+        assert await stream.athrow(ValueError()) == "caught"
+        with pytest.raises(StopAsyncIteration):
+            await stream.__anext__()
+
+    asyncio.run(main())
+    (record,) = logged(service, client)
+    assert record["was_successful"] is True and closed == [True]
+
+
+def test_an_async_generator_that_is_closed_early_or_raises(service, client):
+    closed = []
+
+    @client.tracked("m")
+    async def tokens(fail):
+        try:
+            yield 1
+            if fail:
+                raise ValueError("no more")
+            yield 2
+        finally:
+            await asyncio.sleep(0)
+            closed.append(fail)
+
+    async def main():
+        stream = tokens(False)
+        await stream.__anext__()
+        await stream.aclose()
+        with pytest.raises(ValueError):
+            async for _ in tokens(True):
+                pass
+
+    asyncio.run(main())
+    assert closed == [False, True]
+    assert [record["was_successful"] for record in logged(service, client)] == [True, False]

@@ -1,0 +1,151 @@
+"""Every test of SQL runs on every engine that can be had here; each sees only the calls that it logs itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from flask_migrate import upgrade
+from sqlalchemy import Engine, create_engine
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import config as configuration
+from app import create_app
+from app.infrastructure.embedded import EmbeddedPostgres
+from databases import Provider, reasons, timescale_provider
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """A migrated database and what it can do."""
+
+    engine: str
+    url: str
+    provider: Provider | None
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether two connections can each have a transaction open."""
+        return self.provider is None or self.provider.concurrent
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether TimescaleDB runs its jobs by itself."""
+        return self.provider is not None and self.provider.background_jobs
+
+
+def pytest_report_header() -> list[str]:
+    provider = timescale_provider()
+    chosen = f"timescale ({provider.name})" if provider else "no timescale"
+    return [f"storage engines: plain (embedded), {chosen}", *(f"  not taken: {reason}" for reason in reasons())]
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Callable[[str], Server]]:
+    """Start the server of an engine the first time that a test asks for it."""
+    started: dict[str, Server] = {}
+    with ExitStack() as stack:
+
+        def server(engine: str) -> Server:
+            if engine not in started:
+                started[engine] = _start(engine, stack)
+            return started[engine]
+
+        yield server
+
+
+def _start(engine: str, stack: ExitStack) -> Server:
+    provider = timescale_provider() if engine == "timescale" else None
+    if provider:
+        url = stack.enter_context(provider.start())
+    elif engine == "plain":
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="predlog-tests-"))
+        os.chmod(folder, 0o755)  # started by root, the server runs as somebody else
+        url = stack.enter_context(EmbeddedPostgres(Path(folder, "data"))).url
+    else:
+        pytest.skip(f"no TimescaleDB here: {'; '.join(reasons())}")
+    with make_app(url).app_context():
+        upgrade()
+    return Server(engine, url, provider)
+
+
+def make_config(url: str, **settings: Any) -> configuration.Config:
+    """The default settings, whatever the environment says, but for these."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in configuration.NAMES:
+            environment.delenv(name, raising=False)
+        defaults = configuration.load(env_file=None)
+    return dataclasses.replace(defaults, database_url=url, **settings)
+
+
+def make_app(url: str, **settings: Any) -> Flask:
+    """An application on this database."""
+    return create_app(make_config(url, **settings))
+
+
+@pytest.fixture(scope="session", params=["plain", "timescale"])
+def server(request: pytest.FixtureRequest, servers: Callable[[str], Server]) -> Server:
+    """A migrated database: a test that asks for it runs on both engines."""
+    return servers(request.param)
+
+
+@pytest.fixture(scope="session")
+def app(server: Server) -> Flask:
+    """The application on both engines. A single connection where the engine has only one session."""
+    return make_app(server.url, pool_size=8 if server.concurrent else 1)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """Calls the application as HTTP clients do."""
+    return app.test_client()
+
+
+@pytest.fixture(scope="session")
+def database(server: Server) -> Iterator[Engine]:
+    """The database itself, in autocommit."""
+    engine = create_engine(server.url, isolation_level="AUTOCOMMIT", pool_size=1 if not server.concurrent else 5)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def model() -> str:
+    """The name of a model that nobody else logs."""
+    return f"model-{uuid4().hex}"
+
+
+@pytest.fixture
+def log(client: FlaskClient, model: str) -> Callable[..., dict[str, Any]]:
+    """Log a call of `model` through the API and return the answer."""
+
+    def log(**fields: Any) -> dict[str, Any]:
+        record = {"model_name": model, "duration_ms": 10, "was_successful": True, **fields}
+        response = client.post("/api/v1/predict-log", json=record)
+        assert response.status_code == 200, response.text
+        return dict(response.json)
+
+    return log
+
+
+@pytest.fixture
+def refresh(database: Engine, server: Server) -> Callable[[], None]:
+    """Materialise and repair all there is, as the job does; nothing to do on the plain engine."""
+
+    def refresh() -> None:
+        if server.engine == "timescale":
+            with database.connect() as connection:
+                connection.exec_driver_sql("CALL prediction_stats_job(0, '{}')")
+
+    return refresh

@@ -1,0 +1,252 @@
+"""Whatever happens to the log, an answer equals a full scan of it in the same snapshot.
+
+EXACTNESS_SECONDS says how long the random histories run; EXACTNESS_SEED repeats one of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from app.application.statistics import Key, Question, Reading, Statistics
+from app.domain.cover import Materialized, Segment
+from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, floor
+from app.domain.sketch import RELATIVE_ERROR
+from app.domain.statistics import Selection, Series, Tally
+from app.infrastructure.statistics_store import SegmentReader
+from conftest import Server
+
+SECONDS = float(os.environ.get("EXACTNESS_SECONDS", "6"))
+SEED = int(os.environ.get("EXACTNESS_SEED", time.time_ns() % 1_000_000))
+TRY_AGAIN = ("40P01", "40001", "55P03")  # deadlock, serialization failure, lock not available
+PERCENTILES = (0, 1, 25, 50, 90, 95, 99, 99.9, 100)
+
+INSERT = """
+INSERT INTO prediction_log (timestamp, model_name, model_version, duration_ms, was_successful, request_id)
+SELECT * FROM unnest(%(timestamp)s::timestamptz[], %(model_name)s::text[], %(model_version)s::text[],
+                     %(duration_ms)s::float8[], %(was_successful)s::boolean[], %(request_id)s::uuid[])
+ON CONFLICT (request_id, timestamp) DO NOTHING
+"""
+
+DELETE = """
+DELETE FROM prediction_log
+WHERE  (id, timestamp) IN (SELECT id, timestamp FROM prediction_log
+                           WHERE  model_name = %(model)s ORDER BY random() LIMIT %(limit)s)
+"""
+
+SCAN = """
+SELECT width_bucket(timestamp, %(edges)s::timestamptz[]) - 1 AS point, count(*), count(*) FILTER (WHERE was_successful),
+       sum(duration_ms), min(duration_ms), max(duration_ms),
+       percentile_cont(%(fractions)s::float8[]) WITHIN GROUP (ORDER BY duration_ms)
+FROM   prediction_log
+WHERE  model_name = ANY (%(models)s) AND timestamp >= %(start)s AND timestamp < %(end)s
+GROUP  BY point
+"""
+
+
+class Snapshots:
+    """A statistics store that reads on whichever connection is in a snapshot just now, with plans from before it."""
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+
+    def _run(self, statement: str, values: dict[str, Any]) -> list[Any]:
+        assert self.connection is not None
+        return list(self.connection.exec_driver_sql(statement, values).fetchall())
+
+    def state(self, range: TimeRange) -> Materialized:
+        return SegmentReader(self._run).state(range)
+
+    def read(self, question: Question, range: TimeRange, segments: list[Segment]) -> Reading:
+        return SegmentReader(self._run).read(question, range, segments)
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[SegmentReader]:
+        yield SegmentReader(self._run)
+
+
+class History:
+    """Random things that happen to a log."""
+
+    def __init__(self, database: Engine, server: Server, models: list[str], seed: int) -> None:
+        self.database, self.server, self.models = database, server, models
+        self.random = random.Random(seed)
+        self.sent: list[dict[str, Any]] = []
+
+    def write(self) -> None:
+        """Insert, send again, or delete."""
+        action = self.random.choices(
+            [self.log_now, self.log_late, self.log_batch, self.log_again, self.delete], [5, 3, 2, 1, 2]
+        )[0]
+        action()
+
+    def log_now(self) -> None:
+        self._insert([self._record(timedelta(seconds=self.random.uniform(0, 90)))])
+
+    def log_late(self) -> None:
+        self._insert([self._record(self._age())])
+
+    def log_batch(self) -> None:
+        """Old and new times in one transaction."""
+        self._insert([self._record(self._age()) for _ in range(self.random.randint(2, 200))])
+
+    def log_again(self) -> None:
+        if self.sent:
+            self._insert(self.random.sample(self.sent, min(len(self.sent), 20)))
+
+    def delete(self) -> None:
+        model, limit = self.random.choice(self.models), self.random.choice([1, 1, 1, 30])
+        with self.database.connect() as connection:
+            connection.exec_driver_sql(DELETE, {"model": model, "limit": limit})
+
+    def maintain(self) -> None:
+        """Refresh as the job does, or by a foreign hand; move chunks in and out of the columnstore."""
+        if self.server.engine != "timescale":
+            return
+        with self.database.connect() as connection:
+            choice = self.random.random()
+            if choice < 0.6:
+                connection.exec_driver_sql("CALL prediction_stats_job(0, '{}')")
+            elif choice < 0.7:
+                view = self.random.choice(["prediction_stats_minute", "prediction_latency_hour"])
+                connection.exec_driver_sql(f"CALL refresh_continuous_aggregate('{view}', now() - INTERVAL '3 days', now())")
+            else:
+                self._compress(connection)
+
+    def _compress(self, connection: Connection) -> None:
+        chunks = connection.exec_driver_sql("SELECT show_chunks('prediction_log')::text").scalars().all()
+        if chunks:
+            verb = self.random.choice(["compress_chunk", "compress_chunk", "decompress_chunk"])
+            connection.exec_driver_sql(f"SELECT {verb}('{self.random.choice(chunks)}', true)")
+
+    def _age(self) -> timedelta:
+        return self.random.choice([3 * MINUTE, 2 * HOUR, 30 * HOUR, 10 * DAY, 300 * DAY]) * self.random.random()
+
+    def _record(self, age: timedelta) -> dict[str, Any]:
+        return {
+            "timestamp": datetime.now(timezone.utc) - age,
+            "model_name": self.random.choice(self.models),
+            "model_version": self.random.choice(["", "1", "2"]),
+            "duration_ms": self.random.choice([0.0, 7.0, self.random.lognormvariate(3, 1), self.random.expovariate(1e-6)]),
+            "was_successful": self.random.random() > 0.1,
+            "request_id": str(UUID(int=self.random.getrandbits(128))),
+        }
+
+    def _insert(self, records: list[dict[str, Any]]) -> None:
+        with self.database.connect() as connection:
+            connection.exec_driver_sql(INSERT, {key: [record[key] for record in records] for key in records[0]})
+        self.sent = [*self.sent[-200:], *records]
+
+
+class Checker:
+    """Asks for random ranges and compares with a scan."""
+
+    def __init__(self, database: Engine, models: list[str], seed: int) -> None:
+        self.database, self.models = database, models
+        self.random = random.Random(seed)
+        self.store = Snapshots()
+        self.statistics = Statistics(self.store)
+        self.checks = 0
+
+    def check(self) -> None:
+        """One question, answered and scanned in one snapshot."""
+        models = self.random.sample(self.models, self.random.randint(1, len(self.models)))
+        edges = self._edges()
+        question = Question(
+            Selection(tuple(models)), TimeRange(edges[0], edges[-1]), series=Series(edges) if len(edges) > 2 else None
+        )
+        with self.database.connect() as connection:
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                self.store.connection = connection
+                answer = self.statistics.ask(question)
+                values = {
+                    "edges": list(edges), "models": models, "start": edges[0], "end": edges[-1],
+                    "fractions": [percentile / 100 for percentile in PERCENTILES],
+                }  # fmt: skip
+                truth = {row[0]: row[1:] for row in connection.exec_driver_sql(SCAN, values)}
+        assert answer.range == question.range
+        assert {key.point for key in answer.tallies} == set(truth), question
+        for point, row in truth.items():
+            agree(answer.tallies[Key(point)], *row)
+        self.checks += 1
+
+    def _edges(self) -> tuple[datetime, ...]:
+        now = datetime.now(timezone.utc)
+        ages = [MINUTE, HOUR, 5 * HOUR, 3 * DAY, 40 * DAY, 310 * DAY]
+        instants = {now - self.random.choice(ages) * self.random.random() for _ in range(self.random.choice([2, 2, 5]))}
+        width = self.random.choice([None, MINUTE, HOUR, DAY])
+        return tuple(sorted({floor(instant, width) if width else instant for instant in instants} | {now + 6 * MINUTE}))
+
+
+def agree(tally: Tally, calls: int, successful: int, total_ms: float, low: float, high: float, quantiles: Any) -> None:
+    """Counts and extremes are the same, sums but for the order of addition, quantiles within their bound."""
+    assert (tally.total, tally.successful) == (calls, successful)
+    assert (tally.duration_ms_min, tally.duration_ms_max) == (low, high)
+    assert math.isclose(tally.duration_ms_sum, total_ms, rel_tol=1e-9)
+    assert tally.sketch.total == calls
+    for estimate, quantile in zip(tally.percentiles(PERCENTILES), quantiles):
+        assert estimate is not None
+        assert abs(estimate - quantile) <= RELATIVE_ERROR * quantile * (1 + 1e-9)
+
+
+@pytest.fixture
+def models(model: str) -> list[str]:
+    return [f"{model}-{i}" for i in range(3)]
+
+
+def test_answers_equal_a_scan_after_every_step_of_a_random_history(
+    database: Engine, server: Server, models: list[str]
+) -> None:
+    history, checker = History(database, server, models, SEED), Checker(database, models, SEED)
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        history.write()
+        checker.check()
+        if history.random.random() < 0.15:
+            history.maintain()
+            checker.check()
+    assert checker.checks > 10, f"seed {SEED}"
+
+
+def test_answers_equal_a_scan_while_several_connections_write_refresh_and_compress(
+    database: Engine, server: Server, models: list[str]
+) -> None:
+    if not server.concurrent:
+        pytest.skip("all clients of this TimescaleDB share one session")
+    until = time.monotonic() + SECONDS
+    failures: list[BaseException] = []
+
+    def repeat(step: Callable[[], None]) -> None:
+        try:
+            while time.monotonic() < until and not failures:
+                try:
+                    step()
+                except DBAPIError as error:
+                    if getattr(error.orig, "pgcode", None) not in TRY_AGAIN:
+                        raise
+        except BaseException as failure:
+            failures.append(failure)
+
+    checkers = [Checker(database, models, SEED + i) for i in range(2)]
+    histories = [History(database, server, models, SEED + i) for i in range(4)]
+    steps = [c.check for c in checkers] + [h.write for h in histories[:3]] + [histories[3].maintain]
+    threads = [threading.Thread(target=repeat, args=(step,)) for step in steps]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, f"seed {SEED}: {failures[0]!r}"
+    assert all(checker.checks > 5 for checker in checkers)

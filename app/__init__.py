@@ -42,7 +42,7 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     )
     _migrations(app, url)
     _http(app, config)
-    cli.register(app)
+    cli.register(app, database, config)
     return app
 
 

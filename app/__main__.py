@@ -83,7 +83,8 @@ def _stop_file() -> Iterator[Path]:
 
 
 def _migrate() -> None:
-    subprocess.run([sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"], check=True)
+    for command in (("db", "upgrade"), ("lifecycle", "apply")):
+        subprocess.run([sys.executable, "-m", "flask", "--app", "wsgi", *command], check=True)
 
 
 def _serve(config: Config, stopping: Path) -> int:

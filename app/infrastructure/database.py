@@ -40,6 +40,17 @@ class Database:
             with connection.begin():
                 yield connection
 
+    @contextmanager
+    def maintenance(self) -> Iterator[Connection]:
+        """A connection for long work: without the limits of the statements that answer requests, and not given back."""
+        with storage_errors(), self.engine.connect() as connection:
+            connection.exec_driver_sql("SET statement_timeout = 0")
+            connection.exec_driver_sql("SET lock_timeout = 0")
+            try:
+                yield connection
+            finally:
+                connection.invalidate()
+
     def rows(self, statement: str, parameters: dict[str, Any] | None = None) -> list[Row]:
         """Run one statement and fetch all of its rows."""
         with self.connection() as connection:

@@ -7,6 +7,11 @@ from enum import Enum
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from app.application.life_cycle import Maintenance
+from app.infrastructure.database import Database
+from app.infrastructure.plain import Plain
+from app.infrastructure.timescale import Timescale
+
 
 class StorageEngine(str, Enum):
     """Who keeps the aggregates: TimescaleDB's continuous aggregates, or triggers of our own."""
@@ -47,3 +52,9 @@ def _loadable(connection: Connection) -> bool:
     available = connection.scalar(text("SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb'"))
     loaded = connection.scalar(text("SELECT current_setting('shared_preload_libraries', true)"))
     return bool(available) and "timescaledb" in (loaded or "")
+
+
+def maintenance(database: Database) -> Maintenance:
+    """What keeps the engine up that the database was migrated to."""
+    ((engine,),) = database.read("SELECT engine FROM prediction_stats_state")
+    return Timescale(database) if engine == StorageEngine.TIMESCALE else Plain(database)

@@ -16,9 +16,8 @@ HERE = Path(__file__).resolve().parent
 SOURCES = str(HERE.parent / "src")
 sys.path[:0] = [SOURCES, str(HERE)]
 
-from misbehaving import Service  # noqa: E402
-
 import predlog  # noqa: E402
+from misbehaving import Service  # noqa: E402
 from predlog import delivery  # noqa: E402
 
 

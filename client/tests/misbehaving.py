@@ -169,7 +169,13 @@ class Handler(BaseHTTPRequestHandler):
             body = gzip.decompress(body)
         records = json.loads(body, parse_constant=lambda name: 1 / 0)
         mood = mood(records) if callable(mood) else mood
-        seen = {"path": self.path, "count": len(records), "mood": mood, "client": self.client_address, "at": time.time()}
+        seen = {
+            "path": self.path,
+            "count": len(records),
+            "mood": mood,
+            "client": self.client_address,
+            "at": time.time(),
+        }
         service.requests.append({**seen, "headers": dict(self.headers), "bytes": len(body)})
         if mood == "hang":
             service.released.wait(30)

@@ -7,9 +7,9 @@ import time
 from email.utils import formatdate
 
 import pytest
-from misbehaving import Service, free_port, wait_until
 
 import predlog
+from misbehaving import Service, free_port, wait_until
 
 
 def log(client: predlog.Client, count: int, model: str = "m") -> None:
@@ -245,7 +245,7 @@ def test_an_answer_that_drips_is_given_up(make_client):
                 pass
 
     threading.Thread(target=drip, daemon=True).start()
-    client = make_client("http://127.0.0.1:%d" % listener.getsockname()[1], timeout=0.3)
+    client = make_client(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=0.3)
     log(client, 1)
     wait_until(lambda: len(connections) >= 2, 10)
     assert client.stats().queued == 1

@@ -9,8 +9,9 @@ import time
 import uuid
 from datetime import datetime, timedelta, timezone
 
-import predlog
 import pytest
+
+import predlog
 from misbehaving import free_port, wait_until
 
 

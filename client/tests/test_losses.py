@@ -6,7 +6,6 @@ import json
 from collections import Counter
 
 from misbehaving import wait_until
-
 from predlog import losses
 from predlog.losses import Losses, header
 

@@ -10,8 +10,8 @@ import time
 import uuid
 
 import pytest
-from misbehaving import errors_of
 
+from misbehaving import errors_of
 from predlog.record import belongs_to, encode
 from predlog.uuid7 import draw, spell, uuid7
 
@@ -56,9 +56,7 @@ def test_an_exception_given_as_the_error_is_described():
 
 
 def test_metadata_that_is_too_large_gives_way_to_a_note():
-    assert sent(metadata={"a": "x" * 5000})["metadata"] == {
-        "predlog_left_out": "5008 bytes of JSON, more than 4096"
-    }
+    assert sent(metadata={"a": "x" * 5000})["metadata"] == {"predlog_left_out": "5008 bytes of JSON, more than 4096"}
     assert sent(metadata={"a": "é" * 2044})["metadata"] == {"a": "é" * 2044}  # 4096 bytes
 
 

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from misbehaving import Service, free_port, wait_until
 
 import predlog
+from misbehaving import Service, free_port, wait_until
 from predlog.segment import Segment, frame
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the spool needs file locks of POSIX")

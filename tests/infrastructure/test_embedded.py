@@ -97,7 +97,7 @@ def new_dir(base: Path, request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def start_caller() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a process that runs the server until its standard input ends; the second line it prints is the URL."""
+    """Starts a process that prints the URL of its server and runs it until its standard input ends."""
     callers: list[subprocess.Popen[str]] = []
 
     def start(data_dir: Path | str, after_start: str = "", python: str = sys.executable, **options: Any) -> Any:

@@ -87,7 +87,7 @@ def _fetch(transport: Transport, path: str, query: dict[str, Any]) -> Any:
         said = None
     if answer.status in (400, 422):
         errors = flatten(said.get("errors") or said.get("message") or "") if isinstance(said, dict) else []
-        text = "; ".join(printable(f"{field} {error}".strip()) for field, error in errors)
+        text = "; ".join(printable(f"{field}: {error}" if field else error) for field, error in errors)
         raise CommandError(f"the service refused the request: {text}", Exit.USAGE)
     if answer.status != 200 or said is None:
         raise CommandError(f"the service answered {answer.status}, try again later")

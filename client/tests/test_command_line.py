@@ -1,0 +1,288 @@
+"""The `predlog` command: tail, stats, and send that goes on where it stopped."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from misbehaving import Service, free_port, wait_until
+from predlog import console
+from predlog.cli import main
+
+
+@pytest.fixture
+def run(service, monkeypatch, capsys):
+    monkeypatch.setenv("PREDLOG_URL", service.url)
+
+    def run(*arguments: str, code: int = 0) -> tuple[str, str]:
+        assert main(arguments) == code
+        said = capsys.readouterr()
+        return said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "calls.ndjson"
+
+
+def write(file: Path, count: int, **fields: object) -> list[str]:
+    lines = [json.dumps({"model_name": "m", "duration_ms": n, "was_successful": True, **fields}) for n in range(count)]
+    file.write_text("\n".join(lines) + "\n")
+    return lines
+
+
+def prediction(identifier: int, seconds: int = 0, **fields: object) -> dict[str, object]:
+    return {
+        "id": identifier, "model_name": "m", "duration_ms": 12.5, "was_successful": True,
+        "timestamp": f"2025-06-09T12:00:{seconds:02}.000000+00:00", **fields,
+    }  # fmt: skip
+
+
+def test_send_stores_every_record_once_however_often_it_is_run(service, run, file):
+    write(file, 2500)
+    assert "2,500 stored, 0 were there already, 0 rejected" in run("send", str(file))[0]
+    first = dict(service.records)
+    assert {timestamp for _, timestamp in first} and len(first) == 2500
+    _, errors = run("send", str(file))
+    assert "2,500 lines were sent before" in errors and set(service.copies.values()) == {1}
+    assert "2,500 were there already" in run("send", str(file), "--restart")[0]
+    assert service.records == first
+
+
+def test_send_goes_on_after_being_stopped(service, run, file):
+    write(file, 5000)
+    service.moods.extend(["ok", "ok", 401])
+    _, errors = run("send", str(file), code=3)
+    assert "2,000 lines are sent, run the same command again to go on" in errors and "API key" in errors
+    out, errors = run("send", str(file))
+    assert "2,000 lines were sent before" in errors and "5,000 stored" in out
+    assert len(service.records) == 5000 and set(service.copies.values()) == {1}
+
+
+def test_send_killed_at_any_moment_stores_each_record_once_in_the_end(program, service, file):
+    write(file, 20_000)
+    for number in range(5):
+        sending = program.start("-m", "predlog", "send", str(file))
+        wait_until(lambda n=number: len(service.requests) > 2 * n)
+        os.kill(sending.pid, signal.SIGKILL)
+        sending.wait()
+    sending = program.start("-m", "predlog", "send", str(file))
+    assert sending.wait(40) == 0
+    assert len(service.records) == 20_000
+    assert sorted(record["duration_ms"] for record in service.records.values()) == list(range(20_000))
+
+
+def test_a_lost_answer_makes_duplicates_and_no_second_record(service, run, file):
+    write(file, 100)
+    service.moods.extend(["store_and_reset", "store_and_half"])
+    assert "0 stored, 100 were there already" in run("send", str(file))[0]
+    assert len(service.records) == 100
+
+
+def test_lines_added_to_a_file_are_sent_and_the_rest_is_not_sent_again(service, run, file):
+    write(file, 10)
+    run("send", str(file))
+    with file.open("a") as more:
+        more.write('{"model_name": "new", "duration_ms": 1, "was_successful": true}')  # and no line end
+    run("send", str(file))
+    with file.open("a") as more:
+        more.write('\n{"model_name": "newer", "duration_ms": 1, "was_successful": true}\nrubbish\n')
+    _, errors = run("send", str(file), code=1)
+    assert service.models == {"m": 10, "new": 1, "newer": 1} and set(service.copies.values()) == {1}
+    assert "line 13: not JSON" in errors
+
+
+def test_a_file_that_has_changed_is_sent_from_its_first_line(service, run, file):
+    write(file, 10)
+    run("send", str(file))
+    write(file, 10, model_version="2")
+    _, errors = run("send", str(file))
+    assert "has changed" in errors and len(service.records) == 20
+
+
+def test_a_record_without_a_time_gets_that_of_the_file_in_every_run(service, run, file):
+    write(file, 3)
+    os.utime(file, (1_749_470_400, 1_749_470_400))
+    service.moods.append(404)
+    run("send", str(file), code=3)
+    os.utime(file, (1_749_480_000, 1_749_480_000))
+    run("send", str(file))
+    assert {timestamp for _, timestamp in service.records} == {"2025-06-09T12:00:00.000000+00:00"}
+
+
+def test_what_a_record_says_itself_is_sent_to_the_digit(service, run, file):
+    identifier = "6f1d3b1e-0d5c-4a43-9c1b-0c2f5d0f6a11"
+    body = (
+        '{"model_name":"m","duration_ms":1.10,"was_successful":true,'
+        f'"timestamp":"2025-06-09T12:00:00+00:00","request_id":"{identifier}"}}'
+    )
+    file.write_text(f"\ufeff{body}\r\n\r\n")
+    run("send", str(file))
+    assert list(service.records) == [(identifier, "2025-06-09T12:00:00+00:00")]
+
+
+def test_rejected_lines_are_named_by_their_number(service, run, file):
+    lines = write(file, 6)
+    lines[1] = '{"model_name": "m", "duration_ms": -1, "was_successful": true}'
+    lines[3] = "{broken"
+    lines[4] = '{"model_name": "m", "duration_ms": NaN, "was_successful": true}'
+    lines.append("[1, 2]")
+    file.write_text("\n".join(lines))
+    out, errors = run("send", str(file), code=1)
+    assert "3 stored, 0 were there already, 4 rejected" in out
+    assert "line 2: duration_ms: Must be greater than or equal to 0." in errors
+    assert "line 4: not JSON" in errors
+    assert "line 5: NaN is not JSON" in errors
+    assert "line 7: not a JSON object" in errors
+
+
+def test_too_large_a_batch_is_halved(service, run, file):
+    service.most_records = 100
+    write(file, 1500)
+    run("send", str(file))
+    assert len(service.records) == 1500
+
+
+def test_send_waits_for_a_service_that_comes_back(monkeypatch, capsys, file):
+    write(file, 10)
+    with free_port() as port:
+        monkeypatch.setenv("PREDLOG_URL", f"http://127.0.0.1:{port}")
+        codes: list[int] = []
+        sending = threading.Thread(target=lambda: codes.append(main(["send", str(file)])))
+        sending.start()
+        time.sleep(0.3)
+    service = Service(port)
+    sending.join(30)
+    assert codes == [0] and len(service.records) == 10
+    assert "trying again" in capsys.readouterr().err
+    service.stop()
+
+
+def test_send_gives_up_when_its_patience_is_at_an_end(run, file):
+    write(file, 10)
+    with free_port() as port:
+        url = f"http://127.0.0.1:{port}"
+        _, errors = run("send", str(file), "--url", url, "--patience", "0.2", code=3)
+    assert "refused" in errors and "0 lines are sent, run the same command again to go on" in errors
+
+
+def test_send_reads_standard_input(service, run, monkeypatch):
+    lines = b'{"model_name": "m", "duration_ms": 1, "was_successful": true}\n' * 3
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    assert "3 stored" in run("send", "-")[0]
+    assert len(service.records) == 3
+
+
+def test_where_nothing_can_be_written_beside_the_file_the_state_goes_to_the_users(service, run, file, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(file.parent / "state"))
+    write(file, 5)
+    (file.parent / f".{file.name}.predlog").mkdir()
+    run("send", str(file))
+    assert "5 lines were sent before" in run("send", str(file))[1]
+
+
+def test_the_progress_bar_is_for_terminals(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    progress = console.Progress(1000)
+    progress.show(500, 5, 5, last=True)
+    progress.say("line 3: wrong")
+    shown = capsys.readouterr().err
+    assert "[###############...............]  50%  5 lines" in shown and "line 3: wrong" in shown
+
+
+@pytest.mark.parametrize("arguments", [["send", "/no/such/file"], ["send", "/"]])
+def test_a_file_that_cannot_be_read_is_said_so(run, arguments):
+    assert arguments[1] in run(*arguments, code=2)[1]
+
+
+def test_tail_prints_the_last_predictions_oldest_first(service, run):
+    service.predictions = [
+        prediction(1, 1),
+        prediction(2, 2, was_successful=False, error="ValueError: \x1b[31mred", model_version="3"),
+        prediction(3, 3, model_name="other"),
+    ]
+    out, _ = run("tail", "--once")
+    first, second, third = out.splitlines()
+    assert first == "2025-06-09 12:00:01.000Z  ok            12.500 ms  m"
+    assert second == "2025-06-09 12:00:02.000Z  FAILED        12.500 ms  m 3  ValueError: \ufffd[31mred"
+    assert third.endswith("other")
+    assert run("tail", "--once", "--failed")[0].splitlines() == [second]
+    assert run("tail", "--once", "--model", "other")[0].splitlines() == [third]
+    assert run("tail", "--once", "-n", "1")[0].splitlines() == [third]
+    assert json.loads(run("tail", "--once", "--json", "-n", "1")[0]) == service.predictions[2]
+
+
+def test_tail_prints_what_comes_each_once_and_waits_for_a_service_that_is_away(program, service):
+    service.predictions = [prediction(1, 1)]
+    tail = program.start("-m", "predlog", "tail", "--interval", "0.05", "--json")
+    assert tail.stdout is not None and tail.stderr is not None
+    assert json.loads(tail.stdout.readline())["id"] == 1
+    service.mood = 503
+    assert "trying again" in tail.stderr.readline()
+    service.predictions += [prediction(2, 1), prediction(3, 2)]
+    service.mood = "ok"
+    assert [json.loads(tail.stdout.readline())["id"] for _ in range(2)] == [2, 3]
+    service.predictions += [prediction(4, 2)]
+    assert json.loads(tail.stdout.readline())["id"] == 4
+    tail.send_signal(signal.SIGINT)
+    rest, _ = tail.communicate(timeout=20)
+    assert rest == "" and tail.returncode == 130
+
+
+def test_stats_prints_a_table_of_whatever_the_service_says(service, run):
+    out, _ = run("stats", "--model", "a", "--model", "b", "--from", "2025-06-09", "--to", "2025-06-10")
+    assert service.queries == [
+        ("/api/v1/stats", {"model_name": ["a", "b"], "from": ["2025-06-09"], "to": ["2025-06-10"]})
+    ]
+    rows = [line.split() for line in out.splitlines()]
+    assert rows == [["total_requests", "1,234"], ["success_rate", "0.99998"], ["percentiles.50", "1.5"], ["min", "-"]]
+    assert json.loads(run("stats", "--json")[0])["total_requests"] == 1234
+
+
+@pytest.mark.parametrize(
+    ("mood", "code", "word"),
+    [(401, 3, "API key"), (404, 3, "check the host"), (422, 2, "from: Not a valid datetime"), (503, 3, "503")],
+)
+def test_what_the_service_refuses_is_explained(service, run, mood, code, word):
+    service.mood = mood
+    assert word in run("stats", code=code)[1]
+
+
+def test_a_service_that_is_away_is_said_so(run):
+    with free_port() as port:
+        for command in ("stats", "tail"):
+            _, errors = run(command, "--url", f"http://127.0.0.1:{port}", code=3)
+            assert errors.startswith("predlog: the service cannot be reached: ConnectionRefusedError")
+
+
+def test_without_a_url_the_command_says_what_to_do(monkeypatch, capsys):
+    assert main(["stats"]) == 2
+    assert "PREDLOG_URL" in capsys.readouterr().err
+    assert main(["stats", "--url", "ftp://logs"]) == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["tail", "-n", "0"], ["tail", "--interval", "-1"], ["nonsense"]])
+def test_wrong_usage_ends_with_2(arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+
+
+def test_a_reader_that_has_had_enough_ends_the_command_quietly(program, service):
+    service.predictions = [prediction(number, error="e" * 4000) for number in range(500)]
+    tail = program.start("-m", "predlog", "tail", "--once", "-n", "500")
+    assert tail.stdout is not None and tail.stderr is not None
+    tail.stdout.readline()
+    tail.stdout.close()
+    assert tail.wait(20) == 0 and tail.stderr.read() == ""
+    tail.stdout = None

@@ -1,0 +1,312 @@
+"""Forks, exits and gunicorn: real processes, and every record counted at the end."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import socket
+import sys
+import time
+import urllib.request
+
+import pytest
+
+from misbehaving import free_port, wait_until
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+needs_gunicorn = pytest.mark.skipif(importlib.util.find_spec("gunicorn") is None, reason="gunicorn is not installed")
+
+
+def test_a_program_that_just_ends_has_sent_everything(program, service):
+    program.run("""
+        import predlog
+        log = predlog.Client(flush_interval=60)
+        for index in range(1234):
+            log.log("m", duration_ms=index, was_successful=True)
+    """)
+    assert len(service.records) == 1234 and set(service.copies.values()) == {1}
+
+
+def test_a_client_local_to_a_function_has_sent_everything_too(program, service):
+    program.run("""
+        import predlog
+        def main():
+            log = predlog.Client(flush_interval=60)
+            for index in range(100):
+                log.log("m", duration_ms=index, was_successful=True)
+        main()
+    """)
+    assert len(service.records) == 100
+
+
+@pytest.mark.parametrize("how", ["raise SystemExit(0)", "sys.exit(0)", "raise ValueError", "raise KeyboardInterrupt"])
+def test_however_a_program_ends_its_records_are_sent(program, service, how):
+    code = {"raise ValueError": 1, "raise KeyboardInterrupt": -signal.SIGINT}.get(how, 0)
+    program.run(
+        f"""
+        import sys, predlog
+        log = predlog.Client(flush_interval=60)
+        with log.track("m"):
+            {how}
+        """,
+        code=code,
+    )
+    (record,) = service.records.values()
+    assert record["was_successful"] is False
+
+
+def test_calls_logged_by_exit_handlers_are_sent(program, service):
+    program.run("""
+        import atexit, predlog
+        log = predlog.Client(flush_interval=60)
+        log.log("before", duration_ms=1, was_successful=True)
+        atexit.register(lambda: log.log("at exit", duration_ms=1, was_successful=True))
+    """)
+    assert service.models == {"before": 1, "at exit": 1}
+
+
+def test_the_first_call_of_all_may_come_at_exit_when_no_thread_can_start(program, service):
+    program.run("""
+        import atexit, predlog
+        log = predlog.Client(flush_interval=60)
+        atexit.register(lambda: [log.log("at exit", duration_ms=n, was_successful=True) for n in range(700)])
+    """)
+    assert service.models == {"at exit": 700}
+
+
+@pytest.mark.parametrize("mood", ["hang", 503])
+def test_exit_is_bounded_whatever_the_service_does(program, service, mood):
+    service.mood = mood
+    out = program.run("""
+        import atexit, time, predlog
+        log = predlog.Client(flush_interval=0.05, exit_timeout=0.5)
+        log.log("m", duration_ms=1, was_successful=True)
+        time.sleep(0.3)
+        began = time.monotonic()
+        predlog.lifecycle._close_all()
+        print(time.monotonic() - began, log.stats().dropped.get("exit", log.stats().queued))
+    """)
+    seconds, left = out.split()
+    assert float(seconds) < 5 and left == "1"
+
+
+def test_exit_with_the_service_away_leaves_the_records_in_the_spool(program, service, tmp_path):
+    with free_port() as port:
+        program.run(
+            """
+            import sys, predlog
+            log = predlog.Client(flush_interval=60, spool_dir=sys.argv[1], exit_timeout=0.3)
+            for index in range(100):
+                log.log("m", duration_ms=index, was_successful=True)
+            """,
+            str(tmp_path / "spool"),
+            environment={"PREDLOG_URL": f"http://127.0.0.1:{port}"},
+        )
+    program.run(
+        """
+        import sys, predlog
+        with predlog.Client(spool_dir=sys.argv[1]) as log:
+            log.log("next", duration_ms=1, was_successful=True)
+        """,
+        str(tmp_path / "spool"),
+    )
+    assert service.models == {"m": 100, "next": 1}
+
+
+FORKING = """
+    import os, sys, time, predlog
+    log = predlog.Client(flush_interval=0.05, spool_dir=sys.argv[1] if len(sys.argv) > 1 else None)
+    def work(name, count):
+        for index in range(count):
+            log.log(name, duration_ms=index, was_successful=True)
+    work("parent", 300)
+    children = []
+    for number in range(4):
+        work("parent", 25)
+        pid = os.fork()
+        if pid == 0:
+            work(f"child {number}", 100)
+            sys.exit(0)
+        children.append(pid)
+    work("parent", 300)
+    for pid in children:
+        assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+@needs_fork
+@pytest.mark.parametrize("spooling", [False, True], ids=["memory", "spool"])
+def test_a_forked_child_sends_its_own_records_and_not_its_parents(program, service, tmp_path, spooling):
+    program.run(FORKING, *([str(tmp_path / "spool")] if spooling else []))
+    assert service.models == {"parent": 700, **{f"child {number}": 100 for number in range(4)}}
+    assert set(service.copies.values()) == {1}
+
+
+@needs_fork
+def test_forking_in_the_middle_of_heavy_logging_neither_hangs_nor_loses(program, service):
+    program.run("""
+        import os, sys, threading, predlog
+        log = predlog.Client(flush_interval=0.01, queue_size=100_000)
+        def work(name):
+            for index in range(3000):
+                log.log(name, duration_ms=index, was_successful=True)
+        threads = [threading.Thread(target=work, args=("parent",)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        children = []
+        for number in range(10):
+            pid = os.fork()
+            if pid == 0:
+                for index in range(50):
+                    log.log("child", duration_ms=index, was_successful=True)
+                assert log.flush(20)
+                os._exit(0)
+            children.append(pid)
+        for pid in children:
+            assert os.waitpid(pid, 0)[1] == 0
+        for thread in threads:
+            thread.join()
+        assert log.flush(20)
+    """)
+    assert service.models == {"parent": 9000, "child": 500}
+    assert set(service.copies.values()) == {1}
+
+
+@needs_fork
+def test_children_draw_identifiers_of_their_own(program, service):
+    program.run("""
+        import os, random, predlog
+        log = predlog.Client()
+        random.seed(1)
+        for number in range(5):
+            pid = os.fork()
+            if pid == 0:
+                random.seed(1)
+                log.log("m", duration_ms=number, was_successful=True)
+                log.close()
+                os._exit(0)
+            os.waitpid(pid, 0)
+    """)
+    assert len({request_id[-12:] for request_id, _ in service.records}) == 5
+
+
+@needs_fork
+def test_a_fork_inside_a_tracked_call_counts_it_once(program, service):
+    program.run("""
+        import os, predlog
+        log = predlog.Client()
+        with log.track("m"):
+            pid = os.fork()
+        log.close()
+        if pid:
+            os.waitpid(pid, 0)
+    """)
+    assert len(service.records) == 1
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_workers_of_multiprocessing_send_everything_before_they_end(program, service, method):
+    program.run(
+        """
+        import multiprocessing, sys, predlog
+        log = predlog.Client(flush_interval=60)
+        def work(number):
+            for index in range(100):
+                log.log(f"worker {number}", duration_ms=index, was_successful=True)
+        if __name__ == "__main__":
+            log.log("parent", duration_ms=1, was_successful=True)
+            context = multiprocessing.get_context(sys.argv[1])
+            workers = [context.Process(target=work, args=(number,)) for number in range(2)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+                assert worker.exitcode == 0
+        """,
+        method,
+    )
+    assert service.models == {"parent": 1, "worker 0": 100, "worker 1": 100}
+    assert set(service.copies.values()) == {1}
+
+
+APPLICATION = """
+    import os, predlog
+    log = predlog.Client(flush_interval=60, exit_timeout=10)
+    log.log("master", duration_ms=1, was_successful=True)   # threads run before the fork, too
+    def application(environ, start_response):
+        with log.track("model") as call:
+            call.metadata["pid"] = os.getpid()
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [str(os.getpid()).encode()]
+"""
+
+
+@needs_fork
+@needs_gunicorn
+@pytest.mark.parametrize(
+    "worker", [["--worker-class", "sync"], ["--worker-class", "gthread", "--threads", "2"]], ids=str
+)
+def test_under_gunicorn_with_preload_recycling_workers_lose_nothing(program, service, worker):
+    program.write("served.py", APPLICATION)
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    gunicorn = program.start(
+        *("-m", "gunicorn", "served:application", "--preload", "--workers", "2", "--max-requests", "15"),
+        *("--bind", f"127.0.0.1:{port}", "--graceful-timeout", "20", "--log-level", "warning", *worker),
+    )
+    answered = 0
+    pids = set()
+    deadline = time.monotonic() + 40
+    while answered < 100 and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+                pids.add(answer.read())
+                answered += 1
+        except OSError:
+            time.sleep(0.02)
+    gunicorn.send_signal(signal.SIGTERM)
+    _, errors = gunicorn.communicate(timeout=40)
+    assert answered == 100, errors
+    assert len(pids) > 4  # workers were recycled
+    wait_until(lambda: service.models["model"] >= 100)
+    assert service.models["model"] == 100 and set(service.copies.values()) == {1}
+    assert len({record["metadata"]["pid"] for record in service.records.values() if "metadata" in record}) == len(pids)
+    assert service.models["master"] == 1
+
+
+@needs_fork
+def test_a_client_in_use_does_not_keep_a_child_from_execing(program, service):
+    out = program.run("""
+        import subprocess, sys, predlog
+        log = predlog.Client()
+        log.log("m", duration_ms=1, was_successful=True)
+        print(subprocess.run([sys.executable, "-c", "print('child')"], capture_output=True, text=True).stdout)
+    """)
+    assert "child" in out and len(service.records) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@needs_fork
+def test_a_forked_child_holds_none_of_its_parents_files(program, service, tmp_path):
+    service.mood = 503
+    out = program.run(
+        """
+        import os, sys, time, predlog
+        log = predlog.Client(flush_interval=0.05, spool_dir=sys.argv[1])
+        log.log("m", duration_ms=1, was_successful=True)
+        while not log.stats().spooled:
+            time.sleep(0.01)
+        pid = os.fork()
+        if pid == 0:
+            links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+            held = [os.readlink(link) for link in links if os.path.islink(link)]
+            print([path for path in held if "spool" in path], flush=True)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        log.close(0)
+        """,
+        str(tmp_path / "spool"),
+    )
+    assert out.strip() == "[]"

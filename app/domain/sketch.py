@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
@@ -34,14 +33,14 @@ class LatencySketch:
     """How many calls fell into each bin; mergeable, and exact about how many there were."""
 
     def __init__(self, counts: Iterable[tuple[int, int]] = ()) -> None:
-        self._counts: Counter[int] = Counter()
+        self._counts: dict[int, int] = {}
         self.add(counts)
 
     def add(self, counts: Iterable[tuple[int, int]]) -> None:
         """Merge pairs of (bin, number of calls) in."""
         mine = self._counts
         for bin, calls in counts:
-            mine[bin] += calls
+            mine[bin] = mine.get(bin, 0) + calls
 
     def merge(self, other: LatencySketch) -> None:
         """Merge another sketch in."""
@@ -50,7 +49,7 @@ class LatencySketch:
     @property
     def total(self) -> int:
         """How many calls the sketch has seen."""
-        return self._counts.total()
+        return sum(self._counts.values())
 
     def quantiles(self, fractions: Sequence[float]) -> list[float | None]:
         """Estimate quantiles in milliseconds, each within RELATIVE_ERROR of the true one; None where nothing was seen.
@@ -59,10 +58,10 @@ class LatencySketch:
         ranks it interpolates. Both neighbours are known within RELATIVE_ERROR and are not negative, so what lies
         between them is known as well.
         """
-        bins = sorted(bin for bin, calls in self._counts.items() if calls > 0)
-        if not bins:
+        if not self._counts:
             return [None] * len(fractions)
-        ranks = list(accumulate(self._counts[bin] for bin in bins))
+        bins = sorted(self._counts)
+        ranks = list(accumulate(map(self._counts.__getitem__, bins)))
 
         def at(rank: int) -> float:
             return value_of(bins[bisect_right(ranks, rank)])

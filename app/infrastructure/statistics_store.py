@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -32,7 +33,7 @@ WHERE  bucket >= '{start}' AND bucket < '{end}'{conditions}
 {group}"""
 
 FROM_LATENCY = """
-SELECT {keys}, false AS raw, bin, sum(calls)::bigint AS calls,
+SELECT {keys}, false AS raw, bin, {calls} AS calls,
        NULL::bigint AS successful,
        NULL::double precision AS sum, NULL::double precision AS min, NULL::double precision AS max
 FROM   prediction_latency_{level}
@@ -45,8 +46,8 @@ SELECT point, model_name, model_version,
        sum(successful)::bigint AS successful,
        sum(sum) AS sum, min(min) AS min, max(max) AS max,
        sum(calls)      FILTER (WHERE raw)::bigint AS read_raw,
-       array_agg(bin)   FILTER (WHERE bin IS NOT NULL) AS bins,
-       array_agg(calls) FILTER (WHERE bin IS NOT NULL) AS bin_calls
+       array_to_string(array_agg(bin)   FILTER (WHERE bin IS NOT NULL), ',') AS bins,
+       array_to_string(array_agg(calls) FILTER (WHERE bin IS NOT NULL), ',') AS bin_calls
 FROM  ({branches}) AS segments
 GROUP  BY point, model_name, model_version"""
 
@@ -122,8 +123,11 @@ def _branches(question: Question, segments: Sequence[Segment], conditions: str) 
             yield FROM_ROWS.format(bin=bin, group=_group_by(columns), **parts)
             continue
         yield FROM_STATS.format(group=_group_by(group), **parts)
-        if question.latency:
-            yield FROM_LATENCY.format(group=_group_by([*group, "bin"]), **parts)
+        if question.latency and question.series:
+            # Most bins of a point are in one row each: adding them up here would cost more than it saves.
+            yield FROM_LATENCY.format(calls="calls", group="", **parts)
+        elif question.latency:
+            yield FROM_LATENCY.format(calls="sum(calls)::bigint", group=_group_by([*group, "bin"]), **parts)
 
 
 def _keys(question: Question, time: str) -> tuple[str, list[str]]:
@@ -165,9 +169,14 @@ def _tally(row: Row) -> tuple[Key, Tally]:
         duration_ms_min=low,
         duration_ms_max=high,
         read_raw=read_raw or 0,
-        sketch=LatencySketch(zip(bins or (), bin_calls or ())),
+        sketch=LatencySketch(zip(_integers(bins), _integers(bin_calls))),
     )
     return Key(point or 0, model_name, model_version), tally
+
+
+def _integers(text: str | None) -> list[int]:
+    """Read what array_to_string wrote; faster than the driver reads arrays."""
+    return list(json.loads(f"[{text or ''}]"))
 
 
 def _state(row: Row) -> Materialized:

@@ -112,7 +112,7 @@ class MessageSchema(ma.Schema):
 
 
 @blp.route("/predict-log", methods=["POST"])
-@blp.arguments(PredictionSchema, example=EXAMPLE)
+@blp.arguments(PredictionSchema(), example=EXAMPLE)
 @blp.response(200, PredictionSchema, example=STORED, description="The stored record")
 @blp.errors(400, 413, 415, 422, 503)
 def log_prediction(prediction: Prediction) -> Prediction:
@@ -125,7 +125,7 @@ def log_prediction(prediction: Prediction) -> Prediction:
 
 
 @blp.route("/predictions")
-@blp.arguments(PredictionQuerySchema, location="query")
+@blp.arguments(PredictionQuerySchema(), location="query")
 @blp.response(
     200,
     PredictionSchema(many=True),
@@ -147,7 +147,7 @@ def list_predictions(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 
 
 @blp.route("/predictions/<prediction_id>")
-@blp.arguments(PredictionPathSchema, location="path")
+@blp.arguments(PredictionPathSchema(), location="path")
 @blp.response(200, PredictionSchema, example=STORED)
 @blp.errors(404, 422, 503)
 def get_prediction(path: dict[str, int], **_: str) -> Prediction:
@@ -156,7 +156,7 @@ def get_prediction(path: dict[str, int], **_: str) -> Prediction:
 
 
 @blp.route("/predictions/<prediction_id>", methods=["DELETE"])
-@blp.arguments(PredictionPathSchema, location="path")
+@blp.arguments(PredictionPathSchema(), location="path")
 @blp.response(200, MessageSchema, example={"message": "Предсказание успешно удалено"})
 @blp.errors(404, 422, 503)
 def delete_prediction(path: dict[str, int], **_: str) -> dict[str, str]:

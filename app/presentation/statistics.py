@@ -223,7 +223,7 @@ class SeriesSchema(AnswerSchema):
 
 
 @blp.route("/stats")
-@blp.arguments(StatsQuerySchema, location="query")
+@blp.arguments(StatsQuerySchema(), location="query")
 @blp.response(200, StatsSchema, example=STATS_EXAMPLE)
 @blp.errors(422, 503)
 def stats(query: dict[str, Any]) -> Response:
@@ -245,7 +245,7 @@ def stats(query: dict[str, Any]) -> Response:
 
 
 @blp.route("/stats/timeseries")
-@blp.arguments(SeriesQuerySchema, location="query")
+@blp.arguments(SeriesQuerySchema(), location="query")
 @blp.response(200, SeriesSchema, example=SERIES_EXAMPLE)
 @blp.errors(422, 503)
 def timeseries(query: dict[str, Any]) -> Response:

@@ -1,0 +1,32 @@
+"""`flask grafana …`: what Grafana needs of the database."""
+
+from __future__ import annotations
+
+import os
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+
+from app.infrastructure.reader_role import ROLE, ReaderRoleError, create
+
+PASSWORD = "PREDLOG_READER_PASSWORD"
+
+commands = AppGroup("grafana", help="What Grafana needs of the database.")
+
+
+@commands.command("create-reader")
+def create_reader() -> None:
+    """Create the role that Grafana reads with, or renew its rights and password.
+
+    The password comes from PREDLOG_READER_PASSWORD, so that neither the shell's history nor a list of processes
+    shows it. Run it again after every migration that adds something for Grafana to read.
+    """
+    password = os.environ.get(PASSWORD, "")
+    if not password:
+        raise click.ClickException(f"{PASSWORD} is not set: it is the password that {ROLE} shall have.")
+    try:
+        create(current_app.extensions["migrate"].db.engine, password)
+    except ReaderRoleError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{ROLE} may log in and read the log and its aggregates, and nothing else.")

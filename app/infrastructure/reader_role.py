@@ -1,0 +1,116 @@
+"""The role that Grafana reads with: it may log in and select from the log and its aggregates, and nothing else.
+
+Grafana sends whatever SQL the editor of a panel writes, so these rights are all that protects the database from it.
+"""
+
+from __future__ import annotations
+
+from psycopg2 import errors
+from psycopg2.extensions import cursor, encrypt_password
+from psycopg2.sql import SQL, Identifier, Literal
+from sqlalchemy import Engine
+
+ROLE = "predlog_reader"
+SHORTEST_PASSWORD = 12
+
+READABLE = (
+    *(f"prediction_{family}_{level}" for family in ("stats", "latency") for level in ("minute", "hour", "day")),
+    "prediction_stats_state",
+    "prediction_stats_change",
+    "prediction_loss",
+)
+# Of single calls everything but `metadata`, which is the caller's own and may hold what a dashboard should not show.
+LOG_COLUMNS = ("id", "timestamp", "model_name", "model_version", "duration_ms", "was_successful", "error", "request_id")
+
+SETTINGS = {
+    "default_transaction_read_only": "on",
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "60s",
+    "timezone": "UTC",
+}
+
+TOO_POWERFUL = """
+SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls
+       OR EXISTS (SELECT FROM pg_auth_members WHERE member = pg_roles.oid)
+FROM   pg_roles
+WHERE  rolname = %s
+"""
+
+PROCEDURES = """
+SELECT oid::regprocedure::text
+FROM   pg_proc
+WHERE  pronamespace = current_schema()::regnamespace AND prokind = 'p' AND proname LIKE 'prediction%%'
+"""
+
+
+class ReaderRoleError(Exception):
+    """The role cannot be made; the text says why and what to do."""
+
+
+def create(engine: Engine, password: str) -> None:
+    """Create the role, or give the one that exists this password and exactly these rights. Raises ReaderRoleError.
+
+    PostgreSQL gives everyone the right to make temporary tables, to call procedures and, before version 15, to
+    create tables; in this database it is taken from PUBLIC, or the reader would have it too. Its owner keeps it.
+    """
+    if len(password) < SHORTEST_PASSWORD:
+        raise ReaderRoleError(f"The password of {ROLE} must have at least {SHORTEST_PASSWORD} characters.")
+    connection = engine.raw_connection()
+    try:
+        with connection.cursor() as cursor:
+            # The password itself never leaves this process: what the server gets, and may log, is a verifier.
+            verifier = encrypt_password(password, ROLE, connection.driver_connection, "scram-sha-256")
+            _create_or_alter(cursor, verifier)
+            _grant(cursor)
+        connection.commit()
+    except errors.UndefinedTable:
+        raise ReaderRoleError("The database is not migrated: run `flask --app wsgi db upgrade` first.") from None
+    except errors.InsufficientPrivilege as error:
+        reason = str(error.diag.message_primary)
+        raise ReaderRoleError(f"The role of DATABASE_URL may not do this ({reason}): it needs CREATEROLE.") from None
+    finally:
+        connection.close()
+
+
+def _create_or_alter(cursor: cursor, verifier: str) -> None:
+    cursor.execute(TOO_POWERFUL, [ROLE])
+    existing = cursor.fetchone()
+    if existing is None:
+        cursor.execute(SQL("CREATE ROLE {}").format(Identifier(ROLE)))
+    elif existing[0]:
+        raise ReaderRoleError(
+            f"A role {ROLE} exists that may do more than read, or belongs to other roles: drop it, or take that from it."
+        )
+    cursor.execute(
+        SQL("ALTER ROLE {} LOGIN CONNECTION LIMIT 20 PASSWORD {}").format(Identifier(ROLE), Literal(verifier))
+    )
+    for name, value in SETTINGS.items():
+        cursor.execute(SQL("ALTER ROLE {} SET {} = {}").format(Identifier(ROLE), Identifier(name), Literal(value)))
+
+
+def _grant(cursor: cursor) -> None:
+    """Take everything, then give what is listed: rights on tables that come later are never implied."""
+    cursor.execute("SELECT current_database(), current_schema()")
+    names = cursor.fetchone()
+    assert names is not None
+    cursor.execute(PROCEDURES)
+    procedures = [SQL(row[0]) for row in cursor.fetchall()]
+    parts = {
+        "role": Identifier(ROLE),
+        "database": Identifier(names[0]),
+        "schema": Identifier(names[1]),
+        "tables": SQL(", ").join(map(Identifier, READABLE)),
+        "columns": SQL(", ").join(map(Identifier, LOG_COLUMNS)),
+    }
+    for statement in (
+        "REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC",
+        "REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC",
+        "REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {role}",
+        "GRANT CONNECT ON DATABASE {database} TO {role}",
+        "GRANT USAGE ON SCHEMA {schema} TO {role}",
+        "GRANT SELECT ON {tables} TO {role}",
+        "GRANT SELECT ({columns}) ON prediction_log TO {role}",
+    ):
+        cursor.execute(SQL(statement).format(**parts))
+    for procedure in procedures:
+        cursor.execute(SQL("REVOKE EXECUTE ON PROCEDURE {} FROM PUBLIC").format(procedure))

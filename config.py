@@ -17,7 +17,7 @@ DRIVER = "postgresql+psycopg2"
 NAMES = (
     "DATABASE_URL", "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "EMBEDDED_DATA_DIR",
     "HOST", "PORT", "WORKERS", "THREADS", "SHUTDOWN_DELAY_S", "DEBUG", "CORS_ORIGINS",
-    "MAX_BODY_BYTES", "STATEMENT_TIMEOUT_MS", "LOCK_TIMEOUT_MS", "POOL_SIZE", "POOL_TIMEOUT_S",
+    "MAX_BODY_BYTES", "BATCHES_AT_ONCE", "STATEMENT_TIMEOUT_MS", "LOCK_TIMEOUT_MS", "POOL_SIZE", "POOL_TIMEOUT_S",
     "RAW_RETENTION", "MINUTE_RETENTION", "HOUR_RETENTION", "DAY_RETENTION", "COLUMNSTORE_AFTER",
 )  # fmt: skip
 _DURATION = re.compile(r"(\d+) *(d|days?|h|hours?)", re.IGNORECASE)
@@ -41,6 +41,7 @@ class Config:
     debug: bool
     cors_origins: tuple[str, ...]
     max_body_bytes: int
+    batches_at_once: int
     statement_timeout_ms: int
     lock_timeout_ms: int
     pool_size: int
@@ -78,6 +79,7 @@ def _read(env: Env) -> Config:
         debug=env.bool("DEBUG", False),
         cors_origins=tuple(env.list("CORS_ORIGINS", [], validate=_check_origins)),
         max_body_bytes=env.int("MAX_BODY_BYTES", 16 * 2**20, validate=Range(min=1024)),
+        batches_at_once=env.int("BATCHES_AT_ONCE", 2, validate=Range(min=1, max=64)),
         statement_timeout_ms=env.int("STATEMENT_TIMEOUT_MS", 30_000, validate=positive),
         lock_timeout_ms=env.int("LOCK_TIMEOUT_MS", 5_000, validate=positive),
         pool_size=env.int("POOL_SIZE", 8, validate=Range(min=1, max=100)),

@@ -20,7 +20,7 @@ from app.infrastructure.prediction_store import PredictionStore
 from app.infrastructure.schema import MIGRATIONS, Schema
 from app.infrastructure.statistics_store import StatisticsStore
 from app.infrastructure.tables import metadata
-from app.presentation import api, docs, errors, predictions, request_log, service, statistics
+from app.presentation import api, batches, docs, errors, predictions, request_log, service, statistics
 from app.lifetime import is_stopping
 from app.presentation.services import EXTENSION, Services
 
@@ -31,6 +31,7 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     logging.configure(debug=config.debug)
     app = Flask("app", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
+    app.extensions["predlog.slots"] = batches.Slots(config.batches_at_once)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     url = config.database_url or cli.embedded_database_url(config)
@@ -75,7 +76,7 @@ def _http(app: Flask, config: configuration.Config) -> None:
     request_log.register(app)
     smorest = api.create_api(app, service.VERSION, __doc__ or "")
     errors.register(app)
-    for resource in (service, predictions, statistics):
+    for resource in (service, predictions, batches, statistics):
         smorest.register_blueprint(resource.blp)
     docs.register(app)
     if config.cors_origins:

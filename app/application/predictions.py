@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from app.domain.errors import NotFound
+from app.domain.losses import Loss
 from app.domain.predictions import Prediction
 
 
@@ -24,6 +25,33 @@ class Filters:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Many calls at once.
+
+    `records` is a JSON array of `number` records that have been checked; their keys are Prediction's fields.
+    `rejected` has what was wrong with the others, by their place in the batch. `losses` are what the client reports.
+    """
+
+    records: bytes
+    number: int
+    rejected: Sequence[tuple[int, dict[str, Any]]] = ()
+    losses: Sequence[Loss] = ()
+
+    def with_losses(self, losses: Sequence[Loss]) -> Batch:
+        """The same batch with what its sender had to throw away."""
+        return replace(self, losses=losses)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a batch."""
+
+    stored: int
+    duplicates: int
+    rejected: Sequence[tuple[int, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
 class Cursor:
     """A place in the list, newest first: the time and id of the last prediction that was seen."""
 
@@ -35,6 +63,8 @@ class PredictionStore(Protocol):
     """Where predictions are kept."""
 
     def add(self, prediction: Prediction) -> Prediction: ...
+
+    def add_many(self, batch: Batch) -> int: ...
 
     def get(self, id: int) -> Prediction | None: ...
 
@@ -52,6 +82,11 @@ class Predictions:
     def log(self, prediction: Prediction) -> Prediction:
         """Keep a prediction; the same request id and timestamp again gives back the first record."""
         return self._store.add(prediction)
+
+    def log_batch(self, batch: Batch) -> Receipt:
+        """Keep a batch and the losses reported with it; what was stored before is counted and not stored again."""
+        stored = self._store.add_many(batch) if batch.number or batch.losses else 0
+        return Receipt(stored, batch.number - stored, batch.rejected)
 
     def get(self, id: int) -> Prediction:
         """Return one prediction. Raises NotFound."""

@@ -16,7 +16,7 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
 _INSTANT = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(:\d\d)?(?:[.,](\d{1,9}))?(?:([Zz])|([+-]\d\d):?(\d\d)?)?", re.ASCII
+    r"(\d{4}-\d\d-\d\d)[Tt ]((?:[01]\d|2[0-3]):\d\d)(:\d\d)?(?:[.,](\d{1,9}))?(?:([Zz])|([+-]\d\d):?(\d\d)?)?", re.ASCII
 )
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
@@ -70,7 +70,7 @@ def ceiling(instant: datetime, width: timedelta) -> datetime:
 def parse_instant(text: str) -> datetime:
     """Read an ISO 8601 date and time as an aware datetime in UTC; without an offset it is UTC.
 
-    Digits beyond microseconds are cut. Raises ValueError with a sentence.
+    Digits beyond microseconds are rounded. Raises ValueError with a sentence.
     """
     match = _INSTANT.fullmatch(text)
     if match is None:
@@ -79,10 +79,10 @@ def parse_instant(text: str) -> datetime:
     if fraction and not seconds:
         raise ValueError("Not a valid ISO 8601 date and time.")
     offset = "+00:00" if zulu or not hours_east else f"{hours_east}:{minutes_east or '00'}"
-    micros = (fraction or "0").ljust(6, "0")[:6]
+    nanoseconds = int((fraction or "0").ljust(9, "0"))
     try:
-        parsed = datetime.fromisoformat(f"{day}T{minutes}{seconds or ':00'}.{micros}{offset}")
-        return parsed.astimezone(timezone.utc)
+        parsed = datetime.fromisoformat(f"{day}T{minutes}{seconds or ':00'}{offset}")
+        return parsed.astimezone(timezone.utc) + timedelta(microseconds=(nanoseconds + 500) // 1000)
     except (ValueError, OverflowError):
         raise ValueError("Not a valid date and time: there is no such moment in the calendar.") from None
 

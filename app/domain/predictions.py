@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -61,6 +62,35 @@ def timestamp_problem(timestamp: datetime, now: datetime) -> str | None:
     if timestamp > now + FUTURE_TOLERANCE:
         return "Must not be more than five minutes in the future."
     return None
+
+
+def metadata_json(metadata: Mapping[str, Any]) -> str:
+    """Write metadata as compact JSON. Raises ValueError with a sentence where it cannot be kept beside a record."""
+    try:
+        text = json.dumps(metadata, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        raise ValueError("Must hold finite numbers only.") from None
+    if "\\u0000" in text and any("\x00" in part for part in _strings(metadata)):
+        raise ValueError("Must not contain NUL characters.")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError("Must be valid Unicode without lone surrogates.") from None
+    if size > METADATA_BYTES:
+        raise ValueError(f"Must be at most {METADATA_BYTES} bytes of JSON, not {size}.")
+    return text
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield key
+            yield from _strings(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _strings(part)
 
 
 def text_problem(text: str) -> str | None:

@@ -35,7 +35,10 @@ class Series:
 
 @dataclass
 class Tally:
-    """Counts, sums (milliseconds), extremes and the latency sketch of a set of calls."""
+    """Counts, sums (milliseconds), extremes and the latency sketch of a set of calls.
+
+    `dropped` calls are known only by their number: clients had to throw them away.
+    """
 
     total: int = 0
     successful: int = 0
@@ -43,7 +46,16 @@ class Tally:
     duration_ms_min: float | None = None
     duration_ms_max: float | None = None
     read_raw: int = 0
+    dropped: int = 0
     sketch: LatencySketch = field(default_factory=LatencySketch)
+
+    def __bool__(self) -> bool:
+        return bool(self.total or self.dropped)
+
+    @property
+    def completeness(self) -> float | None:
+        """Share of the calls known of that were logged, 0 … 1; None where none are known of."""
+        return self.total / (self.total + self.dropped) if self else None
 
     @property
     def failed(self) -> int:
@@ -68,6 +80,7 @@ class Tally:
         self.duration_ms_min = min((x for x in (self.duration_ms_min, other.duration_ms_min) if x is not None), default=None)
         self.duration_ms_max = max((x for x in (self.duration_ms_max, other.duration_ms_max) if x is not None), default=None)
         self.read_raw += other.read_raw
+        self.dropped += other.dropped
         self.sketch.merge(other.sketch)
 
     def percentiles(self, percentiles: Sequence[float]) -> list[float | None]:

@@ -20,6 +20,13 @@ BEHIND_RETENTION = "PL001"
 _LATER = ("08", "53", "57", "40", "55P03", "25006", "58")
 
 
+DEADLOCK = "40P01"
+
+
+class Deadlock(StorageUnavailable):
+    """This statement was chosen to end a deadlock: nothing of it was done, and it may be sent again at once."""
+
+
 class Database:
     """A pool of connections in autocommit: a statement is a transaction, unless `transaction` is asked for."""
 
@@ -56,6 +63,11 @@ class Database:
         with self.connection() as connection:
             return list(connection.exec_driver_sql(statement, parameters or {}).fetchall())
 
+    def count(self, statement: str, parameters: dict[str, Any]) -> int:
+        """Run one statement and say how many rows it wrote."""
+        with self.connection() as connection:
+            return connection.exec_driver_sql(statement, parameters).rowcount
+
     def read(self, statement: str, parameters: dict[str, Any] | None = None) -> list[Row]:
         """Like `rows` for a statement that may be repeated: a connection that has died meanwhile is replaced once."""
         return retried(lambda: self.rows(statement, parameters))
@@ -78,10 +90,12 @@ def storage_errors() -> Iterator[None]:
         yield
     except PoolTimeout as error:
         raise StorageUnavailable("All database connections are in use.") from error
-    except (OperationalError, InterfaceError) as error:
-        raise StorageUnavailable("The database is not available.") from error
     except DBAPIError as error:
         code = getattr(error.orig, "pgcode", None) or ""
+        if code == DEADLOCK:
+            raise Deadlock("The database is busy.") from error
+        if isinstance(error, (OperationalError, InterfaceError)):
+            raise StorageUnavailable("The database is not available.") from error
         if code == BEHIND_RETENTION:
             edge = getattr(getattr(error.orig, "diag", None), "message_detail", "")
             raise InvalidInput("timestamp", f"Must not be before {edge}, where retention has ended.") from error

@@ -8,9 +8,9 @@ from datetime import datetime, timezone
 from typing import Any
 from uuid import UUID
 
-from app.application.predictions import Cursor, Filters
-from app.domain.predictions import Prediction
-from app.infrastructure.database import Database, Row
+from app.application.predictions import Batch, Cursor, Filters
+from app.domain.predictions import Prediction, metadata_json
+from app.infrastructure.database import Database, Deadlock, Row
 
 COLUMNS = "id, timestamp, model_name, model_version, duration_ms, was_successful, error, metadata::text, request_id::text"
 
@@ -28,6 +28,27 @@ SELECT {COLUMNS}
 FROM   prediction_log
 WHERE  request_id = %(request_id)s::uuid AND timestamp = %(timestamp)s
 """
+
+# In the order of the unique index, so that two overlapping batches wait for each other instead of in a circle.
+INSERT_MANY = """
+WITH reported AS (
+    INSERT INTO prediction_loss (id, timestamp, model_name, reason, count)
+    SELECT id, timestamp, model_name, reason, count
+    FROM   json_to_recordset(%(losses)s::json)
+           AS loss (id uuid, timestamp timestamptz, model_name text, reason text, count bigint)
+    ORDER  BY id
+    ON CONFLICT (id) DO NOTHING
+)
+INSERT INTO prediction_log
+       (timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id)
+SELECT timestamp, model_name, coalesce(model_version, ''), duration_ms, was_successful, error, metadata, request_id
+FROM   json_to_recordset(%(records)s::json)
+       AS record (timestamp timestamptz, model_name text, model_version text, duration_ms double precision,
+                  was_successful boolean, error text, metadata json, request_id uuid)
+ORDER  BY request_id, timestamp
+ON CONFLICT (request_id, timestamp) DO NOTHING
+"""
+DEADLOCKS_AT_MOST = 3
 
 BY_ID = f"SELECT {COLUMNS} FROM prediction_log WHERE id = %(id)s"
 DELETE = "DELETE FROM prediction_log WHERE id = %(id)s AND timestamp = %(timestamp)s RETURNING id"
@@ -60,6 +81,16 @@ class PredictionStore:
             if stored:  # else the first record was deleted between the two statements: store it after all
                 return _prediction(stored[0])
 
+    def add_many(self, batch: Batch) -> int:
+        """Store a batch and its losses in one transaction; returns how many of its records were new."""
+        values = {"records": batch.records.decode(), "losses": _losses(batch)}
+        for _ in range(DEADLOCKS_AT_MOST):
+            try:
+                return self._database.count(INSERT_MANY, values)
+            except Deadlock:
+                continue
+        return self._database.count(INSERT_MANY, values)
+
     def get(self, id: int) -> Prediction | None:
         """The call with this id, if there is one."""
         found = self._database.read(BY_ID, {"id": id})
@@ -82,6 +113,19 @@ class PredictionStore:
         return [_prediction(row) for row in self._database.read(statement, values)]
 
 
+def _losses(batch: Batch) -> str:
+    return json.dumps([
+        {
+            "id": str(loss.id),
+            "timestamp": loss.timestamp.isoformat(),
+            "model_name": loss.model_name,
+            "reason": loss.reason,
+            "count": loss.count,
+        }
+        for loss in batch.losses
+    ])  # fmt: skip
+
+
 def _values(prediction: Prediction) -> dict[str, Any]:
     return {
         "timestamp": prediction.timestamp,
@@ -90,7 +134,7 @@ def _values(prediction: Prediction) -> dict[str, Any]:
         "duration_ms": prediction.duration_ms,
         "was_successful": prediction.was_successful,
         "error": prediction.error,
-        "metadata": None if prediction.metadata is None else json.dumps(prediction.metadata, ensure_ascii=False),
+        "metadata": None if prediction.metadata is None else metadata_json(prediction.metadata),
         "request_id": prediction.request_id and str(prediction.request_id),
     }
 

@@ -13,15 +13,14 @@ from sqlalchemy import Engine
 ROLE = "predlog_reader"
 SHORTEST_PASSWORD = 12
 
+# The log as a whole: TimescaleDB cannot grant single columns of a table that is in the columnstore.
 READABLE = (
+    "prediction_log",
     *(f"prediction_{family}_{level}" for family in ("stats", "latency") for level in ("minute", "hour", "day")),
     "prediction_stats_state",
     "prediction_stats_change",
     "prediction_loss",
 )
-# Of single calls everything but `metadata`, which is the caller's own and may hold what a dashboard should not show.
-LOG_COLUMNS = ("id", "timestamp", "model_name", "model_version", "duration_ms", "was_successful", "error", "request_id")
-
 SETTINGS = {
     "default_transaction_read_only": "on",
     "statement_timeout": "30s",
@@ -79,7 +78,7 @@ def _create_or_alter(cursor: cursor, verifier: str) -> None:
         cursor.execute(SQL("CREATE ROLE {}").format(Identifier(ROLE)))
     elif existing[0]:
         raise ReaderRoleError(
-            f"A role {ROLE} exists that may do more than read, or belongs to other roles: drop it, or take that from it."
+            f"A role {ROLE} exists that may do more than read, or is a member of other roles: drop it first."
         )
     cursor.execute(
         SQL("ALTER ROLE {} LOGIN CONNECTION LIMIT 20 PASSWORD {}").format(Identifier(ROLE), Literal(verifier))
@@ -100,7 +99,6 @@ def _grant(cursor: cursor) -> None:
         "database": Identifier(names[0]),
         "schema": Identifier(names[1]),
         "tables": SQL(", ").join(map(Identifier, READABLE)),
-        "columns": SQL(", ").join(map(Identifier, LOG_COLUMNS)),
     }
     for statement in (
         "REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC",
@@ -109,7 +107,6 @@ def _grant(cursor: cursor) -> None:
         "GRANT CONNECT ON DATABASE {database} TO {role}",
         "GRANT USAGE ON SCHEMA {schema} TO {role}",
         "GRANT SELECT ON {tables} TO {role}",
-        "GRANT SELECT ({columns}) ON prediction_log TO {role}",
     ):
         cursor.execute(SQL(statement).format(**parts))
     for procedure in procedures:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -19,7 +20,7 @@ from app.infrastructure.database import Database, Row
 FROM_ROWS = """
 SELECT {keys}, true AS raw, {bin} AS bin, count(*) AS calls,
        count(*) FILTER (WHERE was_successful) AS successful,
-       sum(duration_ms) AS sum, min(duration_ms) AS min, max(duration_ms) AS max
+       sum(duration_ms) AS sum, min(duration_ms) AS min, max(duration_ms) AS max, NULL::bigint AS dropped
 FROM   prediction_log
 WHERE  timestamp >= '{start}' AND timestamp < '{end}'{conditions}
 {group}"""
@@ -27,7 +28,7 @@ WHERE  timestamp >= '{start}' AND timestamp < '{end}'{conditions}
 FROM_STATS = """
 SELECT {keys}, false AS raw, NULL::integer AS bin, sum(total_requests)::bigint AS calls,
        sum(successful_requests)::bigint AS successful,
-       sum(duration_ms_sum) AS sum, min(duration_ms_min) AS min, max(duration_ms_max) AS max
+       sum(duration_ms_sum) AS sum, min(duration_ms_min) AS min, max(duration_ms_max) AS max, NULL::bigint AS dropped
 FROM   prediction_stats_{level}
 WHERE  bucket >= '{start}' AND bucket < '{end}'{conditions}
 {group}"""
@@ -35,10 +36,18 @@ WHERE  bucket >= '{start}' AND bucket < '{end}'{conditions}
 FROM_LATENCY = """
 SELECT {keys}, false AS raw, bin, {calls} AS calls,
        NULL::bigint AS successful,
-       NULL::double precision AS sum, NULL::double precision AS min, NULL::double precision AS max
+       NULL::double precision AS sum, NULL::double precision AS min, NULL::double precision AS max,
+       NULL::bigint AS dropped
 FROM   prediction_latency_{level}
 WHERE  bucket >= '{start}' AND bucket < '{end}'{conditions}
 {group}"""
+
+# Losses are known by model, not by version: they belong to no group of versions, but to the total.
+FROM_LOSSES = """
+SELECT {keys}, false AS raw, NULL::integer AS bin, NULL::bigint AS calls, NULL::bigint AS successful,
+       NULL::double precision AS sum, NULL::double precision AS min, NULL::double precision AS max, count AS dropped
+FROM   prediction_loss
+WHERE  timestamp >= '{start}' AND timestamp < '{end}'{conditions}"""
 
 ANSWER = """
 SELECT point, model_name, model_version,
@@ -47,7 +56,8 @@ SELECT point, model_name, model_version,
        sum(sum) AS sum, min(min) AS min, max(max) AS max,
        sum(calls)      FILTER (WHERE raw)::bigint AS read_raw,
        array_to_string(array_agg(bin)   FILTER (WHERE bin IS NOT NULL), ',') AS bins,
-       array_to_string(array_agg(calls) FILTER (WHERE bin IS NOT NULL), ',') AS bin_calls
+       array_to_string(array_agg(calls) FILTER (WHERE bin IS NOT NULL), ',') AS bin_calls,
+       sum(dropped)::bigint AS dropped
 FROM  ({branches}) AS segments
 GROUP  BY point, model_name, model_version"""
 
@@ -85,11 +95,11 @@ class SegmentReader:
         if not segments:
             return Reading({}, self.state(range))
         conditions, values = _conditions(question.selection)
-        branches = "\nUNION ALL".join(_branches(question, segments, conditions))
+        branches = "\nUNION ALL".join([*_branches(question, segments, conditions), _losses(question, range)])
         state = STATE.format(start=range.start, end=range.end)
         rows = self._run(READ.format(state=state, answer=ANSWER.format(branches=branches)), values)
         found = (row[STATE_COLUMNS:] for row in rows)
-        return Reading({key: tally for key, tally in map(_tally, found) if tally.total}, _state(rows[0]))
+        return Reading({key: tally for key, tally in map(_tally, found) if tally}, _state(rows[0]))
 
 
 class StatisticsStore(SegmentReader):
@@ -130,6 +140,13 @@ def _branches(question: Question, segments: Sequence[Segment], conditions: str) 
             yield FROM_LATENCY.format(calls="sum(calls)::bigint", group=_group_by([*group, "bin"]), **parts)
 
 
+def _losses(question: Question, range: TimeRange) -> str:
+    by_model = replace(question, group_by=() if "model_version" in question.group_by else question.group_by)
+    keys, _ = _keys(by_model, "timestamp")
+    conditions, _ = _conditions(replace(question.selection, model_version=None))
+    return FROM_LOSSES.format(keys=keys, start=range.start, end=range.end, conditions=conditions)
+
+
 def _keys(question: Question, time: str) -> tuple[str, list[str]]:
     """The three key columns of a branch, and those among them that tell its rows apart."""
     columns, group = [], []
@@ -161,7 +178,7 @@ def _conditions(selection: Selection) -> tuple[str, dict[str, Any]]:
 
 
 def _tally(row: Row) -> tuple[Key, Tally]:
-    point, model_name, model_version, calls, successful, total_ms, low, high, read_raw, bins, bin_calls = row
+    point, model_name, model_version, calls, successful, total_ms, low, high, read_raw, bins, bin_calls, dropped = row
     tally = Tally(
         total=calls or 0,
         successful=successful or 0,
@@ -169,6 +186,7 @@ def _tally(row: Row) -> tuple[Key, Tally]:
         duration_ms_min=low,
         duration_ms_max=high,
         read_raw=read_raw or 0,
+        dropped=dropped or 0,
         sketch=LatencySketch(zip(_integers(bins), _integers(bin_calls))),
     )
     return Key(point or 0, model_name, model_version), tally

@@ -64,3 +64,17 @@ prediction_stats_change = Table(
     Column("changed_from", DateTime(timezone=True), nullable=False),
     Column("changed_to", DateTime(timezone=True), nullable=False),
 )
+
+# What clients had to throw away, by model, minute and reason; the id makes a report that is sent twice count once.
+prediction_loss = Table(
+    "prediction_loss",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("timestamp", DateTime(timezone=True), nullable=False),
+    Column("model_name", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("reported_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    CheckConstraint("count > 0", name="prediction_loss_count"),
+    Index("prediction_loss_time", "timestamp"),
+)

@@ -28,6 +28,11 @@ def problem(status: int, message: str | None = None, *, errors: dict[str, Any] |
     flask_smorest.abort(status, message=message, errors=errors)
 
 
+def overloaded(message: str) -> NoReturn:
+    """End the request with 503: it may be sent again in a moment."""
+    flask_smorest.abort(503, message=message, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
 def register(app: Flask) -> None:
     """Answer what the domain raises, and anything unforeseen, in the documented shape."""
     app.register_error_handler(PredlogError, _domain_error)

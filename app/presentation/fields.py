@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +9,7 @@ from marshmallow import ValidationError, fields
 from marshmallow.validate import Length
 
 from app.domain.instants import parse_instant
-from app.domain.predictions import METADATA_BYTES, duration_problem, shortest_number, text_problem
+from app.domain.predictions import METADATA_BYTES, duration_problem, metadata_json, shortest_number, text_problem
 
 
 class Text(fields.String):
@@ -88,26 +86,8 @@ class Metadata(fields.Dict):
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> dict[Any, Any]:
         if not isinstance(value, dict):
             raise ValidationError("Not a JSON object.")
-        if problem := metadata_problem(value):
-            raise ValidationError(problem)
+        try:
+            metadata_json(value)
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
         return value
-
-
-def metadata_problem(value: Mapping[str, Any]) -> str | None:
-    """Say why a JSON object cannot be kept beside a record, or None where it can."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    if "\\u0000" in text and any("\x00" in part for part in _strings(value)):
-        return "Must not contain NUL characters."
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        return "Must be valid Unicode without lone surrogates."
-    return f"Must be at most {METADATA_BYTES} bytes of JSON, not {size}." if size > METADATA_BYTES else None
-
-
-def _strings(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        return [text for pair in value.items() for part in pair for text in _strings(part)]
-    return [text for part in value for text in _strings(part)] if isinstance(value, list) else []

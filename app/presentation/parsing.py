@@ -34,12 +34,19 @@ class StrictParser(FlaskParser):
 def strict_json(body: bytes) -> Any:
     """Decode JSON as RFC 8259 has it: no NaN, no Infinity, UTF-8 only. Answers 400 otherwise."""
     try:
-        return json.loads(body.decode(), parse_constant=_refuse)
+        return loads(body.decode())
     except (ValueError, RecursionError) as error:
         where = f" at line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         problem(400, f"The body is not valid JSON{where}.", errors={"json": ["Invalid JSON body."]})
 
 
+def loads(text: str) -> Any:
+    """Decode JSON. Raises ValueError, also for NaN and Infinity, and RecursionError."""
+    return DECODER.decode(text)
+
+
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
+
+DECODER = json.JSONDecoder(parse_constant=_refuse)

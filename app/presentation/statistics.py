@@ -38,6 +38,8 @@ TALLY_EXAMPLE = {
     "min_duration_ms": 48,
     "max_duration_ms": 917.25,
     "percentiles": {"50": 121.4, "90": 201.1, "95": 246.2, "99": 402.7},
+    "dropped": 0,
+    "completeness": 1.0,
 }
 ANSWER_EXAMPLE = {
     "range": {"from": "2025-06-01T00:00:00+00:00", "to": "2025-06-10T00:00:00+00:00"},
@@ -155,6 +157,15 @@ class TallySchema(ma.Schema):
         required=True,
         metadata={"description": "Duration in milliseconds by percentile; null without calls."},
     )
+    dropped = ma.fields.Integer(
+        required=True,
+        metadata={"description": "Calls that clients reported as thrown away; known by model, not by version."},
+    )
+    completeness = ma.fields.Float(
+        required=True,
+        allow_none=True,
+        metadata={"description": "Share of the calls known of that were logged, 0 to 1; null where none are known of."},
+    )
 
 
 class GroupSchema(TallySchema):
@@ -239,7 +250,7 @@ def stats(query: dict[str, Any]) -> Response:
     answer = services().statistics.ask(question)
     body = _tally(answer.total, percentiles) | _common(question, answer)
     if group_by:
-        ordered = sorted(answer.tallies.items())
+        ordered = sorted(item for item in answer.tallies.items() if getattr(item[0], group_by[-1]) is not None)
         body["groups"] = [_group(key, group_by) | _tally(tally, percentiles) for key, tally in ordered]
     return jsonify(body)
 
@@ -278,6 +289,8 @@ def _tally(tally: Tally, percentiles: Sequence[float]) -> dict[str, Any]:
         "min_duration_ms": _milliseconds(tally.duration_ms_min),
         "max_duration_ms": _milliseconds(tally.duration_ms_max),
         "percentiles": {f"{percentile:g}": _milliseconds(value) for percentile, value in values},
+        "dropped": tally.dropped,
+        "completeness": tally.completeness,
     }
 
 

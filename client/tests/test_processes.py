@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import socket
+import ssl
+import subprocess
 import sys
 import time
 import urllib.request
@@ -310,3 +313,49 @@ def test_a_forked_child_holds_none_of_its_parents_files(program, service, tmp_pa
         str(tmp_path / "spool"),
     )
     assert out.strip() == "[]"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_https_is_spoken_and_the_certificate_checked(program, service, tmp_path):
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate),
+            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    service.socket = context.wrap_socket(service.socket, server_side=True)
+    source = """
+        import predlog
+        with predlog.Client() as log:
+            log.log("m", duration_ms=1, was_successful=True)
+    """
+    secure = {"PREDLOG_URL": service.url.replace("http:", "https:")}
+    program.run(source, environment=secure)
+    assert not service.records
+    program.run(source, environment={**secure, "SSL_CERT_FILE": certificate})
+    assert len(service.records) == 1
+
+
+def test_what_could_not_be_delivered_at_exit_is_said(program, service):
+    service.mood = 503
+    process = program.start(
+        str(
+            program.write(
+                "losing.py",
+                """
+                import predlog
+                log = predlog.Client(queue_size=10, flush_interval=60, exit_timeout=0.3)
+                for index in range(100):
+                    log.log("m", duration_ms=index, was_successful=True)
+                """,
+            )
+        )
+    )
+    _, errors = process.communicate(timeout=30)
+    assert "closed with 9 records in memory not acknowledged" in errors
+    assert "closed before 91 discarded records could be reported" in errors

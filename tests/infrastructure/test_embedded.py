@@ -328,7 +328,7 @@ def test_programs_out_of_the_users_reach_are_copied_once(data_dir: Path, base: P
             shutil.copytree(wheel.root / part, virtualenv / part)
     virtualenv.chmod(0o700)
     monkeypatch.syspath_prepend(str(virtualenv))
-    left_by_a_crash = data_dir / "binaries" / f"{wheel.version}.new"
+    left_by_a_crash = data_dir / "binaries" / f"{wheel.version}.new" / PACKAGE
     left_by_a_crash.mkdir(parents=True)
     with EmbeddedPostgres(data_dir) as server:
         assert execute(server.url, "SELECT n FROM kept") == (1,)
@@ -507,14 +507,17 @@ def test_a_pid_file_whose_pid_is_another_process_now_is_stale(data_dir: Path) ->
     cluster = data_dir / "cluster"
     with EmbeddedPostgres(data_dir):
         pid_file = (cluster / "postmaster.pid").read_text()
-    with subprocess.Popen(["sleep", "600"], cwd="/", **as_owner_of(cluster)) as innocent:
+    innocent = subprocess.Popen(["sleep", "600"], cwd="/", **as_owner_of(cluster))
+    try:
         (cluster / "postmaster.pid").write_text(pid_file.replace(pid_file.split("\n")[0], str(innocent.pid), 1))
         owner = cluster.stat()
         os.chown(cluster / "postmaster.pid", owner.st_uid, owner.st_gid)
         with EmbeddedPostgres(data_dir) as server:
             assert execute(server.url, "SELECT n FROM kept") == (1,)
         assert innocent.poll() is None
+    finally:
         innocent.kill()
+        innocent.wait()
 
 
 def test_a_server_that_was_started_by_hand_is_left_alone(data_dir: Path) -> None:

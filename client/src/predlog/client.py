@@ -79,6 +79,8 @@ class Client:
             raise ValueError(
                 "no Predlog service: pass url or set PREDLOG_URL, or set PREDLOG_DISABLED=1 to log nothing on purpose"
             )
+        if self._settings.spool_dir is not None:
+            os.makedirs(self._settings.spool_dir, mode=0o700, exist_ok=True)
         self._connect()
         lifecycle.created(self)
 

@@ -64,7 +64,7 @@ class Intake:
         self.wake()
 
     def wait(self, seconds: float) -> None:
-        """Sleep until a batch is full, or that long; with several sleepers (a broken spool) one may oversleep."""
+        """Sleep until a batch is full, or that long."""
         self._asleep = True
         if len(self.queue) <= self._wake_at and not self._closed:
             self._wake.wait(seconds)
@@ -75,7 +75,7 @@ class Intake:
         """How many drains empty the queue as it is now, but for a rest; at least one, for the losses."""
         return len(self.queue) // self._batch_size + 1
 
-    def drain(self) -> Batch | None:
+    def drain(self, with_losses: bool = True) -> Batch | None:
         """The next records, encoded, with the losses so far; None when there is nothing at all."""
         batch = Batch()
         size = 0
@@ -92,7 +92,8 @@ class Intake:
                 batch.youngest_ns = time.time_ns() if isinstance(item, bytes) else item[0]
                 batch.lines.append(line)
                 size += len(line)
-        batch.reports = self._losses.take()
+        if with_losses:
+            batch.reports = self._losses.take()
         return batch if batch.lines or batch.reports or batch.markers else None
 
     def put_back(self, batch: Batch) -> None:

@@ -43,6 +43,12 @@ class Losses:
     def __len__(self) -> int:
         return len(self._counts) + len(self._returned)
 
+    def waiting(self) -> int:
+        """Discarded records that nobody was told of yet."""
+        with self._lock:
+            returned: int = sum(report["count"] for report in self._returned)
+            return sum(self._counts.values()) + returned
+
     def add(self, model_name: object, time_ns: int, reason: str, count: int = 1) -> None:
         """Count records of one model and minute as discarded."""
         name = model_name if type(model_name) is str and model_name else "?"

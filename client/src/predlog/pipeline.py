@@ -17,7 +17,7 @@ from predlog.settings import Settings
 from predlog.sources import Memory, Source, Spooled
 from predlog.spool import Spool
 from predlog.transport import Transport
-from predlog.trouble import Trouble, logger
+from predlog.trouble import Trouble
 
 POLL = 0.02  # seconds between looks at the spool while flush() waits
 GRACE = 0.1  # seconds a thread has to end after its time is up
@@ -130,6 +130,8 @@ class Pipeline:
         if left:
             self._losses.unreported(EXIT, left)
             self._warn_of(left)
+        if untold := self._losses.waiting():
+            self._trouble.warn("untold", "Predlog: closed before %d discarded records could be reported", untold)
         self._transport.close()
         lifecycle.stopped(self)
 
@@ -161,7 +163,8 @@ class Pipeline:
                 try:
                     return run()
                 except Exception as error:
-                    logger.error("Predlog: the %s failed (%s) and goes on", name, type(error).__name__)
+                    kind = type(error).__name__
+                    self._trouble.warn(f"{name} {kind}", "Predlog: the %s failed (%s) and goes on", name, kind)
                     time.sleep(START_AGAIN)
 
         return threading.Thread(target=guarded, name=f"predlog-{name}", daemon=True)

@@ -15,6 +15,7 @@ from predlog.spool import Spool
 SOONEST = 0.2  # seconds between attempts, however often the host calls flush()
 FOREVER = float("inf")
 PATIENCE_WITH_BROKEN_SPOOL = 5  # flush intervals between attempts to write
+LOSSES_EVERY = 10.0  # seconds: in a long outage the reports must not crowd the records out of the spool
 
 
 class Closing:
@@ -105,6 +106,7 @@ class Spooler:
         self._spool = spool
         self._closing = closing
         self._nudge = nudge
+        self._losses_at = 0.0
 
     def run(self) -> None:
         """Write until closed."""
@@ -119,7 +121,7 @@ class Spooler:
     def collect(self) -> None:
         """Write what waits now."""
         for _ in range(self._intake.batches()):
-            batch = self._intake.drain()
+            batch = self._intake.drain(self._losses_due())
             if batch is None:
                 break
             if not self._spool.write(batch):
@@ -132,6 +134,12 @@ class Spooler:
                 marker.passed.set()
         if self._spool.hungry:
             self._finish_file()
+
+    def _losses_due(self) -> bool:
+        now = time.monotonic()
+        due = self._spool.hungry or self._closing.by is not None or now - self._losses_at >= LOSSES_EVERY
+        self._losses_at = now if due else self._losses_at
+        return due
 
     def _finish_file(self) -> None:
         if self._spool.rotate():

@@ -77,7 +77,7 @@ def _fetch(transport: Transport, path: str, query: dict[str, Any]) -> Any:
     """The JSON of an answer; raises CommandError with what is wrong and what to do."""
     try:
         answer = transport.get(f"{path}?{urlencode(query, doseq=True)}")
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise CommandError(f"the service cannot be reached: {reason(error)}") from None
     if answer.status in ADVICE:
         raise CommandError(f"the service answered {answer.status}: {ADVICE[answer.status]}")

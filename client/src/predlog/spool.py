@@ -38,7 +38,6 @@ class Spool:
         self._claimed: set[Segment] = set()
         self._own: dict[str, int] = {}
         self._stuck: set[str] = set()
-        os.makedirs(self._directory, mode=0o700, exist_ok=True)
 
     def write(self, batch: Batch) -> bool:
         """Keep the batch in files; False, with the batch untouched, where the directory cannot be written."""

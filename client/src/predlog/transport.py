@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import http.client
 import socket
@@ -21,6 +22,9 @@ WORTH_COMPRESSING = 1024
 MOST_ANSWER_BYTES = 16 * 1024 * 1024
 LONGEST_RETRY_AFTER = 600.0
 
+# Looked up here, before any thread runs: a child forked while a thread imports a codec never finds that codec again.
+codecs.lookup("idna")
+
 # What a kept-alive connection that the server has closed in the meantime looks like from here.
 _STALE = (http.client.RemoteDisconnected, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
@@ -39,7 +43,8 @@ class Transport:
 
     def __init__(self, url: str, api_key: str | None, timeout: float) -> None:
         parts = _checked(url)
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._secure = parts.scheme == "https"
+        self._tls: ssl.SSLContext | None = None
         self._host, self._port = parts.hostname or "", parts.port
         self._prefix = parts.path.rstrip("/")
         self._timeout = timeout
@@ -115,7 +120,9 @@ class Transport:
         if connection is not None and connection.sock is not None:
             connection.sock.settimeout(timeout)
             return connection
-        if self._tls is not None:
+        if self._secure:
+            # Not before it is needed: reading the certificates takes tens of milliseconds, and a fork does not wait.
+            self._tls = self._tls or ssl.create_default_context()
             connection = http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
         else:
             connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout)

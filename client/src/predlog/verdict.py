@@ -54,7 +54,7 @@ def send(
     headers = {HEADER: discarded} if discarded else {}
     try:
         answer = transport.post(BATCH_PATH, b"[" + b",".join(lines) + b"]", headers, timeout)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a host name that IDNA refuses
         return Later(reason(error))
     return judge(answer, len(lines))
 
@@ -82,9 +82,9 @@ def reason(error: BaseException) -> str:
     """Why no answer came; only the system's own words, never a byte that a server sent."""
     if isinstance(error, socket.timeout):
         return "it did not answer in time"
-    if isinstance(error, OSError) and not isinstance(error, http.client.HTTPException):
-        return f"{type(error).__name__}: {error}"
-    return f"its answer broke off ({type(error).__name__})"
+    if isinstance(error, http.client.HTTPException):
+        return f"its answer broke off ({type(error).__name__})"
+    return f"{type(error).__name__}: {error}" if isinstance(error, OSError) else type(error).__name__
 
 
 def _receipt(body: bytes, count: int) -> Acknowledged | None:

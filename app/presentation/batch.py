@@ -1,0 +1,185 @@
+"""The fast door: many records at once, decoded by msgspec.
+
+A record that msgspec takes is one that marshmallow would take, with the same meaning; whatever it does not take is
+given to marshmallow, which accepts it or says what is wrong in the words of the single endpoint. A test holds the two
+doors to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+from typing import Annotated, Any
+from uuid import UUID
+
+import marshmallow as ma
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from app.application.predictions import Batch
+from app.domain.predictions import (
+    ERROR_LENGTH,
+    LONGEST_MS,
+    MODEL_NAME_LENGTH,
+    MODEL_VERSION_LENGTH,
+    Prediction,
+    metadata_json,
+    timestamp_problem,
+)
+from app.presentation.errors import problem
+from app.presentation.parsing import DECODER, loads
+from app.presentation.predictions import PredictionSchema
+
+RECORDS_AT_MOST = 10_000
+
+
+class Record(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """A call as it is sent in a batch; what msgspec checks here is in PredictionSchema, too."""
+
+    model_name: Annotated[str, Meta(min_length=1, max_length=MODEL_NAME_LENGTH)]
+    duration_ms: Annotated[float, Meta(ge=0, le=LONGEST_MS)]
+    was_successful: bool
+    timestamp: datetime | UnsetType = UNSET
+    model_version: Annotated[str, Meta(min_length=1, max_length=MODEL_VERSION_LENGTH)] | UnsetType = UNSET
+    error: Annotated[str, Meta(max_length=ERROR_LENGTH)] | UnsetType = UNSET
+    metadata: dict[str, Any] | msgspec.Raw | UnsetType = UNSET
+    request_id: UUID | UnsetType = UNSET
+
+
+_RECORD = msgspec.json.Decoder(Record)
+_RECORDS = msgspec.json.Decoder(list[Record])
+_ENCODER = msgspec.json.Encoder()
+_SCHEMA = PredictionSchema()
+_NOT_TAKEN = (msgspec.DecodeError, RecursionError)
+
+
+class Refused(Exception):
+    """Not for the fast door: marshmallow decides."""
+
+
+def read_array(body: bytes) -> Batch:
+    """Read a JSON array of records. Answers 400 for what is no JSON, 413 for too many records, 422 for no array."""
+    try:
+        records = _RECORDS.decode(body)
+    except _NOT_TAKEN:
+        return _one_by_one(_elements(body))
+    return _all_at_once(records) or _one_by_one(_elements(body))
+
+
+def read_lines(body: bytes) -> Batch:
+    """Read one record a line (NDJSON); a line that is no JSON is rejected alone."""
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    try:
+        records = _RECORD.decode_lines(body)
+    except _NOT_TAKEN:
+        return _one_by_one(lines)
+    return _all_at_once(records) or _one_by_one(lines)
+
+
+def _all_at_once(records: list[Record]) -> Batch | None:
+    """The batch, or None where a record needs a closer look."""
+    _check_number(len(records))
+    now = datetime.now(timezone.utc)
+    try:
+        for record in records:
+            _finish(record, now)
+    except Refused:
+        return None
+    return Batch(_ENCODER.encode(records), len(records))
+
+
+def _one_by_one(pieces: Iterable[bytes]) -> Batch:
+    now = datetime.now(timezone.utc)
+    records: list[Record] = []
+    rejected: list[tuple[int, dict[str, Any]]] = []
+    for index, piece in enumerate(pieces):
+        _check_number(index + 1)
+        try:
+            records.append(_either_door(piece, now))
+        except ma.ValidationError as error:
+            rejected.append((index, error.normalized_messages()))
+    return Batch(_ENCODER.encode(records), len(records), rejected)
+
+
+def _either_door(piece: bytes, now: datetime) -> Record:
+    try:
+        return _finish(_RECORD.decode(piece), now)
+    except (*_NOT_TAKEN, Refused):
+        pass
+    try:
+        decoded = loads(piece.decode())
+    except (ValueError, RecursionError):
+        raise ma.ValidationError({"_schema": ["Invalid JSON."]}) from None
+    return _record(_SCHEMA.load(decoded))
+
+
+def _elements(body: bytes) -> Iterator[bytes]:
+    """Cut a JSON array into its elements without holding them all: there may be millions in a body."""
+    try:
+        text = body.decode()
+        end = _skip_space(text, 0)
+        if text[end : end + 1] != "[":
+            loads(text)
+            problem(422, errors={"json": {"_schema": ["Must be an array of records."]}})
+        start = _skip_space(text, end + 1)
+        while text[start : start + 1] != "]":
+            _, end = DECODER.raw_decode(text, start)
+            yield text[start:end].encode()
+            end = _skip_space(text, end)
+            start = _skip_space(text, end + 1)
+            if text[end : end + 1] == "]":
+                start = end
+            elif text[end : end + 1] != "," or text[start : start + 1] == "]":
+                raise ValueError
+        if text[start + 1 :].strip(" \t\r\n"):
+            raise ValueError
+    except (ValueError, RecursionError):
+        problem(400, "The body is not valid JSON.", errors={"json": ["Invalid JSON body."]})
+
+
+def _skip_space(text: str, start: int) -> int:
+    while text[start : start + 1] in (" ", "\t", "\r", "\n"):
+        start += 1
+    return start
+
+
+def _check_number(records: int) -> None:
+    if records > RECORDS_AT_MOST:
+        problem(413, f"A batch must have at most {RECORDS_AT_MOST} records.")
+
+
+def _finish(record: Record, now: datetime) -> Record:
+    """Check what msgspec's types do not say, and bring the record into the shape in which it is stored."""
+    timestamp = record.timestamp
+    if isinstance(timestamp, UnsetType):
+        record.timestamp = now
+    else:
+        if timestamp.tzinfo is None:
+            timestamp = record.timestamp = timestamp.replace(tzinfo=timezone.utc)
+        if timestamp_problem(timestamp, now):
+            raise Refused
+    for text in (record.model_name, record.model_version, record.error):
+        if isinstance(text, str) and "\x00" in text:
+            raise Refused
+    if isinstance(record.metadata, dict):
+        try:
+            record.metadata = msgspec.Raw(metadata_json(record.metadata).encode())
+        except ValueError:
+            raise Refused from None
+    return record
+
+
+def _record(prediction: Prediction) -> Record:
+    optional = {
+        "model_version": prediction.model_version or None,
+        "error": prediction.error,
+        "metadata": None if prediction.metadata is None else msgspec.Raw(metadata_json(prediction.metadata).encode()),
+        "request_id": prediction.request_id,
+    }
+    return Record(
+        model_name=prediction.model_name,
+        duration_ms=prediction.duration_ms,
+        was_successful=prediction.was_successful,
+        timestamp=prediction.timestamp,
+        **{name: value for name, value in optional.items() if value is not None},  # type: ignore[arg-type]
+    )

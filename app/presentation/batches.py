@@ -1,0 +1,109 @@
+"""Log many predictions at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import marshmallow as ma
+from flask import Response, current_app, jsonify, request
+
+from app.presentation import batch
+from app.presentation.api import Blueprint
+from app.presentation.errors import overloaded, problem
+from app.presentation.inflate import read_body
+from app.presentation.loss_header import HEADER, read_losses
+from app.presentation.predictions import EXAMPLE, PredictionSchema
+from app.presentation.services import services
+
+blp = Blueprint("batches", __name__, url_prefix="/api/v1", description="Logged calls, many at once")
+
+NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+ANSWER = {"stored": 2, "duplicates": 0, "rejected": []}
+REJECTED = {"stored": 1, "duplicates": 0, "rejected": [{"index": 1, "errors": {"duration_ms": ["Not a number."]}}]}
+NONE_VALID = REJECTED | {"stored": 0}
+
+
+class RejectedSchema(ma.Schema):
+    """A record that was not stored, by its place in the batch, and what is wrong with it."""
+
+    index = ma.fields.Integer(required=True)
+    errors = ma.fields.Dict(required=True)
+
+
+class ReceiptSchema(ma.Schema):
+    """What became of a batch."""
+
+    stored = ma.fields.Integer(required=True, metadata={"description": "Records that are committed now."})
+    duplicates = ma.fields.Integer(required=True, metadata={"description": "Records that had been stored before."})
+    rejected = ma.fields.List(ma.fields.Nested(RejectedSchema), required=True)
+
+
+class Slots:
+    """How many batches a worker handles at once: each holds its whole body in memory, and one database connection."""
+
+    def __init__(self, number: int) -> None:
+        self._free = threading.BoundedSemaphore(number)
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        """Take a slot for as long as the block lasts. Answers 503 with Retry-After where none is free."""
+        if not self._free.acquire(blocking=False):
+            overloaded("As many batches as the service takes at once are under way; send this one again.")
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+@blp.route("/predict-logs", methods=["POST"])
+@blp.doc(
+    requestBody={
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"type": "array", "maxItems": batch.RECORDS_AT_MOST, "items": PredictionSchema},
+                "example": [EXAMPLE],
+            },
+            "application/x-ndjson": {"schema": {"type": "string"}},
+        },
+    },
+    parameters=[
+        {
+            "in": "header",
+            "name": HEADER,
+            "schema": {"type": "string"},
+            "description": "What the client had to throw away, as a JSON array of reports: id (UUID), model_name, timestamp "
+            "(the minute), reason (queue_full, spool_full, rejected, expired), count.",
+        }
+    ],
+)
+@blp.response(200, ReceiptSchema, example=ANSWER, description="All records are stored")
+@blp.alt_response(207, schema=ReceiptSchema, example=REJECTED, description="Some were rejected, the others are stored")
+@blp.alt_response(422, schema=ReceiptSchema, example=NONE_VALID, description="None was valid")
+@blp.errors(400, 413, 415, 503)
+def log_batch() -> Response:
+    """Log many calls at once.
+
+    The body is a JSON array or NDJSON, gzipped or not, of at most 10,000 records and 16 MB inflated. Valid records are
+    stored in one transaction, and the answer comes after it is committed; the others are listed with what is wrong.
+    Records that have a `request_id` and a `timestamp` may be sent again without harm.
+    """
+    lines = request.mimetype in NDJSON
+    if not (lines or request.is_json):
+        problem(415, "Content-Type must be application/json or application/x-ndjson.")
+    losses = read_losses(request.headers.get(HEADER))
+    slots: Slots = current_app.extensions["predlog.slots"]
+    with slots.take():
+        body = read_body(request, current_app.config["MAX_CONTENT_LENGTH"])
+        read = batch.read_lines(body) if lines else batch.read_array(body)
+        receipt = services().predictions.log_batch(read.with_losses(losses))
+    accepted = receipt.stored + receipt.duplicates
+    response = jsonify(
+        stored=receipt.stored,
+        duplicates=receipt.duplicates,
+        rejected=[{"index": index, "errors": errors} for index, errors in receipt.rejected],
+    )
+    response.status_code = 200 if not receipt.rejected else 207 if accepted else 422
+    return response

@@ -1,0 +1,48 @@
+"""Read a request's body, inflated, and never more of it than is allowed: a gzip bomb is stopped while it inflates."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+from flask import Request
+
+from app.presentation.errors import problem
+
+CHUNK = 64 * 1024
+GZIP = 16 + zlib.MAX_WBITS
+
+
+def read_body(request: Request, limit: int) -> bytes:
+    """The body as it was before Content-Encoding. Answers 413 beyond `limit` bytes, 415 and 400 for what it cannot read."""
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("identity", "", "gzip", "x-gzip"):
+        problem(415, "Content-Encoding must be gzip or identity.")
+    chunks = _chunks(request)
+    parts, size = [], 0
+    for part in _inflated(chunks, limit) if "gzip" in encoding else chunks:
+        size += len(part)
+        if size > limit:
+            problem(413, f"The body must be at most {limit} bytes, inflated.")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _chunks(request: Request) -> Iterator[bytes]:
+    while chunk := request.stream.read(CHUNK):
+        yield chunk
+
+
+def _inflated(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
+    inflater = zlib.decompressobj(GZIP)
+    try:
+        for chunk in chunks:
+            while chunk:
+                if inflater.eof:  # gzip allows one member after the other
+                    inflater = zlib.decompressobj(GZIP)
+                yield inflater.decompress(chunk, CHUNK * 16)
+                chunk = inflater.unconsumed_tail or inflater.unused_data
+    except zlib.error:
+        problem(400, "The body is not valid gzip.", errors={"json": ["Invalid gzip body."]})
+    if not inflater.eof:
+        problem(400, "The gzip body ends too early.", errors={"json": ["Invalid gzip body."]})

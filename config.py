@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 from environs import Env, EnvError
@@ -145,7 +146,7 @@ def _retention(env: Env, name: str) -> timedelta | None:
 def _check_retention(config: Config) -> None:
     """A coarser level must outlive what it is made of."""
     order = ("raw_retention", "minute_retention", "hour_retention", "day_retention")
-    for finer, coarser in zip(order, order[1:]):
+    for finer, coarser in pairwise(order):
         keep, longer = getattr(config, finer), getattr(config, coarser)
         if longer is not None and (keep is None or keep > longer):
             raise ConfigurationError(f"{coarser.upper()} must not be shorter than {finer.upper()}")

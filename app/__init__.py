@@ -20,8 +20,8 @@ from app.infrastructure.prediction_store import PredictionStore
 from app.infrastructure.schema import MIGRATIONS, Schema
 from app.infrastructure.statistics_store import StatisticsStore
 from app.infrastructure.tables import metadata
-from app.presentation import api, batches, docs, errors, predictions, request_log, service, statistics
 from app.lifetime import is_stopping
+from app.presentation import api, batches, docs, errors, predictions, request_log, service, statistics
 from app.presentation.services import EXTENSION, Services
 
 

@@ -52,7 +52,9 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m app", description="Serve Predlog; settings are in the environment.")
+    parser = argparse.ArgumentParser(
+        prog="python -m app", description="Serve Predlog; settings are in the environment."
+    )
     parser.add_argument("--no-migrate", dest="migrate", action="store_false", help="the database is migrated elsewhere")
     return parser.parse_args()
 
@@ -93,7 +95,7 @@ def _serve(config: Config, stopping: Path) -> int:
         *(sys.executable, "-m", "granian", "wsgi:app", "--interface", "wsgi", "--no-ws"),
         *("--host", config.host, "--port", str(config.port)),
         *("--workers", str(config.workers), "--blocking-threads", str(config.threads)),
-        *("--respawn-failed-workers", "--workers-kill-timeout", "20", "--log-level", "warning"),
+        *("--respawn-failed-workers", "--workers-kill-timeout", "20", "--log-level", "error"),
     ]
     failures = 0
     while failures < RESTARTS_AT_MOST:

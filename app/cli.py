@@ -13,7 +13,6 @@ from flask.cli import AppGroup
 from app.application.life_cycle import LifeCycle, Maintenance, Overview
 from app.infrastructure import engines
 from app.infrastructure.database import Database
-from app.infrastructure.embedded import EmbeddedPostgres
 from config import Config
 
 EXTENSION = "predlog.maintenance"
@@ -30,7 +29,11 @@ def register(app: Flask, database: Database, config: Config) -> None:
 
 
 def embedded_database_url(config: Config) -> str:
-    """Without a DATABASE_URL: start the embedded server for as long as this process lives."""
+    """Without a DATABASE_URL: the embedded server that runs, or one for as long as this process lives."""
+    from app.infrastructure.embedded import EmbeddedPostgres, running_url  # needs a POSIX system, and its wheel
+
+    if running := running_url(config.embedded_data_dir):
+        return running
     server = EmbeddedPostgres(config.embedded_data_dir)
     url = server.start()
     atexit.register(server.stop)
@@ -38,7 +41,9 @@ def embedded_database_url(config: Config) -> str:
 
 
 @stats.command()
-@click.option("--piece-hours", default=24, show_default=True, type=click.IntRange(1), help="Hours of history at a time.")
+@click.option(
+    "--piece-hours", default=24, show_default=True, type=click.IntRange(1), help="Hours of history at a time."
+)
 def refresh(piece_hours: int) -> None:
     """Materialise and repair all there is.
 
@@ -56,7 +61,7 @@ def refresh(piece_hours: int) -> None:
                 changed = changed or progress.hours_left + 1
                 bar.label, bar.length, bar.pos = "Repairing", changed, changed - progress.hours_left
             bar.update(0)
-        bar.update(bar.length - bar.pos)
+        bar.update((bar.length or 0) - bar.pos)
     click.echo(_watermark(maintenance.overview()))
 
 

@@ -17,7 +17,7 @@ _PR_SET_PDEATHSIG = 1
 def is_stopping() -> bool:
     """Whether the service is about to stop and should get no more traffic."""
     path = os.environ.get(STOPPING)
-    return bool(path) and os.path.exists(path)
+    return path is not None and os.path.exists(path)
 
 
 def die_with_parent() -> None:

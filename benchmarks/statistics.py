@@ -93,7 +93,9 @@ def _report(connection: Connection, port: int, rows: int, requests: int, end: da
     floor = _quantiles(times["GET /ready (the floor)"])
     cursor = connection.cursor()
     scan = statistics.median(_timed(lambda: cursor.execute(SCAN, ("model_7", start, end))) for _ in range(5))
-    sort = statistics.median(_timed(lambda: cursor.execute(SCAN_PERCENTILES, ("model_7", start, end))) for _ in range(3))
+    sort = statistics.median(
+        _timed(lambda: cursor.execute(SCAN_PERCENTILES, ("model_7", start, end))) for _ in range(3)
+    )
     cursor.execute(SIZE)
     print(f"### {rows / 1e6:g} million rows, {int(cursor.fetchone()[0]) / rows:.1f} bytes a row at rest\n")
     print("| | p50 ms | p95 ms | p50 ÷ floor | p95 ÷ floor | raw scan ÷ p50 |")
@@ -140,7 +142,9 @@ def _fill(dsn: str, rows: int) -> datetime:
         cursor.execute("SELECT timestamp FROM prediction_log ORDER BY timestamp DESC LIMIT 1")
         kept = cursor.fetchone()
         if kept:
-            return kept[0].astimezone(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+            return kept[0].astimezone(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(
+                days=1
+            )
         start = end - timedelta(days=DAYS)
         for first in range(0, rows, PIECE):
             values = {"start": start, "step": (end - start) / rows, "rows": rows, "first": first}
@@ -150,7 +154,9 @@ def _fill(dsn: str, rows: int) -> datetime:
     _flask(environment, "stats", "refresh")
     with _connect(dsn) as connection:
         cursor = connection.cursor()
-        cursor.execute("SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE job_id > 999")
+        cursor.execute(
+            "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE job_id > 999"
+        )
         cursor.execute(
             "SELECT compress_chunk(format('%I.%I', chunk_schema, chunk_name)::regclass)"
             " FROM timescaledb_information.chunks"
@@ -173,7 +179,10 @@ def _service(dsn: str) -> Iterator[int]:
         port = probe.getsockname()[1]
     environment = {**os.environ, "DATABASE_URL": dsn, "PORT": str(port), "WORKERS": "1"}
     service = subprocess.Popen(
-        [sys.executable, "-m", "app", "--no-migrate"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "app", "--no-migrate"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         _wait(port)

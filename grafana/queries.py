@@ -1,45 +1,52 @@
-"""The SQL of the panels. Rows are counted from the aggregates; raw rows are read only to list single calls.
+"""The SQL of the dashboards. Calls are counted in the aggregates; raw rows are read only to list single calls.
 
 A range of time is covered as the service covers it: whole days from the day level, whole hours beside them, minutes
-at both ends. Hidden variables of the dashboard hold the three seams as literals, so that chunks are left out while
-a query is planned:
+at both ends. Hidden variables hold the seams between them as literals, so that chunks are left out while planning:
 
-    $__timeFrom()    $hours_from      $days_from     $days_to       $hours_to     $__timeTo()
-         |  minutes       |    hours       |    days     |     hours     |   minutes   |
+    $__timeFrom()   $hours_from     $days_from      $days_to       $hours_to    $__timeTo()
+         |  minutes      |    hours      |     days     |     hours    |   minutes   |
 
 `$step` is the coarsest level in use (1m, 1h or 1d): no point of a series can be shorter.
 """
 
 from __future__ import annotations
 
+
+def sql(template: str, **parts: str) -> str:
+    """Fill in the parts; each further line of a part is indented like the line that the part stands in."""
+    lines = []
+    for line in template.strip("\n").splitlines():
+        indent = "\n" + line[: len(line) - len(line.lstrip())]
+        for name, part in parts.items():
+            line = line.replace(f"{{{name}}}", part.replace("\n", indent))
+        lines.append(line)
+    return "\n".join(lines)
+
+
+COVER = """
+(
+    SELECT * FROM prediction_{family}_minute WHERE bucket >= $__timeFrom() AND bucket < '$hours_from'
+    UNION ALL
+    SELECT * FROM prediction_{family}_hour   WHERE bucket >= '$hours_from' AND bucket < '$days_from'
+    UNION ALL
+    SELECT * FROM prediction_{family}_day    WHERE bucket >= '$days_from'  AND bucket < '$days_to'
+    UNION ALL
+    SELECT * FROM prediction_{family}_hour   WHERE bucket >= '$days_to'    AND bucket < '$hours_to'
+    UNION ALL
+    SELECT * FROM prediction_{family}_minute WHERE bucket >= '$hours_to'   AND bucket < $__timeTo()
+) AS {family}
+"""
+STATS = sql(COVER, family="stats")
+LATENCY = sql(COVER, family="latency")
+
+# Which calls. An empty selection of models is an empty array here, where IN () would be an error.
 MODELS = "model_name = ANY (ARRAY[${model:sqlstring}]::text[])"
-ONE_MODEL = "model_name = ${model:sqlstring}"
-NO_VERSION = "(none)"
-VERSION = f"coalesce(nullif(model_version, ''), '{NO_VERSION}')"
-ONE_MODEL_VERSIONS = f"{ONE_MODEL}\n  AND  {VERSION} = ANY (ARRAY[${{version:sqlstring}}]::text[])"
-FAILED = "total_requests - successful_requests"
+MODEL = "model_name = ${model:sqlstring}"
+VERSION = "coalesce(nullif(model_version, ''), '(none)')"
+VERSIONS = f"{MODEL}\n  AND  {VERSION} = ANY (ARRAY[${{version:sqlstring}}]::text[])"
 
 
-def _cover(family: str) -> str:
-    parts = (
-        ("minute", "$__timeFrom()", "'$hours_from'"),
-        ("hour", "'$hours_from'", "'$days_from'"),
-        ("day", "'$days_from'", "'$days_to'"),
-        ("hour", "'$days_to'", "'$hours_to'"),
-        ("minute", "'$hours_to'", "$__timeTo()"),
-    )
-    selects = [
-        f"SELECT * FROM prediction_{family + '_' + level:<14} WHERE bucket >= {start:<13} AND bucket < {end}"
-        for level, start, end in parts
-    ]
-    return "(\n    " + "\n    UNION ALL\n    ".join(selects) + f"\n) AS {family}"
-
-
-STATS = _cover("stats")
-LATENCY = _cover("latency")
-
-
-# --- variables ---------------------------------------------------------------------------------------------------------
+# --- hidden variables --------------------------------------------------------------------------------------------------
 
 STEP = """
 SELECT CASE WHEN $__timeTo()::timestamptz - $__timeFrom() > INTERVAL '60 days' OR $__timeFrom() < hour_from   THEN '1d'
@@ -73,169 +80,206 @@ SELECT greatest('$days_from', date_trunc('day', least($__timeTo(), materialized_
 FROM   prediction_stats_state
 """
 
-MODEL_NAMES = f"""
-SELECT DISTINCT model_name
-FROM   {STATS}
-ORDER  BY 1
-"""
+# --- variables to choose from ------------------------------------------------------------------------------------------
 
-VERSION_NAMES = f"""
-SELECT DISTINCT {VERSION} AS version
-FROM   {STATS}
-WHERE  {ONE_MODEL}
+MODEL_NAMES = sql(
+    """
+SELECT DISTINCT model_name
+FROM   {stats}
 ORDER  BY 1
-"""
+""",
+    stats=STATS,
+)
+
+VERSION_NAMES = sql(
+    """
+SELECT DISTINCT {version} AS version
+FROM   {stats}
+WHERE  {where}
+ORDER  BY 1
+""",
+    version=VERSION,
+    stats=STATS,
+    where=MODEL,
+)
 
 
 # --- counts ------------------------------------------------------------------------------------------------------------
 
 
-def calls(where: str) -> str:
-    """How many calls there were."""
-    return f"""
-SELECT coalesce(sum(total_requests), 0) AS "Calls"
-FROM   {STATS}
-WHERE  {where}
-"""
+def totals(columns: str, where: str) -> str:
+    """One row of sums over all calls that are meant."""
+    return sql("SELECT {columns}\nFROM   {stats}\nWHERE  {where}", columns=columns, stats=STATS, where=where)
 
 
-def error_rate(where: str) -> str:
-    """The share of calls that failed; null without calls."""
-    return f"""
-SELECT sum({FAILED}) / nullif(sum(total_requests), 0) AS "Error rate"
-FROM   {STATS}
-WHERE  {where}
-"""
-
-
-def extremes(where: str) -> str:
-    """The mean duration, and the longest."""
-    return f"""
-SELECT sum(duration_ms_sum) / nullif(sum(total_requests), 0) AS "Mean",
-       max(duration_ms_max)                                  AS "Longest"
-FROM   {STATS}
-WHERE  {where}
-"""
+CALLS = 'coalesce(sum(total_requests), 0) AS "Calls"'
+ERROR_RATE = 'sum(total_requests - successful_requests) / nullif(sum(total_requests), 0) AS "Error rate"'
+MEAN = 'sum(duration_ms_sum) / nullif(sum(total_requests), 0) AS "Mean"'
+LONGEST = 'max(duration_ms_max) AS "Longest"'
 
 
 def outcomes_over_time(where: str) -> str:
     """Calls that succeeded and calls that failed, by point of time."""
-    return f"""
+    return sql(
+        """
 SELECT $__timeGroupAlias(bucket, $__interval),
        sum(successful_requests)                  AS "Succeeded",
-       sum({FAILED}) AS "Failed"
-FROM   {STATS}
+       sum(total_requests - successful_requests) AS "Failed"
+FROM   {stats}
 WHERE  {where}
 GROUP  BY 1
 ORDER  BY 1
-"""
+""",
+        stats=STATS,
+        where=where,
+    )
 
 
-def calls_over_time(where: str, series: str) -> str:
-    """Calls by point of time, one series for each value of an expression."""
-    return f"""
+def series_over_time(value: str, series: str, where: str) -> str:
+    """A value by point of time, one series for each value of an expression."""
+    return sql(
+        """
 SELECT $__timeGroupAlias(bucket, $__interval),
        {series} AS metric,
-       sum(total_requests) AS value
-FROM   {STATS}
+       {value} AS value
+FROM   {stats}
 WHERE  {where}
 GROUP  BY 1, 2
 ORDER  BY 1, 2
-"""
+""",
+        value=value,
+        series=series,
+        stats=STATS,
+        where=where,
+    )
 
 
-def error_rate_over_time(where: str, series: str) -> str:
-    """The share of calls that failed, by point of time, one series for each value of an expression."""
-    return f"""
-SELECT $__timeGroupAlias(bucket, $__interval),
-       {series} AS metric,
-       sum({FAILED}) / sum(total_requests) AS value
-FROM   {STATS}
-WHERE  {where}
+COMPLETENESS = sql(
+    """
+SELECT calls / nullif(calls + dropped, 0) AS "Completeness"
+FROM   (
+    SELECT coalesce(sum(total_requests), 0) AS calls
+    FROM   {stats}
+    WHERE  {where}
+) AS counted
+CROSS  JOIN (
+    SELECT coalesce(sum(count), 0) AS dropped
+    FROM   prediction_loss
+    WHERE  timestamp >= $__timeFrom() AND timestamp < $__timeTo()
+      AND  {where}
+) AS lost
+""",
+    stats=STATS,
+    where=MODELS,
+)
+
+DROPPED_OVER_TIME = sql(
+    """
+SELECT $__timeGroupAlias(timestamp, $__interval),
+       reason     AS metric,
+       sum(count) AS value
+FROM   prediction_loss
+WHERE  $__timeFilter(timestamp)
+  AND  {where}
 GROUP  BY 1, 2
 ORDER  BY 1, 2
-"""
+""",
+    where=MODELS,
+)
 
 
 # --- percentiles -------------------------------------------------------------------------------------------------------
 
-
-def _sketch(key: str, expression: str, where: str) -> str:
-    """Two tables: `sketch`, the calls in each bin, and `ranked`, with the rank that each bin's last call has.
-
-    A percentile is PostgreSQL's percentile_cont: rank p * (calls - 1), counted from 0; where that falls behind the
-    last call of a bin it is interpolated with the next bin. Each bin is within 1 % of all that fell into it.
-    """
-    partition = f"PARTITION BY {key}" if key else ""
-    return f"""
+# A percentile as PostgreSQL's percentile_cont has it: of n calls the one with rank p * (n - 1), counted from 0; where
+# that falls between the last call of a bin and the first of the next, it is interpolated. latency_of_bin() is within
+# 1 % of all that fell into a bin, and so is the percentile.
+RANKED = """
 WITH sketch AS (
-    SELECT {expression + "," if key else ""}
+    SELECT {columns},
            bin,
            sum(calls) AS calls
-    FROM   {LATENCY.replace(chr(10), chr(10) + "    ")}
-    WHERE  {where.replace(chr(10), chr(10) + "    ")}
-    GROUP  BY {"1, 2" if key else "1"}
+    FROM   {latency}
+    WHERE  {where}
+    GROUP  BY {keys}, bin
 ), ranked AS (
-    SELECT {key + "," if key else ""}
-           latency_of_bin(bin)                                                   AS ms,
-           coalesce(lead(latency_of_bin(bin)) OVER up - latency_of_bin(bin), 0)  AS to_next,
-           sum(calls) OVER up                                                    AS up_to,
-           sum(calls) OVER ({partition}) - 1 AS last
+    SELECT {keys},
+           latency_of_bin(bin)                                                  AS ms,
+           coalesce(lead(latency_of_bin(bin)) OVER up - latency_of_bin(bin), 0) AS to_next,
+           sum(calls) OVER up                                                   AS up_to,
+           sum(calls) OVER (PARTITION BY {keys}) - 1                            AS last
     FROM   sketch
-    WINDOW up AS ({(partition + " ORDER BY bin").strip()})
-)""".replace("SELECT \n           ", "SELECT ")
+    WINDOW up AS (PARTITION BY {keys} ORDER BY bin)
+)
+"""
+PERCENTILE = "min(ms + greatest({p} * last - up_to + 1, 0) * to_next) FILTER (WHERE up_to > {p} * last)"
+P50, P95, P99 = (sql(PERCENTILE, p=p) for p in ("0.50", "0.95", "0.99"))
+PERCENTILES = f'{P50} AS "p50",\n{P95} AS "p95",\n{P99} AS "p99"'
 
 
-def _percentile(percent: int) -> str:
-    p = f"{percent / 100:.2f}"
-    return f"min(ms + greatest({p} * last - up_to + 1, 0) * to_next) FILTER (WHERE up_to > {p} * last)"
-
-
-PERCENTILES = ",\n       ".join(f'{_percentile(percent)} AS "p{percent}"' for percent in (50, 95, 99))
+def ranked(keys: str, columns: str, where: str) -> str:
+    """The head of a query: bins of the sketch, by these keys, with the rank that the last call of each bin has."""
+    return sql(RANKED, keys=keys, columns=columns, latency=LATENCY, where=where)
 
 
 def percentiles(where: str) -> str:
-    """p50, p95 and p99 of the duration."""
-    return f"""{_sketch("", "", where)}
-SELECT {PERCENTILES}
+    """p50, p95 and p99 of all calls that are meant."""
+    return sql(
+        """
+{ranked}
+SELECT
+    {percentiles}
 FROM   ranked
-"""
+""",
+        ranked=ranked("part", "'all' AS part", where),
+        percentiles=PERCENTILES,
+    )
 
 
 def percentiles_over_time(where: str) -> str:
     """p50, p95 and p99 by point of time."""
-    return f"""{_sketch("time", "$__timeGroupAlias(bucket, $__interval)", where)}
-SELECT time,
-       {PERCENTILES}
+    return sql(
+        """
+{ranked}
+SELECT
+    time,
+    {percentiles}
 FROM   ranked
 GROUP  BY time
 ORDER  BY time
-"""
+""",
+        ranked=ranked("time", "$__timeGroupAlias(bucket, $__interval)", where),
+        percentiles=PERCENTILES,
+    )
 
 
-def p95_over_time(where: str, series: str) -> str:
+def p95_over_time(series: str, where: str) -> str:
     """p95 by point of time, one series for each value of an expression."""
-    keys = f"$__timeGroupAlias(bucket, $__interval),\n           {series} AS metric"
-    sketch = _sketch("time, metric", keys, where).replace("GROUP  BY 1, 2", "GROUP  BY 1, 2, 3")
-    return f"""{sketch}
-SELECT time,
-       metric,
-       {_percentile(95)} AS value
+    return sql(
+        """
+{ranked}
+SELECT
+    time,
+    metric,
+    {p95} AS value
 FROM   ranked
 GROUP  BY time, metric
 ORDER  BY time, metric
-"""
+""",
+        ranked=ranked("time, metric", f"$__timeGroupAlias(bucket, $__interval),\n       {series} AS metric", where),
+        p95=P95,
+    )
 
 
 def heat_map(where: str) -> str:
     """Calls by point of time and duration, ten rows to a power of ten; each row is named by its upper edge in ms."""
-    return f"""
+    return sql(
+        """
 WITH cells AS (
     SELECT $__timeGroupAlias(bucket, $__interval),
            ceil(10 * log(greatest(latency_of_bin(bin), 0.01)))::integer AS edge,
            sum(calls)                                                   AS calls
-    FROM   {LATENCY.replace(chr(10), chr(10) + "    ")}
-    WHERE  {where.replace(chr(10), chr(10) + "    ")}
+    FROM   {latency}
+    WHERE  {where}
     GROUP  BY 1, 2
 ), edges AS (
     SELECT generate_series(min(edge), max(edge)) AS edge FROM cells
@@ -247,137 +291,175 @@ FROM   (SELECT DISTINCT time FROM cells) AS times
 CROSS  JOIN edges
 LEFT   JOIN cells USING (time, edge)
 ORDER  BY time, edge
-"""
+""",
+        latency=LATENCY,
+        where=where,
+    )
 
 
 # --- tables ------------------------------------------------------------------------------------------------------------
 
-MODELS_TABLE = f"""{_sketch("model_name", "model_name", MODELS)}, percentiles AS (
-    SELECT model_name,
-           {PERCENTILES.replace(chr(10), chr(10) + "    ")}
+MODELS_TABLE = sql(
+    """
+{ranked}, percentiles AS (
+    SELECT
+        model_name,
+        {percentiles}
     FROM   ranked
     GROUP  BY model_name
-), counts AS (
+), counted AS (
     SELECT model_name,
            sum(total_requests)                       AS calls,
-           sum({FAILED}) AS failed,
+           sum(total_requests - successful_requests) AS failed,
            max(bucket)                               AS last_call
-    FROM   {STATS.replace(chr(10), chr(10) + "    ")}
-    WHERE  {MODELS}
+    FROM   {stats}
+    WHERE  {where}
     GROUP  BY model_name
-), losses AS (
+), lost AS (
     SELECT model_name,
            sum(count) AS dropped
     FROM   prediction_loss
     WHERE  timestamp >= $__timeFrom() AND timestamp < $__timeTo()
-      AND  {MODELS}
+      AND  {where}
     GROUP  BY model_name
 )
-SELECT model_name                                       AS "Model",
-       coalesce(calls, 0)                               AS "Calls",
-       failed / calls                                   AS "Error rate",
+SELECT model_name                                           AS "Model",
+       coalesce(calls, 0)                                   AS "Calls",
+       failed / calls                                       AS "Error rate",
        "p50",
        "p95",
        "p99",
-       coalesce(dropped, 0)                             AS "Dropped",
-       coalesce(calls, 0) / (coalesce(calls, 0) + coalesce(dropped, 0)) AS "Completeness",
-       last_call                                        AS "Last call"
-FROM   counts
+       coalesce(dropped, 0)                                 AS "Dropped",
+       1 - coalesce(dropped / (coalesce(calls, 0) + dropped), 0) AS "Completeness",
+       last_call                                            AS "Last call"
+FROM   counted
 LEFT   JOIN percentiles USING (model_name)
-FULL   JOIN losses      USING (model_name)
+FULL   JOIN lost        USING (model_name)
 ORDER  BY 2 DESC, 1
-"""
+""",
+    ranked=ranked("model_name", "model_name", MODELS),
+    percentiles=PERCENTILES,
+    stats=STATS,
+    where=MODELS,
+)
 
-VERSIONS_TABLE = f"""{_sketch("version", f"{VERSION} AS version", ONE_MODEL_VERSIONS)}, percentiles AS (
-    SELECT version,
-           {PERCENTILES.replace(chr(10), chr(10) + "    ")}
+VERSIONS_TABLE = sql(
+    """
+{ranked}, percentiles AS (
+    SELECT
+        version,
+        {percentiles}
     FROM   ranked
     GROUP  BY version
-), counts AS (
-    SELECT {VERSION} AS version,
+), counted AS (
+    SELECT {version} AS version,
            sum(total_requests)                       AS calls,
-           sum({FAILED}) AS failed,
+           sum(total_requests - successful_requests) AS failed,
            sum(duration_ms_sum)                      AS duration_ms,
            min(bucket)                               AS first_call,
            max(bucket)                               AS last_call
-    FROM   {STATS.replace(chr(10), chr(10) + "    ")}
-    WHERE  {ONE_MODEL_VERSIONS.replace(chr(10), chr(10) + "    ")}
+    FROM   {stats}
+    WHERE  {where}
     GROUP  BY 1
 )
-SELECT version                     AS "Version",
-       calls                       AS "Calls",
-       calls / sum(calls) OVER ()  AS "Share",
-       failed / calls              AS "Error rate",
-       duration_ms / calls         AS "Mean",
+SELECT version                    AS "Version",
+       calls                      AS "Calls",
+       calls / sum(calls) OVER () AS "Share",
+       failed / calls             AS "Error rate",
+       duration_ms / calls        AS "Mean",
        "p50",
        "p95",
        "p99",
-       first_call                  AS "First call",
-       last_call                   AS "Last call"
-FROM   counts
+       first_call                 AS "First call",
+       last_call                  AS "Last call"
+FROM   counted
 JOIN   percentiles USING (version)
 ORDER  BY calls DESC, version
+""",
+    ranked=ranked("version", f"{VERSION} AS version", VERSIONS),
+    percentiles=PERCENTILES,
+    version=VERSION,
+    stats=STATS,
+    where=VERSIONS,
+)
+
+# Silent, as far as the aggregates know: while these lag behind, nobody is called silent for it.
+SILENT_MODELS = """
+SELECT model_name                                                AS "Model",
+       last_call                                                 AS "Last call",
+       extract(epoch FROM least(now(), materialized_to) - last_call) AS "Silent for"
+FROM   prediction_stats_state
+CROSS  JOIN (
+    SELECT model_name,
+           max(bucket) AS last_call
+    FROM   prediction_stats_minute
+    WHERE  bucket >= now() - INTERVAL '1 day'
+      AND  {where}
+    GROUP  BY model_name
+) AS called
+WHERE  last_call < least(now(), materialized_to) - INTERVAL '$silent_after'
+ORDER  BY 3
+"""
+SILENT_MODELS = sql(SILENT_MODELS, where=MODELS)
+
+AGGREGATES = """
+SELECT extract(epoch FROM greatest(now() - materialized_to, INTERVAL '0')) AS "Lag",
+       (SELECT count(DISTINCT date_trunc('hour', changed_from, 'UTC'))
+        FROM   prediction_stats_change
+        WHERE  changed_to <= materialized_to)                              AS "Hours to repair"
+FROM   prediction_stats_state
 """
 
-# The 20 slowest calls lie in the 20 minutes with the highest maximum: only those are read raw.
-SLOWEST_CALLS = f"""
+
+# --- single calls ------------------------------------------------------------------------------------------------------
+
+
+def _single_calls(condition: str, minutes: str, order: str, limit: int) -> str:
+    """The first `limit` calls in an order: they lie in the first `limit` minutes of it, and only those are read raw."""
+    return sql(
+        """
 WITH minutes AS (
     SELECT bucket
     FROM   prediction_stats_minute
     WHERE  bucket >= $__timeFrom() AND bucket < $__timeTo()
-      AND  {ONE_MODEL_VERSIONS.replace(chr(10), chr(10) + "    ")}
+      AND  {where}
     GROUP  BY bucket
-    ORDER  BY max(duration_ms_max) DESC
-    LIMIT  20
+    {minutes}
+    LIMIT  {limit}
 )
-SELECT call.timestamp      AS "Time",
-       call.duration_ms    AS "Duration",
-       {VERSION.replace("model_version", "call.model_version")} AS "Version",
-       CASE WHEN call.was_successful THEN 'succeeded' ELSE 'failed' END AS "Outcome",
-       call.error          AS "Error",
-       call.id::text       AS "Id"
+SELECT timestamp   AS "Time",
+       duration_ms AS "Duration",
+       {version} AS "Version",
+       CASE WHEN was_successful THEN 'succeeded' ELSE 'failed' END AS "Outcome",
+       error       AS "Error",
+       id::text    AS "Id"
 FROM   minutes
 CROSS  JOIN LATERAL (
     SELECT *
     FROM   prediction_log
-    WHERE  timestamp >= minutes.bucket AND timestamp < minutes.bucket + INTERVAL '1 minute'
-      AND  timestamp >= $__timeFrom()  AND timestamp < $__timeTo()
-      AND  {ONE_MODEL_VERSIONS.replace(chr(10), chr(10) + "    ")}
-    ORDER  BY duration_ms DESC
-    LIMIT  20
-) AS call
-ORDER  BY call.duration_ms DESC, call.id
-LIMIT  20
-"""
+    WHERE  timestamp >= bucket AND timestamp < bucket + INTERVAL '1 minute'
+      AND  $__timeFilter(timestamp)
+      AND  {where}
+      AND  {condition}
+    ORDER  BY {order}
+    LIMIT  {limit}
+) AS calls
+ORDER  BY {order}
+LIMIT  {limit}
+""",
+        where=VERSIONS,
+        version=VERSION,
+        condition=condition,
+        minutes=minutes,
+        order=order,
+        limit=str(limit),
+    )
 
-# The 50 latest failures lie in the 50 latest minutes that have any: only those are read raw.
-FAILED_CALLS = f"""
-WITH minutes AS (
-    SELECT bucket
-    FROM   prediction_stats_minute
-    WHERE  bucket >= $__timeFrom() AND bucket < $__timeTo()
-      AND  {ONE_MODEL_VERSIONS.replace(chr(10), chr(10) + "    ")}
-      AND  total_requests > successful_requests
-    GROUP  BY bucket
-    ORDER  BY bucket DESC
-    LIMIT  50
+
+SLOWEST_CALLS = _single_calls("true", "ORDER  BY max(duration_ms_max) DESC", "duration_ms DESC, id", 20)
+FAILED_CALLS = _single_calls(
+    "NOT was_successful",
+    "HAVING sum(total_requests - successful_requests) > 0\nORDER  BY bucket DESC",
+    "timestamp DESC, id DESC",
+    50,
 )
-SELECT call.timestamp      AS "Time",
-       call.error          AS "Error",
-       {VERSION.replace("model_version", "call.model_version")} AS "Version",
-       call.duration_ms    AS "Duration",
-       call.id::text       AS "Id"
-FROM   minutes
-CROSS  JOIN LATERAL (
-    SELECT *
-    FROM   prediction_log
-    WHERE  timestamp >= minutes.bucket AND timestamp < minutes.bucket + INTERVAL '1 minute'
-      AND  timestamp >= $__timeFrom()  AND timestamp < $__timeTo()
-      AND  {ONE_MODEL_VERSIONS.replace(chr(10), chr(10) + "    ")}
-      AND  NOT was_successful
-    ORDER  BY timestamp DESC, id DESC
-    LIMIT  50
-) AS call
-ORDER  BY call.timestamp DESC, call.id DESC
-LIMIT  50
-"""

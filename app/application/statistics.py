@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from app.domain.cover import COARSE_TO_FINE, RAW, Level, Materialized, Segment, answerable, cover
-from app.domain.instants import EPOCH, HOUR, TimeRange, floor
+from app.domain.cover import COARSE_TO_FINE, Level, Materialized, Segment, answerable, cover
+from app.domain.instants import HOUR, TimeRange, floor
 from app.domain.statistics import Freshness, Selection, Series, Tally
 
 # After so many plans that were overtaken by a change, one is made within a snapshot, where nothing can.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, ceiling, floor
 
@@ -139,7 +140,7 @@ def _merged(ranges: list[TimeRange], at_most: int) -> list[TimeRange]:
             merged.append(part)
     if len(merged) <= at_most:
         return merged
-    pairs = list(zip(merged, merged[1:]))
+    pairs = list(pairwise(merged))
     wide = sorted(range(len(pairs)), key=lambda i: pairs[i][1].start - pairs[i][0].end)[-(at_most - 1) :]
     cuts = sorted(wide)
     starts = [merged[0].start, *(pairs[i][1].start for i in cuts)]

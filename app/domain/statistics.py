@@ -77,8 +77,12 @@ class Tally:
         self.total += other.total
         self.successful += other.successful
         self.duration_ms_sum += other.duration_ms_sum
-        self.duration_ms_min = min((x for x in (self.duration_ms_min, other.duration_ms_min) if x is not None), default=None)
-        self.duration_ms_max = max((x for x in (self.duration_ms_max, other.duration_ms_max) if x is not None), default=None)
+        self.duration_ms_min = min(
+            (x for x in (self.duration_ms_min, other.duration_ms_min) if x is not None), default=None
+        )
+        self.duration_ms_max = max(
+            (x for x in (self.duration_ms_max, other.duration_ms_max) if x is not None), default=None
+        )
         self.read_raw += other.read_raw
         self.dropped += other.dropped
         self.sketch.merge(other.sketch)

@@ -12,7 +12,9 @@ from app.application.predictions import Batch, Cursor, Filters
 from app.domain.predictions import Prediction, metadata_json
 from app.infrastructure.database import Database, Deadlock, Row
 
-COLUMNS = "id, timestamp, model_name, model_version, duration_ms, was_successful, error, metadata::text, request_id::text"
+COLUMNS = (
+    "id, timestamp, model_name, model_version, duration_ms, was_successful, error, metadata::text, request_id::text"
+)
 
 INSERT = f"""
 INSERT INTO prediction_log

@@ -167,7 +167,7 @@ def _group_by(columns: Sequence[str]) -> str:
 
 
 def _conditions(selection: Selection) -> tuple[str, dict[str, Any]]:
-    conditions, values = "", {}
+    conditions, values = "", dict[str, Any]()
     if selection.model_names:
         conditions += " AND model_name IN %(model_names)s"
         values["model_names"] = selection.model_names

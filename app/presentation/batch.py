@@ -97,7 +97,7 @@ def _one_by_one(pieces: Iterable[bytes]) -> Batch:
         try:
             records.append(_either_door(piece, now))
         except ma.ValidationError as error:
-            rejected.append((index, error.normalized_messages()))
+            rejected.append((index, error.normalized_messages()))  # type: ignore[no-untyped-call]
     return Batch(_ENCODER.encode(records), len(records), rejected)
 
 

@@ -74,8 +74,8 @@ class Slots:
             "in": "header",
             "name": HEADER,
             "schema": {"type": "string"},
-            "description": "What the client had to throw away, as a JSON array of reports: id (UUID), model_name, timestamp "
-            "(the minute), reason (queue_full, spool_full, rejected, expired), count.",
+            "description": "What the client had to throw away, as a JSON array of reports: id (UUID), model_name, "
+            "timestamp (the minute), reason (queue_full, spool_full, rejected, expired), count.",
         }
     ],
 )

@@ -47,7 +47,7 @@ REDOC = """<!doctype html>
 <body>
   <div id="ui"></div>
   <script src="{{ url_for('docs.asset', name='redoc.standalone.js') }}"></script>
-  <script>Redoc.init("/openapi.json", {disableSearch: false, hideDownloadButton: false}, document.getElementById("ui"))</script>
+  <script>Redoc.init("/openapi.json", {}, document.getElementById("ui"))</script>
 </body>
 </html>
 """

@@ -26,11 +26,13 @@ RETRY_AFTER_S = 1
 def problem(status: int, message: str | None = None, *, errors: dict[str, Any] | None = None) -> NoReturn:
     """End the request with an error in the documented shape."""
     flask_smorest.abort(status, message=message, errors=errors)
+    raise AssertionError  # abort has raised
 
 
 def overloaded(message: str) -> NoReturn:
     """End the request with 503: it may be sent again in a moment."""
     flask_smorest.abort(503, message=message, headers={"Retry-After": str(RETRY_AFTER_S)})
+    raise AssertionError  # abort has raised
 
 
 def register(app: Flask) -> None:
@@ -56,7 +58,9 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
     errors = data.get("errors") or data.get("messages")
     message = data.get("message") or (None if errors else error.description)
     response = _response(HTTPStatus(error.code), message, errors)
-    response.headers.extend((k, v) for k, v in error.get_headers() if k.lower() not in ("content-type", "content-length"))
+    response.headers.extend(
+        (k, v) for k, v in error.get_headers() if k.lower() not in ("content-type", "content-length")
+    )
     response.headers.extend(data.get("headers") or {})
     return response
 

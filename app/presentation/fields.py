@@ -9,7 +9,7 @@ from marshmallow import ValidationError, fields
 from marshmallow.validate import Length
 
 from app.domain.instants import parse_instant
-from app.domain.predictions import METADATA_BYTES, duration_problem, metadata_json, shortest_number, text_problem
+from app.domain.predictions import duration_problem, metadata_json, shortest_number, text_problem
 
 
 class Text(fields.String):

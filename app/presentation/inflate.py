@@ -14,7 +14,10 @@ GZIP = 16 + zlib.MAX_WBITS
 
 
 def read_body(request: Request, limit: int) -> bytes:
-    """The body as it was before Content-Encoding. Answers 413 beyond `limit` bytes, 415 and 400 for what it cannot read."""
+    """The body as it was before Content-Encoding.
+
+    Answers 413 beyond `limit` bytes, 415 for another encoding than gzip, 400 for what is not gzip after all.
+    """
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "x-gzip"):
         problem(415, "Content-Encoding must be gzip or identity.")

@@ -50,5 +50,3 @@ def read_losses(header: str | None) -> list[Loss]:
         problem(422, errors={"headers": {HEADER: error.messages}})
     except (ValueError, RecursionError):
         problem(422, errors={"headers": {HEADER: ["Invalid JSON."]}})
-
-

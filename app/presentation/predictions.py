@@ -44,7 +44,9 @@ class PredictionSchema(ma.Schema):
 
     id = ma.fields.Integer(dump_only=True, metadata={"description": "Given by the service.", "example": 1})
     model_name = name(MODEL_NAME_LENGTH, required=True, metadata={"description": "What was called."})
-    duration_ms = Milliseconds(required=True, metadata={"description": "How long it took, in milliseconds.", "minimum": 0})
+    duration_ms = Milliseconds(
+        required=True, metadata={"description": "How long it took, in milliseconds.", "minimum": 0}
+    )
     was_successful = JsonBoolean(required=True, metadata={"description": "Whether the call succeeded."})
     timestamp = Instant(metadata={"description": "When, ISO 8601; UTC where it has no offset. Default: now."})
     model_version = name(MODEL_VERSION_LENGTH, metadata={"description": "Which version was called."})
@@ -80,10 +82,10 @@ class PredictionQuerySchema(ma.Schema):
         data_key="to",
         metadata={"description": "Up to this date (included, UTC) or instant (not included).", "example": "2025-06-09"},
     )
-    min_duration_ms = QueryMilliseconds(metadata={"description": "Only calls that took at least this long.", "minimum": 0})
-    limit = ma.fields.Integer(
-        load_default=100, validate=Range(1, 1000), metadata={"description": "How many at most."}
+    min_duration_ms = QueryMilliseconds(
+        metadata={"description": "Only calls that took at least this long.", "minimum": 0}
     )
+    limit = ma.fields.Integer(load_default=100, validate=Range(1, 1000), metadata={"description": "How many at most."})
     cursor = Text(metadata={"description": "Where to go on: taken from the Link header of the page before."})
 
     @ma.post_load
@@ -142,7 +144,7 @@ def list_predictions(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
     page, cursor = services().predictions.page(**query)
     if cursor is None:
         return page, {}
-    more = {**request.args.to_dict(), "cursor": _encode(cursor)}
+    more: dict[str, Any] = {**request.args.to_dict(), "cursor": _encode(cursor)}
     return page, {"Link": f'<{url_for("predictions.list_predictions", **more)}>; rel="next"'}
 
 

@@ -91,8 +91,15 @@ class SelectionSchema(ma.Schema):
 class RangeSchema(SelectionSchema):
     """Which calls, and over which range."""
 
-    from_date = Text(metadata={"description": "First day, or first instant. Default: the beginning.", "example": "2025-06-01"})
-    to_date = Text(metadata={"description": "Last day (included), or an instant (not included). Default: now.", "example": "2025-06-09"})
+    from_date = Text(
+        metadata={"description": "First day, or first instant. Default: the beginning.", "example": "2025-06-01"}
+    )
+    to_date = Text(
+        metadata={
+            "description": "Last day (included), or an instant (not included). Default: now.",
+            "example": "2025-06-09",
+        }
+    )
     start = Text(data_key="from", metadata={"description": "The same as `from_date`."})
     end = Text(data_key="to", metadata={"description": "The same as `to_date`."})
 
@@ -147,7 +154,9 @@ class TallySchema(ma.Schema):
     total_requests = ma.fields.Integer(required=True)
     successful_requests = ma.fields.Integer(required=True)
     failed_requests = ma.fields.Integer(required=True)
-    success_rate = ma.fields.Float(required=True, allow_none=True, metadata={"description": "0 to 1; null without calls."})
+    success_rate = ma.fields.Float(
+        required=True, allow_none=True, metadata={"description": "0 to 1; null without calls."}
+    )
     average_duration_ms = Milliseconds(required=True, allow_none=True, metadata={"description": "null without calls."})
     min_duration_ms = Milliseconds(required=True, allow_none=True)
     max_duration_ms = Milliseconds(required=True, allow_none=True)
@@ -195,11 +204,16 @@ class FreshnessSchema(ma.Schema):
     materialized_to = Instant(
         required=True,
         allow_none=True,
-        metadata={"description": "The aggregates' watermark, what is later was read raw; null where they are always exact."},
+        metadata={
+            "description": "The aggregates' watermark, what is later was read raw; null where they are always exact."
+        },
     )
-    raw_share = ma.fields.Float(required=True, metadata={"description": "Share of the calls that was read from raw rows."})
+    raw_share = ma.fields.Float(
+        required=True, metadata={"description": "Share of the calls that was read from raw rows."}
+    )
     hours_pending_repair = ma.fields.Integer(
-        required=True, metadata={"description": "Hours that changed after they were materialised, read raw until repaired."}
+        required=True,
+        metadata={"description": "Hours that changed after they were materialised, read raw until repaired."},
     )
 
 
@@ -209,9 +223,7 @@ class AnswerSchema(ma.Schema):
     range = ma.fields.Nested(SpanSchema, required=True, metadata={"description": "The range that was counted."})
     cut_to_request = ma.fields.Boolean(
         required=True,
-        metadata={
-            "description": "False where raw rows are gone and `range` had to be widened to whole buckets of an aggregate."
-        },
+        metadata={"description": "False where raw rows are gone and `range` had to be widened to whole buckets."},
     )
     percentile_relative_error = ma.fields.Float(
         required=True, metadata={"description": "How far a percentile may be from the true one, as a share of it."}
@@ -222,7 +234,9 @@ class AnswerSchema(ma.Schema):
 class StatsSchema(TallySchema, AnswerSchema):
     """Statistics over a range."""
 
-    groups = ma.fields.List(ma.fields.Nested(GroupSchema), metadata={"description": "With `group_by`: one for each group."})
+    groups = ma.fields.List(
+        ma.fields.Nested(GroupSchema), metadata={"description": "With `group_by`: one for each group."}
+    )
 
 
 class SeriesSchema(AnswerSchema):

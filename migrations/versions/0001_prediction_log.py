@@ -74,7 +74,9 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     # The extension stays: it may have been there before us.
-    if chosen(op.get_bind()) is StorageEngine.TIMESCALE:  # chunk by chunk, or the columnstore's tables would stay behind
+    if (
+        chosen(op.get_bind()) is StorageEngine.TIMESCALE
+    ):  # chunk by chunk, or the columnstore's tables would stay behind
         op.execute("SELECT drop_chunks('prediction_log', older_than => 'infinity'::timestamptz)")
     op.execute("DROP TABLE prediction_stats_state")
     op.execute("DROP TABLE prediction_log")

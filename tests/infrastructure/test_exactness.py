@@ -121,7 +121,9 @@ class History:
                 connection.exec_driver_sql("CALL prediction_stats_job(0, '{}')")
             elif choice < 0.7:
                 view = self.random.choice(["prediction_stats_minute", "prediction_latency_hour"])
-                connection.exec_driver_sql(f"CALL refresh_continuous_aggregate('{view}', now() - INTERVAL '3 days', now())")
+                connection.exec_driver_sql(
+                    f"CALL refresh_continuous_aggregate('{view}', now() - INTERVAL '3 days', now())"
+                )
             else:
                 self._compress(connection)
 
@@ -139,7 +141,9 @@ class History:
             "timestamp": datetime.now(timezone.utc) - age,
             "model_name": self.random.choice(self.models),
             "model_version": self.random.choice(["", "1", "2"]),
-            "duration_ms": self.random.choice([0.0, 7.0, self.random.lognormvariate(3, 1), self.random.expovariate(1e-6)]),
+            "duration_ms": self.random.choice(
+                [0.0, 7.0, self.random.lognormvariate(3, 1), self.random.expovariate(1e-6)]
+            ),
             "was_successful": self.random.random() > 0.1,
             "request_id": str(UUID(int=self.random.getrandbits(128))),
         }

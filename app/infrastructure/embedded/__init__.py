@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from .directory import default_data_dir
 from .errors import EmbeddedPostgresError
-from .server import EmbeddedPostgres
+from .server import EmbeddedPostgres, running_url
 
-__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "default_data_dir"]
+__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "default_data_dir", "running_url"]

@@ -110,6 +110,12 @@ class DataDirectory:
             while not _try_lock(file.fileno()) and time.monotonic() < patience:
                 time.sleep(0.05)
 
+    def in_use(self) -> bool:
+        """Whether a server runs here, or is about to, whoever started it."""
+        with contextlib.suppress(FileNotFoundError), self.lock_file.open() as file:
+            return not _try_lock(file.fileno())
+        return False
+
     def write(self, path: Path, text: str, mode: int = 0o600) -> None:
         """Replace a file here as a whole, durably, if it differs."""
         if path.exists() and path.read_text() == text:

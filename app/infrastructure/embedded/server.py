@@ -90,7 +90,7 @@ class EmbeddedPostgres:
             port = self._launch(cluster, account.process_options, lock)
         finally:
             os.close(lock)  # the keeper has it; a process that we fork must not
-        return f"postgresql+psycopg2://{NAME}:{password}@{HOST}:{port}/{NAME}"
+        return _url(password, port)
 
     def _launch(self, cluster: Cluster, account: dict[str, object], lock: int) -> int:
         port = read_number(self._directory.port_file)
@@ -142,6 +142,19 @@ class EmbeddedPostgres:
             return None
         _dismiss(process)
         return sentence or "its keeper process has died"
+
+
+def running_url(data_dir: Path | None = None) -> str | None:
+    """The URL of the server that another process of this user keeps in the data directory, if there is one."""
+    directory = DataDirectory(Path(os.path.realpath(default_data_dir() if data_dir is None else data_dir)))
+    port = read_number(directory.port_file)
+    if port is None or not directory.in_use():
+        return None
+    return _url(directory.password_file.read_text().strip(), port)
+
+
+def _url(password: str, port: int) -> str:
+    return f"postgresql+psycopg2://{NAME}:{password}@{HOST}:{port}/{NAME}"
 
 
 def _dismiss(keeper_process: subprocess.Popen[bytes]) -> int:

@@ -10,17 +10,19 @@ from pathlib import Path
 
 from environs import Env, EnvError
 from marshmallow import ValidationError
-from marshmallow.validate import Range
+from marshmallow.validate import OneOf, Range
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 DRIVER = "postgresql+psycopg2"
 NAMES = (
     "DATABASE_URL", "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "EMBEDDED_DATA_DIR",
-    "HOST", "PORT", "WORKERS", "THREADS", "SHUTDOWN_DELAY_S", "DEBUG", "CORS_ORIGINS",
+    "HOST", "PORT", "WORKERS", "THREADS", "SHUTDOWN_DELAY_S", "DEBUG", "CORS_ORIGINS", "AUTH",
     "MAX_BODY_BYTES", "BATCHES_AT_ONCE", "STATEMENT_TIMEOUT_MS", "LOCK_TIMEOUT_MS", "POOL_SIZE", "POOL_TIMEOUT_S",
     "RAW_RETENTION", "MINUTE_RETENTION", "HOUR_RETENTION", "DAY_RETENTION", "COLUMNSTORE_AFTER",
 )  # fmt: skip
+# Who may call: holders of an API key, or whoever reaches the service.
+KEYS, NO_AUTH = "keys", "none"
 _DURATION = re.compile(r"(\d+) *(d|days?|h|hours?)", re.IGNORECASE)
 
 
@@ -41,6 +43,7 @@ class Config:
     shutdown_delay_s: float
     debug: bool
     cors_origins: tuple[str, ...]
+    auth: str
     max_body_bytes: int
     batches_at_once: int
     statement_timeout_ms: int
@@ -79,6 +82,7 @@ def _read(env: Env) -> Config:
         shutdown_delay_s=env.float("SHUTDOWN_DELAY_S", 2.0, validate=Range(min=0, max=60)),
         debug=env.bool("DEBUG", False),
         cors_origins=tuple(env.list("CORS_ORIGINS", [], validate=_check_origins)),
+        auth=env.str("AUTH", KEYS, validate=OneOf((KEYS, NO_AUTH), error="Must be keys or none.")),
         max_body_bytes=env.int("MAX_BODY_BYTES", 16 * 2**20, validate=Range(min=1024)),
         batches_at_once=env.int("BATCHES_AT_ONCE", 2, validate=Range(min=1, max=64)),
         statement_timeout_ms=env.int("STATEMENT_TIMEOUT_MS", 30_000, validate=positive),

@@ -3,9 +3,9 @@
 import os
 
 from app import create_app
-from app.lifetime import STOPPING, end_with_master
+from app.lifetime import FOLDER, end_with_master
 
-if STOPPING in os.environ:  # started by `python -m app`
+if FOLDER in os.environ:  # started by `python -m app`
     end_with_master()
 
 app = create_app()

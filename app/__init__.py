@@ -12,16 +12,33 @@ from flask_sqlalchemy import SQLAlchemy
 
 import config as configuration
 from app import cli, logging
+from app.application.catalogue import Catalogue
+from app.application.comparison import Comparisons
 from app.application.health import Readiness
+from app.application.keys import Keys
 from app.application.predictions import Predictions
 from app.application.statistics import Statistics
+from app.infrastructure.catalogue_store import CatalogueStore
 from app.infrastructure.database import Database
+from app.infrastructure.key_store import KeyStore
 from app.infrastructure.prediction_store import PredictionStore
 from app.infrastructure.schema import MIGRATIONS, Schema
 from app.infrastructure.statistics_store import StatisticsStore
 from app.infrastructure.tables import metadata
 from app.lifetime import is_stopping
-from app.presentation import api, batches, docs, errors, predictions, request_log, service, statistics
+from app.presentation import (
+    api,
+    batches,
+    catalogue,
+    comparison,
+    docs,
+    errors,
+    predictions,
+    request_log,
+    security,
+    service,
+    statistics,
+)
 from app.presentation.services import EXTENSION, Services
 
 
@@ -36,10 +53,14 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     url = config.database_url or cli.embedded_database_url(config)
     database = Database(url, **_pool(config))
+    counts = Statistics(StatisticsStore(database))
     app.extensions[EXTENSION] = Services(
         predictions=Predictions(PredictionStore(database)),
-        statistics=Statistics(StatisticsStore(database)),
+        statistics=counts,
+        comparisons=Comparisons(counts),
+        catalogue=Catalogue(CatalogueStore(database)),
         readiness=Readiness(Schema(database), is_stopping),
+        keys=Keys(KeyStore(database)),
     )
     _migrations(app, url)
     _http(app, config)
@@ -74,9 +95,11 @@ def _migrations(app: Flask, url: str) -> None:
 
 def _http(app: Flask, config: configuration.Config) -> None:
     request_log.register(app)
+    if config.auth != configuration.NO_AUTH:
+        security.register(app)
     smorest = api.create_api(app, service.VERSION, __doc__ or "")
     errors.register(app)
-    for resource in (service, predictions, batches, statistics):
+    for resource in (service, predictions, batches, statistics, comparison, catalogue):
         smorest.register_blueprint(resource.blp)
     docs.register(app)
     if config.cors_origins:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 
+from app import admission, lifetime
 from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from app.lifetime import STOPPING, die_with_parent
 from config import Config, ConfigurationError, load
 
 RESTARTS_AT_MOST = 5
 STEADY_S = 30
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop(Exception):
@@ -33,14 +35,16 @@ class Stop(Exception):
 def main() -> int:
     """Serve until a signal comes; the exit code is not 0 where the service could not be started or kept up."""
     arguments = _arguments()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, _raise_stop)
     try:
         config = load()
-        with _database(config), _stop_file() as stopping:
+        _check_port(config)
+        with _database(config), _folder():
             if arguments.migrate:
                 _migrate()
-            return _serve(config, stopping)
+            admission.check(config, config.database_url or os.environ["DATABASE_URL"])
+            return _serve(config)
     except (ConfigurationError, EmbeddedPostgresError) as error:
         print(f"predlog: {error}", file=sys.stderr)
         return 2
@@ -63,6 +67,20 @@ def _raise_stop(number: int, frame: FrameType | None) -> None:
     raise Stop(number)
 
 
+def _check_port(config: Config) -> None:
+    """Say so at once where somebody else has the port, instead of starting a database first."""
+    with socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.host, config.port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise ConfigurationError(
+                    f"HOST {config.host} is no address of this machine: {error.strerror}"
+                ) from None
+            raise ConfigurationError(f"PORT {config.port} is in use; choose another, or end what has it") from None
+
+
 @contextlib.contextmanager
 def _database(config: Config) -> Iterator[None]:
     """Start the embedded server where no database is set; child processes find it in DATABASE_URL."""
@@ -76,12 +94,11 @@ def _database(config: Config) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stop_file() -> Iterator[Path]:
-    """A file whose existence tells every worker that the service is about to stop."""
+def _folder() -> Iterator[None]:
+    """The folder in which all processes of the service see what phase of its end has begun."""
     with tempfile.TemporaryDirectory(prefix="predlog-") as folder:
-        path = Path(folder, "stopping")
-        os.environ[STOPPING] = str(path)
-        yield path
+        os.environ[lifetime.FOLDER] = folder
+        yield
 
 
 def _migrate() -> None:
@@ -89,7 +106,7 @@ def _migrate() -> None:
         subprocess.run([sys.executable, "-m", "flask", "--app", "wsgi", *command], check=True)
 
 
-def _serve(config: Config, stopping: Path) -> int:
+def _serve(config: Config) -> int:
     """Keep the WSGI server up. It has a session of its own, so that Ctrl-C reaches us first."""
     command = [
         *(sys.executable, "-m", "granian", "wsgi:app", "--interface", "wsgi", "--no-ws"),
@@ -97,29 +114,36 @@ def _serve(config: Config, stopping: Path) -> int:
         *("--workers", str(config.workers), "--blocking-threads", str(config.threads)),
         *("--respawn-failed-workers", "--workers-kill-timeout", "20", "--log-level", "error"),
     ]
+    server: subprocess.Popen[bytes] | None = None
     failures = 0
-    while failures < RESTARTS_AT_MOST:
-        began = time.monotonic()
-        server = subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)
-        print(f"Predlog: http://{config.host}:{config.port} (Ctrl-C stops it)", file=sys.stderr)
-        try:
+    try:
+        while failures < RESTARTS_AT_MOST:
+            began = time.monotonic()
+            server = subprocess.Popen(command, start_new_session=True, preexec_fn=lifetime.die_with_parent)
+            print(f"Predlog: http://{config.host}:{config.port} (Ctrl-C stops it)", file=sys.stderr)
             server.wait()
-        except Stop as stop:
-            if stop.number == signal.SIGTERM:
-                stopping.touch()
-                time.sleep(config.shutdown_delay_s)
+            print(f"predlog: the server ended with {server.returncode}, starting it again", file=sys.stderr)
+            failures = 0 if time.monotonic() - began > STEADY_S else failures + 1
+            time.sleep(1)
+        return 1
+    except Stop as stop:
+        _ignore_signals()
+        lifetime.begin(lifetime.UNREADY)
+        if stop.number == signal.SIGTERM:  # a load balancer needs time to see it; a person at a terminal does not
+            time.sleep(config.shutdown_delay_s)
+        if server is not None:
             _end(server)
-            return 0
-        failures = 0 if time.monotonic() - began > STEADY_S else failures + 1
-        print(f"predlog: the server ended with {server.returncode}, starting it again", file=sys.stderr)
-        time.sleep(1)
-    return 1
+        return 0
+
+
+def _ignore_signals() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """Let requests in flight finish; a second signal meanwhile changes nothing."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    """Let requests in flight finish."""
+    lifetime.begin(lifetime.END)
     server.send_signal(signal.SIGTERM)
     try:
         server.wait(timeout=25)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 import click
 from flask import Flask, current_app
 from flask.cli import AppGroup
 
+from app import grafana_cli, key_cli
 from app.application.life_cycle import LifeCycle, Maintenance, Overview
 from app.infrastructure import engines
 from app.infrastructure.database import Database
+from app.terminal import table
 from config import Config
 
 EXTENSION = "predlog.maintenance"
@@ -26,6 +27,8 @@ def register(app: Flask, database: Database, config: Config) -> None:
     app.extensions[EXTENSION] = (database, _life_cycle(config))
     app.cli.add_command(stats)
     app.cli.add_command(life_cycle)
+    app.cli.add_command(grafana_cli.commands)
+    app.cli.add_command(key_cli.commands)
 
 
 def embedded_database_url(config: Config) -> str:
@@ -71,14 +74,14 @@ def show() -> None:
     maintenance, _ = _tools()
     overview = maintenance.overview()
     click.echo(f"Storage engine: {overview.engine}\n{_watermark(overview)}\n")
-    click.echo(_table(("relation", "rows ≈", "size", "chunks", "columnstore", "ratio", "kept from"), [
+    click.echo(table(("relation", "rows ≈", "size", "chunks", "columnstore", "ratio", "kept from"), [
         (r.name, _count(r.rows), _bytes(r.size), _count(r.chunks), _count(r.columnstore_chunks),
          f"{r.ratio:.1f}" if r.ratio else "–", f"{r.kept_from:%Y-%m-%d}" if r.kept_from else "all")
         for r in overview.relations
     ]))  # fmt: skip
     if overview.jobs:
         click.echo()
-        click.echo(_table(("job", "on", "every", "last run", "status", "next run", "failures"), [
+        click.echo(table(("job", "on", "every", "last run", "status", "next run", "failures"), [
             (j.name, j.relation or "–", str(j.every), _time(j.last_run), j.last_status or "–", _time(j.next_run),
              _count(j.failures))
             for j in overview.jobs
@@ -115,17 +118,6 @@ def _watermark(overview: Overview) -> str:
         return "The aggregates are exact at every moment."
     pending = f", {overview.hours_pending_repair} hours pending repair" if overview.hours_pending_repair else ""
     return f"Materialised to {overview.materialized_to:%Y-%m-%d %H:%M} UTC{pending}."
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell; the first two to the left, the others to the right."""
-    lines = [head, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    lines.insert(1, ["─" * width for width in widths])
-    return "\n".join(
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths))).rstrip()
-        for line in lines
-    )
 
 
 def _count(number: int | None) -> str:

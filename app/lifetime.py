@@ -8,16 +8,29 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
-# Names the file that exists while the service is about to stop.
-STOPPING = "PREDLOG_STOPPING_FILE"
+# Names a folder of the supervisor; a file in it tells all of its processes that a phase of the end has begun.
+FOLDER = "PREDLOG_SUPERVISOR_FOLDER"
+UNREADY = "unready"
+END = "end"
 _PR_SET_PDEATHSIG = 1
+
+
+def begin(phase: str) -> None:
+    """Tell all processes of this service that a phase has begun."""
+    Path(os.environ[FOLDER], phase).touch()
+
+
+def has_begun(phase: str) -> bool:
+    """Whether it has; never, where there is no supervisor."""
+    folder = os.environ.get(FOLDER)
+    return folder is not None and os.path.exists(os.path.join(folder, phase))
 
 
 def is_stopping() -> bool:
     """Whether the service is about to stop and should get no more traffic."""
-    path = os.environ.get(STOPPING)
-    return path is not None and os.path.exists(path)
+    return has_begun(UNREADY)
 
 
 def die_with_parent() -> None:
@@ -27,14 +40,17 @@ def die_with_parent() -> None:
 
 
 def end_with_master() -> None:
-    """In a worker: a master killed by kill -9 must not leave workers that hold the port."""
+    """In a worker: see to it that it ends, where its master has died by kill -9 or could not make itself heard.
+
+    A worker that is still being loaded when the master tells it to stop does not hear it, and the master would wait.
+    """
     master = os.getppid()
     threading.Thread(target=_watch, args=(master,), name="watch-master", daemon=True).start()
 
 
 def _watch(master: int) -> None:
-    while os.getppid() == master:
+    while os.getppid() == master and not has_begun(END):
         time.sleep(0.5)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(5)
-    os._exit(1)
+    while True:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)

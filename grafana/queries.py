@@ -46,7 +46,7 @@ VERSION = "coalesce(nullif(model_version, ''), '(none)')"
 VERSIONS = f"{MODEL}\n  AND  {VERSION} = ANY (ARRAY[${{version:sqlstring}}]::text[])"
 
 
-# --- hidden variables --------------------------------------------------------------------------------------------------
+# --- hidden variables -------------------------------------------------------------------------------------------------
 
 STEP = """
 SELECT CASE WHEN $__timeTo()::timestamptz - $__timeFrom() > INTERVAL '60 days' OR $__timeFrom() < hour_from   THEN '1d'
@@ -58,7 +58,8 @@ FROM   prediction_stats_state
 
 HOURS_FROM = """
 SELECT CASE '$step'
-       WHEN '1m' THEN $__timeTo()::timestamptz
+       WHEN '1m'
+       THEN $__timeTo()::timestamptz
        ELSE least($__timeTo(), date_trunc('hour', $__timeFrom()::timestamptz + INTERVAL '59:59.999999', 'UTC'))
        END::text
 """
@@ -70,7 +71,8 @@ FROM   prediction_stats_state
 
 DAYS_FROM = """
 SELECT CASE '$step'
-       WHEN '1d' THEN least('$hours_to', date_trunc('day', $__timeFrom()::timestamptz + INTERVAL '23:59:59.999999', 'UTC'))
+       WHEN '1d'
+       THEN least('$hours_to', date_trunc('day', $__timeFrom()::timestamptz + INTERVAL '23:59:59.999999', 'UTC'))
        ELSE '$hours_to'
        END::text
 """
@@ -80,7 +82,7 @@ SELECT greatest('$days_from', date_trunc('day', least($__timeTo(), materialized_
 FROM   prediction_stats_state
 """
 
-# --- variables to choose from ------------------------------------------------------------------------------------------
+# --- variables to choose from -----------------------------------------------------------------------------------------
 
 MODEL_NAMES = sql(
     """
@@ -104,16 +106,18 @@ ORDER  BY 1
 )
 
 
-# --- counts ------------------------------------------------------------------------------------------------------------
+# --- counts -----------------------------------------------------------------------------------------------------------
 
 
 def totals(columns: str, where: str) -> str:
     """One row of sums over all calls that are meant."""
-    return sql("SELECT {columns}\nFROM   {stats}\nWHERE  {where}", columns=columns, stats=STATS, where=where)
+    query = "SELECT\n    {columns}\nFROM   {stats}\nWHERE  {where}"
+    return sql(query, columns=columns, stats=STATS, where=where)
 
 
 CALLS = 'coalesce(sum(total_requests), 0) AS "Calls"'
 ERROR_RATE = 'sum(total_requests - successful_requests) / nullif(sum(total_requests), 0) AS "Error rate"'
+FAILED_SHARE = "sum(total_requests - successful_requests) / sum(total_requests)"
 MEAN = 'sum(duration_ms_sum) / nullif(sum(total_requests), 0) AS "Mean"'
 LONGEST = 'max(duration_ms_max) AS "Longest"'
 
@@ -179,7 +183,7 @@ SELECT $__timeGroupAlias(timestamp, $__interval),
        reason     AS metric,
        sum(count) AS value
 FROM   prediction_loss
-WHERE  $__timeFilter(timestamp)
+WHERE  timestamp >= $__timeFrom() AND timestamp < $__timeTo()
   AND  {where}
 GROUP  BY 1, 2
 ORDER  BY 1, 2
@@ -188,7 +192,7 @@ ORDER  BY 1, 2
 )
 
 
-# --- percentiles -------------------------------------------------------------------------------------------------------
+# --- percentiles ------------------------------------------------------------------------------------------------------
 
 # A percentile as PostgreSQL's percentile_cont has it: of n calls the one with rank p * (n - 1), counted from 0; where
 # that falls between the last call of a bin and the first of the next, it is interpolated. latency_of_bin() is within
@@ -197,21 +201,26 @@ RANKED = """
 WITH sketch AS (
     SELECT {columns},
            bin,
-           sum(calls) AS calls
+           sum(calls)::float8 AS calls
     FROM   {latency}
     WHERE  {where}
     GROUP  BY {keys}, bin
 ), ranked AS (
     SELECT {keys},
-           latency_of_bin(bin)                                                  AS ms,
-           coalesce(lead(latency_of_bin(bin)) OVER up - latency_of_bin(bin), 0) AS to_next,
-           sum(calls) OVER up                                                   AS up_to,
-           sum(calls) OVER (PARTITION BY {keys}) - 1                            AS last
+           bin,
+           coalesce(lead(bin) OVER up, bin)              AS next_bin,
+           sum(calls) OVER up                            AS up_to,
+           sum(calls) OVER (PARTITION BY {keys}) - 1 AS last
     FROM   sketch
-    WINDOW up AS (PARTITION BY {keys} ORDER BY bin)
+    WINDOW up AS (PARTITION BY {keys} ORDER BY bin ROWS UNBOUNDED PRECEDING)
 )
 """
-PERCENTILE = "min(ms + greatest({p} * last - up_to + 1, 0) * to_next) FILTER (WHERE up_to > {p} * last)"
+PERCENTILE = """
+min(
+    latency_of_bin(bin)
+    + greatest({p} * last - up_to + 1, 0) * (latency_of_bin(next_bin) - latency_of_bin(bin))
+) FILTER (WHERE up_to > {p} * last)
+"""
 P50, P95, P99 = (sql(PERCENTILE, p=p) for p in ("0.50", "0.95", "0.99"))
 PERCENTILES = f'{P50} AS "p50",\n{P95} AS "p95",\n{P99} AS "p99"'
 
@@ -271,13 +280,16 @@ ORDER  BY time, metric
 
 
 def heat_map(where: str) -> str:
-    """Calls by point of time and duration, ten rows to a power of ten; each row is named by its upper edge in ms."""
+    """Calls by point of time and duration, ten rows to a power of ten; each row is named by its upper edge in ms.
+
+    The lowest row holds all that took less than 0.1 ms.
+    """
     return sql(
         """
 WITH cells AS (
     SELECT $__timeGroupAlias(bucket, $__interval),
-           ceil(10 * log(greatest(latency_of_bin(bin), 0.01)))::integer AS edge,
-           sum(calls)                                                   AS calls
+           ceil(10 * log(greatest(latency_of_bin(bin), 0.1)))::integer AS edge,
+           sum(calls)                                                  AS calls
     FROM   {latency}
     WHERE  {where}
     GROUP  BY 1, 2
@@ -285,7 +297,7 @@ WITH cells AS (
     SELECT generate_series(min(edge), max(edge)) AS edge FROM cells
 )
 SELECT time,
-       round(power(10, edge / 10.0), 2)::text AS metric,
+       round(power(10, edge / 10.0), 4)::text AS metric,
        coalesce(calls, 0)                     AS value
 FROM   (SELECT DISTINCT time FROM cells) AS times
 CROSS  JOIN edges
@@ -297,7 +309,7 @@ ORDER  BY time, edge
     )
 
 
-# --- tables ------------------------------------------------------------------------------------------------------------
+# --- tables -----------------------------------------------------------------------------------------------------------
 
 MODELS_TABLE = sql(
     """
@@ -323,15 +335,15 @@ MODELS_TABLE = sql(
       AND  {where}
     GROUP  BY model_name
 )
-SELECT model_name                                           AS "Model",
-       coalesce(calls, 0)                                   AS "Calls",
-       failed / calls                                       AS "Error rate",
+SELECT model_name                                                AS "Model",
+       coalesce(calls, 0)                                        AS "Calls",
+       failed / calls                                            AS "Error rate",
        "p50",
        "p95",
        "p99",
-       coalesce(dropped, 0)                                 AS "Dropped",
+       coalesce(dropped, 0)                                      AS "Dropped",
        1 - coalesce(dropped / (coalesce(calls, 0) + dropped), 0) AS "Completeness",
-       last_call                                            AS "Last call"
+       last_call                                                 AS "Last call"
 FROM   counted
 LEFT   JOIN percentiles USING (model_name)
 FULL   JOIN lost        USING (model_name)
@@ -385,8 +397,8 @@ ORDER  BY calls DESC, version
 
 # Silent, as far as the aggregates know: while these lag behind, nobody is called silent for it.
 SILENT_MODELS = """
-SELECT model_name                                                AS "Model",
-       last_call                                                 AS "Last call",
+SELECT model_name                                                    AS "Model",
+       last_call                                                     AS "Last call",
        extract(epoch FROM least(now(), materialized_to) - last_call) AS "Silent for"
 FROM   prediction_stats_state
 CROSS  JOIN (
@@ -394,13 +406,13 @@ CROSS  JOIN (
            max(bucket) AS last_call
     FROM   prediction_stats_minute
     WHERE  bucket >= now() - INTERVAL '1 day'
-      AND  {where}
     GROUP  BY model_name
 ) AS called
 WHERE  last_call < least(now(), materialized_to) - INTERVAL '$silent_after'
 ORDER  BY 3
 """
-SILENT_MODELS = sql(SILENT_MODELS, where=MODELS)
+
+SILENT_COUNT = sql('SELECT count(*) AS "Silent models"\nFROM   (\n    {silent}\n) AS silent', silent=sql(SILENT_MODELS))
 
 AGGREGATES = """
 SELECT extract(epoch FROM greatest(now() - materialized_to, INTERVAL '0')) AS "Lag",
@@ -411,7 +423,7 @@ FROM   prediction_stats_state
 """
 
 
-# --- single calls ------------------------------------------------------------------------------------------------------
+# --- single calls -----------------------------------------------------------------------------------------------------
 
 
 def _single_calls(condition: str, minutes: str, order: str, limit: int) -> str:
@@ -422,6 +434,7 @@ WITH minutes AS (
     SELECT bucket
     FROM   prediction_stats_minute
     WHERE  bucket >= $__timeFrom() AND bucket < $__timeTo()
+      AND  bucket >= coalesce((SELECT raw_from FROM prediction_stats_state), '-infinity')
       AND  {where}
     GROUP  BY bucket
     {minutes}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 from flask import current_app
-from sqlalchemy import text
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
 
 from app.infrastructure.tables import metadata
 
@@ -18,8 +19,7 @@ def include_name(name: str | None, type_: str, parent_names: dict[str, str | Non
 
 
 def run_migrations_online() -> None:
-    engine = current_app.extensions["migrate"].db.engine
-    with engine.connect() as connection:
+    with _connect(current_app.extensions["migrate"].db.engine) as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
         connection.commit()
         # A migration may take what it needs; the limits of the service's own statements are not for it.
@@ -40,6 +40,13 @@ def run_migrations_online() -> None:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
             connection.execute(text("RESET statement_timeout"))
             connection.commit()
+
+
+def _connect(engine: Engine) -> Connection:
+    try:
+        return engine.connect()
+    except OperationalError as error:
+        raise SystemExit(f"The database is not available: {str(error.orig).strip()}") from None
 
 
 if context.is_offline_mode():

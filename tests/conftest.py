@@ -24,6 +24,7 @@ import config as configuration
 from app import create_app
 from app.infrastructure.embedded import EmbeddedPostgres
 from databases import Provider, reasons, timescale_provider
+from service import running
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +82,12 @@ def _start(engine: str, stack: ExitStack) -> Server:
 
 
 def make_config(url: str, **settings: Any) -> configuration.Config:
-    """The default settings, whatever the environment says, but for these."""
+    """The default settings, whatever the environment says, but for these; whoever calls needs no key."""
     with pytest.MonkeyPatch.context() as environment:
         for name in configuration.NAMES:
             environment.delenv(name, raising=False)
         defaults = configuration.load(env_file=None)
-    return dataclasses.replace(defaults, database_url=url, **settings)
+    return dataclasses.replace(defaults, database_url=url, **{"auth": configuration.NO_AUTH, **settings})
 
 
 def make_app(url: str, **settings: Any) -> Flask:
@@ -118,6 +119,21 @@ def database(server: Server) -> Iterator[Engine]:
     engine = create_engine(server.url, isolation_level="AUTOCOMMIT", pool_size=1 if not server.concurrent else 5)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """A folder that all may enter: started by root, the embedded server runs as somebody else."""
+    with tempfile.TemporaryDirectory(prefix="predlog-test-") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def fresh_service(public_folder: Path) -> Iterator[int]:
+    """The port of a service of its own, on an empty database."""
+    with running(public_folder, EMBEDDED_DATA_DIR=str(public_folder / "data")) as service:
+        yield service.port
 
 
 @pytest.fixture

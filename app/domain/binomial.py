@@ -3,7 +3,7 @@
 Everything rests on one probability, the tail of the binomial distribution. It is exact for a few calls; for more it
 is the normal approximation of Peizer and Pratt ("A normal approximation for binomial, F, beta, and other common,
 related tail probabilities, I", J. Am. Stat. Assoc. 63, 1968), which costs the same for a hundred calls and for a
-billion. Tails of 0.5 % and more are within one percent of the exact ones.
+billion. Tails of 0.5 % and more are within two percent of the exact ones.
 """
 
 from __future__ import annotations

@@ -20,6 +20,14 @@ class NotFound(PredlogError):
     """The thing asked for is not there."""
 
 
+class NotAuthenticated(PredlogError):
+    """The caller has not said who it is, in a way that can be checked."""
+
+
+class NotAllowed(PredlogError):
+    """The caller may not do this."""
+
+
 class StorageUnavailable(PredlogError):
     """The database cannot be reached, or cannot answer now; the same call may succeed later."""
 

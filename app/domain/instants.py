@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from app.domain.errors import InvalidInput
@@ -87,6 +88,7 @@ def parse_instant(text: str) -> datetime:
         raise ValueError("Not a valid date and time: there is no such moment in the calendar.") from None
 
 
+@lru_cache
 def parse_zone(name: str) -> tzinfo:
     """Find a time zone of the IANA data base. Raises ValueError with a sentence."""
     try:

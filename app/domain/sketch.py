@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import accumulate
 
 RELATIVE_ERROR = 0.01
@@ -39,7 +39,11 @@ class LatencySketch:
     def add(self, counts: Iterable[tuple[int, int]]) -> None:
         """Merge pairs of (bin, number of calls) in."""
         mine = self._counts
-        for bin, calls in counts:
+        pairs = counts if isinstance(counts, Collection) else list(counts)
+        if not mine and len(fresh := dict(pairs)) == len(pairs):
+            self._counts = fresh  # each bin came once: nothing to add
+            return
+        for bin, calls in pairs:
             mine[bin] = mine.get(bin, 0) + calls
 
     def merge(self, other: LatencySketch) -> None:
@@ -68,9 +72,8 @@ class LatencySketch:
 
         def quantile(fraction: float) -> float:
             position = fraction * (ranks[-1] - 1)
-            below = math.floor(position)
-            low = at(below)
-            share = position - below
+            below = int(position)
+            low, share = at(below), position - below
             return low + (at(below + 1) - low) * share if share else low
 
         return [quantile(fraction) for fraction in fractions]

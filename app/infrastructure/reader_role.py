@@ -5,6 +5,9 @@ Grafana sends whatever SQL the editor of a panel writes, so these rights are all
 
 from __future__ import annotations
 
+from typing import cast
+
+import psycopg2.extensions
 from psycopg2 import errors
 from psycopg2.extensions import cursor, encrypt_password
 from psycopg2.sql import SQL, Identifier, Literal
@@ -35,10 +38,13 @@ FROM   pg_roles
 WHERE  rolname = %s
 """
 
-PROCEDURES = """
-SELECT oid::regprocedure::text
-FROM   pg_proc
-WHERE  pronamespace = current_schema()::regnamespace AND prokind = 'p' AND proname LIKE 'prediction%%'
+WHERE_WE_ARE = """
+SELECT current_database(),
+       current_schema(),
+       has_database_privilege(%(role)s, current_database(), 'CONNECT'),
+       (SELECT coalesce(array_agg(oid::regprocedure::text), '{}')
+        FROM   pg_proc
+        WHERE  pronamespace = current_schema()::regnamespace AND prokind = 'p' AND proname LIKE 'prediction%%')
 """
 
 
@@ -49,26 +55,26 @@ class ReaderRoleError(Exception):
 def create(engine: Engine, password: str) -> None:
     """Create the role, or give the one that exists this password and exactly these rights. Raises ReaderRoleError.
 
-    PostgreSQL gives everyone the right to make temporary tables, to call procedures and, before version 15, to
-    create tables; in this database it is taken from PUBLIC, or the reader would have it too. Its owner keeps it.
+    PostgreSQL gives everyone the right to call procedures and, before version 15, to create tables; here both are
+    taken from PUBLIC, or the reader would have them too. The owner keeps them.
     """
     if len(password) < SHORTEST_PASSWORD:
         raise ReaderRoleError(f"The password of {ROLE} must have at least {SHORTEST_PASSWORD} characters.")
-    connection = engine.raw_connection()
+    pooled = engine.raw_connection()
+    connection = cast("psycopg2.extensions.connection", pooled.driver_connection)
     try:
-        with connection.cursor() as cursor:
+        with connection, connection.cursor() as cursor:
             # The password itself never leaves this process: what the server gets, and may log, is a verifier.
-            verifier = encrypt_password(password, ROLE, connection.driver_connection, "scram-sha-256")
+            verifier = encrypt_password(password, ROLE, connection, "scram-sha-256")
             _create_or_alter(cursor, verifier)
             _grant(cursor)
-        connection.commit()
     except errors.UndefinedTable:
         raise ReaderRoleError("The database is not migrated: run `flask --app wsgi db upgrade` first.") from None
     except errors.InsufficientPrivilege as error:
         reason = str(error.diag.message_primary)
         raise ReaderRoleError(f"The role of DATABASE_URL may not do this ({reason}): it needs CREATEROLE.") from None
     finally:
-        connection.close()
+        pooled.close()
 
 
 def _create_or_alter(cursor: cursor, verifier: str) -> None:
@@ -89,25 +95,22 @@ def _create_or_alter(cursor: cursor, verifier: str) -> None:
 
 def _grant(cursor: cursor) -> None:
     """Take everything, then give what is listed: rights on tables that come later are never implied."""
-    cursor.execute("SELECT current_database(), current_schema()")
-    names = cursor.fetchone()
-    assert names is not None
-    cursor.execute(PROCEDURES)
-    procedures = [SQL(row[0]) for row in cursor.fetchall()]
+    cursor.execute(WHERE_WE_ARE, {"role": ROLE})
+    database, schema, may_connect, procedures = cursor.fetchone() or ()
     parts = {
         "role": Identifier(ROLE),
-        "database": Identifier(names[0]),
-        "schema": Identifier(names[1]),
+        "database": Identifier(database),
+        "schema": Identifier(schema),
         "tables": SQL(", ").join(map(Identifier, READABLE)),
     }
-    for statement in (
-        "REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC",
+    statements = [
         "REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC",
         "REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {role}",
-        "GRANT CONNECT ON DATABASE {database} TO {role}",
         "GRANT USAGE ON SCHEMA {schema} TO {role}",
         "GRANT SELECT ON {tables} TO {role}",
-    ):
+        *(f"REVOKE EXECUTE ON PROCEDURE {procedure} FROM PUBLIC" for procedure in procedures),
+    ]
+    if not may_connect:
+        statements.append("GRANT CONNECT ON DATABASE {database} TO {role}")
+    for statement in statements:
         cursor.execute(SQL(statement).format(**parts))
-    for procedure in procedures:
-        cursor.execute(SQL("REVOKE EXECUTE ON PROCEDURE {} FROM PUBLIC").format(procedure))

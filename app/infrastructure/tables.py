@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    ARRAY,
     JSON,
     BigInteger,
     Boolean,
@@ -12,6 +13,7 @@ from sqlalchemy import (
     Double,
     Identity,
     Index,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     Table,
@@ -77,4 +79,22 @@ prediction_loss = Table(
     Column("reported_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     CheckConstraint("count > 0", name="prediction_loss_count"),
     Index("prediction_loss_time", "timestamp"),
+)
+
+# Who may call. Of a secret only the SHA-256 is kept; a key that is revoked keeps its row.
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("model_names", ARRAY(Text)),
+    Column("hash", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("revoked_at", DateTime(timezone=True)),
+    CheckConstraint("scope IN ('write', 'read', 'admin')", name="api_key_scope"),
+    CheckConstraint(
+        "model_names IS NULL OR scope = 'write' AND cardinality(model_names) > 0", name="api_key_model_names"
+    ),
+    CheckConstraint("octet_length(hash) = 32", name="api_key_hash"),
 )

@@ -13,6 +13,7 @@ from flask_smorest import Blueprint as SmorestBlueprint
 
 from app.presentation import fields
 from app.presentation.parsing import StrictParser
+from app.presentation.security_docs import KeyPlugin
 
 ERRORS: dict[int, tuple[str, Any]] = {
     400: ("The body is not valid JSON.", {"json": ["Invalid JSON body."]}),
@@ -68,7 +69,7 @@ def create_api(app: Flask, version: str, description: str) -> Api:
         OPENAPI_JSON_PATH="openapi.json",
         API_SPEC_OPTIONS={"info": {"description": description}},
     )
-    api = PredlogApi(app)
+    api = PredlogApi(app, spec_kwargs={"extra_plugins": [KeyPlugin(ErrorSchema)]})
     api.register_field(fields.Instant, "string", "date-time")
     api.register_field(fields.Milliseconds, "number", "double")
     return api

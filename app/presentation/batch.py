@@ -7,6 +7,7 @@ doors to that.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from typing import Annotated, Any
@@ -29,8 +30,11 @@ from app.domain.predictions import (
 from app.presentation.errors import problem
 from app.presentation.parsing import DECODER, loads
 from app.presentation.predictions import PredictionSchema
+from app.presentation.security import MODEL_NOT_ALLOWED
 
 RECORDS_AT_MOST = 10_000
+# The models that may be logged; None stands for any.
+Models = frozenset[str] | None
 
 
 class Record(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
@@ -50,35 +54,33 @@ _RECORD = msgspec.json.Decoder(Record)
 _RECORDS = msgspec.json.Decoder(list[Record])
 _ENCODER = msgspec.json.Encoder()
 _SCHEMA = PredictionSchema()
-_NOT_TAKEN = (msgspec.DecodeError, RecursionError)
+_NOT_TAKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Refused(Exception):
     """Not for the fast door: marshmallow decides."""
 
 
-def read_array(body: bytes) -> Batch:
+def read_array(body: bytes, models: Models = None) -> Batch:
     """Read a JSON array of records. Answers 400 for what is no JSON, 413 for too many records, 422 for no array."""
     try:
         records = _RECORDS.decode(body)
     except _NOT_TAKEN:
-        return _one_by_one(_elements(body))
-    return _all_at_once(records) or _one_by_one(_elements(body))
+        return _one_by_one(_elements(body), models)
+    return _all_at_once(records, models) or _one_by_one(_elements(body), models)
 
 
-def read_lines(body: bytes) -> Batch:
+def read_lines(body: bytes, models: Models = None) -> Batch:
     """Read one record a line (NDJSON); a line that is no JSON is rejected alone."""
-    lines = [line for line in body.split(b"\n") if line.strip()]
-    try:
-        records = _RECORD.decode_lines(body)
-    except _NOT_TAKEN:
-        return _one_by_one(lines)
-    return _all_at_once(records) or _one_by_one(lines)
+    # Line by line: msgspec's decode_lines would take a record that is spread over lines, and two on one line.
+    return _one_by_one((line for line in io.BytesIO(body) if line.strip()), models)
 
 
-def _all_at_once(records: list[Record]) -> Batch | None:
+def _all_at_once(records: list[Record], models: Models) -> Batch | None:
     """The batch, or None where a record needs a closer look."""
     _check_number(len(records))
+    if models is not None and not models.issuperset(record.model_name for record in records):
+        return None
     now = datetime.now(timezone.utc)
     try:
         for record in records:
@@ -88,17 +90,23 @@ def _all_at_once(records: list[Record]) -> Batch | None:
     return Batch(_ENCODER.encode(records), len(records))
 
 
-def _one_by_one(pieces: Iterable[bytes]) -> Batch:
+def _one_by_one(pieces: Iterable[bytes], models: Models) -> Batch:
     now = datetime.now(timezone.utc)
     records: list[Record] = []
     rejected: list[tuple[int, dict[str, Any]]] = []
     for index, piece in enumerate(pieces):
         _check_number(index + 1)
         try:
-            records.append(_either_door(piece, now))
+            records.append(_allowed(_either_door(piece, now), models))
         except ma.ValidationError as error:
             rejected.append((index, error.normalized_messages()))  # type: ignore[no-untyped-call]
     return Batch(_ENCODER.encode(records), len(records), rejected)
+
+
+def _allowed(record: Record, models: Models) -> Record:
+    if models is not None and record.model_name not in models:
+        raise ma.ValidationError({"model_name": [MODEL_NOT_ALLOWED]})
+    return record
 
 
 def _either_door(piece: bytes, now: datetime) -> Record:
@@ -154,8 +162,7 @@ def _finish(record: Record, now: datetime) -> Record:
     if isinstance(timestamp, UnsetType):
         record.timestamp = now
     else:
-        if timestamp.tzinfo is None:
-            timestamp = record.timestamp = timestamp.replace(tzinfo=timezone.utc)
+        timestamp = record.timestamp = _utc(timestamp)
         if timestamp_problem(timestamp, now):
             raise Refused
     for text in (record.model_name, record.model_version, record.error):
@@ -167,6 +174,16 @@ def _finish(record: Record, now: datetime) -> Record:
         except ValueError:
             raise Refused from None
     return record
+
+
+def _utc(timestamp: datetime) -> datetime:
+    """The same moment in UTC: PostgreSQL knows no offset of 16 hours or more."""
+    if timestamp.tzinfo is None:
+        return timestamp.replace(tzinfo=timezone.utc)
+    try:
+        return timestamp.astimezone(timezone.utc)
+    except OverflowError:
+        raise Refused from None
 
 
 def _record(prediction: Prediction) -> Record:

@@ -15,6 +15,7 @@ from app.presentation.errors import overloaded, problem
 from app.presentation.inflate import read_body
 from app.presentation.loss_header import HEADER, read_losses
 from app.presentation.predictions import EXAMPLE, PredictionSchema
+from app.presentation.security import models
 from app.presentation.services import services
 
 blp = Blueprint("batches", __name__, url_prefix="/api/v1", description="Logged calls, many at once")
@@ -75,7 +76,8 @@ class Slots:
             "name": HEADER,
             "schema": {"type": "string"},
             "description": "What the client had to throw away, as a JSON array of reports: id (UUID), model_name, "
-            "timestamp (the minute), reason (queue_full, spool_full, rejected, expired), count.",
+            "timestamp (the minute), reason (queue_full, spool_full, rejected, expired), count. "
+            "Reports of models that the key may not log are left out.",
         }
     ],
 )
@@ -93,11 +95,15 @@ def log_batch() -> Response:
     lines = request.mimetype in NDJSON
     if not (lines or request.is_json):
         problem(415, "Content-Type must be application/json or application/x-ndjson.")
-    losses = read_losses(request.headers.get(HEADER))
+    allowed = models()
+    # What a key bound to models says of others is left out: an error would hold up the records for good.
+    losses = [
+        loss for loss in read_losses(request.headers.get(HEADER)) if allowed is None or loss.model_name in allowed
+    ]
     slots: Slots = current_app.extensions["predlog.slots"]
     with slots.take():
         body = read_body(request, current_app.config["MAX_CONTENT_LENGTH"])
-        read = batch.read_lines(body) if lines else batch.read_array(body)
+        read = batch.read_lines(body, allowed) if lines else batch.read_array(body, allowed)
         receipt = services().predictions.log_batch(read.with_losses(losses))
     accepted = receipt.stored + receipt.duplicates
     response = jsonify(

@@ -10,12 +10,22 @@ import structlog
 from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
 
-from app.domain.errors import InvalidInput, NotFound, NotReady, PredlogError, StorageUnavailable
+from app.domain.errors import (
+    InvalidInput,
+    NotAllowed,
+    NotAuthenticated,
+    NotFound,
+    NotReady,
+    PredlogError,
+    StorageUnavailable,
+)
 
 log = structlog.get_logger(__name__)
 
 STATUS: dict[type[PredlogError], HTTPStatus] = {
     InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    NotAllowed: HTTPStatus.FORBIDDEN,
+    NotAuthenticated: HTTPStatus.UNAUTHORIZED,
     NotFound: HTTPStatus.NOT_FOUND,
     NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
     StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -87,4 +97,6 @@ def _response(status: HTTPStatus, message: str | None, errors: dict[str, Any] | 
     response.status_code = status
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    if status is HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,8 @@ from marshmallow.validate import Length
 
 from app.domain.instants import parse_instant
 from app.domain.predictions import duration_problem, metadata_json, shortest_number, text_problem
+
+_BEYOND_NANOSECONDS = re.compile(r"(?<=[.,]\d{9})\d+", re.ASCII)
 
 
 class Text(fields.String):
@@ -37,7 +40,7 @@ class Instant(fields.Field[datetime]):
         if not isinstance(value, str):
             raise ValidationError("Not a string with an ISO 8601 date and time.")
         try:
-            return parse_instant(value)
+            return parse_instant(_BEYOND_NANOSECONDS.sub("", value))
         except ValueError as error:
             raise ValidationError(str(error)) from None
 

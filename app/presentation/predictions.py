@@ -25,6 +25,7 @@ from app.domain.predictions import (
 )
 from app.presentation.api import Blueprint
 from app.presentation.fields import Instant, JsonBoolean, Metadata, Milliseconds, QueryMilliseconds, Text, name
+from app.presentation.security import check_model
 from app.presentation.services import services
 
 blp = Blueprint("predictions", __name__, url_prefix="/api/v1", description="Logged calls, one by one")
@@ -123,6 +124,7 @@ def log_prediction(prediction: Prediction) -> Prediction:
     The answer comes after the record is committed. A call that was sent with a `request_id` and a `timestamp` may be
     sent again without harm: the same two return the first record and store nothing.
     """
+    check_model(prediction.model_name)
     return services().predictions.log(prediction)
 
 

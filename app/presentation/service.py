@@ -24,6 +24,8 @@ LINKS = {
     "ready": "/ready",
     "predictions": "/api/v1/predictions",
     "stats": "/api/v1/stats",
+    "compare": "/api/v1/stats/compare",
+    "models": "/api/v1/models",
 }
 
 

@@ -7,7 +7,10 @@ from typing import cast
 
 from flask import current_app
 
+from app.application.catalogue import Catalogue
+from app.application.comparison import Comparisons
 from app.application.health import Readiness
+from app.application.keys import Keys
 from app.application.predictions import Predictions
 from app.application.statistics import Statistics
 
@@ -20,7 +23,10 @@ class Services:
 
     predictions: Predictions
     statistics: Statistics
+    comparisons: Comparisons
+    catalogue: Catalogue
     readiness: Readiness
+    keys: Keys
 
 
 def services() -> Services:

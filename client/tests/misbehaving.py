@@ -161,14 +161,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Moods: ok, reset, store_and_reset, store_and_half, hang, close, page, a status, (status, headers), or a
-        function that gives one of these for the records that came."""
+        function of records and headers that gives one."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         service = self.server
         mood = service.moods.popleft() if service.moods else service.mood
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         records = json.loads(body, parse_constant=lambda name: 1 / 0)
-        mood = mood(records) if callable(mood) else mood
+        mood = mood(records, self.headers) if callable(mood) else mood
         seen = {
             "path": self.path,
             "count": len(records),

@@ -161,11 +161,19 @@ def test_a_report_does_not_go_down_with_a_record_that_is_refused(service, make_c
 
 
 def test_a_batch_that_cannot_be_read_is_split_until_the_bad_record_is_alone(service, make_client):
-    service.mood = lambda records: 400 if any(record["duration_ms"] == 5 for record in records) else "ok"
+    service.mood = lambda records, headers: 400 if any(record["duration_ms"] == 5 for record in records) else "ok"
     client = make_client()
     log(client, 20)
     wait_until(lambda: service.lost_by("reason") == {"rejected": 1})
     assert len(service.records) == 19
+
+
+def test_a_report_that_makes_the_whole_batch_unreadable_goes_apart(service, make_client):
+    service.mood = lambda records, headers: 400 if records and "Predlog-Discarded" in headers else "ok"
+    client = make_client(flush_interval=0.3)
+    log(client, 5)
+    client.log("", duration_ms=1, was_successful=True)
+    wait_until(lambda: len(service.records) == 5 and service.lost == 1)
 
 
 def test_what_the_service_rejects_is_dropped_counted_and_reported(service, client, caplog):

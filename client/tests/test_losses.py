@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
+from datetime import datetime
 
 from misbehaving import wait_until
 from predlog import losses
 from predlog.losses import Losses, header
 
 MINUTE = 60_000_000_000
+SOME_DAY = 20_000 * 24 * 60  # 2024-10-04, in minutes
 
 
 def test_losses_are_kept_apart_by_model_minute_and_reason():
     book = Losses()
     for model, minute, reason in [("a", 0, "expired"), ("a", 1, "expired"), ("a", 1, "rejected"), ("b", 1, "expired")]:
-        book.add(model, minute * MINUTE + 59, reason, 2)
-        book.add(model, minute * MINUTE, reason)
+        book.add(model, (SOME_DAY + minute) * MINUTE + 59, reason, 2)
+        book.add(model, (SOME_DAY + minute) * MINUTE, reason)
     reports = book.take()
     assert [report.pop("id") for report in reports] and all(report["count"] == 3 for report in reports)
     assert {(r["model_name"], r["timestamp"], r["reason"]) for r in reports} == {
-        ("a", "1970-01-01T00:00:00+00:00", "expired"),
-        ("a", "1970-01-01T00:01:00+00:00", "expired"),
-        ("a", "1970-01-01T00:01:00+00:00", "rejected"),
-        ("b", "1970-01-01T00:01:00+00:00", "expired"),
+        ("a", "2024-10-04T00:00:00+00:00", "expired"),
+        ("a", "2024-10-04T00:01:00+00:00", "expired"),
+        ("a", "2024-10-04T00:01:00+00:00", "rejected"),
+        ("b", "2024-10-04T00:01:00+00:00", "expired"),
     }
     assert book.totals == {"expired": 9, "rejected": 3} and len(book) == 0
 
@@ -34,6 +37,15 @@ def test_a_report_given_back_keeps_its_identifier():
     reports = book.take()
     book.give_back(reports)
     assert book.take() == reports
+
+
+def test_a_loss_of_an_absurd_time_is_told_for_now():
+    book = Losses()
+    for minute in (0, -(10**6), 10**8):
+        book.add("a", minute * MINUTE, "rejected")
+    now = time.time()
+    for report in book.take():
+        assert abs(datetime.fromisoformat(report["timestamp"]).timestamp() - now) < 120
 
 
 def test_a_header_holds_at_most_twenty_reports_and_four_kilobytes_of_ascii():
@@ -53,7 +65,7 @@ def test_a_long_outage_over_many_models_is_counted_by_the_hour_in_bounded_memory
     book = Losses()
     for minute in range(600):
         for model in "abc":
-            book.add(model, minute * MINUTE, "queue_full")
+            book.add(model, (SOME_DAY + minute) * MINUTE, "queue_full")
     assert len(book) <= 100
     reports = book.take(1000)
     counts: Counter[str] = Counter()
@@ -73,6 +85,18 @@ def test_a_lost_answer_does_not_count_a_loss_twice(service, client):
     client.log("", duration_ms=1, was_successful=True)
     wait_until(lambda: service.requests and client.flush())
     assert service.lost == 1 and max(service.report_copies.values()) == 3
+
+
+def test_one_report_that_is_refused_does_not_take_the_others_along(service, client):
+    def mood(records, headers):
+        return 422 if "bad model" in headers.get("Predlog-Discarded", "") else "ok"
+
+    service.mood = mood
+    for model in ["good", "bad model", "better", "best"]:
+        client.log(model, duration_ms=-1, was_successful=True)
+    client.log("good", duration_ms=1, was_successful=True)
+    wait_until(lambda: service.lost_by("model_name") == {"good": 1, "better": 1, "best": 1})
+    assert len(service.records) == 1
 
 
 def test_many_losses_take_several_requests(service, client):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from predlog import verdict
 from predlog.batch import Batch
 from predlog.counts import Tally
-from predlog.losses import EXPIRED, REJECTED, Losses, header
+from predlog.losses import EXPIRED, MOST_REPORTS, REJECTED, Losses, header
 from predlog.record import belongs_to
 from predlog.settings import Settings
 from predlog.transport import Transport
@@ -53,6 +53,7 @@ class Delivery:
         self._trouble = trouble
         self._max_age_ns = int(settings.max_age * 1e9)
         self._most = self._at_once = settings.batch_size
+        self._reports_at_once = MOST_REPORTS
         self._failures = 0
 
     def attempt(self, batch: Batch, patience: Callable[[], float]) -> Wait | None:
@@ -70,7 +71,9 @@ class Delivery:
                 return Wait(0.0)
             lines = batch.lines[: self._at_once]
             with_reports = with_reports or not lines
-            discarded, reported = header(batch.reports) if with_reports and batch.reports else (None, 0)
+            discarded, reported = None, 0
+            if with_reports and batch.reports:
+                discarded, reported = header(batch.reports, self._reports_at_once)
             said = verdict.send(self._transport, lines, discarded, timeout)
             if isinstance(said, Later):
                 return self._later(said)
@@ -81,6 +84,8 @@ class Delivery:
                 with_reports = False  # which of the two it could not read is seen once they go apart
             elif len(lines) > 1:
                 self._at_once = len(lines) // 2
+            elif not lines and reported > 1:
+                self._reports_at_once = reported // 2
             else:
                 self._refused(said, lines)
                 del batch.lines[: len(lines)]
@@ -91,6 +96,7 @@ class Delivery:
     def _acknowledged(self, said: Acknowledged, lines: Sequence[bytes]) -> None:
         self._failures = 0
         self._at_once = min(self._most, self._at_once * 2)
+        self._reports_at_once = MOST_REPORTS
         self._tally.sent += said.stored
         self._tally.duplicates += said.duplicates
         self._discard([lines[index] for index, _ in said.rejected], REJECTED)

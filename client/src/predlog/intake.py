@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from predlog.losses import CLOSED, QUEUE_FULL, REJECTED, Losses
 from predlog.record import SUCCESS, InvalidRecord, Record, encode, made_at
 from predlog.settings import Settings
 from predlog.trouble import Trouble
+from predlog.wakeup import Wakeup
 
 Item = Union[Record, bytes, Marker]  # bytes: encoded already, and put back
 
@@ -38,7 +38,7 @@ class Intake:
         self._start = start
         self._asleep = False
         self._closed = False
-        self._wake = threading.Event()
+        self._wake = Wakeup()
 
     def put(self, record: Record) -> None:
         """Queue the record, or count it as discarded. This is the hot path: no lock, no system call."""
@@ -69,7 +69,6 @@ class Intake:
         if len(self.queue) <= self._wake_at and not self._closed:
             self._wake.wait(seconds)
         self._asleep = False
-        self._wake.clear()
 
     def batches(self) -> int:
         """How many drains empty the queue as it is now, but for a rest; at least one, for the losses."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -24,6 +25,8 @@ Report = dict[str, Any]
 
 _MINUTE_NS = 60_000_000_000
 _STEPS = (1, 60, 24 * 60)
+_EARLIEST = 10957 * 24 * 60  # the year 2000
+_AHEAD = 4
 
 
 class Losses:
@@ -71,14 +74,13 @@ class Losses:
             del self._returned[:most]
             while self._counts and len(reports) < most:
                 (name, minute, reason), count = self._counts.popitem()
-                moment = datetime.fromtimestamp(minute * 60, timezone.utc)
                 reports.append(
                     {
                         "id": uuid7(),
                         "model_name": clean(name),
                         "reason": reason,
                         "count": count,
-                        "timestamp": moment.isoformat(),
+                        "timestamp": _moment(minute).isoformat(),
                     }
                 )
             if not self._counts:
@@ -99,11 +101,17 @@ class Losses:
         self._counts = counts
 
 
-def header(reports: Sequence[Report]) -> tuple[str, int]:
+def _moment(minute: int) -> datetime:
+    """The minute since 1970 as the service takes it: a record rejected for an absurd time was lost all the same."""
+    now = int(time.time() // 60)
+    return datetime.fromtimestamp((minute if _EARLIEST <= minute <= now + _AHEAD else now) * 60, timezone.utc)
+
+
+def header(reports: Sequence[Report], most: int = MOST_REPORTS) -> tuple[str, int]:
     """As many of the first reports as one header may carry, as ASCII JSON, and how many those are."""
     parts: list[str] = []
     size = 1
-    for report in reports[:MOST_REPORTS]:
+    for report in reports[:most]:
         part = json.dumps(report, separators=(",", ":"))
         size += len(part) + 1
         if parts and size > MOST_HEADER_BYTES:

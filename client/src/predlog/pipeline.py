@@ -18,6 +18,7 @@ from predlog.sources import Memory, Source, Spooled
 from predlog.spool import Spool
 from predlog.transport import Transport
 from predlog.trouble import Trouble
+from predlog.wakeup import Wakeup
 
 POLL = 0.02  # seconds between looks at the spool while flush() waits
 GRACE = 0.1  # seconds a thread has to end after its time is up
@@ -33,7 +34,7 @@ class Pipeline:
         self._losses = Losses()
         self._tally = Tally()
         self._closing = Closing()
-        self._nudge = threading.Event()
+        self._nudge = Wakeup()
         self._transport = Transport(url, api_key, settings.timeout)
         self.intake = Intake(settings, self._losses, self._trouble, self.start)
         self._source: Source = Memory(self.intake)
@@ -44,7 +45,9 @@ class Pipeline:
             self._source = Spooled(self._spool, Memory(self.intake), self._tally, self._nudge)
             self._spooler = Spooler(settings, self.intake, self._spool, self._closing, self._nudge)
         delivery = Delivery(settings, self._transport, self._losses, self._tally, self._trouble)
-        self._sender = Sender(settings, self._source, delivery, self._closing, self._nudge, self._nothing_left)
+        self._sender = Sender(
+            settings, self._source, delivery, self._closing, self._nudge, self._collected, self._nothing_left
+        )
         self._threads = [self._thread("sender", self._send)]
         if self._spooler is not None:
             self._threads.append(self._thread("spooler", self._spooler.run))
@@ -137,22 +140,23 @@ class Pipeline:
 
     def _nothing_left(self) -> bool:
         """Asked by the closed sender when its source is empty; what it lost itself goes to the spool here."""
-        if not self._writing() and len(self._losses) and self._spooler is not None:
+        if len(self._losses) and self._spooler is not None:
             self._spooler.run()
             return False
-        return not (self._writing() or self._source.waiting() or len(self._losses))
+        return not (self._source.waiting() or len(self._losses))
 
     def _give_up(self) -> int:
         """Records that nobody will send now; with a spool they are there, and none is left."""
         self._source.let_go()
-        if self._spooler is not None and not self._writing():
+        if self._spooler is not None and self._collected():
             self._spooler.run()
         left = sum(not isinstance(item, Marker) for item in list(self.intake.queue))
         self.intake.queue.clear()
         return left
 
-    def _writing(self) -> bool:
-        return any(thread.is_alive() for thread in self._threads[1:])
+    def _collected(self) -> bool:
+        """Whether the spooler, where there is one, has written its last."""
+        return not any(thread.is_alive() for thread in self._threads[1:])
 
     def _warn_of(self, left: int) -> None:
         self._trouble.warn("exit", "Predlog: closed with %d records in memory not acknowledged", left)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 
@@ -11,8 +10,10 @@ from predlog.intake import Intake
 from predlog.settings import Settings
 from predlog.sources import Source
 from predlog.spool import Spool
+from predlog.wakeup import Wakeup
 
 SOONEST = 0.2  # seconds between attempts, however often the host calls flush()
+CLOSING_POLL = 0.02
 FOREVER = float("inf")
 PATIENCE_WITH_BROKEN_SPOOL = 5  # flush intervals between attempts to write
 LOSSES_EVERY = 10.0  # seconds: in a long outage the reports must not crowd the records out of the spool
@@ -43,7 +44,8 @@ class Sender:
         source: Source,
         delivery: Delivery,
         closing: Closing,
-        nudge: threading.Event,
+        nudge: Wakeup,
+        collected: Callable[[], bool],
         empty: Callable[[], bool],
     ) -> None:
         self._settings = settings
@@ -51,6 +53,7 @@ class Sender:
         self._delivery = delivery
         self._closing = closing
         self._nudge = nudge
+        self._collected = collected
         self._empty = empty
 
     def run(self) -> None:
@@ -58,6 +61,7 @@ class Sender:
         if self._closing.by is None:
             self._source.wait(self._settings.flush_interval)
         while True:
+            last = self._closing.by is not None and self._collected()  # looked at before the source, or a file slips by
             for batch in self._source.pending():
                 try:
                     wait = self._delivery.attempt(batch, self._patience)
@@ -72,11 +76,11 @@ class Sender:
                     return
                 break
             else:
-                closing = self._closing.by is not None
-                if closing and self._empty():
+                if last and self._empty():
                     return
-                self._source.wait(self._closing.left(0.05 if closing else self._settings.flush_interval))
-                if self._closing.left(1.0) <= 0:
+                closing = self._closing.by is not None
+                self._source.wait(self._closing.left(CLOSING_POLL if closing else self._settings.flush_interval))
+                if self._closing.left(FOREVER) <= 0:
                     return
 
     def _patience(self) -> float:
@@ -88,19 +92,15 @@ class Sender:
         while (rest := until - time.monotonic()) > 0:
             if rest > self._closing.left(FOREVER):
                 return False
-            if self._nudge.wait(rest):
-                self._nudge.clear()
-                if not wait.asked_for:
-                    until = min(until, time.monotonic() + SOONEST)
+            if self._nudge.wait(rest) and not wait.asked_for:
+                until = min(until, time.monotonic() + SOONEST)
         return self._closing.left(FOREVER) > 0
 
 
 class Spooler:
     """Writes what is logged to the spool, every flush interval or sooner, and tells the sender of it."""
 
-    def __init__(
-        self, settings: Settings, intake: Intake, spool: Spool, closing: Closing, nudge: threading.Event
-    ) -> None:
+    def __init__(self, settings: Settings, intake: Intake, spool: Spool, closing: Closing, nudge: Wakeup) -> None:
         self._interval = settings.flush_interval
         self._intake = intake
         self._spool = spool

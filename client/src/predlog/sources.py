@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -10,6 +9,7 @@ from predlog.batch import Batch
 from predlog.counts import Tally
 from predlog.intake import Intake
 from predlog.spool import Spool
+from predlog.wakeup import Wakeup
 
 
 class Source(Protocol):
@@ -79,7 +79,7 @@ class Memory:
 class Spooled:
     """Batches from the files of this and other processes; from memory only while the spool cannot be written."""
 
-    def __init__(self, spool: Spool, memory: Memory, tally: Tally, nudge: threading.Event) -> None:
+    def __init__(self, spool: Spool, memory: Memory, tally: Tally, nudge: Wakeup) -> None:
         self._spool = spool
         self._memory = memory
         self._tally = tally
@@ -109,7 +109,6 @@ class Spooled:
     def wait(self, seconds: float) -> None:
         """Sleep until a file is finished here; those of other processes are looked for now and then."""
         self._nudge.wait(seconds)
-        self._nudge.clear()
 
     def waiting(self) -> int:
         """Records not on disk."""

@@ -1,0 +1,51 @@
+"""Who may call, decided and said at the start."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from app.domain.errors import PredlogError
+from app.domain.keys import Key
+from app.domain.loopback import is_loopback
+from app.infrastructure.database import Database
+from app.infrastructure.key_store import KeyStore
+from config import NO_AUTH, Config, ConfigurationError
+
+CREATE = "`flask --app wsgi keys create --scope admin --name NAME`"
+
+
+def check(config: Config, url: str) -> None:
+    """Say who may call. Raises ConfigurationError where strangers could reach the service and nobody has a key.
+
+    Where the database cannot say yet, the service may start: it takes no call before it knows its keys.
+    """
+    if config.auth == NO_AUTH:
+        _say(f"AUTH=none: whoever reaches {config.host}:{config.port} may log, read and delete.")
+        return
+    try:
+        keys = _keys(url)
+    except PredlogError as error:
+        _say(f"Which keys exist is not known, and no call is taken before it is: {error}")
+        return
+    if not keys and not is_loopback(config.host):
+        raise ConfigurationError(
+            f"HOST={config.host} can be reached from elsewhere, and no key exists. Make one with {CREATE}; "
+            "or set AUTH=none where something else keeps strangers out, or HOST=127.0.0.1."
+        )
+    if not keys:
+        _say(f"No key exists: only this machine may call. {CREATE} makes the first.")
+    elif all(key.revoked_at for key in keys):
+        _say(f"Every key is revoked: nobody may call. {CREATE} makes a new one.")
+
+
+def _keys(url: str) -> Sequence[Key]:
+    database = Database(url, pool_size=1, connect_args={"connect_timeout": 3})
+    try:
+        return KeyStore(database).all()
+    finally:
+        database.engine.dispose()
+
+
+def _say(sentence: str) -> None:
+    print(f"predlog: {sentence}", file=sys.stderr)

@@ -1,0 +1,71 @@
+"""The keys as a worker knows them: read every few seconds, not for every call."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from app.domain.errors import PredlogError, StorageUnavailable
+from app.domain.keys import Key
+
+# A revocation holds after so long, and what the database takes to answer.
+FRESH_S = 2.0
+# How long a call waits at most for another one that is reading the keys.
+PATIENCE_S = 3.0
+# While the database is away, the keys that were read last hold for so long.
+KNOWN_S = 60.0
+
+_NEVER = float("-inf")
+
+
+@dataclass(frozen=True)
+class Known:
+    """The keys by their id, as they were at a moment of the clock."""
+
+    keys: Mapping[str, Key]
+    moment: float
+
+
+class KeyRing:
+    """Hand out the keys. One thread at a time reads them anew, the others go on with those they know."""
+
+    def __init__(self, read: Callable[[], Sequence[Key]], clock: Callable[[], float]) -> None:
+        self._read = read
+        self._clock = clock
+        self._known = Known({}, _NEVER)
+        self._reading = threading.Lock()
+        self._began = _NEVER
+        self._failure = ""
+
+    def keys(self) -> Mapping[str, Key]:
+        """Every key there ever was, as of a few seconds ago. Raises StorageUnavailable where that is not known."""
+        now = self._clock()
+        if now - self._known.moment < FRESH_S:
+            return self._known.keys
+        if now - self._began >= FRESH_S and self._reading.acquire(blocking=False):
+            try:
+                self._renew(now)
+            finally:
+                self._reading.release()
+        elif now - self._known.moment >= 2 * FRESH_S:
+            self._wait(now)
+        if self._clock() - self._known.moment > KNOWN_S:
+            raise StorageUnavailable(self._failure or "The keys cannot be read.")
+        return self._known.keys
+
+    def _renew(self, now: float) -> None:
+        self._began = now
+        try:
+            self._known = Known({str(key.id): key for key in self._read()}, now)
+        except PredlogError as error:
+            self._failure = str(error)
+
+    def _wait(self, now: float) -> None:
+        """After a pause what this worker knew is too old while another call reads what holds now.
+
+        Where the database hangs, that takes long: then only the calls of the first few seconds wait.
+        """
+        patience = self._began + PATIENCE_S - now
+        if patience > 0 and self._reading.acquire(timeout=patience):
+            self._reading.release()

@@ -1,0 +1,29 @@
+"""Which addresses mean this very machine."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
+
+_HOST_HEADER = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+))(?::[0-9]{1,5})?")
+
+
+@lru_cache(maxsize=256)
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is of this machine alone; any other name may resolve to anything."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+@lru_cache(maxsize=256)
+def is_loopback_header(header: str) -> bool:
+    """The same for what an HTTP client sends as Host, with or without a port."""
+    match = _HOST_HEADER.fullmatch(header)
+    return match is not None and is_loopback(match[1] or match[2])

@@ -1,0 +1,106 @@
+"""When there were calls of each model and version, from the aggregates and, for single instants, from the log."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import TypeVar
+
+from app.application.catalogue import CatalogueReader, Place
+from app.application.statistics import Key
+from app.domain.activity import Activity
+from app.domain.cover import RAW, Level, Segment
+from app.infrastructure.database import Database, retried
+from app.infrastructure.statistics_store import SegmentReader
+
+T = TypeVar("T")
+
+FROM_ROWS = """
+SELECT model_name, model_version, extract(epoch FROM date_trunc('{level}', timestamp, 'UTC'))::bigint AS bucket,
+       count(*) AS calls
+FROM   prediction_log
+WHERE  timestamp >= '{start}' AND timestamp < '{end}' AND model_name IN %(model_names)s
+GROUP  BY 1, 2, 3"""
+
+FROM_BUCKETS = """
+SELECT model_name, model_version, extract(epoch FROM {bucket})::bigint AS bucket, total_requests AS calls
+FROM   prediction_stats_{source}
+WHERE  bucket >= '{start}' AND bucket < '{end}' AND model_name IN %(model_names)s"""
+
+ACTIVITY = """
+SELECT model_name, model_version,
+       array_to_string(array_agg(bucket), ',') AS buckets, array_to_string(array_agg(calls), ',') AS calls
+FROM  ({branches}) AS segments
+GROUP  BY model_name, model_version"""
+
+# A look into an index, with literal bounds, so that a single chunk is looked at.
+LOOK_UP = """
+(SELECT {number} AS place, {time} AS at
+ FROM   {relation}
+ WHERE  model_name = %(model_name_{number})s AND model_version = %(model_version_{number})s
+   AND  {time} >= '{start}' AND {time} < '{end}'
+ ORDER  BY {time} {direction} LIMIT 1)"""
+
+
+class SnapshotReader(SegmentReader):
+    """Reads on one connection, in one snapshot."""
+
+    def activity(self, model_names: Sequence[str], level: Level, segments: Sequence[Segment]) -> Mapping[Key, Activity]:
+        """In which buckets of the level the segments have calls, and how many, for every version of these models."""
+        branches = "\nUNION ALL".join(_branch(level, segment) for segment in segments)
+        rows = self._run(ACTIVITY.format(branches=branches), {"model_names": tuple(model_names)})
+        activities = {}
+        for model_name, model_version, buckets, calls in rows:
+            counts: Counter[int] = Counter()
+            for bucket, count in zip(json.loads(f"[{buckets}]"), json.loads(f"[{calls}]")):
+                counts[bucket] += count
+            activities[Key(0, model_name, model_version)] = Activity(level, counts)
+        return activities
+
+    def look_up(self, level: Level, places: Sequence[Place]) -> Sequence[datetime | None]:
+        """For each place the first or last row of the log, or bucket of the level; None where there is none."""
+        if not places:
+            return []
+        values: dict[str, str | None] = {}
+        for number, place in enumerate(places):
+            values[f"model_name_{number}"] = place.key.model_name
+            values[f"model_version_{number}"] = place.key.model_version
+        branches = "\nUNION ALL".join(_look_up(number, level, place) for number, place in enumerate(places))
+        found = {number: at.astimezone(timezone.utc) for number, at in self._run(branches, values)}
+        return [found.get(number) for number in range(len(places))]
+
+
+class CatalogueStore:
+    """The log and its aggregates."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def within_snapshot(self, work: Callable[[CatalogueReader], T]) -> T:
+        """Do some reading that all sees the same moment."""
+        return retried(lambda: self._within_snapshot(work))
+
+    def _within_snapshot(self, work: Callable[[CatalogueReader], T]) -> T:
+        with self._database.snapshot() as connection:
+            return work(SnapshotReader(lambda sql, values: list(connection.exec_driver_sql(sql, values).fetchall())))
+
+
+def _branch(level: Level, segment: Segment) -> str:
+    bounds = {"start": segment.range.start, "end": segment.range.end}
+    if segment.level is RAW:
+        return FROM_ROWS.format(level=level, **bounds)
+    bucket = "bucket" if segment.level is level else f"date_trunc('{level}', bucket, 'UTC')"
+    return FROM_BUCKETS.format(bucket=bucket, source=segment.level, **bounds)
+
+
+def _look_up(number: int, level: Level, place: Place) -> str:
+    return LOOK_UP.format(
+        number=number,
+        time="timestamp" if level is RAW else "bucket",
+        relation="prediction_log" if level is RAW else f"prediction_stats_{level}",
+        start=place.range.start,
+        end=place.range.end,
+        direction="DESC" if place.is_last else "ASC",
+    )

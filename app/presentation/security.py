@@ -1,0 +1,104 @@
+"""Who may call what: one table, looked at before every call."""
+
+from __future__ import annotations
+
+from flask import Flask, g, request
+from structlog.contextvars import bind_contextvars
+
+from app.domain.errors import NotAllowed
+from app.domain.keys import Key, Scope
+from app.domain.loopback import is_loopback, is_loopback_header
+from app.presentation.services import services
+
+OPEN = None
+
+# What is not in here needs an admin's key.
+SCOPES: dict[str, Scope | None] = {
+    "service.info": OPEN,
+    "service.health": OPEN,
+    "service.ready": OPEN,
+    "docs.swagger_ui": OPEN,
+    "docs.redoc": OPEN,
+    "docs.asset": OPEN,
+    "api-docs.openapi_json": OPEN,
+    "predictions.log_prediction": Scope.WRITE,
+    "batches.log_batch": Scope.WRITE,
+    "predictions.list_predictions": Scope.READ,
+    "predictions.get_prediction": Scope.READ,
+    "predictions.delete_prediction": Scope.ADMIN,
+    "statistics.stats": Scope.READ,
+    "statistics.timeseries": Scope.READ,
+    "comparison.compare": Scope.READ,
+    "catalogue.list_models": Scope.READ,
+}
+
+MODEL_NOT_ALLOWED = "This key may not log this model."
+_BEARER = "bearer "
+_SIGNS_OF_A_PROXY = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_X_REAL_IP", "HTTP_VIA")
+
+
+def register(app: Flask) -> None:
+    """Check every call; the caller's key is `g.key` while it is answered, None where no key was ever made."""
+    app.before_request(check)
+
+
+def check() -> None:
+    """Raises NotAuthenticated, NotAllowed, and StorageUnavailable where the keys are not known."""
+    endpoint = request.endpoint
+    # There is no such route, or a browser asks before it sends a key (CORS): neither gives anything away.
+    if endpoint is None or request.method == "OPTIONS":
+        return
+    needed = SCOPES.get(endpoint, Scope.ADMIN)
+    if needed is OPEN:
+        return
+    g.key = key = services().keys.identify(_sent())
+    if key is None:
+        _refuse_strangers()
+        return
+    bind_contextvars(key=key.id)
+    if not key.scope.allows(needed):
+        raise NotAllowed(f"This call needs a key with scope {needed.value}, this key has scope {key.scope.value}.")
+
+
+def models() -> frozenset[str] | None:
+    """The models that this call may log; None stands for any."""
+    key: Key | None = g.get("key")
+    return key.models if key else None
+
+
+def check_model(model_name: str) -> None:
+    """Raises NotAllowed where this call may not log that model."""
+    allowed = models()
+    if allowed is not None and model_name not in allowed:
+        raise NotAllowed(MODEL_NOT_ALLOWED)
+
+
+def _sent() -> str | None:
+    """The key that the call brings. X-API-Key goes first: a proxy may have a use of its own for Authorization."""
+    environ = request.environ
+    key: str | None = environ.get("HTTP_X_API_KEY")
+    if key:
+        return key.strip()
+    authorization: str = environ.get("HTTP_AUTHORIZATION", "")
+    return authorization[len(_BEARER) :].strip() if authorization[: len(_BEARER)].lower() == _BEARER else None
+
+
+def _refuse_strangers() -> None:
+    """While no key was ever made, only this machine may call.
+
+    A call that came through a proxy is somebody else's, and so may be one that names another host: a web page whose
+    own name was made to resolve to this machine (DNS rebinding) sends that name.
+    """
+    environ = request.environ
+    if not is_loopback(environ.get("REMOTE_ADDR") or ""):
+        reason = "came from elsewhere"
+    elif any(name in environ for name in _SIGNS_OF_A_PROXY):
+        reason = "came through a proxy"
+    elif not is_loopback_header(environ.get("HTTP_HOST") or ""):
+        reason = "has a Host header that is neither localhost nor a loopback address"
+    else:
+        return
+    raise NotAllowed(
+        f"No API key exists yet, so only this machine may call, and this call {reason}. "
+        "Make a key with `flask --app wsgi keys create`."
+    )

@@ -1,0 +1,45 @@
+"""What the OpenAPI document says of keys: how they are sent, and which operation needs which."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import marshmallow as ma
+from apispec import APISpec, BasePlugin
+
+from app.domain.keys import Scope
+from app.presentation.security import OPEN, SCOPES
+
+SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, sent as `Authorization: Bearer …`."},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key, sent by itself."},
+}
+ANSWERS = {
+    401: ("Unauthorized", "The call brings no key, or one that is unknown or revoked."),
+    403: ("Forbidden", "The key has not the scope that this call needs, or may not log this model."),
+}
+
+
+class KeyPlugin(BasePlugin):
+    """Adds to each operation the keys that it takes, and the errors of a call without one."""
+
+    def __init__(self, error: type[ma.Schema]) -> None:
+        self._error = error
+
+    def init_spec(self, spec: APISpec) -> None:
+        for name, scheme in SCHEMES.items():
+            spec.components.security_scheme(name, scheme)
+        for status, (phrase, description) in ANSWERS.items():
+            example = {"code": status, "status": phrase, "message": description}
+            content = {"application/json": {"schema": self._error, "example": example}}
+            spec.components.response(phrase, {"description": description, "content": content})
+
+    def operation_helper(self, path: str | None = None, operations: dict[Any, Any] | None = None, **route: Any) -> None:
+        """Called by apispec for each route."""
+        needed = SCOPES.get(route["rule"].endpoint, Scope.ADMIN)
+        for operation in (operations or {}).values():
+            operation["security"] = [] if needed is OPEN else [{name: []} for name in SCHEMES]
+            if needed is not OPEN:
+                text = f"{operation.get('description', '')}\n\nNeeds a key with scope `{needed.value}`"
+                operation["description"] = text.strip() + ("." if needed is Scope.ADMIN else " or `admin`.")
+                operation["responses"] |= {str(status): phrase for status, (phrase, _) in ANSWERS.items()}

@@ -1,0 +1,62 @@
+"""What an answer means: only a receipt that can be read settles a batch."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from predlog.transport import Answer
+from predlog.verdict import Acknowledged, Later, Refused, judge
+
+RECEIPT = {"stored": 1, "duplicates": 1, "rejected": [{"index": 2, "errors": {"duration_ms": ["wrong"]}}]}
+
+
+def said(status: int, body: object, retry_after: float | None = None):
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return judge(Answer(status, text, retry_after, ""), 3)
+
+
+@pytest.mark.parametrize("status", [200, 207, 422])
+def test_a_receipt_settles_the_batch(status):
+    assert said(status, RECEIPT) == Acknowledged(1, 1, [(2, {"duration_ms": ["wrong"]})])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        [],
+        {},
+        {**RECEIPT, "stored": "1"},
+        {**RECEIPT, "duplicates": -1},
+        {**RECEIPT, "rejected": None},
+        {**RECEIPT, "rejected": [{"index": 3}]},
+        {**RECEIPT, "rejected": [{"index": True}]},
+        {**RECEIPT, "rejected": ["2"]},
+    ],
+    ids=lambda body: str(body)[:30],
+)
+def test_anything_else_settles_nothing(body):
+    assert isinstance(said(200, body), Later)
+    assert said(422, body) == Refused(422)
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 507])
+def test_a_busy_or_broken_service_is_tried_again_when_it_says(status):
+    verdict = said(status, {}, retry_after=7.0)
+    assert isinstance(verdict, Later) and verdict.retry_after == 7.0 and not verdict.needs_someone
+
+
+@pytest.mark.parametrize("status", [301, 308, 401, 403, 404, 405, 415, 431])
+def test_a_wrong_key_or_url_needs_someone(status):
+    verdict = said(status, {})
+    assert isinstance(verdict, Later) and verdict.needs_someone
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_refused_content_may_pass_in_parts(status):
+    assert said(status, {}) == Refused(status)

@@ -1,0 +1,32 @@
+"""Waking a thread from anywhere, also from inside its own way to sleep."""
+
+from __future__ import annotations
+
+import gc
+import threading
+
+import predlog
+from misbehaving import wait_until
+from predlog.wakeup import Wakeup
+
+
+def test_waking_counts_once_and_also_before_the_sleep():
+    wakeup = Wakeup()
+    wakeup.set()
+    wakeup.set()
+    assert wakeup.wait(10)
+    assert not wakeup.wait(0)
+    threading.Timer(0.05, wakeup.set).start()
+    assert wakeup.wait(10)
+    assert not wakeup.wait(-1)
+
+
+def test_a_client_collected_by_any_thread_ends_without_waiting_for_itself(service, quick):
+    for _ in range(20):
+        client = predlog.Client(service.url, flush_interval=0.01)
+        client.itself = client  # a cycle: the collector may find it in the client's own thread
+        client.log("m", duration_ms=1, was_successful=True)
+        del client
+    gc.collect()
+    wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("predlog-")])
+    assert len(service.records) == 20

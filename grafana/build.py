@@ -1,0 +1,194 @@
+"""Write the dashboards: `python grafana/build.py` makes dashboards/*.json anew from what is said here.
+
+To change a panel, change it here or in queries.py, run this, and commit both; a test holds them together.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import panels as p
+import queries as q
+
+FOLDER = Path(__file__).parent / "dashboards"
+
+ERRORS = p.levels(0.01, 0.05)
+COMPLETE = p.levels(0.99, 0.9999, p.LOWER_IS_WORSE)
+WITHIN_1_PERCENT = "Read from the latency sketch: each percentile is within 1 % of the true one."
+BY_POINT = "One bar for each point of time."
+LOGGED = "Calls that were logged in the range."
+FAILED = "Share of the calls that failed."
+SILENT = "Called within a day, but not lately. Neither the range nor the choice of models matters."
+
+SEAMS = [
+    p.query_variable("step", q.STEP, hidden=True),
+    p.query_variable("hours_from", q.HOURS_FROM, hidden=True),
+    p.query_variable("hours_to", q.HOURS_TO, hidden=True),
+    p.query_variable("days_from", q.DAYS_FROM, hidden=True),
+    p.query_variable("days_to", q.DAYS_TO, hidden=True),
+]
+
+
+def overview() -> p.Json:
+    """All models side by side, and whether what is seen of them is complete."""
+    where = q.MODELS
+    link = {
+        "title": "Show this model",
+        "url": "/d/predlog-model?var-model=${__value.raw:percentencode}&${__url_time_range}",
+    }
+    variables = [
+        *SEAMS,
+        p.query_variable("model", q.MODEL_NAMES, label="Model", multi=True),
+        p.choice("silent_after", "Silent after", ["5 minutes", "15 minutes", "1 hour", "6 hours"], "15 minutes"),
+    ]
+    rows = [
+        [
+            p.stat("Calls", q.totals(q.CALLS, where), 3, LOGGED, "short"),
+            p.stat("Error rate", q.totals(q.ERROR_RATE, where), 3, FAILED, "percentunit", ERRORS, decimals=2),
+            p.stat("Latency", q.percentiles(where), 7, WITHIN_1_PERCENT, "ms"),
+            p.stat(
+                "Completeness", q.COMPLETENESS, 3,
+                "Logged calls as a share of these and of those that clients had to drop and reported.",
+                "percentunit", COMPLETE, decimals=3,
+            ),
+            p.stat("Silent models", q.SILENT_COUNT, 3, SILENT, "short", p.levels(1, 3)),
+            p.stat(
+                "Aggregates", q.AGGREGATES, 5,
+                "How far the aggregates lag behind, which is up to two minutes on TimescaleDB and nothing on plain "
+                "PostgreSQL; and how many hours changed since they were materialised and wait to be repaired.",
+                "short", decimals=0,
+                columns={
+                    "Lag": {"unit": "s", "thresholds": p.levels(180, 600)},
+                    "Hours to repair": {"thresholds": p.levels(24, 240)},
+                },
+            ),
+        ],
+        [
+            p.time_series(
+                "Calls", q.outcomes_over_time(where), 12, BY_POINT, "short",
+                {"Succeeded": p.CALLS, "Failed": p.FAILURES}, bars=True,
+            ),
+            p.time_series("Latency", q.percentiles_over_time(where), 12, WITHIN_1_PERCENT, "ms", p.LATENCIES),
+        ],
+        p.heading("By model"),
+        [
+            p.table(
+                "Models", q.MODELS_TABLE, 24, 9, "A click on a name shows that model.",
+                {
+                    "Model": {"links": [link]}, "Calls": p.WHOLE, "Error rate": p.share(ERRORS), "p50": p.MILLISECONDS,
+                    "p95": p.MILLISECONDS, "p99": p.MILLISECONDS, "Dropped": p.WHOLE, "Completeness": p.share(COMPLETE),
+                    "Last call": p.AGO,
+                },
+            ),
+        ],
+        [
+            p.time_series(
+                "Error rate by model", q.series_over_time(q.FAILED_SHARE, "model_name", where), 12,
+                FAILED, "percentunit",
+            ),
+            p.time_series("p95 by model", q.p95_over_time("model_name", where), 12, WITHIN_1_PERCENT, "ms"),
+        ],
+        p.heading("What may be missing"),
+        [
+            p.table(
+                "Silent models", q.SILENT_MODELS, 12, 9, SILENT,
+                {"Last call": p.MOMENT, "Silent for": {"unit": "s", "decimals": 0}},
+            ),
+            p.time_series(
+                "Dropped calls", q.DROPPED_OVER_TIME, 12,
+                "Calls that clients could not log, by reason, at the time of the call.", "short", bars=True,
+            ),
+        ],
+    ]  # fmt: skip
+    return p.dashboard("predlog-overview", "Predlog: overview", "All models that log their calls.", variables, rows)
+
+
+def model() -> p.Json:
+    """One model: how long its calls take, how its versions compare, which calls to look at."""
+    where = q.VERSIONS
+    variables = [
+        *SEAMS,
+        p.query_variable("model", q.MODEL_NAMES, label="Model"),
+        p.query_variable("version", q.VERSION_NAMES, label="Version", multi=True),
+    ]
+    calls: dict[str, p.Json] = {
+        "Time": p.MOMENT, "Duration": p.MILLISECONDS, "Version": {"custom_width": 120}, "Id": {"custom_width": 120},
+        "Outcome": {
+            "custom_cellOptions": {"type": "color-text"}, "custom_width": 110,
+            "mappings": [
+                {"type": "value", "options": {"failed": {"color": p.FAILURES}, "succeeded": {"color": p.CALLS}}}
+            ],
+        },
+    }  # fmt: skip
+    rows = [
+        [
+            p.stat("Calls", q.totals(q.CALLS, where), 4, LOGGED, "short"),
+            p.stat("Error rate", q.totals(q.ERROR_RATE, where), 4, FAILED, "percentunit", ERRORS, decimals=2),
+            p.stat("Latency", q.percentiles(where), 10, WITHIN_1_PERCENT, "ms"),
+            p.stat("Mean and longest", q.totals(f"{q.MEAN},\n{q.LONGEST}", where), 6, "Exact, of all calls.", "ms"),
+        ],
+        [
+            p.heat_map(
+                "Latency heat map", q.heat_map(where), 24,
+                "How many calls took how long; the rows are a tenth of a power of ten high.",
+            ),
+        ],
+        [
+            p.time_series(
+                "Calls", q.outcomes_over_time(where), 8, BY_POINT, "short",
+                {"Succeeded": p.CALLS, "Failed": p.FAILURES}, bars=True,
+            ),
+            p.time_series(
+                "Error rate", q.series_over_time(q.FAILED_SHARE, "'Error rate'", where), 8,
+                FAILED, "percentunit", {"Error rate": p.FAILURES},
+            ),
+            p.time_series("Percentiles", q.percentiles_over_time(where), 8, WITHIN_1_PERCENT, "ms", p.LATENCIES),
+        ],
+        p.heading("Versions"),
+        [
+            p.table(
+                "Versions", q.VERSIONS_TABLE, 24, 7, "The chosen versions compared over the whole range.",
+                {
+                    "Calls": p.WHOLE, "Share": p.share(), "Error rate": p.share(ERRORS), "Mean": p.MILLISECONDS,
+                    "p50": p.MILLISECONDS, "p95": p.MILLISECONDS, "p99": p.MILLISECONDS,
+                    "First call": p.MOMENT, "Last call": p.MOMENT,
+                },
+            ),
+        ],
+        [
+            p.time_series(
+                "Calls by version", q.series_over_time("sum(total_requests)", q.VERSION, where), 8, BY_POINT, "short",
+                bars=True,
+            ),
+            p.time_series(
+                "Error rate by version", q.series_over_time(q.FAILED_SHARE, q.VERSION, where), 8,
+                FAILED, "percentunit",
+            ),
+            p.time_series("p95 by version", q.p95_over_time(q.VERSION, where), 8, WITHIN_1_PERCENT, "ms"),
+        ],
+        p.heading("Single calls"),
+        [
+            p.table(
+                "Slowest calls", q.SLOWEST_CALLS, 12, 11,
+                "The 20 slowest of the range, as far as raw rows are kept.", calls,
+            ),
+            p.table(
+                "Failed calls", q.FAILED_CALLS, 12, 11,
+                "The 50 latest of the range, as far as raw rows are kept.",
+                {**calls, "Outcome": {"custom_hidden": True}},
+            ),
+        ],
+    ]  # fmt: skip
+    return p.dashboard("predlog-model", "Predlog: model", "One model and its versions.", variables, rows)
+
+
+def files() -> dict[Path, str]:
+    """The dashboards' files and what belongs into them."""
+    dashboards = {"overview.json": overview(), "model.json": model()}
+    return {FOLDER / name: json.dumps(body, indent=2, ensure_ascii=False) + "\n" for name, body in dashboards.items()}
+
+
+if __name__ == "__main__":
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8")

@@ -1,0 +1,159 @@
+"""Plans are made on what was seen last, and made again where that was overtaken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from app.application.statistics import OPTIMISTIC_PLANS, Key, Question, Reading, Statistics
+from app.domain.cover import DAYS, HOURS, MINUTES, RAW, Materialized, Segment
+from app.domain.errors import StorageUnavailable
+from app.domain.instants import DAY, HOUR, MINUTE, TimeRange
+from app.domain.statistics import Selection, Series, Tally
+
+MONDAY = datetime(2026, 6, 1, tzinfo=timezone.utc)
+WEEK = Question(Selection(), TimeRange(MONDAY, MONDAY + 7 * DAY))
+WHOLE = Materialized(MONDAY + 30 * DAY)
+
+
+def changed(*hours: int, up_to: datetime = WHOLE.up_to) -> Materialized:
+    """A state in which a minute of these hours since MONDAY has changed."""
+    starts = [MONDAY + hour * HOUR for hour in hours]
+    return Materialized(up_to, tuple(TimeRange(start, start + MINUTE) for start in starts))
+
+
+@dataclass
+class FakeStore:
+    """A store whose state moves on to the next one before each read, until the last."""
+
+    states: list[Materialized]
+    plans: list[list[Segment]] = field(default_factory=list)
+    asked_for_state: int = 0
+    in_snapshot: bool = False
+    snapshots: int = 0
+
+    def _now(self) -> Materialized:
+        return self.states[0]
+
+    def state(self, range: TimeRange) -> Materialized:
+        self.asked_for_state += 1
+        return self._now()
+
+    def read(self, question: Question, range: TimeRange, segments: Sequence[Segment]) -> Reading:
+        if not self.in_snapshot and len(self.states) > 1:
+            self.states.pop(0)
+        self.plans.append(list(segments))
+        tallies = {Key(): Tally(total=100 * len(self.plans), read_raw=5)}
+        return Reading(tallies, self._now())
+
+    @contextmanager
+    def snapshot(self) -> Iterator[FakeStore]:
+        self.snapshots += 1
+        self.in_snapshot = True
+        yield self
+        self.in_snapshot = False
+
+
+def test_a_plan_that_still_holds_is_read_once() -> None:
+    store = FakeStore([WHOLE])
+    answer = Statistics(store).ask(WEEK)
+    assert (answer.total.total, len(store.plans), store.snapshots) == (100, 1, 0)
+    assert store.plans == [[Segment(DAYS, WEEK.range)]]
+
+
+def test_the_next_question_starts_from_the_state_that_was_seen_last() -> None:
+    store = FakeStore([WHOLE])
+    statistics = Statistics(store)
+    statistics.ask(WEEK)
+    statistics.ask(WEEK)
+    assert (store.asked_for_state, len(store.plans)) == (1, 2)
+
+
+def test_a_plan_that_was_overtaken_by_a_change_is_made_again_without_what_changed() -> None:
+    overtaken = changed(30)
+    store = FakeStore([WHOLE, overtaken])
+    answer = Statistics(store).ask(WEEK)
+    assert (answer.total.total, len(store.plans), store.snapshots) == (200, 2, 0)
+    assert overtaken.supports(store.plans[-1])
+    assert not overtaken.supports(store.plans[0])
+
+
+def test_a_change_elsewhere_does_not_overtake_a_plan() -> None:
+    store = FakeStore([WHOLE, changed(24 * 20)])
+    assert Statistics(store).ask(WEEK).total.total == 100
+
+
+def test_a_watermark_that_moves_on_does_not_overtake_a_plan() -> None:
+    store = FakeStore([Materialized(MONDAY + 3 * DAY), WHOLE])
+    assert Statistics(store).ask(WEEK).total.total == 100
+
+
+def test_a_plan_whose_rows_were_dropped_meanwhile_is_made_again() -> None:
+    question = Question(Selection(), TimeRange(MONDAY, MONDAY + DAY + timedelta(seconds=1)))
+    dropped = Materialized(WHOLE.up_to, kept_from=((RAW, MONDAY + 3 * DAY),))
+    store = FakeStore([WHOLE, dropped])
+    answer = Statistics(store).ask(question)
+    assert dropped.supports(store.plans[-1])
+    assert answer.range == TimeRange(MONDAY, MONDAY + DAY + MINUTE)
+
+
+def test_after_two_plans_that_were_overtaken_one_is_made_and_read_in_a_snapshot() -> None:
+    states = [WHOLE, changed(30), changed(30, 60), changed(30, 60, 90)]
+    store = FakeStore(states)
+    answer = Statistics(store).ask(WEEK)
+    assert (len(store.plans), store.snapshots) == (OPTIMISTIC_PLANS + 1, 1)
+    assert answer.total.total == 100 * (OPTIMISTIC_PLANS + 1), "the answer is what the snapshot said"
+    assert changed(30, 60).supports(store.plans[-1])
+    assert not store.in_snapshot, "the snapshot was left"
+
+
+def test_a_failed_read_is_not_hidden_and_the_next_question_is_answered() -> None:
+    class Failing(FakeStore):
+        def read(self, question: Question, range: TimeRange, segments: Sequence[Segment]) -> Reading:
+            if not self.plans:
+                self.plans.append([])
+                raise StorageUnavailable("away")
+            return super().read(question, range, segments)
+
+    statistics = Statistics(Failing([WHOLE]))
+    with pytest.raises(StorageUnavailable):
+        statistics.ask(WEEK)
+    assert statistics.ask(WEEK).total.total == 200
+
+
+def test_an_answer_says_how_fresh_it_is() -> None:
+    store = FakeStore([changed(30, 31, 24 * 20)])
+    freshness = Statistics(store).ask(WEEK).freshness
+    assert (freshness.materialized_to, freshness.raw_share, freshness.hours_pending_repair) == (WHOLE.up_to, 0.05, 2)
+
+
+def test_an_answer_names_the_range_that_it_is_about() -> None:
+    cut = TimeRange(MONDAY + timedelta(seconds=30), MONDAY + DAY)
+    store = FakeStore([Materialized(WHOLE.up_to, kept_from=((RAW, MONDAY + 9 * DAY), (MINUTES, MONDAY + 9 * DAY)))])
+    assert Statistics(store).ask(Question(Selection(), cut)).range == TimeRange(MONDAY, MONDAY + DAY)
+
+
+@pytest.mark.parametrize(
+    ("point", "levels"),
+    [(DAY, [DAYS, HOURS, MINUTES]), (HOUR, [HOURS, MINUTES]), (15 * MINUTE, [MINUTES]), (timedelta(seconds=20), [])],
+)
+def test_a_series_uses_the_levels_whose_buckets_fit_into_its_points(point: timedelta, levels: list[object]) -> None:
+    series = Series(tuple(MONDAY + n * point for n in range(6)))
+    assert Question(Selection(), series.range, series=series).levels == levels
+
+
+def test_the_cut_ends_of_a_series_do_not_matter_to_its_levels() -> None:
+    series = Series((MONDAY + timedelta(seconds=7), MONDAY + DAY, MONDAY + 2 * DAY, MONDAY + 2 * DAY + MINUTE))
+    assert Question(Selection(), series.range, series=series).levels == [DAYS, HOURS, MINUTES]
+
+
+def test_the_total_is_the_sum_of_all_groups_and_points() -> None:
+    class Grouping(FakeStore):
+        def read(self, question: Question, range: TimeRange, segments: Sequence[Segment]) -> Reading:
+            return Reading({Key(n, name): Tally(total=10**n) for n, name in enumerate("abc")}, self._now())
+
+    assert Statistics(Grouping([WHOLE])).ask(WEEK).total.total == 111

@@ -1,0 +1,56 @@
+"""A database of a test's own, for what must not happen to the one that all tests share."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import create_engine, make_url
+
+from app.infrastructure.embedded import EmbeddedPostgres
+from conftest import Server
+
+
+@contextmanager
+def empty_database(server: Server) -> Iterator[str]:
+    """The URL of an empty database of the same kind as the server's; it goes away afterwards."""
+    if server.provider and not server.provider.concurrent:  # has one database only: take another server
+        with server.provider.start() as url:
+            yield url
+        return
+    name = f"predlog_scratch_{secrets.token_hex(6)}"
+    _execute(server.url, f"CREATE DATABASE {name} TEMPLATE template0")
+    try:
+        yield make_url(server.url).set(database=name).render_as_string(hide_password=False)
+    finally:
+        _execute(server.url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def embedded_server() -> Iterator[EmbeddedPostgres]:
+    """An embedded server of a test's own, started and empty."""
+    with tempfile.TemporaryDirectory(prefix="predlog-tests-") as folder:
+        os.chmod(folder, 0o755)  # started by root, the server runs as somebody else
+        with EmbeddedPostgres(Path(folder, "data")) as server:
+            yield server
+
+
+def url_where_nobody_listens() -> str:
+    """A database URL whose port is free: a connection is refused at once."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"postgresql+psycopg2://nobody:secret-password@127.0.0.1:{probe.getsockname()[1]}/nowhere"
+
+
+def _execute(url: str, statement: str) -> None:
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(statement)
+    finally:
+        engine.dispose()

@@ -1,0 +1,116 @@
+"""The real service as a process: `python -m app` on a free port."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import config
+
+ROOT = Path(__file__).parents[1]
+
+
+class Service:
+    """A running service; its log is what it has printed so far."""
+
+    def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
+        self.port = free_port()
+        self.log_file = folder / "service.log"
+        clean = {name: value for name, value in os.environ.items() if name not in config.NAMES}
+        environment = {**clean, "PORT": str(self.port), "SHUTDOWN_DELAY_S": "0.5", **settings}
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app", *arguments],
+                cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def request(self, method: str, path: str, body: Any = None, timeout: float = 10) -> tuple[int, Any]:
+        """The status and the decoded body of the answer."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, method=method)
+        request.add_header("Content-Type", "application/json")
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    def wait_until_ready(self, seconds: float = 60) -> None:
+        """Wait for /ready to answer 200; fails with the log where it does not."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            try:
+                if self.request("GET", "/ready", timeout=2)[0] == 200:
+                    return
+            except OSError:
+                pass
+            assert self.process.poll() is None, f"it ended:\n{self.log}"
+            time.sleep(0.1)
+        raise AssertionError(f"not ready after {seconds} s:\n{self.log}")
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Send a signal to the supervisor and wait for its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout=60)
+
+    def descendants(self) -> list[int]:
+        """The pids of all processes below the supervisor (Linux)."""
+        parents = {pid: parent for pid in _pids() if (parent := _parent(pid)) is not None}
+        found, grew = {self.process.pid}, True
+        while grew:
+            more = {pid for pid, parent in parents.items() if parent in found} - found
+            found |= more
+            grew = bool(more)
+        return sorted(found - {self.process.pid})
+
+
+@contextmanager
+def running(folder: Path, *arguments: str, **settings: str) -> Iterator[Service]:
+    """A service that is ready, stopped at the end of the block where it still runs."""
+    service = Service(folder, *arguments, **settings)
+    try:
+        service.wait_until_ready()
+        yield service
+    finally:
+        if service.process.poll() is None:
+            service.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; a zombie does not (Linux)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None

@@ -1,0 +1,84 @@
+"""Who may call is decided and said when the service starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from scratch import url_where_nobody_listens
+from service import Service
+from sqlalchemy import Engine
+
+from app.admission import check
+from app.application.keys import Keys
+from app.domain.keys import Scope
+from app.infrastructure.database import Database
+from app.infrastructure.key_store import KeyStore
+from config import ConfigurationError
+from conftest import Server, make_config
+
+NOWHERE = url_where_nobody_listens()
+
+
+@pytest.fixture
+def keys(database: Engine) -> Iterator[Keys]:
+    """No keys yet, and none left."""
+    storage = Database(database.url.render_as_string(hide_password=False), pool_size=1)
+    with database.connect() as connection:
+        connection.exec_driver_sql("DELETE FROM api_key")
+        yield Keys(KeyStore(storage))
+        connection.exec_driver_sql("DELETE FROM api_key")
+    storage.engine.dispose()
+
+
+def start(url: str, auth: str = "keys", host: str = "127.0.0.1") -> None:
+    check(make_config(url, auth=auth, host=host), url)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_without_a_key_the_service_serves_loopback_and_says_so(
+    keys: Keys, server: Server, host: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(server.url, host=host)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "No key exists: only this machine may call." in said
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "predlog.example.org", ""])
+def test_without_a_key_it_starts_on_no_other_address(keys: Keys, server: Server, host: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"no key exists.*keys create.*AUTH=none"):
+        start(server.url, host=host)
+
+
+def test_with_a_key_it_starts_anywhere_and_says_nothing(
+    keys: Keys, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys.create("first", Scope.READ)
+    start(server.url, host="0.0.0.0")
+    assert capsys.readouterr().err == ""
+
+
+def test_with_revoked_keys_only_it_says_that_nobody_may_call(
+    keys: Keys, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys.revoke(keys.create("first", Scope.READ)[0].id)
+    start(server.url, host="0.0.0.0")
+    assert "Every key is revoked" in capsys.readouterr().err
+
+
+def test_without_auth_it_starts_anywhere_and_says_what_that_means(capsys: pytest.CaptureFixture[str]) -> None:
+    start(NOWHERE, auth="none", host="0.0.0.0")
+    assert "AUTH=none: whoever reaches 0.0.0.0:8000 may log, read and delete." in capsys.readouterr().err
+
+
+def test_a_database_that_is_away_does_not_stop_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    start(NOWHERE, host="0.0.0.0")
+    assert "no call is taken" in capsys.readouterr().err
+
+
+def test_the_supervisor_refuses_to_start_where_strangers_could_call(keys: Keys, server: Server, tmp_path: Path) -> None:
+    service = Service(tmp_path, "--no-migrate", DATABASE_URL=server.url, HOST="0.0.0.0")
+    assert service.process.wait(timeout=60) == 2
+    assert service.log.startswith("predlog: HOST=0.0.0.0 can be reached from elsewhere, and no key exists.")

@@ -1,0 +1,97 @@
+"""`python -m app`, which is what `make run` starts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from service import Service, free_port, is_alive, running
+
+CALL = {"model_name": "m", "duration_ms": 1, "was_successful": True, "timestamp": "2025-06-09T12:00:00"}
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def log_call(service: Service) -> int:
+    status, record = service.request("POST", "/api/v1/predict-log", CALL)
+    assert status == 200, record
+    return int(record["id"])
+
+
+@linux_only
+def test_ctrl_c_stops_every_process(public_folder: Path) -> None:
+    with running(public_folder, EMBEDDED_DATA_DIR=str(public_folder / "data")) as service:
+        processes = service.descendants()
+        assert len(processes) > 4  # granian, its workers, the keeper, PostgreSQL
+        assert service.stop(signal.SIGINT) == 0
+    assert not any(map(is_alive, processes))
+
+
+def test_a_second_start_finds_the_data(public_folder: Path) -> None:
+    settings = {"EMBEDDED_DATA_DIR": str(public_folder / "data")}
+    with running(public_folder, **settings) as service:
+        id = log_call(service)
+    with running(public_folder, **settings) as service:
+        assert service.request("GET", f"/api/v1/predictions/{id}")[1]["model_name"] == "m"
+
+
+def test_at_sigterm_it_is_unready_before_it_stops(public_folder: Path) -> None:
+    data = str(public_folder / "data")
+    with running(public_folder, EMBEDDED_DATA_DIR=data, SHUTDOWN_DELAY_S="3") as service:
+        service.process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        status, body = service.request("GET", "/ready")
+        assert (status, body["message"]) == (503, "The service is shutting down.")
+        assert service.request("GET", "/health")[0] == 200
+        assert service.process.wait(timeout=30) == 0
+
+
+@linux_only
+@pytest.mark.parametrize("depth", ["master", "worker"])
+def test_it_serves_again_by_itself_after_kill_9_of(depth: str, public_folder: Path) -> None:
+    with running(public_folder, EMBEDDED_DATA_DIR=str(public_folder / "data")) as service:
+        log_call(service)
+        granian = [pid for pid in service.descendants() if b"granian" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(granian[0] if depth == "master" else granian[-1], signal.SIGKILL)
+        time.sleep(1)
+        service.wait_until_ready(30)
+        for _ in range(20):
+            log_call(service)
+
+
+@linux_only
+def test_kill_9_of_the_supervisor_leaves_no_process(public_folder: Path) -> None:
+    with running(public_folder, EMBEDDED_DATA_DIR=str(public_folder / "data")) as service:
+        processes = service.descendants()
+        service.process.kill()
+        service.process.wait()
+        until = time.monotonic() + 30
+        while any(map(is_alive, processes)) and time.monotonic() < until:
+            time.sleep(0.2)
+        assert not [pid for pid in processes if is_alive(pid)]
+
+
+def test_a_bad_setting_stops_the_start_with_a_sentence(public_folder: Path) -> None:
+    service = Service(public_folder, WORKERS="many")
+    assert service.process.wait(timeout=30) == 2
+    assert "WORKERS" in service.log
+    assert "Traceback" not in service.log
+
+
+def test_a_database_that_is_away_stops_the_start_with_a_sentence(public_folder: Path) -> None:
+    service = Service(public_folder, DATABASE_URL=f"postgresql://user:secret@127.0.0.1:{free_port()}/none")
+    assert service.process.wait(timeout=60) == 1
+    assert "The database is not available" in service.log
+    assert "secret" not in service.log
+
+
+def test_a_port_in_use_stops_the_start_with_a_sentence(public_folder: Path) -> None:
+    data = str(public_folder / "data")
+    with running(public_folder, EMBEDDED_DATA_DIR=data) as service:
+        second = Service(public_folder, "--no-migrate", PORT=str(service.port), DATABASE_URL="postgresql://x@127.0.0.1/x")
+        assert second.process.wait(timeout=30) == 2
+        assert f"{service.port} is in use" in second.log

@@ -35,13 +35,21 @@ SELECT model_name, model_version,
 FROM  ({branches}) AS segments
 GROUP  BY model_name, model_version"""
 
-# A look into an index, with literal bounds, so that a single chunk is looked at.
-LOOK_UP = """
-(SELECT {number} AS place, {time} AS at
- FROM   {relation}
+# Looks into an index, with literal bounds, so that a single chunk is looked at. Counting keeps the planner from
+# walking through the buckets of all models until it comes to the first of this one.
+FIND_ROW = """
+(SELECT {number} AS place, timestamp AS at
+ FROM   prediction_log
  WHERE  model_name = %(model_name_{number})s AND model_version = %(model_version_{number})s
-   AND  {time} >= '{start}' AND {time} < '{end}'
- ORDER  BY {time} {direction} LIMIT 1)"""
+   AND  timestamp >= '{start}' AND timestamp < '{end}'
+ ORDER  BY timestamp {order} LIMIT 1)"""
+
+FIND_BUCKET = """
+SELECT {number} AS place, {extreme}(bucket) AS at
+FROM   prediction_stats_{level}
+WHERE  model_name = %(model_name_{number})s AND model_version = %(model_version_{number})s
+  AND  bucket >= '{start}' AND bucket < '{end}'
+HAVING count(*) > 0"""
 
 
 class SnapshotReader(SegmentReader):
@@ -96,11 +104,7 @@ def _branch(level: Level, segment: Segment) -> str:
 
 
 def _look_up(number: int, level: Level, place: Place) -> str:
-    return LOOK_UP.format(
-        number=number,
-        time="timestamp" if level is RAW else "bucket",
-        relation="prediction_log" if level is RAW else f"prediction_stats_{level}",
-        start=place.range.start,
-        end=place.range.end,
-        direction="DESC" if place.is_last else "ASC",
-    )
+    template = FIND_ROW if level is RAW else FIND_BUCKET
+    order, extreme = ("DESC", "max") if place.is_last else ("ASC", "min")
+    bounds = {"start": place.range.start, "end": place.range.end}
+    return template.format(number=number, level=level, order=order, extreme=extreme, **bounds)

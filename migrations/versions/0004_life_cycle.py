@@ -86,13 +86,14 @@ BEGIN
     IF NOT pg_try_advisory_lock(hashtext('prediction_stats_refresh')) THEN
         RETURN;
     END IF;
-    CALL prediction_stats_settle();
-    COMMIT;
     LOOP
-        CALL prediction_stats_advance(INTERVAL '1 day', up_to, done);
-        EXIT WHEN done;
-    END LOOP;
-    LOOP
+        -- The watermark goes on between two days of a long repair.
+        CALL prediction_stats_settle();
+        COMMIT;
+        LOOP
+            CALL prediction_stats_advance(INTERVAL '1 day', up_to, done);
+            EXIT WHEN done;
+        END LOOP;
         CALL prediction_stats_repair(hours_left);
         EXIT WHEN hours_left = 0;
     END LOOP;

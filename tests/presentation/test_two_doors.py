@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta, timezone
 from typing import Any
-from urllib.parse import quote
 from uuid import UUID
 
 import marshmallow as ma
@@ -248,3 +247,47 @@ def test_each_element_of_an_array_is_judged_as_the_single_endpoint_would(texts: 
         return
     assert whole
     assert at_once(batch, texts) == expected
+
+
+# Through HTTP and the database: what is unusual about a record that both doors take.
+UNUSUAL = [
+    '"duration_ms":-0.0',
+    '"duration_ms":1E292',
+    '"duration_ms":5e-324',
+    '"duration_ms":0.30000000000000004',
+    '"duration_ms":123456789012345678901234567890',
+    '"duration_ms":"x","duration_ms":1',
+    '"timestamp":"2025-06-09T12:00:00.1234565"',
+    '"timestamp":"2025-06-09t23:59:59.999999500z"',
+    '"timestamp":"2025-06-09 12:00:00.123456789012-23:59"',
+    '"timestamp":"2025-06-09T12:00:00+1600"',
+    '"request_id":"URN:UUID:0197A1B2C3D47E5F8A9B0C1D2E3F4A5B"',
+    '"request_id":"{0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b}"',
+    '"model_version":"\\ud83d\\ude00 \\\\u0000"',
+    '"error":""',
+    '"error":"\\u2028\\/\x7f"',
+    '"metadata":{}',
+    '"metadata":{"a":1,"a":2,"\\u0061":3}',
+    '"metadata" : { "a" : [ 1.0 , 1 , 1e2 , -0 , -0.0 , null , true , "\\\\u0000" ] }',
+    '"metadata":{"a":12345678901234567890123456789012345678901234567890,"b":0.1234567890123456789}',
+    '"metadata":{"a":' + "[" * 300 + "]" * 300 + "}",
+    '"metadata":{"":"' + "😀" * 1021 + '"}',
+]
+
+
+@pytest.mark.parametrize("unusual", UNUSUAL, ids=lambda text: text[:40])
+def test_both_doors_store_the_same_for_an_unusual_spelling(client: FlaskClient, model: str, unusual: str) -> None:
+    usual = f'{{"duration_ms":1,"was_successful":true,"timestamp":"2025-06-09T12:00:00Z",{unusual},"model_name":"{model}-%s"}}'
+    single, array, lines = usual % 1, usual % 2, usual % 3
+    bodies = {
+        ("predict-log", "application/json"): single,
+        ("predict-logs", "application/json"): f"[{array}]",
+        ("predict-logs", "application/x-ndjson"): lines,
+    }
+    for (path, content_type), body in bodies.items():
+        response = client.post(f"/api/v1/{path}", data=body.encode(), content_type=content_type)
+        assert response.status_code == 200, response.text
+    stored = [client.get(f"/api/v1/predictions?model_name={model}-{i}").json for i in (1, 2, 3)]
+    for (call,) in stored:
+        del call["id"], call["model_name"]
+    assert repr(stored[0]) == repr(stored[1]) == repr(stored[2])

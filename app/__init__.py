@@ -58,7 +58,7 @@ def create_app(config: configuration.Config | None = None) -> Flask:
         predictions=Predictions(PredictionStore(database)),
         statistics=counts,
         comparisons=Comparisons(counts),
-        catalogue=Catalogue(CatalogueStore(database)),
+        catalogue=Catalogue(CatalogueStore(database), counts),
         readiness=Readiness(Schema(database), is_stopping),
         keys=Keys(KeyStore(database)),
     )

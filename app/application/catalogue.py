@@ -7,24 +7,32 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Protocol, TypeVar
 
-from app.application.statistics import Key, Question, StatisticsReader
+from app.application.statistics import Key, Question, Statistics
 from app.domain.activity import LOOK_BACK, Activity, is_silent, usual_gap
-from app.domain.cover import COARSE_TO_FINE, DAYS, MINUTES, RAW, Level, Materialized, Segment, answerable, cover
+from app.domain.cover import COARSE_TO_FINE, DAYS, HOURS, MINUTES, RAW, Level, Materialized, Segment, cover
 from app.domain.instants import DAY, HOUR, TimeRange, floor
 from app.domain.predictions import EARLIEST, FUTURE_TOLERANCE
 from app.domain.statistics import GROUP_KEYS, Selection, Tally
 
 T = TypeVar("T")
+NOTHING = Tally()
+PLACES_KEPT = 10_000
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where to look for the first call of a model and version, or for the last: in a bucket of this level."""
+    """Where the first call of a model and version is to be found, or the last: in a bucket of this level."""
 
     key: Key
     level: Level
     range: TimeRange
     is_last: bool
+
+    @classmethod
+    def of(cls, key: Key, level: Level, bucket: int, *, is_last: bool) -> Place:
+        """The bucket that begins so many seconds after 1970."""
+        start = datetime.fromtimestamp(bucket, timezone.utc)
+        return cls(key, level, TimeRange(start, start + level.width), is_last)
 
     @property
     def accuracy(self) -> timedelta:
@@ -41,10 +49,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known about one version of a model at one moment.
+    """What is known about one version of a model; a day is 24 hours.
 
-    `last_hour` and `last_day` (24 hours) have latencies, `all_time` has none. The places of the first and the last call
-    are single instants (level RAW), or the finest buckets that retention has left.
+    The places of the first and the last call are single instants (level RAW), or the finest buckets that retention has
+    left.
     """
 
     model_name: str
@@ -58,8 +66,10 @@ class Entry:
     is_silent: bool | None
 
 
-class CatalogueReader(StatisticsReader, Protocol):
+class CatalogueReader(Protocol):
     """Reads within one snapshot."""
+
+    def state(self, range: TimeRange) -> Materialized: ...
 
     def activity(
         self, model_names: Sequence[str], level: Level, segments: Sequence[Segment]
@@ -77,75 +87,94 @@ class CatalogueStore(Protocol):
 class Catalogue:
     """All models and versions, page by page, in the order of their names."""
 
-    def __init__(self, store: CatalogueStore) -> None:
+    def __init__(self, store: CatalogueStore, statistics: Statistics) -> None:
         self._store = store
+        self._statistics = statistics
+        self._found = _Found()
 
     def page(
         self, model_names: Sequence[str], after: tuple[str, str] | None, limit: int, now: datetime
     ) -> tuple[Sequence[Entry], bool]:
-        """Return up to `limit` entries after a name and version, and whether there are more; all of one moment."""
-        return self._store.within_snapshot(lambda reader: _Moment(reader, now).page(model_names, after, limit))
+        """Return up to `limit` entries after a name and version, and whether there are more."""
+        ever = TimeRange(EARLIEST, now + 2 * FUTURE_TOLERANCE)
+        known = self._tallies(model_names, ever, latency=False)
+        keys = sorted(key for key in known if after is None or key[1:] > after)
+        return self._entries(keys[:limit], ever, now) if keys else [], len(keys) > limit
 
-
-class _Moment:
-    """The log as it is in one snapshot."""
-
-    def __init__(self, reader: CatalogueReader, now: datetime) -> None:
-        self._reader = reader
-        self._now = now
-        self._ever = TimeRange(EARLIEST, now + 2 * FUTURE_TOLERANCE)
-        self._state: Materialized = reader.state(self._ever)
-
-    def page(
-        self, model_names: Sequence[str], after: tuple[str, str] | None, limit: int
-    ) -> tuple[Sequence[Entry], bool]:
-        totals = self._count(model_names, self._ever, latency=False)
-        keys = sorted(key for key in totals if after is None or key[1:] > after)
-        return self._entries(keys[:limit], totals), len(keys) > limit
-
-    def _entries(self, keys: Sequence[Key], totals: Mapping[Key, Tally]) -> Sequence[Entry]:
+    def _entries(self, keys: Sequence[Key], ever: TimeRange, now: datetime) -> Sequence[Entry]:
         names = sorted({str(key.model_name) for key in keys})
-        if not names:
-            return []
-        last_hour, last_day = self._latest(names)
-        activities = {level: self._activity(names, level) for level in LOOK_BACK}
-        first = self._find([_first(key, activities) for key in keys])
-        last = self._find([_last(key, activities) for key in keys])
-        entries = []
-        for key, first_seen, last_seen in zip(keys, first, last):
-            gap = usual_gap([activities[level][key] for level in LOOK_BACK if key in activities[level]])
-            entries.append(
-                Entry(
-                    model_name=str(key.model_name),
-                    model_version=str(key.model_version),
-                    first_seen=first_seen,
-                    last_seen=last_seen,
-                    last_hour=last_hour.get(key, Tally()),
-                    last_day=last_day.get(key, Tally()),
-                    all_time=totals[key],
-                    usual_gap=gap,
-                    is_silent=is_silent(last_seen.range.start + last_seen.accuracy, gap, self._now),
-                )
+        last_hour, last_day, all_time = (
+            self._tallies(names, replace(ever, start=start)) for start in (now - HOUR, now - DAY, ever.start)
+        )
+        traces = self._store.within_snapshot(lambda reader: _Snapshot(reader, ever, now, self._found).traces(keys))
+        return [
+            Entry(
+                model_name=str(key.model_name),
+                model_version=str(key.model_version),
+                first_seen=trace.first,
+                last_seen=trace.last,
+                last_hour=last_hour.get(key, NOTHING),
+                last_day=last_day.get(key, NOTHING),
+                all_time=all_time[key],
+                usual_gap=trace.gap,
+                is_silent=is_silent(trace.last.range.start + trace.last.accuracy, trace.gap, now),
             )
-        return entries
+            for key, trace in traces.items()
+            if key in all_time  # else it was deleted since
+        ]
 
-    def _count(self, model_names: Sequence[str], range: TimeRange, *, latency: bool) -> Mapping[Key, Tally]:
+    def _tallies(self, model_names: Sequence[str], range: TimeRange, *, latency: bool = True) -> Mapping[Key, Tally]:
         question = Question(Selection(tuple(model_names)), range, GROUP_KEYS, latency=latency)
-        range = answerable(range, self._state)
-        tallies = self._reader.read(question, range, cover(range, self._state)).tallies
-        return {key: tally for key, tally in tallies.items() if tally.total}
+        return {key: tally for key, tally in self._statistics.ask(question).tallies.items() if tally.total}
 
-    def _latest(self, names: Sequence[str]) -> tuple[Mapping[Key, Tally], Mapping[Key, Tally]]:
-        """The last hour and the last 24, of which the hour is read once."""
-        hour_ago = answerable(TimeRange(self._now - HOUR, self._ever.end), self._state).start
-        last_hour = self._count(names, TimeRange(hour_ago, self._ever.end), latency=True)
-        last_day = dict(self._count(names, TimeRange(self._now - DAY, hour_ago), latency=True))
-        for key, tally in last_hour.items():
-            together = Tally()
-            together.merge(last_day.get(key, Tally()))
-            together.merge(tally)
-            last_day[key] = together
-        return last_hour, last_day
+
+@dataclass(frozen=True)
+class _Trace:
+    first: Place
+    last: Place
+    gap: timedelta | None
+
+
+class _Found:
+    """What was found in buckets that are materialised and unchanged: it stays true within a generation."""
+
+    def __init__(self) -> None:
+        self._generation: int | None = None
+        self._places: dict[Place, Place] = {}
+
+    def of(self, generation: int | None) -> dict[Place, Place]:
+        """The places of this generation, to be read and added to."""
+        if generation is None or generation != self._generation or len(self._places) > PLACES_KEPT:
+            self._generation, self._places = generation, {}
+        return self._places
+
+
+class _Snapshot:
+    """The log as it is at one moment."""
+
+    def __init__(self, reader: CatalogueReader, ever: TimeRange, now: datetime, found: _Found) -> None:
+        self._reader = reader
+        self._ever = ever
+        self._now = now
+        self._state = reader.state(ever)
+        self._found = found.of(self._state.generation)
+
+    def traces(self, keys: Sequence[Key]) -> Mapping[Key, _Trace]:
+        """When each was called first and last, and how often it usually is; without those that are gone."""
+        names = sorted({str(key.model_name) for key in keys})
+        activities = {level: self._activity(names, level) for level in LOOK_BACK}
+        days, minutes = activities[DAYS], activities[MINUTES]
+        keys = [key for key in keys if key in days]
+        first = [Place.of(key, DAYS, min(days[key].calls), is_last=False) for key in keys]
+        last = [
+            Place.of(key, MINUTES, max(minutes[key].calls), is_last=True)
+            if key in minutes
+            else Place.of(key, DAYS, max(days[key].calls), is_last=True)
+            for key in keys
+        ]
+        found = self._find([*first, *last])
+        gaps = [usual_gap([activity[key] for activity in activities.values() if key in activity]) for key in keys]
+        return dict(zip(keys, map(_Trace, found, found[len(keys) :], gaps)))
 
     def _activity(self, names: Sequence[str], level: Level) -> Mapping[Key, Activity]:
         back = LOOK_BACK[level]
@@ -154,10 +183,14 @@ class _Moment:
         return self._reader.activity(names, level, cover(replace(self._ever, start=start), self._state, levels))
 
     def _find(self, places: Sequence[Place]) -> Sequence[Place]:
-        """Narrow each place down to the instant itself, as far as retention lets: through the minutes to the row."""
-        for level in (MINUTES, RAW):
-            places = self._narrowed(places, level)
-        return places
+        """Narrow each place down as far as retention lets: to the hour, to the minute, to the row itself."""
+        unknown = [place for place in places if place not in self._found]
+        narrowed: Sequence[Place] = unknown
+        for level in (HOURS, MINUTES, RAW):
+            narrowed = self._narrowed(narrowed, level)
+        now_known = dict(zip(unknown, narrowed))
+        self._found.update({place: found for place, found in now_known.items() if self._is_settled(place)})
+        return [now_known.get(place) or self._found[place] for place in places]
 
     def _narrowed(self, places: Sequence[Place], level: Level) -> Sequence[Place]:
         searched = [self._searchable(place, level) for place in places]
@@ -176,16 +209,5 @@ class _Moment:
         part = place.range.intersection(TimeRange(self._ever.start, self._state.up_to))
         return replace(place, range=part) if part else None
 
-
-def _first(key: Key, activities: Mapping[Level, Mapping[Key, Activity]]) -> Place:
-    return _place(key, DAYS, min(activities[DAYS][key].calls), is_last=False)
-
-
-def _last(key: Key, activities: Mapping[Level, Mapping[Key, Activity]]) -> Place:
-    level = MINUTES if key in activities[MINUTES] else DAYS
-    return _place(key, level, max(activities[level][key].calls), is_last=True)
-
-
-def _place(key: Key, level: Level, bucket: int, *, is_last: bool) -> Place:
-    start = datetime.fromtimestamp(bucket, timezone.utc)
-    return Place(key, level, TimeRange(start, start + level.width), is_last)
+    def _is_settled(self, place: Place) -> bool:
+        return self._state.supports([Segment(place.level, place.range)])

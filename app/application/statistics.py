@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
+from app.application.settled import SettledTallies
 from app.domain.cover import COARSE_TO_FINE, Level, Materialized, Segment, answerable, cover
 from app.domain.instants import HOUR, TimeRange, floor
 from app.domain.statistics import Freshness, Selection, Series, Tally
@@ -42,9 +43,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Reading:
-    """What the segments hold, and the state of the aggregates in the very snapshot it was read from."""
+    """What the segments hold, and the state of the aggregates in the very snapshot it was read from.
+
+    `settled` is what the segments of whole hours and days hold, `tallies` all the rest.
+    """
 
     tallies: dict[Key, Tally]
+    settled: Mapping[Key, Tally]
     state: Materialized
 
 
@@ -89,37 +94,59 @@ class Statistics:
     def __init__(self, store: StatisticsStore) -> None:
         self._store = store
         self._last_seen: Materialized | None = None
+        self._settled: SettledTallies[Key] = SettledTallies()
 
     def ask(self, question: Question) -> Answer:
         """Count the calls of the range, equal to a full scan of the log in the same snapshot."""
         state = self._last_seen or self._store.state(question.range)
         for _ in range(OPTIMISTIC_PLANS):
             plan = _Plan.of(question, state)
-            reading = self._store.read(question, plan.range, plan.segments)
+            known = self._settled.get(plan.settled, state.generation) if plan.settled else {}
+            reading = self._store.read(question, plan.range, plan.segments if known is None else plan.fresh)
+            still_known = known is None or not plan.settled or reading.state.generation == state.generation
+            if plan.holds_in(reading.state) and still_known:
+                self._last_seen = reading.state
+                if known is None:
+                    known = reading.settled
+                    self._settled.put(plan.settled, reading.state.generation, known)
+                return plan.answer(reading, known)
             state = self._last_seen = reading.state
-            if plan.holds_in(state):
-                return plan.answer(reading)
         with self._store.snapshot() as snapshot:
             plan = _Plan.of(question, snapshot.state(question.range))
-            return plan.answer(snapshot.read(question, plan.range, plan.segments))
+            reading = snapshot.read(question, plan.range, plan.segments)
+            return plan.answer(reading, reading.settled)
 
 
 @dataclass(frozen=True)
 class _Plan:
+    question: Question
     range: TimeRange
     segments: list[Segment]
 
     @classmethod
     def of(cls, question: Question, state: Materialized) -> _Plan:
         range = answerable(question.range, state, question.levels)
-        return cls(range, cover(range, state, question.levels))
+        return cls(question, range, cover(range, state, question.levels))
+
+    @property
+    def fresh(self) -> list[Segment]:
+        return [segment for segment in self.segments if not segment.is_settled]
+
+    @property
+    def settled(self) -> tuple[Hashable, ...]:
+        """What tells the settled part of this answer from others; empty where there is none."""
+        segments = tuple(segment for segment in self.segments if segment.is_settled)
+        return (replace(self.question, range=segments[0].range), *segments) if segments else ()
 
     def holds_in(self, state: Materialized) -> bool:
         return state.supports(self.segments)
 
-    def answer(self, reading: Reading) -> Answer:
-        total = sum(tally.total for tally in reading.tallies.values())
-        raw = sum(tally.read_raw for tally in reading.tallies.values())
+    def answer(self, reading: Reading, settled: Mapping[Key, Tally]) -> Answer:
+        tallies = {**settled, **reading.tallies}
+        for key in settled.keys() & reading.tallies.keys():
+            tallies[key] = settled[key] + reading.tallies[key]
+        total = sum(tally.total for tally in tallies.values())
+        raw = sum(tally.read_raw for tally in tallies.values())
         hours = {floor(c.start, HOUR) for c in reading.state.changed if c.overlaps(self.range)}
         freshness = Freshness(reading.state.up_to, raw / total if total else 0.0, len(hours))
-        return Answer(reading.tallies, self.range, freshness)
+        return Answer(tallies, self.range, freshness)

@@ -45,6 +45,11 @@ class Segment:
     level: Level
     range: TimeRange
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is read from whole hours or days: these do not change within a generation."""
+        return self.level.width >= HOUR
+
 
 @dataclass(frozen=True)
 class Materialized:
@@ -53,13 +58,14 @@ class Materialized:
     `up_to`: the watermark; every bucket that ends there or before is materialised.
     `changed`: ranges whose rows have changed since they were materialised.
     `kept_from`: for each level (raw included) the start of what retention has left of it.
-    `generation`: grows whenever something below the watermark is materialised anew or dropped.
+    `generation`: grows whenever something below the watermark is materialised anew or dropped; None where that
+    may happen without notice, as on the plain engine, whose aggregates follow every write.
     """
 
     up_to: datetime
     changed: tuple[TimeRange, ...] = ()
     kept_from: tuple[tuple[Level, datetime], ...] = ()
-    generation: int = 0
+    generation: int | None = None
 
     def start_of(self, level: Level) -> datetime | None:
         """Where retention begins to keep the level; None where it keeps all."""
@@ -70,13 +76,22 @@ class Materialized:
         start = self.start_of(level)
         return start is None or start <= instant
 
+    @property
+    def stale(self) -> list[TimeRange]:
+        """What must be read from raw rows because it has changed; behind their edge there are none to read."""
+        edge = self.start_of(RAW)
+        if edge is None:
+            return list(self.changed)
+        return [part for c in self.changed if (part := TimeRange(max(c.start, edge), c.end))]
+
     def supports(self, segments: Sequence[Segment]) -> bool:
         """Whether segments planned on an earlier state give the right answer in this one too."""
+        stale = self.stale
         return all(
             self.reaches(segment.level, segment.range.start)
             and (
                 segment.level is RAW
-                or (segment.range.end <= self.up_to and not any(segment.range.overlaps(c) for c in self.changed))
+                or (segment.range.end <= self.up_to and not any(segment.range.overlaps(part) for part in stale))
             )
             for segment in segments
         )
@@ -101,7 +116,7 @@ def cover(range: TimeRange, state: Materialized, levels: Sequence[Level] = COARS
 
     `levels` are the aggregates that may be used, coarsest first; raw rows may always be.
     """
-    changed = _merged([c for c in state.changed if c.overlaps(range)], CHANGES_AT_MOST)
+    changed = _merged([part for part in state.stale if part.overlaps(range)], CHANGES_AT_MOST)
     segments: list[Segment] = []
     gaps = [range] if range else []
     for level in levels:

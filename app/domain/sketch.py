@@ -34,10 +34,12 @@ class LatencySketch:
 
     def __init__(self, counts: Iterable[tuple[int, int]] = ()) -> None:
         self._counts: dict[int, int] = {}
+        self._last: tuple[tuple[float, ...], list[float | None]] = ((), [])
         self.add(counts)
 
     def add(self, counts: Iterable[tuple[int, int]]) -> None:
         """Merge pairs of (bin, number of calls) in."""
+        self._last = ((), [])
         mine = self._counts
         pairs = counts if isinstance(counts, Collection) else list(counts)
         if not mine and len(fresh := dict(pairs)) == len(pairs):
@@ -51,6 +53,11 @@ class LatencySketch:
         self.add(other._counts.items())
 
     @property
+    def weight(self) -> int:
+        """How many bins the sketch holds."""
+        return len(self._counts)
+
+    @property
     def total(self) -> int:
         """How many calls the sketch has seen."""
         return sum(self._counts.values())
@@ -62,6 +69,11 @@ class LatencySketch:
         ranks it interpolates. Both neighbours are known within RELATIVE_ERROR and are not negative, so what lies
         between them is known as well.
         """
+        if self._last[0] != (asked := tuple(fractions)):
+            self._last = (asked, self._quantiles(asked))
+        return list(self._last[1])
+
+    def _quantiles(self, fractions: Sequence[float]) -> list[float | None]:
         if not self._counts:
             return [None] * len(fractions)
         bins = sorted(self._counts)

@@ -72,6 +72,12 @@ class Tally:
         """Mean duration in milliseconds; None where there were no calls."""
         return self.duration_ms_sum / self.total if self.total else None
 
+    def __add__(self, other: Tally) -> Tally:
+        both = Tally()
+        both.merge(self)
+        both.merge(other)
+        return both
+
     def merge(self, other: Tally) -> None:
         """Add the calls of another tally."""
         self.total += other.total

@@ -18,7 +18,7 @@ from app.infrastructure.database import Database, Row
 
 # Every branch gives the same columns: the counts of rows or buckets, or the calls of one bin of the sketch.
 FROM_ROWS = """
-SELECT {keys}, true AS raw, {bin} AS bin, count(*) AS calls,
+SELECT {keys}, false AS settled, true AS raw, {bin} AS bin, count(*) AS calls,
        count(*) FILTER (WHERE was_successful) AS successful,
        sum(duration_ms) AS sum, min(duration_ms) AS min, max(duration_ms) AS max, NULL::bigint AS dropped
 FROM   prediction_log
@@ -26,7 +26,7 @@ WHERE  timestamp >= '{start}' AND timestamp < '{end}'{conditions}
 {group}"""
 
 FROM_STATS = """
-SELECT {keys}, false AS raw, NULL::integer AS bin, sum(total_requests)::bigint AS calls,
+SELECT {keys}, {settled} AS settled, false AS raw, NULL::integer AS bin, sum(total_requests)::bigint AS calls,
        sum(successful_requests)::bigint AS successful,
        sum(duration_ms_sum) AS sum, min(duration_ms_min) AS min, max(duration_ms_max) AS max, NULL::bigint AS dropped
 FROM   prediction_stats_{level}
@@ -34,7 +34,7 @@ WHERE  bucket >= '{start}' AND bucket < '{end}'{conditions}
 {group}"""
 
 FROM_LATENCY = """
-SELECT {keys}, false AS raw, bin, {calls} AS calls,
+SELECT {keys}, {settled} AS settled, false AS raw, bin, {calls} AS calls,
        NULL::bigint AS successful,
        NULL::double precision AS sum, NULL::double precision AS min, NULL::double precision AS max,
        NULL::bigint AS dropped
@@ -44,13 +44,14 @@ WHERE  bucket >= '{start}' AND bucket < '{end}'{conditions}
 
 # Losses are known by model, not by version: they belong to no group of versions, but to the total.
 FROM_LOSSES = """
-SELECT {keys}, false AS raw, NULL::integer AS bin, NULL::bigint AS calls, NULL::bigint AS successful,
+SELECT {keys}, false AS settled, false AS raw,
+       NULL::integer AS bin, NULL::bigint AS calls, NULL::bigint AS successful,
        NULL::double precision AS sum, NULL::double precision AS min, NULL::double precision AS max, count AS dropped
 FROM   prediction_loss
 WHERE  timestamp >= '{start}' AND timestamp < '{end}'{conditions}"""
 
 ANSWER = """
-SELECT point, model_name, model_version,
+SELECT settled, point, model_name, model_version,
        sum(calls)      FILTER (WHERE successful IS NOT NULL)::bigint AS calls,
        sum(successful)::bigint AS successful,
        sum(sum) AS sum, min(min) AS min, max(max) AS max,
@@ -59,11 +60,12 @@ SELECT point, model_name, model_version,
        array_to_string(array_agg(calls) FILTER (WHERE bin IS NOT NULL), ',') AS bin_calls,
        sum(dropped)::bigint AS dropped
 FROM  ({branches}) AS segments
-GROUP  BY point, model_name, model_version"""
+GROUP  BY settled, point, model_name, model_version"""
 
 # The state is read in the same statement, so that it is the state of the same snapshot.
 STATE = """
-SELECT extract(epoch FROM materialized_to)::bigint AS up_to, generation,
+SELECT extract(epoch FROM materialized_to)::bigint AS up_to,
+       CASE engine WHEN 'timescale' THEN generation END AS generation,
        extract(epoch FROM raw_from)::bigint  AS raw_from,  extract(epoch FROM minute_from)::bigint AS minute_from,
        extract(epoch FROM hour_from)::bigint AS hour_from, extract(epoch FROM day_from)::bigint    AS day_from,
        (SELECT array_agg(changes.span)
@@ -92,14 +94,16 @@ class SegmentReader:
 
     def read(self, question: Question, range: TimeRange, segments: Sequence[Segment]) -> Reading:
         """Read the segments in one statement with literal bounds, so that chunks are left out while planning."""
-        if not segments:
-            return Reading({}, self.state(range))
         conditions, values = _conditions(question.selection)
         branches = "\nUNION ALL".join([*_branches(question, segments, conditions), _losses(question, range)])
         state = STATE.format(start=range.start, end=range.end)
         rows = self._run(READ.format(state=state, answer=ANSWER.format(branches=branches)), values)
-        found = (row[STATE_COLUMNS:] for row in rows)
-        return Reading({key: tally for key, tally in map(_tally, found) if tally}, _state(rows[0]))
+        parts: tuple[dict[Key, Tally], dict[Key, Tally]] = ({}, {})
+        for row in rows:
+            settled, key, tally = _tally(row[STATE_COLUMNS:])
+            if tally:
+                parts[settled][key] = tally
+        return Reading(*parts, _state(rows[0]))
 
 
 class StatisticsStore(SegmentReader):
@@ -126,6 +130,7 @@ def _branches(question: Question, segments: Sequence[Segment], conditions: str) 
             "level": segment.level,
             "conditions": conditions,
             "keys": keys,
+            "settled": segment.is_settled,
         }
         if raw:
             columns = [*group, "bin"] if question.latency else group
@@ -177,8 +182,22 @@ def _conditions(selection: Selection) -> tuple[str, dict[str, Any]]:
     return conditions, values
 
 
-def _tally(row: Row) -> tuple[Key, Tally]:
-    point, model_name, model_version, calls, successful, total_ms, low, high, read_raw, bins, bin_calls, dropped = row
+def _tally(row: Row) -> tuple[bool, Key, Tally]:
+    (
+        settled,
+        point,
+        model_name,
+        model_version,
+        calls,
+        successful,
+        total_ms,
+        low,
+        high,
+        read_raw,
+        bins,
+        bin_calls,
+        dropped,
+    ) = row
     tally = Tally(
         total=calls or 0,
         successful=successful or 0,
@@ -189,7 +208,7 @@ def _tally(row: Row) -> tuple[Key, Tally]:
         dropped=dropped or 0,
         sketch=LatencySketch(zip(_integers(bins), _integers(bin_calls))),
     )
-    return Key(point or 0, model_name, model_version), tally
+    return bool(settled), Key(point or 0, model_name, model_version), tally
 
 
 def _integers(text: str | None) -> list[int]:

@@ -314,7 +314,7 @@ def test_flush_waits_for_the_files_of_this_process(service, make_client, directo
     service.mood = 503
     log(client, 5)
     assert not client.flush(0.3)
-    assert client.stats().spooled == 5
+    wait_until(lambda: client.stats().spooled == 5)
 
 
 def test_a_spool_that_cannot_be_written_leaves_the_records_in_memory_and_they_are_sent(

@@ -163,11 +163,15 @@ class Checker:
         self.store = Snapshots()
         self.statistics = Statistics(self.store)
         self.checks = 0
+        self.asked: list[tuple[list[str], tuple[datetime, ...]]] = []
 
     def check(self) -> None:
         """One question, answered and scanned in one snapshot."""
         models = self.random.sample(self.models, self.random.randint(1, len(self.models)))
-        edges = self._edges()
+        # Asked again, a question is answered from what is remembered of its settled hours.
+        again = bool(self.asked) and self.random.random() < 0.5
+        models, edges = self.random.choice(self.asked[-8:]) if again else (models, self._edges())
+        self.asked.append((models, edges))
         question = Question(
             Selection(tuple(models)), TimeRange(edges[0], edges[-1]), series=Series(edges) if len(edges) > 2 else None
         )

@@ -60,7 +60,7 @@ def survivor(embedded: EmbeddedPostgres) -> FlaskClient:
 
 
 def kill_the_postmaster(embedded: EmbeddedPostgres) -> None:
-    pid = int(Path(embedded.data_dir, "postmaster.pid").read_text().split()[0])
+    pid = int((embedded.data_dir / "cluster" / "postmaster.pid").read_text().split()[0])
     os.kill(pid, signal.SIGKILL)
     until = time.monotonic() + PATIENCE
     while _alive(pid):

@@ -24,18 +24,20 @@ import random
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from benchmarks.common import connect, database, free_port, migrate, running, server, service
+import psycopg2
 from sqlalchemy.engine import URL, make_url
+
+from benchmarks.common import connect, database, free_port, migrate, running, server, service
 
 BATCH = 10_000
 PEERS = Path(__file__).parent / "peers"
@@ -104,17 +106,15 @@ def _batches(dsn: str, port: int, arguments: argparse.Namespace) -> Figures:
 
 def _timed(work: list[Any], senders: list[Callable[[Any], None]]) -> float:
     """How long it takes until the senders, side by side, have sent all of it."""
-    shares = [work[i :: len(senders)] for i in range(len(senders))]
-    threads = [
-        threading.Thread(target=lambda send=send, share=share: [send(piece) for piece in share])
-        for send, share in zip(senders, shares)
-    ]
-    began = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return time.perf_counter() - began
+
+    def send_share(i: int) -> None:
+        for piece in work[i :: len(senders)]:
+            senders[i](piece)
+
+    with ThreadPoolExecutor(len(senders)) as pool:
+        began = time.perf_counter()
+        list(pool.map(send_share, range(len(senders))))
+        return time.perf_counter() - began
 
 
 def _rows() -> list[dict[str, Any]]:
@@ -166,7 +166,8 @@ def _copy_value(value: Any) -> str:
 
 def _copier(dsn: str) -> Callable[[str], None]:
     """COPY, a batch a transaction."""
-    connection = connect(dsn).__enter__()
+    connection = psycopg2.connect(dsn)
+    connection.autocommit = True
     return lambda rows: connection.cursor().copy_expert(COPY, io.StringIO(rows))
 
 

@@ -41,7 +41,10 @@ def timeline(range: TimeRange, bucket: str, zone: tzinfo) -> Series:
     following = _next_by_length if width <= HOUR else _next_by_clock
     edges = [range.start]
     while edges[-1] < range.end:
-        edges.append(min(following(edges[-1], width, zone), range.end))
+        try:
+            edges.append(min(following(edges[-1], width, zone), range.end))
+        except OverflowError:  # the bucket would end after year 9999, or the zone's clock shows a year beyond it
+            edges.append(range.end)
     return Series(tuple(edges))
 
 

@@ -53,7 +53,7 @@ class CatalogueQuerySchema(ma.Schema):
         },
     )
     limit = ma.fields.Integer(
-        load_default=100, validate=Range(1, 500), metadata={"description": "How many at most, 1 to 500."}
+        load_default=100, validate=Range(1, 200), metadata={"description": "How many at most, 1 to 200."}
     )
     cursor = Text(metadata={"description": "Where to go on: taken from the Link header of the page before."})
 
@@ -122,8 +122,8 @@ def list_models(query: dict[str, Any]) -> Response:
 
     A version is silent where there was no call for ten times its usual gap. That gap is looked for in the 50 latest
     days, hours and minutes with calls: three of four gaps are no longer. Calls that come in bursts, as those of a
-    nightly job, count as one. Counts and instants are exact at every moment, `p95_duration_ms` is within 1 % of the true
-    one. While there is more, the header `Link` with `rel="next"` has the address of the next page.
+    nightly job, count as one. Counts and instants are exact at every moment, `p95_duration_ms` is within 1 % of the
+    true one. While there is more, the header `Link` with `rel="next"` has the address of the next page.
     """
     limit, cursor = query["limit"], query.get("cursor")
     after = _decode(cursor) if cursor else None

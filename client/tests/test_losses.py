@@ -37,6 +37,7 @@ def test_a_report_given_back_keeps_its_identifier():
     reports = book.take()
     book.give_back(reports)
     assert book.take() == reports
+    assert book.take() == []
 
 
 def test_a_loss_of_an_absurd_time_is_told_for_now():

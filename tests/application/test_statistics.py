@@ -48,7 +48,7 @@ class FakeStore:
             self.states.pop(0)
         self.plans.append(list(segments))
         tallies = {Key(): Tally(total=100 * len(self.plans), read_raw=5)}
-        return Reading(tallies, self._now())
+        return Reading(tallies, {}, self._now())
 
     @contextmanager
     def snapshot(self) -> Iterator[FakeStore]:
@@ -157,3 +157,55 @@ def test_the_total_is_the_sum_of_all_groups_and_points() -> None:
             return Reading({Key(n, name): Tally(total=10**n) for n, name in enumerate("abc")}, self._now())
 
     assert Statistics(Grouping([WHOLE])).ask(WEEK).total.total == 111
+
+
+def settled_store(*generations: int | None) -> FakeStore:
+    """A store in which the generation of the aggregates moves on."""
+    return SettledStore([Materialized(WHOLE.up_to, generation=generation) for generation in generations])
+
+
+class SettledStore(FakeStore):
+    """Says of each segment whether it was settled."""
+
+    def read(self, question: Question, range: TimeRange, segments: Sequence[Segment]) -> Reading:
+        super().read(question, range, segments)
+        parts: tuple[dict[Key, Tally], dict[Key, Tally]] = ({}, {})
+        for segment in segments:
+            parts[segment.is_settled][Key()] = Tally(total=1)
+        return Reading(*parts, self._now())
+
+
+CUT = Question(Selection(), TimeRange(MONDAY - 90 * MINUTE, MONDAY + 7 * DAY))
+
+
+def test_settled_hours_are_read_once_in_a_generation() -> None:
+    store = settled_store(1)
+    statistics = Statistics(store)
+    first, second = statistics.ask(CUT), statistics.ask(CUT)
+    assert [len(plan) for plan in store.plans] == [3, 1]
+    assert store.plans[1][0].level is MINUTES
+    assert first.total == second.total
+
+
+def test_a_new_generation_is_read_anew() -> None:
+    store = settled_store(1, 1, 2)
+    statistics = Statistics(store)
+    statistics.ask(CUT)
+    assert statistics.ask(CUT).total.total == 2
+    assert [len(plan) for plan in store.plans] == [3, 1, 3]
+
+
+def test_without_generations_nothing_is_remembered() -> None:
+    store = settled_store(None)
+    statistics = Statistics(store)
+    statistics.ask(CUT)
+    statistics.ask(CUT)
+    assert [len(plan) for plan in store.plans] == [3, 3]
+
+
+def test_another_question_about_the_same_hours_is_read_for_itself() -> None:
+    store = settled_store(1)
+    statistics = Statistics(store)
+    statistics.ask(CUT)
+    statistics.ask(Question(Selection(("another",)), CUT.range))
+    assert [len(plan) for plan in store.plans] == [3, 3]

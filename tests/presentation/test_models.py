@@ -1,0 +1,337 @@
+"""GET /api/v1/models"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import Connection, Engine
+
+from app.application.catalogue import Catalogue, CatalogueReader, Entry
+from app.application.statistics import Statistics
+from app.domain.instants import DAY, HOUR, MINUTE, floor
+from app.domain.sketch import RELATIVE_ERROR
+from app.infrastructure.catalogue_store import SnapshotReader
+from app.presentation.catalogue import EXAMPLE, ModelSchema
+from capture import statements
+
+URL = "/api/v1/models"
+SECOND = timedelta(seconds=1)
+T = TypeVar("T")
+Put = Callable[..., None]
+Delete = Callable[[Sequence[datetime]], None]
+
+INSERT = """
+INSERT INTO prediction_log (timestamp, model_name, model_version, duration_ms, was_successful)
+SELECT timestamp, %(model)s, %(version)s, n, n > %(failed)s
+FROM   unnest(%(timestamps)s::timestamptz[]) WITH ORDINALITY AS calls (timestamp, n)
+"""
+
+
+@pytest.fixture
+def put(database: Engine, model: str) -> Put:
+    """Insert calls of one version at these times; the nth takes n milliseconds, the first ones failed."""
+
+    def put(timestamps: Sequence[datetime], version: str = "1", failed: int = 0) -> None:
+        with database.connect() as connection:
+            connection.exec_driver_sql(
+                INSERT, {"model": model, "version": version, "failed": failed, "timestamps": list(timestamps)}
+            )
+
+    return put
+
+
+@pytest.fixture
+def delete(database: Engine, model: str) -> Delete:
+    """Delete the calls at these times."""
+
+    def delete(timestamps: Sequence[datetime]) -> None:
+        with database.connect() as connection:
+            connection.exec_driver_sql(
+                "DELETE FROM prediction_log WHERE model_name = %(model)s AND timestamp = ANY (%(timestamps)s)",
+                {"model": model, "timestamps": list(timestamps)},
+            )
+
+    return delete
+
+
+@pytest.fixture
+def models(client: FlaskClient, model: str) -> Callable[..., list[dict[str, Any]]]:
+    """The versions of `model`; the answer is what the documentation promises."""
+
+    def models(**query: Any) -> list[dict[str, Any]]:
+        response = client.get(URL, query_string={"model_name": model, **query})
+        assert response.status_code == 200, response.text
+        assert ModelSchema(many=True).validate(response.json) == {}
+        return list(response.json)
+
+    return models
+
+
+def ago(length: timedelta) -> datetime:
+    return datetime.now(timezone.utc) - length
+
+
+def every(gap: timedelta, length: timedelta, last: timedelta = timedelta()) -> list[datetime]:
+    """Calls at equal distances, the last of them so long ago."""
+    end = ago(last)
+    return [end - i * gap for i in range(int(length / gap), -1, -1)]
+
+
+def test_a_single_call_is_first_and_last_and_has_no_gap(models: Any, log: Any) -> None:
+    log(model_version="1", duration_ms=40, timestamp="2025-06-09T12:00:00.123456")
+    (entry,) = models()
+    assert entry.pop("model_name")
+    nothing = {"total_requests": 0, "failed_requests": 0, "error_rate": None, "p95_duration_ms": None}
+    assert entry == {
+        "model_version": "1",
+        "first_seen": "2025-06-09T12:00:00.123456+00:00",
+        "first_seen_within_s": 0,
+        "last_seen": "2025-06-09T12:00:00.123456+00:00",
+        "last_seen_within_s": 0,
+        "silent": None,
+        "usual_gap_s": None,
+        "last_hour": nothing,
+        "last_day": nothing,
+        "all_time": {"total_requests": 1, "failed_requests": 0, "error_rate": 0.0, "p95_duration_ms": 40},
+    }
+
+
+def test_calls_of_the_last_hour_the_last_day_and_of_all_time_are_counted(models: Any, put: Put) -> None:
+    put([ago(40 * DAY - i * SECOND) for i in range(100)], failed=50)
+    put([ago(5 * HOUR - i * SECOND) for i in range(60)], failed=30)
+    put([ago(30 * MINUTE - i * SECOND) for i in range(40)], failed=4)
+    (entry,) = models()
+    windows = [entry[name] for name in ("last_hour", "last_day", "all_time")]
+    assert [window["total_requests"] for window in windows] == [40, 100, 200]
+    assert [window["failed_requests"] for window in windows] == [4, 34, 84]
+    assert [window["error_rate"] for window in windows] == [0.1, 0.34, 0.42]
+    # percentile_cont of 1 … 40, of 1 … 60 with them, and of 1 … 100 with both
+    for window, true in zip(windows, (38.05, 55.05, 90.05)):
+        assert window["p95_duration_ms"] == pytest.approx(true, rel=RELATIVE_ERROR)
+
+
+def test_each_version_is_an_entry_and_calls_without_one_are_too(models: Any, put: Put) -> None:
+    for version in ("1.10", "", "1.9"):
+        put([ago(MINUTE)], version)
+    assert [entry["model_version"] for entry in models()] == [None, "1.10", "1.9"]
+
+
+def test_a_model_that_nobody_has_logged_is_not_there(models: Any) -> None:
+    assert models() == []
+
+
+@pytest.mark.parametrize("age", [2 * MINUTE, 3 * HOUR, 30 * HOUR, 12 * DAY, 300 * DAY])
+def test_the_first_and_the_last_call_are_known_to_the_microsecond(
+    models: Any, put: Put, refresh: Callable[[], None], age: timedelta
+) -> None:
+    calls = sorted(ago(age) - i * timedelta(seconds=17.000123) for i in range(200))
+    put(calls, "1")
+    put([calls[0] + SECOND, calls[90], calls[-1] - SECOND], "2")
+    for _ in range(2):  # before it is materialised, and after
+        for entry, own in zip(models(), (calls, [calls[0] + SECOND, calls[-1] - SECOND])):
+            assert (entry["first_seen"], entry["last_seen"]) == (own[0].isoformat(), own[-1].isoformat())
+        refresh()
+
+
+def test_the_first_call_and_the_last_one_are_others_as_soon_as_they_are(
+    models: Any, put: Put, delete: Delete, refresh: Callable[[], None]
+) -> None:
+    calls = every(7 * HOUR, 10 * DAY, last=DAY)
+    put(calls)
+    refresh()
+    (entry,) = models()
+    assert (entry["first_seen"], entry["last_seen"]) == (calls[0].isoformat(), calls[-1].isoformat())
+    early, late = calls[0] - HOUR, calls[-1] + HOUR
+    for step in (lambda: None, refresh):
+        put([early, late])
+        step()
+        (entry,) = models()
+        assert (entry["first_seen"], entry["last_seen"]) == (early.isoformat(), late.isoformat())
+        delete([early, late])
+        step()
+        (entry,) = models()
+        assert (entry["first_seen"], entry["last_seen"]) == (calls[0].isoformat(), calls[-1].isoformat())
+        assert entry["all_time"]["total_requests"] == len(calls)
+
+
+def test_a_version_whose_calls_are_all_deleted_is_gone(models: Any, put: Put, delete: Delete) -> None:
+    calls = [ago(MINUTE)]
+    put(calls, "1")
+    put([ago(2 * MINUTE)], "2")
+    delete(calls)
+    assert [entry["model_version"] for entry in models()] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("gap", "length", "last", "silent"),
+    [
+        (SECOND, 10 * MINUTE, 2 * MINUTE, True),
+        (SECOND, 10 * MINUTE, 20 * SECOND, False),
+        (MINUTE, 2 * HOUR, 8 * MINUTE, False),
+        (MINUTE, 2 * HOUR, 13 * MINUTE, True),
+        (HOUR, 5 * DAY, 7 * HOUR, False),
+        (HOUR, 5 * DAY, 14 * HOUR, True),
+        (DAY, 20 * DAY, HOUR, False),
+        (DAY, 20 * DAY, 12 * DAY, True),
+        (SECOND, 10 * MINUTE, 50 * DAY, True),
+    ],
+)
+def test_a_model_is_silent_after_ten_times_its_usual_gap(
+    models: Any, put: Put, gap: timedelta, length: timedelta, last: timedelta, silent: bool
+) -> None:
+    put(every(gap, length, last))
+    (entry,) = models()
+    assert entry["silent"] is silent
+    if last < 50 * DAY:  # so long ago, only the days are looked at
+        assert entry["usual_gap_s"] == pytest.approx(gap.total_seconds(), rel=0.35)
+
+
+def test_a_nightly_job_is_not_silent_by_day(models: Any, put: Put) -> None:
+    put([floor(ago(9 * HOUR), HOUR) - night * DAY + i * SECOND for night in range(5) for i in range(300)])
+    (entry,) = models()
+    assert entry["silent"] is False
+    assert entry["usual_gap_s"] == 86_400
+
+
+def test_pages_follow_each_other_until_all_are_seen(client: FlaskClient, model: str, log: Any) -> None:
+    names = [model, f"{model} & ünicode"]
+    for name in names:
+        for version in ("1", "2", None):
+            log(model_name=name, timestamp="2025-06-09T12:00:00", **({"model_version": version} if version else {}))
+    seen, address = [], f"{URL}?{urlencode({'model_name': names, 'limit': 4}, doseq=True)}"
+    for _ in range(2):
+        response = client.get(address)
+        page = response.json or []
+        seen += [(entry["model_name"], entry["model_version"]) for entry in page]
+        link = re.fullmatch(r'<(.*)>; rel="next"', response.headers.get("Link", ""))
+        assert (link is not None) == (len(seen) < 6)
+        address = link[1] if link else ""
+    assert seen == [(name, version) for name in names for version in (None, "1", "2")]
+
+
+def test_a_page_that_ends_with_the_last_entry_has_no_next_one(client: FlaskClient, model: str, log: Any) -> None:
+    log(model_version="1")
+    log(model_version="2")
+    response = client.get(URL, query_string={"model_name": model, "limit": 2})
+    assert len(response.json or []) == 2
+    assert "Link" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ({"limit": "0"}, "limit"),
+        ({"limit": "201"}, "limit"),
+        ({"limit": "many"}, "limit"),
+        ({"cursor": "here"}, "cursor"),
+        ({"cursor": "WzEsMl0"}, "cursor"),
+        ({"cursor": "Im5hbWUi"}, "cursor"),
+        ({"model_name": ""}, "model_name"),
+        ({"model_name": [str(i) for i in range(51)]}, "model_name"),
+        ({"since": "2025-06-09"}, "since"),
+    ],
+)
+def test_bad_input_is_refused_by_the_name_of_the_parameter(
+    client: FlaskClient, query: dict[str, Any], parameter: str
+) -> None:
+    response = client.get(URL, query_string=query)
+    assert response.status_code == 422
+    assert list((response.json or {})["errors"]["query"]) == [parameter]
+
+
+class OneTransaction:
+    """A catalogue's store that reads on a connection whose transaction is never committed."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._reader = SnapshotReader(lambda sql, values: list(connection.exec_driver_sql(sql, values).fetchall()))
+        self.state, self.read = self._reader.state, self._reader.read
+
+    def within_snapshot(self, work: Callable[[CatalogueReader], T]) -> T:
+        return work(self._reader)
+
+
+@pytest.fixture
+def retained(database: Engine, model: str) -> Iterator[Callable[..., Entry]]:
+    """The entry of `model` as if retention had dropped levels so far; rolled back afterwards."""
+    with database.connect() as connection:
+        connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        transaction = connection.begin()
+
+        def entry(**edges: datetime) -> Entry:
+            for name, edge in edges.items():
+                connection.exec_driver_sql(f"UPDATE prediction_stats_state SET {name} = %(edge)s", {"edge": edge})
+            store = OneTransaction(connection)
+            catalogue = Catalogue(store, Statistics(store))  # type: ignore[arg-type]
+            (entry,) = catalogue.page([model], None, 10, datetime.now(timezone.utc))[0]
+            return entry
+
+        yield entry
+        transaction.rollback()
+
+
+@pytest.mark.parametrize(
+    ("edges", "width"),
+    [(["raw_from"], MINUTE), (["raw_from", "minute_from"], HOUR), (["raw_from", "minute_from", "hour_from"], DAY)],
+)
+def test_where_raw_rows_are_gone_the_finest_bucket_that_is_left_is_given(
+    put: Put, refresh: Callable[[], None], retained: Callable[..., Entry], edges: list[str], width: timedelta
+) -> None:
+    calls = every(7 * HOUR, 20 * DAY, last=10 * DAY)
+    put(calls)
+    refresh()
+    entry = retained(**{edge: floor(ago(5 * DAY), DAY) for edge in edges})
+    for place, call in ((entry.first_seen, calls[0]), (entry.last_seen, calls[-1])):
+        assert (place.range.start, place.accuracy) == (floor(call, width), width)
+    assert entry.all_time.total == len(calls)
+
+
+def test_rows_of_the_log_are_read_at_its_ends_only(
+    client: FlaskClient, put: Put, refresh: Callable[[], None], database: Engine, model: str
+) -> None:
+    put(every(MINUTE, 3 * DAY, last=HOUR / 2))
+    put(every(5 * MINUTE, 2 * DAY, last=DAY), "2")
+    refresh()
+    with statements() as sent:
+        response = client.get(URL, query_string={"model_name": model})
+    assert len(response.json or []) == 2
+    with database.connect() as connection:
+        log = {"prediction_log", *_chunks(connection)}
+        rows = 0
+        for statement in sent:
+            if "prediction_" not in statement.text:
+                continue
+            plan = connection.exec_driver_sql(
+                f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.text}", statement.parameters
+            ).scalar()
+            for node in _nodes(plan[0]["Plan"]):  # type: ignore[index]
+                if node.get("Relation Name") in log:
+                    rows += node["Actual Loops"] * node["Actual Rows"]
+    assert rows < 100  # of 4,900: those of the cut minutes, and those that were looked up
+
+
+def _chunks(connection: Connection) -> Sequence[str]:
+    if not connection.exec_driver_sql("SELECT to_regclass('timescaledb_information.chunks') IS NOT NULL").scalar():
+        return []
+    chunks = "SELECT chunk_name FROM timescaledb_information.chunks WHERE hypertable_name = 'prediction_log'"
+    return list(connection.exec_driver_sql(chunks).scalars())
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from _nodes(child)
+
+
+def test_the_example_is_an_answer_as_documented() -> None:
+    assert ModelSchema().validate(EXAMPLE) == {}
+
+
+def test_the_links_of_the_service_name_both_pages(client: FlaskClient) -> None:
+    links = (client.get("/").json or {})["links"]
+    assert (links["models"], links["compare"]) == (URL, "/api/v1/stats/compare")

@@ -1,5 +1,6 @@
 # make run    a prediction log on http://127.0.0.1:8000, with a PostgreSQL of its own unless DATABASE_URL is set
 # make test   the whole suite, on every storage engine that can be had here
+# make test-faults  kill -9 of everything, a hundred times
 # make demo   two real models, called a few thousand times, counted twice
 # make lint   style, types, and whether the migrations match the tables
 
@@ -9,7 +10,7 @@ BIN    := $(VENV)/bin
 # The lists are complete, so nothing else is resolved: --no-deps keeps Django out, which only a package of files names.
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: run test demo lint check lock clean
+.PHONY: run test test-faults demo lint check lock clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/run
@@ -17,6 +18,9 @@ run: $(VENV)/run
 
 test: $(VENV)/test
 	$(BIN)/python -m pytest
+
+test-faults: $(VENV)/test
+	KILLS=$${KILLS:-100} $(BIN)/python -m pytest --timeout=1200 -s tests/faults
 
 demo: $(VENV)/test
 	$(BIN)/python -m examples.demo

@@ -136,7 +136,7 @@ class _Trace:
 
 
 class _Found:
-    """What was found in buckets that are materialised and unchanged: it stays true within a generation."""
+    """What was found in buckets that were materialised and unchanged: it is true while they are, in a generation."""
 
     def __init__(self) -> None:
         self._generation: int | None = None
@@ -184,13 +184,14 @@ class _Snapshot:
 
     def _find(self, places: Sequence[Place]) -> Sequence[Place]:
         """Narrow each place down as far as retention lets: to the hour, to the minute, to the row itself."""
-        unknown = [place for place in places if place not in self._found]
+        known = {place: self._found[place] for place in places if place in self._found and self._is_settled(place)}
+        unknown = [place for place in places if place not in known]
         narrowed: Sequence[Place] = unknown
         for level in (HOURS, MINUTES, RAW):
             narrowed = self._narrowed(narrowed, level)
         now_known = dict(zip(unknown, narrowed))
         self._found.update({place: found for place, found in now_known.items() if self._is_settled(place)})
-        return [now_known.get(place) or self._found[place] for place in places]
+        return [(known | now_known)[place] for place in places]
 
     def _narrowed(self, places: Sequence[Place], level: Level) -> Sequence[Place]:
         searched = [self._searchable(place, level) for place in places]

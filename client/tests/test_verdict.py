@@ -14,7 +14,7 @@ RECEIPT = {"stored": 1, "duplicates": 1, "rejected": [{"index": 2, "errors": {"d
 
 def said(status: int, body: object, retry_after: float | None = None):
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return judge(Answer(status, text, retry_after, ""), 3)
+    return judge(Answer(status, text, retry_after), 3)
 
 
 @pytest.mark.parametrize("status", [200, 207, 422])

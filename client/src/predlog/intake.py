@@ -41,7 +41,7 @@ class Intake:
         self._wake = Wakeup()
 
     def put(self, record: Record) -> None:
-        """Queue the record, or count it as discarded. This is the hot path: no lock, no system call."""
+        """Queue the record, or count it as discarded. This is the hot path: it never waits."""
         waiting = len(self.queue)
         if waiting >= self._room_for_successes and (waiting >= self._room or record[SUCCESS] is True):
             self._discard(record)

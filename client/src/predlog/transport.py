@@ -35,7 +35,6 @@ class Answer(NamedTuple):
     status: int
     body: bytes
     retry_after: float | None  # seconds
-    link: str
 
 
 class Transport:
@@ -109,7 +108,6 @@ class Transport:
             response.status,
             _read(response, sock, deadline),
             _retry_after(response.getheader("Retry-After")),
-            response.getheader("Link") or "",
         )
         if response.will_close:
             self.close()

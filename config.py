@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError
 DRIVER = "postgresql+psycopg2"
 NAMES = (
     "DATABASE_URL", "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "EMBEDDED_DATA_DIR",
-    "HOST", "PORT", "WORKERS", "THREADS", "SHUTDOWN_DELAY_S", "DEBUG", "CORS_ORIGINS", "AUTH",
+    "HOST", "PORT", "WORKERS", "THREADS", "START_TIMEOUT_S", "SHUTDOWN_DELAY_S", "DEBUG", "CORS_ORIGINS", "AUTH",
     "MAX_BODY_BYTES", "BATCHES_AT_ONCE", "STATEMENT_TIMEOUT_MS", "LOCK_TIMEOUT_MS", "POOL_SIZE", "POOL_TIMEOUT_S",
     "RAW_RETENTION", "MINUTE_RETENTION", "HOUR_RETENTION", "DAY_RETENTION", "COLUMNSTORE_AFTER",
 )  # fmt: skip
@@ -40,6 +40,7 @@ class Config:
     port: int
     workers: int
     threads: int
+    start_timeout_s: float
     shutdown_delay_s: float
     debug: bool
     cors_origins: tuple[str, ...]
@@ -79,6 +80,7 @@ def _read(env: Env) -> Config:
         port=env.int("PORT", 8000, validate=Range(min=1, max=65535)),
         workers=env.int("WORKERS", 2, validate=Range(min=1, max=64)),
         threads=env.int("THREADS", 8, validate=Range(min=1, max=64)),
+        start_timeout_s=env.float("START_TIMEOUT_S", 30.0, validate=Range(min=0, max=3600)),
         shutdown_delay_s=env.float("SHUTDOWN_DELAY_S", 2.0, validate=Range(min=0, max=60)),
         debug=env.bool("DEBUG", False),
         cors_origins=tuple(env.list("CORS_ORIGINS", [], validate=_check_origins)),

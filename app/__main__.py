@@ -15,6 +15,9 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
+import psycopg2
+from sqlalchemy.engine import make_url
+
 from app import admission, lifetime
 from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from config import Config, ConfigurationError, load
@@ -41,6 +44,7 @@ def main() -> int:
         config = load()
         _check_port(config)
         with _database(config), _folder():
+            _wait_for_database(config)
             if arguments.migrate:
                 _migrate()
             admission.check(config, config.database_url or os.environ["DATABASE_URL"])
@@ -99,6 +103,20 @@ def _folder() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="predlog-") as folder:
         os.environ[lifetime.FOLDER] = folder
         yield
+
+
+def _wait_for_database(config: Config) -> None:
+    """A database that starts at the same time as we do may take a moment longer."""
+    url = make_url(config.database_url or os.environ["DATABASE_URL"]).set(drivername="postgresql")
+    until = time.monotonic() + config.start_timeout_s
+    while True:
+        try:
+            psycopg2.connect(url.render_as_string(hide_password=False), connect_timeout=3).close()
+            return
+        except psycopg2.OperationalError as error:
+            if time.monotonic() > until:
+                raise ConfigurationError(f"the database is not available: {str(error).strip()}") from None
+        time.sleep(0.5)
 
 
 def _migrate() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 from datetime import datetime, timedelta
+from typing import Any
 
 import click
 from flask import Flask, current_app
@@ -11,6 +12,7 @@ from flask.cli import AppGroup
 
 from app import grafana_cli, key_cli
 from app.application.life_cycle import LifeCycle, Maintenance, Overview
+from app.domain.errors import PredlogError
 from app.infrastructure import engines
 from app.infrastructure.database import Database
 from app.terminal import table
@@ -18,8 +20,19 @@ from config import Config
 
 EXTENSION = "predlog.maintenance"
 
-stats = AppGroup("stats", help="The aggregates that statistics are read from.")
-life_cycle = AppGroup("lifecycle", help="What is kept, how, and for how long.")
+
+class Commands(AppGroup):
+    """A group of commands whose foreseen errors are sentences, not stack traces."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PredlogError as error:
+            raise click.ClickException(str(error)) from None
+
+
+stats = Commands("stats", help="The aggregates that statistics are read from.")
+life_cycle = Commands("lifecycle", help="What is kept, how, and for how long.")
 
 
 def register(app: Flask, database: Database, config: Config) -> None:

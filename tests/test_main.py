@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from service import Service, free_port, is_alive, running
 
 CALL = {"model_name": "m", "duration_ms": 1, "was_successful": True, "timestamp": "2025-06-09T12:00:00"}
@@ -83,15 +82,19 @@ def test_a_bad_setting_stops_the_start_with_a_sentence(public_folder: Path) -> N
 
 
 def test_a_database_that_is_away_stops_the_start_with_a_sentence(public_folder: Path) -> None:
-    service = Service(public_folder, DATABASE_URL=f"postgresql://user:secret@127.0.0.1:{free_port()}/none")
-    assert service.process.wait(timeout=60) == 1
-    assert "The database is not available" in service.log
+    service = Service(
+        public_folder, DATABASE_URL=f"postgresql://user:secret@127.0.0.1:{free_port()}/none", START_TIMEOUT_S="1"
+    )
+    assert service.process.wait(timeout=60) == 2
+    assert "the database is not available" in service.log
     assert "secret" not in service.log
 
 
 def test_a_port_in_use_stops_the_start_with_a_sentence(public_folder: Path) -> None:
     data = str(public_folder / "data")
     with running(public_folder, EMBEDDED_DATA_DIR=data) as service:
-        second = Service(public_folder, "--no-migrate", PORT=str(service.port), DATABASE_URL="postgresql://x@127.0.0.1/x")
+        second = Service(
+            public_folder, "--no-migrate", PORT=str(service.port), DATABASE_URL="postgresql://x@127.0.0.1/x"
+        )
         assert second.process.wait(timeout=30) == 2
         assert f"{service.port} is in use" in second.log

@@ -1,0 +1,244 @@
+"""Settings from the environment and from .env: read strictly, and refused in a sentence that gives no secret away."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from sqlalchemy import make_url
+
+from config import NAMES, Config, ConfigurationError, load
+
+REPOSITORY = Path(__file__).parents[1]
+PASSWORD = "h4rd-to-guess"
+Settings = Callable[..., Config]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    """Load with this environment and nothing else, and with this text as .env."""
+    with patch.dict(os.environ):
+
+        def settings(env_file: str | None = None, **environment: str) -> Config:
+            for name in NAMES:
+                os.environ.pop(name, None)
+            os.environ.update(environment)
+            if env_file is None:
+                return load(None)
+            path = tmp_path / ".env"
+            path.write_text(env_file)
+            return load(str(path))
+
+        yield settings
+
+
+def test_the_defaults_serve_this_machine_alone_from_an_embedded_database(settings: Settings) -> None:
+    config = settings()
+    assert (config.database_url, config.host, config.port, config.debug) == (None, "127.0.0.1", 8000, False)
+    assert config.cors_origins == ()
+    assert config.raw_retention is config.minute_retention is config.hour_retention is config.day_retention is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("HOST", "0.0.0.0", "0.0.0.0"), ("PORT", "9000", 9000), ("WORKERS", "4", 4), ("THREADS", "1", 1),
+        ("SHUTDOWN_DELAY_S", "0.5", 0.5), ("SHUTDOWN_DELAY_S", "0", 0), ("DEBUG", "true", True), ("DEBUG", "1", True),
+        ("DEBUG", "false", False), ("DEBUG", "off", False), ("EMBEDDED_DATA_DIR", "/data", Path("/data")),
+        ("CORS_ORIGINS", "*", ("*",)), ("CORS_ORIGINS", "", ()),
+        ("CORS_ORIGINS", "https://a.org,http://localhost:3000", ("https://a.org", "http://localhost:3000")),
+        ("MAX_BODY_BYTES", "1024", 1024), ("BATCHES_AT_ONCE", "5", 5), ("STATEMENT_TIMEOUT_MS", "100", 100),
+        ("LOCK_TIMEOUT_MS", "100", 100), ("POOL_SIZE", "1", 1), ("POOL_TIMEOUT_S", "0.1", 0.1),
+        ("RAW_RETENTION", "90 days", timedelta(days=90)), ("RAW_RETENTION", "36 hours", timedelta(hours=36)),
+        ("RAW_RETENTION", "1d", timedelta(days=1)), ("RAW_RETENTION", "", None),
+        ("COLUMNSTORE_AFTER", "12h", timedelta(hours=12)), ("AUTH", "none", "none"), ("AUTH", "keys", "keys"),
+    ],
+)  # fmt: skip
+def test_a_setting_is_taken_from_the_environment(settings: Settings, name: str, text: str, value: Any) -> None:
+    assert getattr(settings(**{name: text}), name.lower()) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("HOST", ""),
+        *(("PORT", text) for text in ("", "abc", "0", "65536", "-1", "80.5", "8000/tcp")),
+        *(("WORKERS", text) for text in ("0", "65", "two")),
+        *(("THREADS", text) for text in ("0", "65", "")),
+        *(("SHUTDOWN_DELAY_S", text) for text in ("-1", "61", "soon", "nan", "inf")),
+        *(("DEBUG", text) for text in ("maybe", "2", "")),
+        *(("CORS_ORIGINS", text) for text in ("example.org", "https://", "https://a.org/path", "https://a.org,b.org", "ftp://a.org")),
+        *(("AUTH", text) for text in ("", "None", "off")),
+        *(("MAX_BODY_BYTES", text) for text in ("0", "1023", "16MB")),
+        *(("BATCHES_AT_ONCE", text) for text in ("0", "x")),
+        *(("STATEMENT_TIMEOUT_MS", text) for text in ("0", "30s", "-1")),
+        *(("LOCK_TIMEOUT_MS", text) for text in ("0", "x")),
+        *(("POOL_SIZE", text) for text in ("0", "101", "x")),
+        *(("POOL_TIMEOUT_S", text) for text in ("0", "nan", "inf", "x")),
+        *((name, text) for name in ("RAW_RETENTION", "COLUMNSTORE_AFTER")
+          for text in ("ten days", "10", "0 days", "-1 days", "1.5 days", "1 week", "1 day 2 hours", "100001 days", "9" * 5000 + " days")),
+        ("COLUMNSTORE_AFTER", ""),
+        *(("DATABASE_URL", text) for text in ("x", "localhost:5432/db", "mysql://h/db", "sqlite:///file", "http://h", "postgresql://h:port/db")),
+    ],
+    ids=lambda text: text[:30],
+)  # fmt: skip
+def test_a_bad_value_stops_the_start_with_a_sentence_that_names_it(settings: Settings, name: str, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        settings(**{name: text})
+
+
+@pytest.mark.parametrize(("name", "text"), [("DB_PORT", "0"), ("DB_PORT", "port"), ("DB_PORT", "")])
+def test_a_bad_part_of_the_database_is_named_too(settings: Settings, name: str, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        settings(DB_HOST="h", DB_PASSWORD=PASSWORD, **{name: text})
+
+
+@pytest.mark.parametrize(
+    ("url", "read_as"),
+    [
+        ("postgresql://h/db", "postgresql+psycopg2://h/db"),
+        ("postgres://u:p@h:1/db", "postgresql+psycopg2://u:p@h:1/db"),
+        ("postgresql+psycopg2://u:p@h/db", "postgresql+psycopg2://u:p@h/db"),
+        # What the seed's .env says.
+        ("postgresql+asyncpg://postgres:password@localhost:5432/ml_logging_db",
+         "postgresql+psycopg2://postgres:password@localhost:5432/ml_logging_db"),
+        ("postgresql://u:p%40s%2Fs%25@h/db?sslmode=require", "postgresql+psycopg2://u:p%40s%2Fs%25@h/db?sslmode=require"),
+        ("postgresql://u@[::1]:5432/db", "postgresql+psycopg2://u@[::1]:5432/db"),
+    ],
+)  # fmt: skip
+def test_a_url_of_any_postgresql_driver_is_read_as_psycopg2s(settings: Settings, url: str, read_as: str) -> None:
+    assert settings(DATABASE_URL=url).database_url == read_as
+
+
+def test_the_database_may_be_given_in_parts(settings: Settings) -> None:
+    url = make_url(settings(DB_HOST="db", DB_PORT="1234", DB_NAME="n", DB_USER="u", DB_PASSWORD="p@:/ %é").database_url or "")
+    assert (url.drivername, url.host, url.port, url.database) == ("postgresql+psycopg2", "db", 1234, "n")
+    assert (url.username, url.password) == ("u", "p@:/ %é")
+
+
+def test_parts_that_are_left_out_are_the_seeds(settings: Settings) -> None:
+    url = make_url(settings(DB_HOST="db").database_url or "")
+    assert (url.port, url.database, url.username, url.password) == (5432, "ml_logging_db", "postgres", None)
+
+
+def test_the_url_goes_before_the_parts_and_an_empty_one_is_none(settings: Settings) -> None:
+    both = {"DB_HOST": "elsewhere", "DATABASE_URL": "postgresql://h/db"}
+    assert settings(**both).database_url == "postgresql+psycopg2://h/db"
+    assert "elsewhere" in (settings(**{**both, "DATABASE_URL": ""}).database_url or "")
+    assert settings(DATABASE_URL="", DB_HOST="").database_url is None
+
+
+def test_what_the_seeds_env_file_says_is_understood(settings: Settings) -> None:
+    config = settings(
+        """
+        DATABASE_URL=postgresql+asyncpg://postgres:password@localhost:5432/ml_logging_db
+        DB_HOST=localhost
+        DB_PORT=5432
+        DB_NAME=ml_logging_db
+        DB_USER=postgres
+        DB_PASSWORD=password
+        DEBUG=false
+        """.replace("        ", "")
+    )
+    assert config.database_url == "postgresql+psycopg2://postgres:password@localhost:5432/ml_logging_db"
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"DATABASE_URL": f"mysql://u:{PASSWORD}@h/db"},
+        {"DATABASE_URL": f"postgresql://u:{PASSWORD}@h:port/db"},
+        {"DATABASE_URL": f"u:{PASSWORD}@h/db"},
+        {"DATABASE_URL": f"://u:{PASSWORD}@h/db"},
+        {"DATABASE_URL": f"{PASSWORD}://h/db"},
+        {"DB_HOST": "h", "DB_PASSWORD": PASSWORD, "DB_PORT": "x"},
+        {"DATABASE_URL": f"postgresql://u:{PASSWORD}@h/db", "PORT": "x"},
+    ],
+)
+def test_a_password_is_never_in_the_sentence(settings: Settings, environment: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        settings(**environment)
+    assert PASSWORD not in str(refusal.value)
+    shown = "".join(traceback.format_exception(refusal.value))
+    assert PASSWORD not in re.sub(r"(?m)^ .*", "", shown), "nor in what led to it"
+
+
+def test_a_password_is_not_in_what_the_settings_look_like(settings: Settings) -> None:
+    config = settings(DATABASE_URL=f"postgresql://u:{PASSWORD}@h/db")
+    assert PASSWORD not in repr(config) + str(config)
+
+
+def test_the_environment_goes_before_the_env_file(settings: Settings) -> None:
+    config = settings("PORT=1111\nHOST=0.0.0.0\n", PORT="2222")
+    assert (config.port, config.host) == (2222, "0.0.0.0")
+
+
+def test_an_env_file_may_have_comments_quotes_and_exports(settings: Settings) -> None:
+    config = settings("# a comment\nexport PORT=1111\nRAW_RETENTION='30 days'  # another\n\nDEBUG=\"yes\"\n")
+    assert (config.port, config.raw_retention, config.debug) == (1111, timedelta(days=30), True)
+
+
+def test_a_bad_value_in_the_env_file_is_named_as_well(settings: Settings) -> None:
+    with pytest.raises(ConfigurationError, match="WORKERS"):
+        settings("WORKERS=many")
+
+
+def test_without_an_env_file_the_environment_is_enough(settings: Settings, tmp_path: Path) -> None:
+    settings()
+    assert load(str(tmp_path / "missing")).port == 8000
+
+
+@pytest.mark.parametrize(
+    ("kept", "named"),
+    [
+        ({"RAW": "30 days", "MINUTE": "29 days"}, "MINUTE_RETENTION"),
+        ({"MINUTE": "30 days"}, "MINUTE_RETENTION"),
+        ({"RAW": "1 day", "MINUTE": "2 days", "HOUR": "47 hours"}, "HOUR_RETENTION"),
+        ({"RAW": "1 day", "MINUTE": "1 day", "HOUR": "1 day", "DAY": "23 hours"}, "DAY_RETENTION"),
+        ({"RAW": "1 day", "MINUTE": "1 day", "DAY": "9 days"}, "DAY_RETENTION"),
+    ],
+)
+def test_a_coarser_level_must_not_be_kept_shorter_than_a_finer_one(
+    settings: Settings, kept: dict[str, str], named: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        settings(**{f"{level}_RETENTION": length for level, length in kept.items()})
+
+
+@pytest.mark.parametrize(
+    "kept", [{"RAW": "30 days"}, {"RAW": "1 day", "MINUTE": "24 hours"}, {"RAW": "1d", "MINUTE": "2d", "HOUR": "3d", "DAY": "4d"}]
+)
+def test_any_other_retention_will_do(settings: Settings, kept: dict[str, str]) -> None:
+    assert settings(**{f"{level}_RETENTION": length for level, length in kept.items()}).raw_retention
+
+
+def test_the_example_file_lists_every_setting_with_its_default(settings: Settings) -> None:
+    text = (REPOSITORY / ".env.example").read_text()
+    assert set(re.findall(r"^#?([A-Z_]+)=", text, re.MULTILINE)) == set(NAMES)
+    assert settings(text) == settings()
+
+
+def test_every_setting_has_a_name(settings: Settings) -> None:
+    parts = {"DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"}
+    assert {field.name.upper() for field in fields(Config)} == set(NAMES) - parts
+
+
+@pytest.mark.parametrize("command", [["-m", "app"], ["-m", "flask", "--app", "wsgi", "db", "current"]], ids=["serve", "flask"])
+def test_a_command_with_a_bad_setting_ends_with_the_sentence_alone(command: list[str], tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in NAMES}
+    environment |= {"DATABASE_URL": f"postgresql://u:{PASSWORD}@127.0.0.1:1/db", "PORT": "abc", "PYTHONPATH": str(REPOSITORY)}
+    run = subprocess.run([sys.executable, *command], env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert run.returncode not in (0, None)
+    assert "PORT" in run.stderr
+    assert PASSWORD not in run.stdout + run.stderr
+    assert "Traceback" not in run.stderr

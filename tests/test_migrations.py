@@ -1,0 +1,321 @@
+"""Migrations, on both engines and with data: up, down to nothing, up again, and nothing left for autogenerate."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask_migrate import downgrade, upgrade
+from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.engine import URL
+
+from app.infrastructure.schema import MIGRATIONS
+from config import NAMES
+from conftest import Server, make_app
+from databases import native
+from scratch import embedded_server, empty_database
+
+REPOSITORY = Path(__file__).parents[1]
+REVISIONS = sorted(path.name.split("_")[0] for path in (MIGRATIONS / "versions").glob("*.py"))
+HEAD = REVISIONS[-1]
+
+# Everything that a person may have made, and all that TimescaleDB keeps a book of; but for Alembic's own table.
+OBJECTS = """
+SELECT 'relation', c.oid::regclass::text
+FROM   pg_class c
+JOIN   pg_namespace n ON n.oid = c.relnamespace
+WHERE  n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relname !~ '^alembic_version'
+UNION ALL
+SELECT 'function', p.oid::regprocedure::text
+FROM   pg_proc p
+WHERE  p.pronamespace = 'public'::regnamespace
+UNION ALL
+SELECT 'trigger', t.tgname FROM pg_trigger t WHERE NOT t.tgisinternal
+UNION ALL
+SELECT 'setting', setting FROM pg_db_role_setting, unnest(setconfig) AS setting
+"""
+BOOKS = """
+SELECT format('%%I.%%I', schemaname, tablename)
+FROM   pg_tables
+WHERE  schemaname IN ('_timescaledb_catalog', '_timescaledb_config') AND tablename NOT IN ('metadata', 'telemetry_event')
+"""
+COMPRESS_ALL = """
+SELECT compress_chunk(chunk, true)
+FROM   unnest(ARRAY['prediction_log', 'prediction_stats_minute', 'prediction_stats_hour', 'prediction_latency_minute',
+                    'prediction_latency_hour', 'prediction_latency_day']) AS relation,
+       show_chunks(relation::regclass) AS chunk
+"""
+LATE = "INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful) VALUES (%(at)s, 'm', 5, true)"
+
+
+class House:
+    """A service on a database of its own."""
+
+    def __init__(self, server: Server, url: str) -> None:
+        self.server, self.url = server, url
+        self.app: Flask = make_app(url, pool_size=2 if server.concurrent else 1)
+        self.engine: Engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_size=1)
+        self.logged = 0
+
+    def upgrade(self, revision: str = "head") -> None:
+        with self.app.app_context():
+            upgrade(revision=revision)
+
+    def downgrade(self, revision: str = "base") -> None:
+        with self.app.app_context():
+            downgrade(revision=revision)
+
+    def run(self, statement: str, **values: Any) -> list[Any]:
+        with self.engine.connect() as connection:
+            result = connection.exec_driver_sql(statement, values)
+            return list(result.fetchall()) if result.returns_rows else []
+
+    def fill(self) -> None:
+        """Log calls of several days, materialise them, change some of that, and move all to the columnstore."""
+        for hours in (1, 30, 31, 70, 100):
+            self.log(hours)
+        if self.server.engine == "timescale":
+            for _ in range(3):
+                self.run("CALL prediction_stats_job(0, '{}')")
+            self.log(75)
+            self.run(COMPRESS_ALL)
+        self.log(76)
+
+    def log(self, hours_ago: float) -> None:
+        body = {"model_name": "m", "duration_ms": 5, "was_successful": True}
+        timestamp = (datetime.now(timezone.utc) - timedelta(hours=hours_ago)).isoformat()
+        response = self.app.test_client().post("/api/v1/predict-log", json={**body, "timestamp": timestamp})
+        assert response.status_code == 200, response.text
+        self.logged += 1
+
+    def counted(self) -> int:
+        response = self.app.test_client().get("/api/v1/stats")
+        assert response.status_code == 200, response.text
+        return int(response.json["total_requests"])
+
+    def objects(self) -> set[Any]:
+        """All that is in the database, and how much TimescaleDB has written down about it."""
+        found = {tuple(row) for row in self.run(OBJECTS)}
+        if self.server.engine == "timescale":
+            found |= {(book, self.run(f"SELECT count(*) FROM {book}")[0][0]) for (book,) in self.run(BOOKS)}
+        return found
+
+    def flask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a `flask` command as a person does."""
+        environment = {name: value for name, value in os.environ.items() if name not in NAMES}
+        return subprocess.run(
+            [sys.executable, "-m", "flask", "--app", "wsgi", *arguments],
+            cwd=REPOSITORY, env={**environment, "DATABASE_URL": self.url}, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        self.engine.dispose()
+        self.app.extensions["predlog"].predictions._store._database.engine.dispose()
+
+
+@pytest.fixture
+def house(server: Server) -> Iterator[House]:
+    """An empty database."""
+    with ExitStack() as stack:
+        house = House(server, stack.enter_context(empty_database(server)))
+        stack.callback(house.close)
+        yield house
+
+
+@pytest.fixture(scope="module")
+def settled(server: Server) -> Iterator[House]:
+    """A migrated database with data, which a test leaves migrated."""
+    with ExitStack() as stack:
+        house = House(server, stack.enter_context(empty_database(server)))
+        stack.callback(house.close)
+        house.upgrade()
+        house.fill()
+        yield house
+
+
+def test_down_to_base_leaves_nothing_behind_and_up_again_works(house: House) -> None:
+    if house.server.engine == "timescale":
+        house.run("CREATE EXTENSION IF NOT EXISTS timescaledb")  # stays, for it may have been there before
+    before = house.objects()
+    for _ in range(2):
+        house.upgrade()
+        assert house.objects() > before
+        house.logged = 0
+        house.fill()
+        assert house.counted() == house.logged
+        house.downgrade()
+        after = house.objects()
+        assert after == before, f"left: {sorted(after - before)}, missing: {sorted(before - after)}"
+
+
+def test_an_empty_database_goes_down_as_well(house: House) -> None:
+    house.upgrade()
+    house.downgrade()
+    house.upgrade()
+    assert house.counted() == 0
+
+
+def test_upgrading_twice_is_upgrading_once(settled: House) -> None:
+    before = settled.objects()
+    settled.upgrade()
+    assert {each for each in settled.objects() if each[0] == "relation"} == {each for each in before if each[0] == "relation"}
+    assert settled.counted() == settled.logged
+
+
+@pytest.mark.parametrize("revision", ["0004", "0003", "0002", "0001"])
+def test_statistics_are_exact_after_a_revision_was_taken_back_and_applied_again(settled: House, revision: str) -> None:
+    assert settled.counted() == settled.logged
+    settled.downgrade(revision)
+    settled.run(LATE, at=datetime.now(timezone.utc) - timedelta(hours=80))
+    settled.logged += 1
+    settled.upgrade()
+    assert settled.run("SELECT count(*) FROM prediction_log") == [(settled.logged,)], "no call was lost"
+    settled.app = make_app(settled.url, pool_size=1)
+    assert settled.counted() == settled.logged
+
+
+def test_the_engine_is_chosen_and_named(settled: House) -> None:
+    assert settled.run("SELECT engine FROM prediction_stats_state") == [(settled.server.engine,)]
+    names = {"prediction_stats_minute", "prediction_stats_hour", "prediction_stats_day", "prediction_latency_hour"}
+    names |= {"prediction_log", "prediction_latency_day"}
+    columns = "SELECT column_name FROM information_schema.columns WHERE table_name = %(name)s ORDER BY 1"
+    for name in names:
+        assert settled.run(columns, name=name), name
+    stats = ["bucket", "duration_ms_max", "duration_ms_min", "duration_ms_sum", "model_name", "model_version",
+             "successful_requests", "total_requests"]  # fmt: skip
+    for level in ("minute", "hour", "day"):
+        assert [name for (name,) in settled.run(columns, name=f"prediction_stats_{level}")] == stats
+
+
+def test_autogenerate_finds_nothing_to_do(settled: House) -> None:
+    checked = settled.flask("db", "check")
+    assert checked.returncode == 0, checked.stderr
+    assert "No new upgrade operations detected" in checked.stdout + checked.stderr
+
+
+def test_a_generated_revision_is_empty(settled: House, tmp_path: Path) -> None:
+    copy = tmp_path / "migrations"
+    shutil.copytree(MIGRATIONS, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    made = settled.flask("db", "revision", "--autogenerate", "-m", "nothing", "-d", str(copy))
+    assert made.returncode == 0, made.stderr
+    (revision,) = {path.name for path in (copy / "versions").glob("*.py")} - {p.name for p in (MIGRATIONS / "versions").glob("*.py")}
+    text = (copy / "versions" / revision).read_text()
+    assert "op." not in text, text
+    compile(text, revision, "exec")
+    assert f"down_revision = \"{HEAD}\"" in text.replace("'", '"')
+
+
+def test_current_and_history_name_the_revisions(settled: House) -> None:
+    current, history = settled.flask("db", "current"), settled.flask("db", "history")
+    assert current.returncode == history.returncode == 0
+    assert f"{HEAD} (head)" in current.stdout
+    assert [revision for revision in REVISIONS if revision in history.stdout] == REVISIONS
+
+
+def test_two_upgrades_at_once_both_succeed(house: House) -> None:
+    if not house.server.concurrent:
+        pytest.skip("all clients of this TimescaleDB share one session")
+    environment = {name: value for name, value in os.environ.items() if name not in NAMES}
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"],
+            cwd=REPOSITORY, env={**environment, "DATABASE_URL": house.url}, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for run in runs:
+        _, errors = run.communicate(timeout=120)
+        assert run.returncode == 0, errors
+    assert house.run("SELECT version_num FROM alembic_version") == [(HEAD,)]
+
+
+def test_a_database_that_is_away_is_said_to_be_so_in_a_sentence() -> None:
+    url = "postgresql://nobody:h4rd-to-guess@127.0.0.1:1/nowhere"
+    environment = {name: value for name, value in os.environ.items() if name not in NAMES}
+    run = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"],
+        cwd=REPOSITORY, env={**environment, "DATABASE_URL": url}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert run.returncode != 0
+    assert "h4rd-to-guess" not in run.stdout + run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def engine_after_upgrade(url: str | URL) -> str:
+    """Migrate, use the service a little, and say which engine it is on."""
+    text = url if isinstance(url, str) else url.render_as_string(hide_password=False)
+    app = make_app(text, pool_size=1)
+    with app.app_context():
+        upgrade()
+    client = app.test_client()
+    stored = client.post("/api/v1/predict-log", json={"model_name": "m", "duration_ms": 5, "was_successful": True})
+    assert stored.status_code == 200, stored.text
+    assert client.get("/api/v1/stats").json["total_requests"] == 1
+    assert client.delete(f"/api/v1/predictions/{stored.json['id']}").status_code == 200
+    assert client.get("/api/v1/stats").json["total_requests"] == 0
+    engine = str(client.get("/ready").json["engine"])
+    app.extensions["predlog"].predictions._store._database.engine.dispose()
+    with app.app_context():
+        downgrade(revision="base")
+        app.extensions["migrate"].db.engine.dispose()
+    return engine
+
+
+def test_the_apache_build_of_timescaledb_counts_as_plain_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
+    if reason := native.why_not():
+        pytest.skip(reason)
+    monkeypatch.setitem(native.SETTINGS, "timescaledb.license", "apache")
+    with native.start() as url:
+        assert engine_after_upgrade(url) == "plain"
+
+
+def ordinary_role(url: str, *, owns_the_database: bool) -> URL:
+    """A role with no more rights than a managed cloud or a careful administrator gives, and a database for it."""
+    admin = create_engine(url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql("CREATE ROLE ordinary LOGIN PASSWORD 'ordinary'")
+        connection.exec_driver_sql("CREATE DATABASE ordinary TEMPLATE template0")
+        if owns_the_database:
+            connection.exec_driver_sql("ALTER DATABASE ordinary OWNER TO ordinary")
+    admin.dispose()
+    own = make_url(url).set(database="ordinary")
+    if not owns_the_database:
+        admin = create_engine(own, isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.exec_driver_sql("GRANT CREATE, USAGE ON SCHEMA public TO ordinary")
+        admin.dispose()
+    return own.set(username="ordinary", password="ordinary")
+
+
+def forget_ordinary_role(url: str) -> None:
+    admin = create_engine(url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql("DROP DATABASE IF EXISTS ordinary WITH (FORCE)")
+        connection.exec_driver_sql("DROP ROLE IF EXISTS ordinary")
+    admin.dispose()
+
+
+@pytest.mark.parametrize("owns_the_database", [True, False])
+def test_a_role_that_is_no_superuser_can_migrate(server: Server, owns_the_database: bool) -> None:
+    if not server.concurrent:
+        pytest.skip("this TimescaleDB has one database and one role")
+    try:
+        engine = engine_after_upgrade(ordinary_role(server.url, owns_the_database=owns_the_database))
+        # TimescaleDB trusts the owner of a database to create it there.
+        assert engine == (server.engine if owns_the_database else "plain")
+    finally:
+        forget_ordinary_role(server.url)
+
+
+def test_an_embedded_server_can_be_migrated_by_its_own_role(servers: Callable[[str], Server]) -> None:
+    with embedded_server() as server:
+        assert engine_after_upgrade(server.url) == "plain"

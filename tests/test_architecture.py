@@ -29,7 +29,11 @@ def imports(module: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])]) if node.level else node.module
+            base = (
+                ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
+                if node.level
+                else node.module
+            )
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
@@ -61,7 +65,11 @@ def test_presentation_and_infrastructure_never_import_each_other(layer: str, oth
 @pytest.mark.parametrize("layer", LAYERS)
 def test_no_layer_imports_what_puts_the_layers_together(layer: str) -> None:
     for module in modules(layer):
-        inside = [name for name in imports(module) if is_of(name, "app") and name.split(".")[1:2] not in ([each] for each in LAYERS)]
+        inside = [
+            name
+            for name in imports(module)
+            if is_of(name, "app") and name.split(".")[1:2] not in ([each] for each in LAYERS)
+        ]
         assert inside == [], module.name
 
 

@@ -86,9 +86,11 @@ def test_a_setting_is_taken_from_the_environment(settings: Settings, name: str, 
         *(("POOL_SIZE", text) for text in ("0", "101", "x")),
         *(("POOL_TIMEOUT_S", text) for text in ("0", "nan", "inf", "x")),
         *((name, text) for name in ("RAW_RETENTION", "COLUMNSTORE_AFTER")
-          for text in ("ten days", "10", "0 days", "-1 days", "1.5 days", "1 week", "1 day 2 hours", "100001 days", "9" * 5000 + " days")),
+          for text in ("ten days", "10", "0 days", "-1 days", "1.5 days", "1 week", "1 day 2 hours",
+                       "100001 days", "9" * 5000 + " days")),
         ("COLUMNSTORE_AFTER", ""),
-        *(("DATABASE_URL", text) for text in ("x", "localhost:5432/db", "mysql://h/db", "sqlite:///file", "http://h", "postgresql://h:port/db")),
+        *(("DATABASE_URL", text) for text in (
+            "x", "localhost:5432/db", "mysql://h/db", "sqlite:///file", "http://h", "postgresql://h:port/db")),
     ],
     ids=lambda text: text[:30],
 )  # fmt: skip
@@ -121,7 +123,9 @@ def test_a_url_of_any_postgresql_driver_is_read_as_psycopg2s(settings: Settings,
 
 
 def test_the_database_may_be_given_in_parts(settings: Settings) -> None:
-    url = make_url(settings(DB_HOST="db", DB_PORT="1234", DB_NAME="n", DB_USER="u", DB_PASSWORD="p@:/ %é").database_url or "")
+    url = make_url(
+        settings(DB_HOST="db", DB_PORT="1234", DB_NAME="n", DB_USER="u", DB_PASSWORD="p@:/ %é").database_url or ""
+    )
     assert (url.drivername, url.host, url.port, url.database) == ("postgresql+psycopg2", "db", 1234, "n")
     assert (url.username, url.password) == ("u", "p@:/ %é")
 
@@ -216,7 +220,12 @@ def test_a_coarser_level_must_not_be_kept_shorter_than_a_finer_one(
 
 
 @pytest.mark.parametrize(
-    "kept", [{"RAW": "30 days"}, {"RAW": "1 day", "MINUTE": "24 hours"}, {"RAW": "1d", "MINUTE": "2d", "HOUR": "3d", "DAY": "4d"}]
+    "kept",
+    [
+        {"RAW": "30 days"},
+        {"RAW": "1 day", "MINUTE": "24 hours"},
+        {"RAW": "1d", "MINUTE": "2d", "HOUR": "3d", "DAY": "4d"},
+    ],
 )
 def test_any_other_retention_will_do(settings: Settings, kept: dict[str, str]) -> None:
     assert settings(**{f"{level}_RETENTION": length for level, length in kept.items()}).raw_retention
@@ -233,11 +242,19 @@ def test_every_setting_has_a_name(settings: Settings) -> None:
     assert {field.name.upper() for field in fields(Config)} == set(NAMES) - parts
 
 
-@pytest.mark.parametrize("command", [["-m", "app"], ["-m", "flask", "--app", "wsgi", "db", "current"]], ids=["serve", "flask"])
+@pytest.mark.parametrize(
+    "command", [["-m", "app"], ["-m", "flask", "--app", "wsgi", "db", "current"]], ids=["serve", "flask"]
+)
 def test_a_command_with_a_bad_setting_ends_with_the_sentence_alone(command: list[str], tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in NAMES}
-    environment |= {"DATABASE_URL": f"postgresql://u:{PASSWORD}@127.0.0.1:1/db", "PORT": "abc", "PYTHONPATH": str(REPOSITORY)}
-    run = subprocess.run([sys.executable, *command], env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    environment |= {
+        "DATABASE_URL": f"postgresql://u:{PASSWORD}@127.0.0.1:1/db",
+        "PORT": "abc",
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    run = subprocess.run(
+        [sys.executable, *command], env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+    )
     assert run.returncode not in (0, None)
     assert "PORT" in run.stderr
     assert PASSWORD not in run.stdout + run.stderr

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -22,7 +22,7 @@ from app.infrastructure.schema import MIGRATIONS
 from config import NAMES
 from conftest import Server, make_app
 from databases import native
-from scratch import embedded_server, empty_database
+from scratch import empty_database
 
 REPOSITORY = Path(__file__).parents[1]
 REVISIONS = sorted(path.name.split("_")[0] for path in (MIGRATIONS / "versions").glob("*.py"))
@@ -46,7 +46,8 @@ SELECT 'setting', setting FROM pg_db_role_setting, unnest(setconfig) AS setting
 BOOKS = """
 SELECT format('%%I.%%I', schemaname, tablename)
 FROM   pg_tables
-WHERE  schemaname IN ('_timescaledb_catalog', '_timescaledb_config') AND tablename NOT IN ('metadata', 'telemetry_event')
+WHERE  schemaname IN ('_timescaledb_catalog', '_timescaledb_config')
+AND    tablename NOT IN ('metadata', 'telemetry_event')
 """
 COMPRESS_ALL = """
 SELECT compress_chunk(chunk, true)
@@ -148,7 +149,7 @@ def test_down_to_base_leaves_nothing_behind_and_up_again_works(house: House) -> 
     before = house.objects()
     for _ in range(2):
         house.upgrade()
-        assert house.objects() > before
+        assert ("relation", "prediction_log") in house.objects() - before
         house.logged = 0
         house.fill()
         assert house.counted() == house.logged
@@ -167,20 +168,21 @@ def test_an_empty_database_goes_down_as_well(house: House) -> None:
 def test_upgrading_twice_is_upgrading_once(settled: House) -> None:
     before = settled.objects()
     settled.upgrade()
-    assert {each for each in settled.objects() if each[0] == "relation"} == {each for each in before if each[0] == "relation"}
+    assert {each for each in settled.objects() if each[0] == "relation"} == {
+        each for each in before if each[0] == "relation"
+    }
     assert settled.counted() == settled.logged
 
 
-@pytest.mark.parametrize("revision", ["0004", "0003", "0002", "0001"])
-def test_statistics_are_exact_after_a_revision_was_taken_back_and_applied_again(settled: House, revision: str) -> None:
-    assert settled.counted() == settled.logged
-    settled.downgrade(revision)
-    settled.run(LATE, at=datetime.now(timezone.utc) - timedelta(hours=80))
-    settled.logged += 1
-    settled.upgrade()
-    assert settled.run("SELECT count(*) FROM prediction_log") == [(settled.logged,)], "no call was lost"
-    settled.app = make_app(settled.url, pool_size=1)
-    assert settled.counted() == settled.logged
+@pytest.mark.parametrize("revision", ["0003", "0002", "0001"])
+def test_statistics_are_exact_after_a_revision_was_taken_back_and_applied_again(house: House, revision: str) -> None:
+    house.upgrade()
+    house.fill()
+    house.downgrade(revision)
+    house.run(LATE, at=datetime.now(timezone.utc) - timedelta(hours=80))
+    house.upgrade()
+    assert house.run("SELECT count(*) FROM prediction_log") == [(house.logged + 1,)], "no call was lost"
+    assert house.counted() == house.logged + 1
 
 
 def test_the_engine_is_chosen_and_named(settled: House) -> None:
@@ -207,11 +209,13 @@ def test_a_generated_revision_is_empty(settled: House, tmp_path: Path) -> None:
     shutil.copytree(MIGRATIONS, copy, ignore=shutil.ignore_patterns("__pycache__"))
     made = settled.flask("db", "revision", "--autogenerate", "-m", "nothing", "-d", str(copy))
     assert made.returncode == 0, made.stderr
-    (revision,) = {path.name for path in (copy / "versions").glob("*.py")} - {p.name for p in (MIGRATIONS / "versions").glob("*.py")}
+    (revision,) = {path.name for path in (copy / "versions").glob("*.py")} - {
+        p.name for p in (MIGRATIONS / "versions").glob("*.py")
+    }
     text = (copy / "versions" / revision).read_text()
     assert "op." not in text, text
     compile(text, revision, "exec")
-    assert f"down_revision = \"{HEAD}\"" in text.replace("'", '"')
+    assert f'down_revision = "{HEAD}"' in text.replace("'", '"')
 
 
 def test_current_and_history_name_the_revisions(settled: House) -> None:
@@ -314,8 +318,3 @@ def test_a_role_that_is_no_superuser_can_migrate(server: Server, owns_the_databa
         assert engine == (server.engine if owns_the_database else "plain")
     finally:
         forget_ordinary_role(server.url)
-
-
-def test_an_embedded_server_can_be_migrated_by_its_own_role(servers: Callable[[str], Server]) -> None:
-    with embedded_server() as server:
-        assert engine_after_upgrade(server.url) == "plain"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import count
 from typing import Any, Protocol
 
-from app.domain.errors import NotFound
+from app.domain.errors import BehindRetention, NotFound
+from app.domain.instants import parse_instant
 from app.domain.losses import Loss
 from app.domain.predictions import Prediction
 
@@ -36,6 +39,19 @@ class Batch:
     number: int
     rejected: Sequence[tuple[int, dict[str, Any]]] = ()
     losses: Sequence[Loss] = ()
+
+    def without_calls_before(self, retention: BehindRetention) -> Batch:
+        """The same batch with the calls rejected that retention would not keep."""
+        refused = dict(self.rejected)
+        records: list[dict[str, Any]] = json.loads(self.records)
+        places = (place for place in count() if place not in dict(self.rejected))
+        kept = []
+        for place, record in zip(places, records):
+            if parse_instant(record["timestamp"]) < retention.edge:
+                refused[place] = {"timestamp": [retention.message]}
+            else:
+                kept.append(record)
+        return replace(self, records=json.dumps(kept).encode(), number=len(kept), rejected=sorted(refused.items()))
 
     def with_losses(self, losses: Sequence[Loss]) -> Batch:
         """The same batch with what its sender had to throw away."""
@@ -85,7 +101,10 @@ class Predictions:
 
     def log_batch(self, batch: Batch) -> Receipt:
         """Keep a batch and the losses reported with it; what was stored before is counted and not stored again."""
-        stored = self._store.add_many(batch) if batch.number or batch.losses else 0
+        try:
+            stored = self._store.add_many(batch) if batch.number or batch.losses else 0
+        except BehindRetention as error:
+            return self.log_batch(batch.without_calls_before(error))
         return Receipt(stored, batch.number - stored, batch.rejected)
 
     def get(self, id: int) -> Prediction:

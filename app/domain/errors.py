@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 
 class PredlogError(Exception):
     """Base of every error that Predlog raises on purpose; its text is meant for the caller."""
@@ -14,6 +16,15 @@ class InvalidInput(PredlogError):
         super().__init__(f"{field}: {message}")
         self.field = field
         self.message = message
+
+
+class BehindRetention(PredlogError):
+    """A call happened before `edge`, where retention has dropped the log."""
+
+    def __init__(self, edge: datetime) -> None:
+        self.edge = edge
+        self.message = f"Must not be before {edge.isoformat()}: older calls are not kept any more."
+        super().__init__(f"timestamp: {self.message}")
 
 
 class NotFound(PredlogError):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.domain.errors import InvalidInput, StorageUnavailable
+from app.domain.errors import BehindRetention, StorageUnavailable
+from app.domain.instants import parse_instant
 
 T = TypeVar("T")
 Row = Sequence[Any]
@@ -83,6 +85,11 @@ def retried(read: Callable[[], T]) -> T:
     return read()
 
 
+def _edge(error: DBAPIError) -> datetime:
+    detail: str = error.orig.diag.message_detail  # type: ignore[union-attr]
+    return parse_instant(detail)
+
+
 @contextmanager
 def storage_errors() -> Iterator[None]:
     """Translate what the driver raises; its messages stay in the process."""
@@ -97,8 +104,7 @@ def storage_errors() -> Iterator[None]:
         if isinstance(error, (OperationalError, InterfaceError)):
             raise StorageUnavailable("The database is not available.") from error
         if code == BEHIND_RETENTION:
-            edge = getattr(getattr(error.orig, "diag", None), "message_detail", "")
-            raise InvalidInput("timestamp", f"Must not be before {edge}, where retention has ended.") from error
+            raise BehindRetention(_edge(error)) from error
         if error.connection_invalidated or code.startswith(_LATER):
             raise StorageUnavailable("The database is not available.") from error
         raise

@@ -11,6 +11,7 @@ from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
 
 from app.domain.errors import (
+    BehindRetention,
     InvalidInput,
     NotAllowed,
     NotAuthenticated,
@@ -28,6 +29,7 @@ STATUS: dict[type[PredlogError], HTTPStatus] = {
     NotAuthenticated: HTTPStatus.UNAUTHORIZED,
     NotFound: HTTPStatus.NOT_FOUND,
     NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
+    BehindRetention: HTTPStatus.UNPROCESSABLE_ENTITY,
     StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 RETRY_AFTER_S = 1
@@ -56,6 +58,8 @@ def _domain_error(error: PredlogError) -> Response:
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     if isinstance(error, StorageUnavailable):
         log.warning("storage unavailable", cause=type(error.__cause__).__name__)
+    if isinstance(error, BehindRetention):
+        return _response(status, None, {"json": {"timestamp": [error.message]}})
     if isinstance(error, InvalidInput):
         return _response(status, None, {"query": {error.field: [error.message]}})
     return _response(status, str(error), None)

@@ -330,11 +330,14 @@ def test_a_spool_that_cannot_be_written_leaves_the_records_in_memory_and_they_ar
     log(client, 100)
     wait_until(lambda: len(service.records) == 100)
     assert "No space left on device" in caplog.text and client.stats().dropped == {}
-    monkeypatch.setattr(Segment, "append", append)
     service.mood = 503
     log(client, 100)
-    wait_until(lambda: client.stats().spooled + client.stats().queued == 100)
-    wait_until(lambda: client.stats().spooled > 0 or client.log("m", duration_ms=1, was_successful=True))
+    requests = len(service.requests)
+    wait_until(lambda: len(service.requests) > requests and client.stats().queued == 100)
+    monkeypatch.setattr(Segment, "append", append)
+    wait_until(lambda: client.stats().spooled == 100 == spooled_lines(directory))
+    service.mood = "ok"
+    wait_until(lambda: len(service.records) == 200)
 
 
 def test_a_write_that_fails_half_way_leaves_no_half_line(directory, monkeypatch):

@@ -50,7 +50,9 @@ def test_a_tally_of_nothing_has_zeros_and_nulls() -> None:
 def test_merging_nothing_changes_nothing() -> None:
     tally = tally_of([(5.0, True, False)])
     tally.merge(Tally())
-    assert tally == tally_of([(5.0, True, False)]) or tally.percentiles([50]) == tally_of([(5.0, True, False)]).percentiles([50])
+    assert tally == tally_of([(5.0, True, False)]) or tally.percentiles([50]) == tally_of(
+        [(5.0, True, False)]
+    ).percentiles([50])
     assert (tally.duration_ms_min, tally.duration_ms_max) == (5.0, 5.0)
 
 

@@ -119,7 +119,9 @@ def test_a_page_shows_every_operation_and_no_request_leaves_the_host(browser: An
     browser.get(address + page)
     with urlopen(f"{address}/openapi.json") as response:
         document = json.load(response)
-    operations = [operation for item in document["paths"].values() for operation in item.values() if "summary" in operation]
+    operations = [
+        operation for item in document["paths"].values() for operation in item.values() if "summary" in operation
+    ]
     assert len(operations) >= 9
     wait_for(browser, f"{SHOWN[page]}.length >= {len(operations)}")
     text = browser.execute_script("return document.body.innerText")
@@ -141,5 +143,7 @@ def test_a_call_can_be_tried_out_on_the_page(browser: Any, address: str) -> None
     browser.execute_script(f"{operation}.querySelector('.opblock-summary-control').click()")
     wait_for(browser, f"{operation}.querySelector('button.execute') !== null")
     browser.execute_script(f"{operation}.querySelector('button.execute').click()")
-    shown = wait_for(browser, f"{operation}.querySelector('.live-responses-table .response .response-col_status')?.innerText")
+    shown = wait_for(
+        browser, f"{operation}.querySelector('.live-responses-table .response .response-col_status')?.innerText"
+    )
     assert shown.startswith("200")

@@ -22,7 +22,8 @@ STATS = "/api/v1/stats"
 SERIES = "/api/v1/stats/timeseries"
 GOOD = {"model_name": "nonsense", "duration_ms": 1, "was_successful": True}
 FROM_INSIDE = re.compile(
-    r"traceback|psycopg2|sqlalchemy|marshmallow|werkzeug|SELECT |INSERT |prediction_log\b|\.py\b|Error\(|0x[0-9a-f]{6}", re.IGNORECASE
+    r"traceback|psycopg2|sqlalchemy|marshmallow|werkzeug|SELECT |INSERT |prediction_log\b|\.py\b|Error\(|0x[0-9a-f]{6}",
+    re.IGNORECASE,
 )
 
 
@@ -70,7 +71,8 @@ FIELDS = {
     "model_version": ["", "x" * 201, None, 1, [], "\x00"],
     "error": ["x" * 4097, None, 1, [], {}, "\x00"],
     "metadata": [
-        None, "{}", 1, [], [{}], {"k": "x" * 4096}, {"k": "\x00"}, {"\x00": 1}, {"a": [{"b": ["\x00"]}]}, {"a": {"b\x00": 1}},
+        None, "{}", 1, [], [{}], {"k": "x" * 4096}, {"k": "\x00"}, {"\x00": 1},
+        {"a": [{"b": ["\x00"]}]}, {"a": {"b\x00": 1}},
     ],
     "request_id": ["", "x", "12345678", None, 1, [], {}, "\x00", "12345678-1234-1234-1234-12345678901g"],
 }  # fmt: skip
@@ -89,7 +91,8 @@ def test_a_field_that_cannot_be_used_is_named(door: FlaskClient, field: str, val
         ("metadata", '{"a": 1e999}'), ("metadata", '{"a": [[-1e400]]}'),
         *((field, r'"\ud800"') for field in ("model_name", "model_version", "error", "timestamp", "request_id")),
         ("error", r'"\udc00\ud800"'), ("error", r'"a\u0000b"'), ("model_name", r'"\u0000"'),
-        ("metadata", r'{"\udfff": 1}'), ("metadata", r'{"a": {"b": ["\ud83d"]}}'), ("metadata", r'{"a": {"\u0000": 1}}'),
+        ("metadata", r'{"\udfff": 1}'), ("metadata", r'{"a": {"b": ["\ud83d"]}}'),
+        ("metadata", r'{"a": {"\u0000": 1}}'),
         ("metadata", '{"a":' + "[" * 600 + r'"\u0000"' + "]" * 600 + "}"),
     ],
     ids=lambda value: value[:40],
@@ -114,7 +117,9 @@ def test_what_is_not_json_is_said_to_be_none(door: FlaskClient, text: str) -> No
     assert_documented(door.post(LOG, data=text.encode(), content_type="application/json"), 400)
 
 
-@pytest.mark.parametrize("body", [b"\xff", b'{"model_name": "\xff"}', body_with().encode("utf-16"), b"\x1f\x8b\x08\x00", b"\x00"])
+@pytest.mark.parametrize(
+    "body", [b"\xff", b'{"model_name": "\xff"}', body_with().encode("utf-16"), b"\x1f\x8b\x08\x00", b"\x00"]
+)
 def test_what_is_not_utf_8_is_said_to_be_no_json(door: FlaskClient, body: bytes) -> None:
     assert_documented(door.post(LOG, data=body, content_type="application/json"), 400)
 
@@ -144,7 +149,9 @@ def test_integers_of_any_length_are_kept_or_refused(client: FlaskClient, digits:
         assert_documented(response)
 
 
-@pytest.mark.parametrize("name", ["id", "Model_Name", "nope", "", "model_name ", "\x00", "é", "__class__", "x" * 10_000])
+@pytest.mark.parametrize(
+    "name", ["id", "Model_Name", "nope", "", "model_name ", "\x00", "é", "__class__", "x" * 10_000]
+)
 def test_a_field_that_nobody_knows_is_named(door: FlaskClient, name: str) -> None:
     response = door.post(LOG, data=body_with(**{name: 1}), content_type="application/json")
     assert set(assert_documented(response, 422)["json"]) == {name}
@@ -163,11 +170,18 @@ def test_a_field_that_is_missing_is_named(door: FlaskClient, field: str) -> None
 
 def test_all_that_is_wrong_is_said_at_once(door: FlaskClient) -> None:
     response = door.post(LOG, json={"model_name": "", "duration_ms": -1, "error": 5, "nope": 1})
-    assert set(assert_documented(response, 422)["json"]) == {"model_name", "duration_ms", "was_successful", "error", "nope"}
+    assert set(assert_documented(response, 422)["json"]) == {
+        "model_name",
+        "duration_ms",
+        "was_successful",
+        "error",
+        "nope",
+    }
 
 
 @pytest.mark.parametrize(
-    "content_type", [None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/xml"]
+    "content_type",
+    [None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/xml"],
 )
 def test_a_content_type_other_than_json_is_refused(door: FlaskClient, content_type: str | None) -> None:
     assert_documented(door.post(LOG, data=body_with(), content_type=content_type), 415)
@@ -217,8 +231,10 @@ def test_a_cursor_that_was_not_given_out_is_refused(client: FlaskClient, text: s
 BOUNDS = ["", "x", "2025-6-9", "2025-02-29", "0000-01-01", "10000-01-01", "2025-06-09T25:00Z", "2025-06-09T12:00:00 02:00",
           "%00", "1749470400", "2025-06-09%00", "%ff"]  # fmt: skip
 QUERIES: list[tuple[str, str, str]] = [
-    *((LIST, "limit", v) for v in ("0", "-1", "1001", "x", "1.5", "", "9" * 30, "9" * 5000, "1_0", "%201", "%EF%BC%91", "true")),
-    *((LIST, "min_duration_ms", v) for v in ("-1", "x", "", "nan", "inf", "-inf", "1e999", "1_0", "%EF%BC%91", "true", "0x1")),
+    *((LIST, "limit", v) for v in (
+        "0", "-1", "1001", "x", "1.5", "", "9" * 30, "9" * 5000, "1_0", "%201", "%EF%BC%91", "true")),
+    *((LIST, "min_duration_ms", v) for v in (
+        "-1", "x", "", "nan", "inf", "-inf", "1e999", "1_0", "%EF%BC%91", "true", "0x1")),
     *((LIST, "was_successful", v) for v in ("", "maybe", "2", "%00", "null")),
     *((path, name, v) for path in (LIST, STATS, SERIES) for name in ("from", "to") for v in BOUNDS),
     *((path, "to", "9999-12-31") for path in (LIST, STATS, SERIES)),
@@ -226,11 +242,13 @@ QUERIES: list[tuple[str, str, str]] = [
     *((path, "model_name", v) for path in (LIST, STATS, SERIES) for v in ("", "%00", "x" * 201, "%ff", "%ED%A0%80")),
     *((path, "model_version", v) for path in (LIST, STATS, SERIES) for v in ("", "%00", "x" * 201, "%ff", "%ED%A0%80")),
     *((path, "timezone", v) for path in (STATS, SERIES) for v in (
-        "", "Mars/Olympus", "../../etc/passwd", "/etc/passwd", "Europe", ".", "%00", "%ff", "x" * 5000, "UTC%20", "zone.tab")),
+        "", "Mars/Olympus", "../../etc/passwd", "/etc/passwd", "Europe", ".", "%00", "%ff", "x" * 5000, "UTC%20",
+        "zone.tab")),
     *((STATS, "percentiles", v) for v in ("x", "101", "-1", "nan", "inf", ",", "50,", "5_0", ",".join(["1"] * 21))),
     *((STATS, "group_by", v) for v in ("x", "model_name,x", "model_name,", "%00", "error")),
     *((SERIES, "bucket", v) for v in ("", "x", "2h", "0", "1H", "%00")),
-    *((path, name, "1") for path in (LIST, STATS, SERIES) for name in ("nope", "%00", "%ff", "Limit", "model_name%20", "x" * 9000)),
+    *((path, name, "1") for path in (LIST, STATS, SERIES) for name in (
+        "nope", "%00", "%ff", "Limit", "model_name%20", "x" * 9000)),
     (STATS, "limit", "1"), (SERIES, "group_by", "model_name"), (LIST, "timezone", "UTC"),
 ]  # fmt: skip
 
@@ -260,7 +278,8 @@ def test_a_parameter_that_is_given_twice_is_refused(door: FlaskClient, path: str
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "count"), [("percentiles=50", "percentiles=90", 2), ("group_by=model_name", "group_by=model_version", 2)]
+    ("first", "second", "count"),
+    [("percentiles=50", "percentiles=90", 2), ("group_by=model_name", "group_by=model_version", 2)],
 )
 def test_a_list_that_is_given_in_two_parts_is_taken_whole_or_refused(
     client: FlaskClient, first: str, second: str, count: int
@@ -270,7 +289,11 @@ def test_a_list_that_is_given_in_two_parts_is_taken_whole_or_refused(
     response = client.get(f"{STATS}?model_name={name}&{first}&{second}")
     if response.status_code == 200:
         answer = response.json
-        taken = answer["percentiles"] if "percentiles" in first else set(answer["groups"][0]) & {"model_name", "model_version"}
+        taken = (
+            answer["percentiles"]
+            if "percentiles" in first
+            else set(answer["groups"][0]) & {"model_name", "model_version"}
+        )
         assert len(taken) == count, "nothing was left out in silence"
     else:
         assert_documented(response, 422)
@@ -301,15 +324,19 @@ ENDS_OF_THE_CALENDAR = [
     "from=0001-01-01", "to=0001-01-01", "from=0001-01-01T00:00:00Z&to=0001-01-01T00:00:00Z", "to=0001-01-01T00:00:00Z",
     "from=0001-01-01&timezone=Asia/Tokyo", "from=0001-01-01&timezone=America/New_York",
     "from=0001-01-01T00:00:00Z&to=0001-01-01T02:00:00Z&timezone=America/New_York",
-    "to=9999-12-30", "to=9999-12-31", "to=9999-12-31T23:59:59.999999Z", "from=9999-12-31&to=9999-12-31T23:59:59.999999Z",
-    "from=9999-12-31T22:00:00Z&to=9999-12-31T23:30:00Z", "from=9999-12-31T20:00:00Z&to=9999-12-31T23:59:59Z&timezone=Asia/Tokyo",
+    "to=9999-12-30", "to=9999-12-31", "to=9999-12-31T23:59:59.999999Z",
+    "from=9999-12-31&to=9999-12-31T23:59:59.999999Z",
+    "from=9999-12-31T22:00:00Z&to=9999-12-31T23:30:00Z",
+    "from=9999-12-31T20:00:00Z&to=9999-12-31T23:59:59Z&timezone=Asia/Tokyo",
     "from=9999-12-30&to=9999-12-30&timezone=America/New_York", "from=0001-01-01&to=9999-12-30",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("query", ENDS_OF_THE_CALENDAR)
 @pytest.mark.parametrize(
-    "path", [LIST, STATS, f"{SERIES}?bucket=1d&", f"{SERIES}?bucket=1h&", f"{SERIES}?bucket=6h&", SERIES], ids=lambda p: p[8:]
+    "path",
+    [LIST, STATS, f"{SERIES}?bucket=1d&", f"{SERIES}?bucket=1h&", f"{SERIES}?bucket=6h&", SERIES],
+    ids=lambda p: p[8:],
 )
 def test_the_ends_of_the_calendar_are_answered_or_refused(client: FlaskClient, path: str, query: str) -> None:
     response = client.get(f"{path}{'' if '?' in path else '?'}{query}")
@@ -353,8 +380,9 @@ def test_head_says_what_get_would_without_a_body(door: FlaskClient, path: str) -
 
 @pytest.mark.parametrize(
     "path",
-    ["/nope", "/api", "/api/v1", "/api/v1/", "/api/v2/stats", f"{LIST}/", f"{LIST}/1/2", "/health/", "/%00", "/%ff", "/é",
-     "/" + "x" * 100_000, "/docs/assets/nope.js", "/docs/assets/..%2f..%2fsetup.cfg", "/../../etc/passwd", "/static/x"],
+    ["/nope", "/api", "/api/v1", "/api/v1/", "/api/v2/stats", f"{LIST}/", f"{LIST}/1/2", "/health/", "/%00",
+     "/%ff", "/é", "/" + "x" * 100_000, "/docs/assets/nope.js", "/docs/assets/..%2f..%2fsetup.cfg",
+     "/../../etc/passwd", "/static/x"],
     ids=lambda path: path[:40],
 )  # fmt: skip
 def test_a_page_that_does_not_exist_is_not_found(door: FlaskClient, path: str) -> None:
@@ -368,7 +396,9 @@ def test_very_long_addresses_are_refused(door: FlaskClient, name: str) -> None:
         assert_documented(door.get(f"{path}?{quote(name)}=1"), 422)
 
 
-@pytest.mark.parametrize("header", ["Host", "Accept", "Accept-Language", "X-Request-ID", "If-None-Match", "Range", "Cookie"])
+@pytest.mark.parametrize(
+    "header", ["Host", "Accept", "Accept-Language", "X-Request-ID", "If-None-Match", "Range", "Cookie"]
+)
 def test_odd_headers_do_no_harm(door: FlaskClient, header: str) -> None:
     for value in ("", "\x7f", "é", "x" * 10_000, "%s%n", "'\"<>"):
         response = door.get("/health", headers={header: value})

@@ -94,7 +94,9 @@ def test_every_example_fits_its_schema(document: dict[str, Any], operations: lis
         bodies = [("body", media) for media in operation.get("requestBody", {}).get("content", {}).values()]
         for status, media in [*bodies, *_media(operation)]:
             if "example" in media and "schema" in media:
-                problems = [error.message for error in _validator(document, media["schema"]).iter_errors(media["example"])]
+                problems = [
+                    error.message for error in _validator(document, media["schema"]).iter_errors(media["example"])
+                ]
                 assert not problems, (name, status, problems)
                 checked += 1
     assert checked > 10
@@ -125,7 +127,9 @@ def test_real_answers_fit_their_schemas(
         "GET /ready": client.get("/ready"),
         "GET /api/v1/predictions": client.get("/api/v1/predictions", query_string=asked),
         "GET /api/v1/predictions/{prediction_id}": client.get(f"/api/v1/predictions/{stored['id']}"),
-        "GET /api/v1/stats": client.get("/api/v1/stats", query_string={**asked, "group_by": "model_name,model_version"}),
+        "GET /api/v1/stats": client.get(
+            "/api/v1/stats", query_string={**asked, "group_by": "model_name,model_version"}
+        ),
         "GET /api/v1/stats/timeseries": client.get("/api/v1/stats/timeseries", query_string=asked),
     }
     by_name = dict(operations)
@@ -163,7 +167,9 @@ def _media(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _validator(document: dict[str, Any], schema: dict[str, Any]) -> Draft4Validator:
     """OpenAPI 3.0 describes with JSON Schema's draft 4, but says `nullable` for null."""
-    return Draft4Validator(_with_nulls({**schema, "components": document["components"]}), format_checker=FormatChecker())
+    return Draft4Validator(
+        _with_nulls({**schema, "components": document["components"]}), format_checker=FormatChecker()
+    )
 
 
 def _with_nulls(node: Any) -> Any:

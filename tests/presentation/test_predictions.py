@@ -36,7 +36,9 @@ def order(record: dict[str, Any]) -> tuple[datetime, int]:
     return datetime.fromisoformat(record["timestamp"]), record["id"]
 
 
-def test_a_bare_array_of_the_records_newest_first(client: FlaskClient, log: Log, model: str, midnight: datetime) -> None:
+def test_a_bare_array_of_the_records_newest_first(
+    client: FlaskClient, log: Log, model: str, midnight: datetime
+) -> None:
     logged = [log(timestamp=(midnight + timedelta(hours=hour)).isoformat()) for hour in (3, 1, 2)]
     response = client.get(URL, query_string={"model_name": model})
     assert response.json == sorted(logged, key=order, reverse=True)
@@ -87,9 +89,21 @@ def test_filters_leave_what_passes_all_of_them(
     ],
 )
 def test_dates_are_taken_whole_and_instants_half_open(
-    client: FlaskClient, log: Log, model: str, midnight: datetime, start: str | None, end: str | None, expected: set[int]
+    client: FlaskClient,
+    log: Log,
+    model: str,
+    midnight: datetime,
+    start: str | None,
+    end: str | None,
+    expected: set[int],
 ) -> None:
-    hours = [timedelta(), timedelta(hours=6), timedelta(hours=12), timedelta(days=1, microseconds=-1), timedelta(days=1)]
+    hours = [
+        timedelta(),
+        timedelta(hours=6),
+        timedelta(hours=12),
+        timedelta(days=1, microseconds=-1),
+        timedelta(days=1),
+    ]
     for number, hour in enumerate(hours):
         log(duration_ms=number, timestamp=(midnight + hour).isoformat())
     days = {"day": midnight.date(), "next": midnight.date() + timedelta(days=1)}
@@ -153,13 +167,13 @@ def test_pages_are_found_by_key_and_never_counted_or_skipped_over(
         assert re.search(r"\blimit 11\b", statement.text, re.IGNORECASE)
 
 
-def test_a_late_page_is_found_in_an_index(
-    client: FlaskClient, insert: Insert, model: str, midnight: datetime
-) -> None:
+def test_a_late_page_is_found_in_an_index(client: FlaskClient, insert: Insert, model: str, midnight: datetime) -> None:
     insert([midnight + timedelta(minutes=n) for n in range(50)])
     for query in ({"model_name": model}, {}):
         with statements() as sent:
-            response = client.get(URL, query_string={**query, "limit": 10, "to": (midnight + timedelta(minutes=20)).isoformat()})
+            response = client.get(
+                URL, query_string={**query, "limit": 10, "to": (midnight + timedelta(minutes=20)).isoformat()}
+            )
             client.get(response.headers["Link"].split(">")[0][1:])
         # The tables of a test are so small that reading all of them would be the best plan.
         scans = sent[-1].scans_of_the_log("enable_seqscan=off", "enable_bitmapscan=off")

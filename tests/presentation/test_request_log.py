@@ -96,14 +96,26 @@ def test_an_unforeseen_failure_is_answered_in_the_documented_shape_and_logged_wi
 
 def exercise(client: FlaskClient) -> None:
     """Send secrets in all the places that calls have for them: kept, refused, not found, failed."""
-    record = {"model_name": SECRET, "duration_ms": 1, "was_successful": False, "error": SECRET, "metadata": {SECRET: SECRET}}
+    record = {
+        "model_name": SECRET,
+        "duration_ms": 1,
+        "was_successful": False,
+        "error": SECRET,
+        "metadata": {SECRET: SECRET},
+    }
     post = "/api/v1/predict-log"
     client.post(post, json=record)
     client.post(post, json={**record, "duration_ms": SECRET, SECRET: 1})
     client.post(post, data=SECRET, content_type="application/json")
     client.post(post, data=SECRET, content_type="text/plain")
     client.post(post, data=json.dumps(record)[:-1] + ', "metadata": {"a": 1e999}}', content_type="application/json")
-    for path in ("/api/v1/predictions", "/api/v1/stats", "/api/v1/stats/timeseries", f"/{SECRET}", f"/api/v1/predictions/{SECRET}"):
+    for path in (
+        "/api/v1/predictions",
+        "/api/v1/stats",
+        "/api/v1/stats/timeseries",
+        f"/{SECRET}",
+        f"/api/v1/predictions/{SECRET}",
+    ):
         client.get(f"{path}?model_name={SECRET}&cursor={SECRET}")
         client.get(f"{path}?model_name={SECRET}")
     client.get("/health", headers={"Authorization": f"Bearer {SECRET}", "Cookie": SECRET, "User-Agent": SECRET})

@@ -125,7 +125,9 @@ def test_both_spellings_of_a_bound_together_are_refused(client: FlaskClient, one
         assert set(refusal.json["errors"]["query"]) <= {one, other}
 
 
-def test_the_days_are_those_of_the_time_zone(client: FlaskClient, insert: Insert, model: str, midnight: datetime) -> None:
+def test_the_days_are_those_of_the_time_zone(
+    client: FlaskClient, insert: Insert, model: str, midnight: datetime
+) -> None:
     insert([midnight - HOUR, midnight + 18 * HOUR, midnight + 19 * HOUR])
     day = midnight.date().isoformat()
     asked = {"model_name": model, "from": day, "to": day}
@@ -187,7 +189,9 @@ def test_groups_add_up_to_the_total(
     log(model_name=f"{model}-b", duration_ms=3, model_version="1", timestamp=f"{datetime.now(timezone.utc) - DAY}")
     refresh()
     answer = ask(client, model_name=[f"{model}-a", f"{model}-b"], group_by=group_by)
-    keys = [{name: group[name] for name in ("model_name", "model_version") if name in group} for group in answer["groups"]]
+    keys = [
+        {name: group[name] for name in ("model_name", "model_version") if name in group} for group in answer["groups"]
+    ]
     assert keys == [{k: v and v.format(model) for k, v in key.items()} for key in expected]
     for name in ("total_requests", "successful_requests", "failed_requests"):
         assert sum(group[name] for group in answer["groups"]) == answer[name]
@@ -229,7 +233,9 @@ def test_no_percentiles_are_worked_out_where_none_are_wanted(client: FlaskClient
     assert not any("latency" in statement.text for statement in sent)
 
 
-def test_an_answer_says_how_it_was_made(client: FlaskClient, log: Log, server: Server, model: str, refresh: Refresh) -> None:
+def test_an_answer_says_how_it_was_made(
+    client: FlaskClient, log: Log, server: Server, model: str, refresh: Refresh
+) -> None:
     refresh()
     log()
     freshness = ask(client, model_name=model)["freshness"]

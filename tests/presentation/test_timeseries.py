@@ -8,7 +8,6 @@ from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Any
 
-import pytest
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
 from sqlalchemy import create_engine
@@ -38,7 +37,9 @@ def test_points_lie_end_to_end_and_have_zeros_where_nothing_was_called(
 ) -> None:
     insert([midnight, midnight + HOUR, midnight + 61 * MINUTE, midnight + 5 * HOUR])
     for _ in range(2):
-        answer = ask(client, **{"model_name": model, "from": f"{midnight:%FT%T}", "to": f"{midnight:%FT06:00}", "bucket": "1h"})
+        answer = ask(
+            client, **{"model_name": model, "from": f"{midnight:%FT%T}", "to": f"{midnight:%FT06:00}", "bucket": "1h"}
+        )
         assert counts(answer) == [1, 2, 0, 0, 0, 1]
         edges = [(point["from"], point["to"]) for point in answer["points"]]
         assert edges == [((midnight + n * HOUR).isoformat(), (midnight + (n + 1) * HOUR).isoformat()) for n in range(6)]
@@ -145,5 +146,6 @@ def _drop_rows_and_minutes_before(edge: datetime, database: Any, server: Server)
             if server.engine == "plain":
                 connection.exec_driver_sql(f"DELETE FROM prediction_{family}_minute WHERE bucket < %s", (edge,))
         connection.exec_driver_sql(
-            "UPDATE prediction_stats_state SET raw_from = %s, minute_from = %s, generation = generation + 1", (edge, edge)
+            "UPDATE prediction_stats_state SET raw_from = %s, minute_from = %s, generation = generation + 1",
+            (edge, edge),
         )

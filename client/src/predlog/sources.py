@@ -105,6 +105,8 @@ class Spooled:
         """Let go of the file: another process may have more luck, and the spool may need its room."""
         if batch.segment is not None:
             self._spool.release(batch.segment)
+        else:
+            self._memory.let_go()  # on the queue the spooler finds it, once it can write again
 
     def wait(self, seconds: float) -> None:
         """Sleep until a file is finished here; those of other processes are looked for now and then."""

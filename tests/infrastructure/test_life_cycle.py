@@ -1,0 +1,156 @@
+"""Retention, repair and the columnstore, on a database of their own: edges are for all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from flask_migrate import upgrade
+from scratch import empty_database
+from sqlalchemy import Engine, create_engine
+
+from app.domain.instants import DAY, floor
+from conftest import Server, make_app
+
+TODAY = floor(datetime.now(timezone.utc), DAY)
+KEPT = {"raw_retention": 10 * DAY, "minute_retention": 20 * DAY}
+
+
+class House:
+    """A service that keeps single calls for ten days and minutes for twenty."""
+
+    def __init__(self, app: Flask, engine: Engine, server: Server) -> None:
+        self.app, self.engine, self.server = app, engine, server
+        self.client: FlaskClient = app.test_client()
+        self.flask = app.test_cli_runner()
+
+    def log(self, timestamp: datetime, expected: int = 200, **fields: Any) -> Any:
+        record = {"model_name": "m", "duration_ms": 5, "was_successful": True, "timestamp": timestamp.isoformat()}
+        response = self.client.post("/api/v1/predict-log", json=record | fields)
+        assert response.status_code == expected, response.text
+        return response.json
+
+    def stats(self, start: datetime, end: datetime) -> Any:
+        query = {"model_name": "m", "from": start.isoformat(), "to": end.isoformat()}
+        response = self.client.get("/api/v1/stats", query_string=query)
+        assert response.status_code == 200, response.text
+        return response.json
+
+    def run(self, *command: str) -> str:
+        done = self.flask.invoke(args=list(command))
+        assert done.exit_code == 0, done.output
+        return str(done.output)
+
+    def rows(self) -> int:
+        with self.engine.connect() as connection:
+            return int(connection.exec_driver_sql("SELECT count(*) FROM prediction_log").scalar_one())
+
+    def retain(self) -> None:
+        self.run("stats", "refresh")
+        self.run("lifecycle", "retain")
+
+
+@pytest.fixture(scope="module")
+def house(server: Server) -> Iterator[House]:
+    with empty_database(server) as url:
+        pool = {"pool_size": 2 if server.concurrent else 1}
+        app = make_app(url, **KEPT, **pool)
+        with app.app_context():
+            upgrade()
+        engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_size=1)
+        house = House(app, engine, server)
+        for day in range(1, 31):
+            for minute in (0, 90):
+                house.log(TODAY - day * DAY + timedelta(minutes=600 + minute, seconds=20))
+        house.retain()
+        yield house
+        engine.dispose()
+
+
+def test_rows_behind_the_edge_are_gone(house: House) -> None:
+    assert house.rows() == 20
+
+
+def test_aggregates_outlive_their_rows_and_still_answer(house: House) -> None:
+    stats = house.stats(TODAY - 30 * DAY, TODAY)
+    assert (stats["total_requests"], stats["cut_to_request"]) == (60, True)
+    assert stats["percentiles"]["50"] == 5
+
+
+def test_a_range_that_can_be_cut_to_the_minute_only_says_so(house: House) -> None:
+    start = TODAY - 15 * DAY + timedelta(hours=10, seconds=30)
+    stats = house.stats(start, TODAY - 14 * DAY)
+    assert stats["cut_to_request"] is False
+    assert stats["range"]["from"] == (start - timedelta(seconds=30)).isoformat()
+    assert stats["total_requests"] == 2
+
+
+def test_a_range_that_can_be_cut_to_the_hour_only_says_so(house: House) -> None:
+    start = TODAY - 25 * DAY + timedelta(hours=10, minutes=30)
+    stats = house.stats(start, TODAY - 24 * DAY)
+    assert stats["range"]["from"] == (start - timedelta(minutes=30)).isoformat()
+    assert (stats["total_requests"], stats["cut_to_request"]) == (2, False)
+
+
+def test_a_range_of_kept_rows_is_cut_to_the_second(house: House) -> None:
+    day = TODAY - 5 * DAY + timedelta(hours=10)
+    assert house.stats(day + timedelta(seconds=21), day + timedelta(hours=1))["total_requests"] == 0
+    assert house.stats(day + timedelta(seconds=20), day + timedelta(hours=1))["total_requests"] == 1
+
+
+def test_a_call_behind_the_edge_is_refused_and_changes_nothing(house: House) -> None:
+    error = house.log(TODAY - 12 * DAY, expected=422)
+    assert list(error["errors"]["json"]) == ["timestamp"]
+    assert house.stats(TODAY - 13 * DAY, TODAY - 11 * DAY)["total_requests"] == 4
+
+
+def test_a_late_call_before_the_edge_is_counted_and_kept_by_the_next_refresh(house: House) -> None:
+    late = TODAY - 9 * DAY + timedelta(hours=3, seconds=1)
+    id = house.log(late)["id"]
+    assert house.stats(TODAY - 30 * DAY, TODAY)["total_requests"] == 61
+    house.retain()
+    assert house.stats(TODAY - 30 * DAY, TODAY)["total_requests"] == 61
+    assert house.client.delete(f"/api/v1/predictions/{id}").status_code == 200
+    house.retain()
+    assert house.stats(TODAY - 30 * DAY, TODAY)["total_requests"] == 60
+
+
+def test_lifecycle_show_is_a_table_of_all_relations(house: House) -> None:
+    output = house.run("lifecycle", "show")
+    for relation in ("prediction_log", "prediction_stats_minute", "prediction_latency_day"):
+        assert relation in output
+    assert house.server.engine in output
+    assert f"{TODAY - 10 * DAY:%Y-%m-%d}" in output
+
+
+def test_lifecycle_apply_gives_the_settings_to_the_jobs(house: House) -> None:
+    if house.server.engine != "timescale":
+        pytest.skip("the plain engine has no jobs")
+    house.run("lifecycle", "apply")
+    with house.engine.connect() as connection:
+        config = connection.exec_driver_sql(
+            "SELECT config FROM timescaledb_information.jobs WHERE proc_name = 'prediction_stats_job'"
+        ).scalar_one()
+    assert config == {"raw": "240 hours", "minute": "480 hours"}
+
+
+def test_in_a_batch_only_the_calls_behind_the_edge_are_refused(house: House) -> None:
+    now = datetime.now(timezone.utc)
+    old, new = (now - 11 * DAY).isoformat(), (now - DAY).isoformat()
+    call = {"model_name": "batched", "duration_ms": 1, "was_successful": True, "metadata": {"text": "ü"}}
+    batch = [
+        call | {"timestamp": old},
+        call | {"duration_ms": "?"},
+        call | {"timestamp": new},
+        call | {"timestamp": old},
+    ]
+    response = house.client.post("/api/v1/predict-logs", json=batch)
+    assert (response.status_code, response.json["stored"]) == (207, 1)
+    assert [(r["index"], *r["errors"]) for r in response.json["rejected"]] == [
+        (0, "timestamp"), (1, "duration_ms"), (3, "timestamp")
+    ]  # fmt: skip
+    assert house.client.get("/api/v1/predictions?model_name=batched").json[0]["metadata"] == {"text": "ü"}

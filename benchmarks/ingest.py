@@ -41,7 +41,12 @@ from benchmarks.common import connect, database, free_port, migrate, running, se
 
 BATCH = 10_000
 PEERS = Path(__file__).parent / "peers"
-SINGLE = {"model_name": "apartment_price_v1", "duration_ms": 124, "was_successful": True, "timestamp": "2025-06-09T12:00:00"}
+SINGLE = {
+    "model_name": "apartment_price_v1",
+    "duration_ms": 124,
+    "was_successful": True,
+    "timestamp": "2025-06-09T12:00:00",
+}
 
 COPY = """
 COPY prediction_log (timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id)
@@ -152,7 +157,16 @@ def _json(rows: list[dict[str, Any]]) -> bytes:
 
 
 def _copy_text(rows: list[dict[str, Any]]) -> str:
-    names = ("timestamp", "model_name", "model_version", "duration_ms", "was_successful", "error", "metadata", "request_id")
+    names = (
+        "timestamp",
+        "model_name",
+        "model_version",
+        "duration_ms",
+        "was_successful",
+        "error",
+        "metadata",
+        "request_id",
+    )
     return "".join("\t".join(_copy_value(row.get(name)) for name in names) + "\n" for row in rows)
 
 

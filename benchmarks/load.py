@@ -69,7 +69,8 @@ async def load(port: int, request: bytes, seconds: float, connections: int) -> d
 def main() -> None:
     port, path, seconds, connections = sys.argv[1:]
     body = sys.stdin.buffer.read()
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
     print(json.dumps(asyncio.run(load(int(port), head.encode() + body, float(seconds), int(connections)))))
 
 

@@ -86,9 +86,10 @@ def _compare(models: dict[str, Model], ours: Counter[tuple[str, bool]], port: in
         calls, failed = ours[name, True] + ours[name, False], ours[name, False]
         same = (stats["total_requests"], stats["failed_requests"], stats["dropped"]) == (calls, failed, 0)
         differ += not same
+        percentiles = stats["percentiles"]
         print(
             f"{name:<22} {calls:>6}  {stats['total_requests']:>6} {failed:>6} {stats['failed_requests']:>5}"
-            f" {stats['average_duration_ms']:>10.3f} {stats['percentiles']['50']:>9.3f} {stats['percentiles']['99']:>9.3f}"
+            f" {stats['average_duration_ms']:>10.3f} {percentiles['50']:>9.3f} {percentiles['99']:>9.3f}"
             f"  {'the same' if same else 'DIFFERENT'}"
         )
     return 1 if differ else 0

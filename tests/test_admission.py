@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from scratch import url_where_nobody_listens
-from service import Service
 from sqlalchemy import Engine
 
 from app.admission import check
@@ -17,6 +15,8 @@ from app.infrastructure.database import Database
 from app.infrastructure.key_store import KeyStore
 from config import ConfigurationError
 from conftest import Server, make_config
+from scratch import url_where_nobody_listens
+from service import Service
 
 NOWHERE = url_where_nobody_listens()
 

@@ -20,12 +20,12 @@ import pytest
 import yaml
 from flask import Flask
 from flask.testing import FlaskClient
-from grafana_sql import Value, Variable, View, seconds, whole_minutes
 from psycopg2 import errors
 from sqlalchemy import Engine, create_engine, make_url
 
 from app.domain.sketch import RELATIVE_ERROR, bin_of, value_of
 from conftest import Server
+from grafana_sql import Value, Variable, View, seconds, whole_minutes
 
 GRAFANA = Path(__file__).parents[1] / "grafana"
 DASHBOARDS = {name: json.loads((GRAFANA / f"dashboards/{name}.json").read_text()) for name in ("overview", "model")}

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 import pytest
 from click.testing import Result
 from flask import Flask
-from scratch import url_where_nobody_listens
 from sqlalchemy import Engine
 
 from app.application.keys import Keys
@@ -16,6 +15,7 @@ from app.domain.keys import Scope
 from app.infrastructure.database import Database
 from app.infrastructure.key_store import KeyStore
 from conftest import make_app
+from scratch import url_where_nobody_listens
 
 Run = Callable[..., Result]
 

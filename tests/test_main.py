@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from service import Service, free_port, is_alive, running
 
 CALL = {"model_name": "m", "duration_ms": 1, "was_successful": True, "timestamp": "2025-06-09T12:00:00"}

@@ -108,7 +108,8 @@ FOR EACH ROW EXECUTE FUNCTION prediction_log_row_removed()
 """
 
 # Refresh what [since, until) touches, the finer levels before the coarser ones that are made of them; of each level
-# only the buckets that are whole at the watermark.
+# only the buckets that are whole at the watermark. By force: our notes say what changed, and TimescaleDB's own may have
+# been used up by a refresh that somebody else has begun and not ended.
 REFRESH = """
 CREATE PROCEDURE prediction_stats_refresh(since timestamptz, until timestamptz, watermark timestamptz)
 LANGUAGE plpgsql AS $$
@@ -122,8 +123,8 @@ BEGIN
         low  := time_bucket(width, since);
         high := least(time_bucket(width, until + width - INTERVAL '1 microsecond'), time_bucket(width, watermark));
         CONTINUE WHEN low >= high;
-        CALL refresh_continuous_aggregate(format('prediction_stats_%s', level)::regclass, low, high);
-        CALL refresh_continuous_aggregate(format('prediction_latency_%s', level)::regclass, low, high);
+        CALL refresh_continuous_aggregate(format('prediction_stats_%s', level)::regclass, low, high, force => true);
+        CALL refresh_continuous_aggregate(format('prediction_latency_%s', level)::regclass, low, high, force => true);
     END LOOP;
 END
 $$

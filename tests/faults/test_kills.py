@@ -16,10 +16,10 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from service import ROOT, Service, free_port
 from sqlalchemy.engine import make_url
 
 from app.infrastructure.embedded import running_url
+from service import ROOT, Service, free_port
 
 KILLS = int(os.environ.get("KILLS", "6"))
 SEED = int(os.environ.get("KILLS_SEED", time.time_ns() % 1_000_000))
@@ -157,9 +157,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_stored_twice(public_folder:
     unexplained = [
         at for at, caller in missing.values() if not any(0 <= killed - at <= IN_MEMORY_S for killed in caller.killed_at)
     ]
-    print(
-        f"{KILLS} kills, {len(calls)} calls, {len(missing)} in the memory of a killed caller, {stats['dropped']} dropped"
-    )
+    print(f"{KILLS} kills, {len(calls)} calls, {len(missing)} lost with a killed caller, {stats['dropped']} dropped")
     assert set(stored.values()) == {1}, told
     assert set(stored) <= set(calls), told
     assert len(unexplained) <= stats["dropped"], f"{told}: {sorted(unexplained)[:5]}"

@@ -10,11 +10,11 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
-from scratch import empty_database
 from sqlalchemy import Engine, create_engine
 
 from app.domain.instants import DAY, floor
 from conftest import Server, make_app
+from scratch import empty_database
 
 TODAY = floor(datetime.now(timezone.utc), DAY)
 KEPT = {"raw_retention": 10 * DAY, "minute_retention": 20 * DAY}

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from scratch import url_where_nobody_listens
 from sqlalchemy import Engine
 
 from app.domain.keys import Scope
 from app.presentation.services import services
 from conftest import Server, make_app
+from scratch import url_where_nobody_listens
 
 SECONDS = 60
 

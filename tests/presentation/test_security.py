@@ -16,8 +16,6 @@ import pytest
 import structlog
 from flask import Flask
 from flask.testing import FlaskClient
-from scratch import url_where_nobody_listens
-from service import Service, running
 from sqlalchemy import Engine
 from werkzeug.test import TestResponse
 
@@ -27,6 +25,8 @@ from app.domain.keys import Scope, full_key, new_secret
 from app.presentation.security import SCOPES
 from app.presentation.services import services
 from conftest import Server, make_app
+from scratch import url_where_nobody_listens
+from service import Service, running
 
 SECONDS = 60  # more than a revocation takes, by far
 

@@ -86,6 +86,17 @@ def test_calls_that_arrive_late_or_are_deleted_are_counted_at_once(
     assert ask(client, model_name=model)["max_duration_ms"] == 24
 
 
+@pytest.mark.parametrize("last", [timedelta(minutes=10), timedelta(hours=5), timedelta(hours=10, seconds=30)], ids=str)
+def test_a_repair_loses_nothing_where_the_last_change_lies_on_a_round_time(
+    client: FlaskClient, insert: Insert, model: str, midnight: datetime, refresh: Refresh, last: timedelta
+) -> None:
+    refresh()
+    for calls in (2, 4):  # late both times; the second time into buckets that are there already
+        insert([midnight, midnight + last])
+        refresh()
+        assert total(client, model_name=model) == calls
+
+
 def test_dates_include_both_of_their_ends(client: FlaskClient, insert: Insert, model: str, midnight: datetime) -> None:
     tick = timedelta(microseconds=1)
     insert([midnight - tick, midnight, midnight + DAY - tick, midnight + DAY, midnight + 2 * DAY - tick])

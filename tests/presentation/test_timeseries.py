@@ -35,7 +35,7 @@ def counts(answer: dict[str, Any]) -> list[int]:
 def test_points_lie_end_to_end_and_have_zeros_where_nothing_was_called(
     client: FlaskClient, insert: Insert, model: str, midnight: datetime, refresh: Refresh
 ) -> None:
-    insert([midnight, midnight + HOUR, midnight + 61 * MINUTE, midnight + 5 * HOUR])
+    insert([midnight, midnight + HOUR, midnight + 61 * MINUTE, midnight + 5.1 * HOUR])
     for _ in range(2):
         answer = ask(
             client, **{"model_name": model, "from": f"{midnight:%FT%T}", "to": f"{midnight:%FT06:00}", "bucket": "1h"}

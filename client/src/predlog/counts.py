@@ -14,7 +14,7 @@ class Stats:
     duplicates: int = 0
     """Acknowledged again: an earlier try had been stored although its answer was lost."""
     queued: int = 0
-    """In memory, not acknowledged yet."""
+    """In memory, not acknowledged yet; a batch that is being encoded just now is in none of the figures."""
     spooled: int = 0
     """In files that this process wrote and that nobody has sent yet."""
     torn: int = 0

@@ -30,8 +30,11 @@ lint: $(VENV)/test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# On a database made for it, since the one of `make run` may be in use and older.
 check: $(VENV)/run
-	$(BIN)/flask --app wsgi db check
+	@folder=$$(mktemp -d) && chmod 755 "$$folder" && trap 'rm -rf "$$folder"' EXIT && \
+	export EMBEDDED_DATA_DIR="$$folder/postgresql" DATABASE_URL= DB_HOST= && \
+	$(BIN)/flask --app wsgi db upgrade && $(BIN)/flask --app wsgi db check
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Predlog needs Python 3.10 or newer, $(PYTHON) is %d.%d; choose one with PYTHON=…" % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'

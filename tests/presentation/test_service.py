@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -54,6 +55,13 @@ def test_while_it_stops_the_service_is_alive_but_not_ready(
     assert client.get("/health").status_code == 200
 
 
+def calls(client: FlaskClient) -> list[Any]:
+    """One of each."""
+    body = {"model_name": "m", "duration_ms": 1, "was_successful": True}
+    paths = ("/api/v1/predictions", "/api/v1/predictions/1", "/api/v1/stats")
+    return [client.post("/api/v1/predict-log", json=body), *map(client.get, paths)]
+
+
 def test_a_service_is_not_ready_before_its_database_is_migrated_to_head(server: Server) -> None:
     with empty_database(server) as url:
         app = make_app(url, pool_size=2 if server.concurrent else 1)
@@ -65,7 +73,7 @@ def test_a_service_is_not_ready_before_its_database_is_migrated_to_head(server: 
             assert "Retry-After" in response.headers
             return str(response.json["message"])
 
-        assert "migrat" in refusal() or "revision" in refusal()
+        assert "revision" in refusal()
         with app.app_context():
             upgrade(revision="0002")
             assert "0002" in refusal()
@@ -73,14 +81,4 @@ def test_a_service_is_not_ready_before_its_database_is_migrated_to_head(server: 
             assert client.get("/ready").json == {"status": "ready", "engine": server.engine}
             downgrade(revision="base")
         assert "revision" in refusal()
-
-
-def test_calls_to_a_database_that_is_not_migrated_are_put_off_not_failed(server: Server) -> None:
-    with empty_database(server) as url:
-        client = make_app(url, pool_size=1).test_client()
-        body = {"model_name": "m", "duration_ms": 1, "was_successful": True}
-        answers = [
-            client.post("/api/v1/predict-log", json=body),
-            *(client.get(path) for path in ("/api/v1/predictions", "/api/v1/predictions/1", "/api/v1/stats")),
-        ]
-        assert [answer.status_code for answer in answers] == [503] * 4
+        assert [answer.status_code for answer in calls(client)] == [503] * 4, "put off, not failed"

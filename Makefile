@@ -18,6 +18,7 @@ run: $(VENV)/run
 
 test: $(VENV)/test
 	$(BIN)/python -m pytest
+	cd client && ../$(BIN)/python -m pytest
 
 test-faults: $(VENV)/test
 	KILLS=$${KILLS:-100} $(BIN)/python -m pytest --timeout=1200 -s tests/faults

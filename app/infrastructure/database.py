@@ -45,9 +45,12 @@ class Database:
     def snapshot(self) -> Iterator[Connection]:
         """A read-only transaction whose statements all see the same moment."""
         with storage_errors(), self.engine.connect() as connection:
-            connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            with connection.begin():
+            # Said in SQL: the driver would switch the session's defaults to and fro, in more statements.
+            connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
                 yield connection
+            finally:
+                connection.exec_driver_sql("ROLLBACK")
 
     @contextmanager
     def maintenance(self) -> Iterator[Connection]:

@@ -167,9 +167,8 @@ def test_down_to_base_leaves_nothing_behind_and_up_again_works(house: House) -> 
 def test_upgrading_twice_is_upgrading_once(settled: House) -> None:
     before = settled.objects()
     settled.upgrade()
-    assert {each for each in settled.objects() if each[0] == "relation"} == {
-        each for each in before if each[0] == "relation"
-    }
+    # But for chunks, which come and go by TimescaleDB's own jobs.
+    assert [each for each in settled.objects() ^ before if "_timescaledb" not in f"{each}"] == []
     assert settled.counted() == settled.logged
 
 

@@ -50,7 +50,8 @@ class Database:
             try:
                 yield connection
             finally:
-                connection.exec_driver_sql("ROLLBACK")
+                if not connection.invalidated:
+                    connection.exec_driver_sql("ROLLBACK")
 
     @contextmanager
     def maintenance(self) -> Iterator[Connection]:

@@ -23,7 +23,16 @@ from app.presentation.api import Blueprint
 from app.presentation.fields import Text, name
 from app.presentation.ranges import RangeSchema
 from app.presentation.services import services
-from app.presentation.tallies import ANSWER_EXAMPLE, FreshnessSchema, SpanSchema, TallySchema, as_json, counted, tallied
+from app.presentation.tallies import (
+    ANSWER_EXAMPLE,
+    FreshnessSchema,
+    SpanSchema,
+    TallySchema,
+    as_json,
+    counted,
+    label,
+    tallied,
+)
 
 blp = Blueprint("comparison", __name__, url_prefix="/api/v1", description="Two versions or two ranges side by side")
 
@@ -267,9 +276,9 @@ def _duration(comparison: Comparison, percentiles: Sequence[float]) -> dict[str,
     ratios = {}
     for percentile, contrast in zip(percentiles, comparison.durations):
         ratio = None if contrast is None else _rounded(contrast.estimate.value)
-        ratios[f"{percentile:g}"] = {"ratio": ratio, **_contrast(contrast, DURATIONS)}
+        ratios[label(percentile)] = {"ratio": ratio, **_contrast(contrast, DURATIONS)}
         if contrast is None and comparison.success_rate is not None:  # there are calls
-            ratios[f"{percentile:g}"]["verdict"] = ZERO
+            ratios[label(percentile)]["verdict"] = ZERO
     return {"percentiles": ratios, "ratio_relative_error": _rounded(RATIO_ERROR), "method": DURATION_METHOD}
 
 

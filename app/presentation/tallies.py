@@ -124,7 +124,7 @@ def tallied(tally: Tally, percentiles: Sequence[float]) -> dict[str, Any]:
         "average_duration_ms": milliseconds(tally.average_duration_ms),
         "min_duration_ms": milliseconds(tally.duration_ms_min),
         "max_duration_ms": milliseconds(tally.duration_ms_max),
-        "percentiles": {f"{percentile:g}": milliseconds(value) for percentile, value in values},
+        "percentiles": {label(percentile): milliseconds(value) for percentile, value in values},
         "dropped": tally.dropped,
         "completeness": tally.completeness,
     }
@@ -143,6 +143,11 @@ def counted(question: Question, answer: Answer) -> dict[str, Any]:
             "hours_pending_repair": freshness.hours_pending_repair,
         },
     }
+
+
+def label(percentile: float) -> str:
+    """A percentile as its asker would write it: 50, 99.9."""
+    return str(shortest_number(percentile))
 
 
 def milliseconds(value: float | None) -> int | float | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from environs import Env, EnvError
 from marshmallow import ValidationError
-from marshmallow.validate import OneOf, Range
+from marshmallow.validate import Length, OneOf, Range
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -23,7 +23,7 @@ NAMES = (
 )  # fmt: skip
 # Who may call: holders of an API key, or whoever reaches the service.
 KEYS, NO_AUTH = "keys", "none"
-_DURATION = re.compile(r"(\d+) *(d|days?|h|hours?)", re.IGNORECASE)
+_DURATION = re.compile(r"(\d{1,6}) *(d|days?|h|hours?)", re.IGNORECASE)
 
 
 class ConfigurationError(Exception):
@@ -76,7 +76,7 @@ def _read(env: Env) -> Config:
     return Config(
         database_url=_database_url(env),
         embedded_data_dir=env.path("EMBEDDED_DATA_DIR", None),
-        host=env.str("HOST", "127.0.0.1"),
+        host=env.str("HOST", "127.0.0.1", validate=Length(min=1)),
         port=env.int("PORT", 8000, validate=Range(min=1, max=65535)),
         workers=env.int("WORKERS", 2, validate=Range(min=1, max=64)),
         threads=env.int("THREADS", 8, validate=Range(min=1, max=64)),

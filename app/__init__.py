@@ -74,13 +74,12 @@ def _pool(config: configuration.Config) -> dict[str, object]:
         "pool_size": config.pool_size,
         "max_overflow": 0,
         "pool_timeout": config.pool_timeout_s,
-        "echo": config.debug,
+        "hide_parameters": True,
         "connect_args": {
             "connect_timeout": 3,
             "application_name": "predlog",
-            # An id is looked up in those chunks of the columnstore only whose range of ids has it.
             # The statements are short: compiling them would take longer than they do.
-            "options": f"-c timezone=UTC -c jit=off {limits} -c timescaledb.enable_chunk_skipping=on",
+            "options": f"-c timezone=UTC -c jit=off {limits}",
         },
     }
 
@@ -97,7 +96,7 @@ def _http(app: Flask, config: configuration.Config) -> None:
     request_log.register(app)
     if config.auth != configuration.NO_AUTH:
         security.register(app)
-    smorest = api.create_api(app, service.VERSION, __doc__ or "")
+    smorest = api.create_api(app, service.VERSION, service.DESCRIPTION)
     errors.register(app)
     for resource in (service, predictions, batches, statistics, comparison, catalogue):
         smorest.register_blueprint(resource.blp)

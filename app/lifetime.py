@@ -49,7 +49,8 @@ def end_with_master() -> None:
 
 
 def _watch(master: int) -> None:
-    while os.getppid() == master and not has_begun(END):
+    # A master that had died before we looked has left us to process 1.
+    while os.getppid() == master != 1 and not has_begun(END):
         time.sleep(0.5)
     while True:
         os.kill(os.getpid(), signal.SIGTERM)

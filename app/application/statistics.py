@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
@@ -14,6 +15,7 @@ from app.domain.statistics import Freshness, Selection, Series, Tally
 
 # After so many plans that were overtaken by a change, one is made within a snapshot, where nothing can.
 OPTIMISTIC_PLANS = 2
+RECENT_S = 30.0
 
 
 class Key(NamedTuple):
@@ -91,30 +93,40 @@ class Statistics:
     Where the plan does not hold any more, it is made again on what has just been seen.
     """
 
-    def __init__(self, store: StatisticsStore) -> None:
+    def __init__(self, store: StatisticsStore, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._store = store
+        self._monotonic = monotonic
+        self._seen_at = 0.0
         self._last_seen: Materialized | None = None
         self._settled: SettledTallies[Key] = SettledTallies()
 
     def ask(self, question: Question) -> Answer:
         """Count the calls of the range, equal to a full scan of the log in the same snapshot."""
-        state = self._last_seen or self._store.state(question.range)
+        state = self._recent() or self._store.state(question.range)
+        self._last_seen = None  # until an answer has come
         for _ in range(OPTIMISTIC_PLANS):
             plan = _Plan.of(question, state)
             known = self._settled.get(plan.settled, state.generation) if plan.settled else {}
             reading = self._store.read(question, plan.range, plan.segments if known is None else plan.fresh)
             still_known = known is None or not plan.settled or reading.state.generation == state.generation
             if plan.holds_in(reading.state) and still_known:
-                self._last_seen = reading.state
+                self._saw(reading.state)
                 if known is None:
                     known = reading.settled
                     self._settled.put(plan.settled, reading.state.generation, known)
                 return plan.answer(reading, known)
-            state = self._last_seen = reading.state
+            state = reading.state
         with self._store.snapshot() as snapshot:
             plan = _Plan.of(question, snapshot.state(question.range))
             reading = snapshot.read(question, plan.range, plan.segments)
             return plan.answer(reading, reading.settled)
+
+    def _recent(self) -> Materialized | None:
+        """The state that was seen last, unless so long ago that a plan on it would read much raw that need not be."""
+        return self._last_seen if self._monotonic() - self._seen_at < RECENT_S else None
+
+    def _saw(self, state: Materialized) -> None:
+        self._last_seen, self._seen_at = state, self._monotonic()
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,11 @@ def parse_zone(name: str) -> tzinfo:
         raise ValueError("Not a time zone of the IANA data base (as in Europe/Berlin).") from None
 
 
+def is_date(text: str) -> bool:
+    """Whether a bound is written as a date, and not as an instant."""
+    return _DATE.fullmatch(text) is not None
+
+
 def parse_bound(field: str, text: str, zone: tzinfo, *, is_end: bool) -> datetime:
     """Read a date or an instant as the bound of a half-open range.
 

@@ -70,6 +70,8 @@ def metadata_json(metadata: Mapping[str, Any]) -> str:
         text = json.dumps(metadata, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
         raise ValueError("Must hold finite numbers only.") from None
+    except RecursionError:
+        raise ValueError("Must not be nested so deeply.") from None
     if "\\u0000" in text and any("\x00" in part for part in _strings(metadata)):
         raise ValueError("Must not contain NUL characters.")
     try:

@@ -23,6 +23,11 @@ _LATER = ("08", "53", "57", "40", "55P03", "25006", "58")
 
 
 DEADLOCK = "40P01"
+UNDEFINED_TABLE = "42P01"
+
+
+class NotMigrated(StorageUnavailable):
+    """A table is missing."""
 
 
 class Deadlock(StorageUnavailable):
@@ -103,6 +108,8 @@ def storage_errors() -> Iterator[None]:
         raise StorageUnavailable("All database connections are in use.") from error
     except DBAPIError as error:
         code = getattr(error.orig, "pgcode", None) or ""
+        if code == UNDEFINED_TABLE:
+            raise NotMigrated("The database is not migrated: run `flask --app wsgi db upgrade`.") from error
         if code == DEADLOCK:
             raise Deadlock("The database is busy.") from error
         if isinstance(error, (OperationalError, InterfaceError)):

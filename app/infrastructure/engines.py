@@ -49,9 +49,10 @@ def _loadable(connection: Connection) -> bool:
     """Whether the extension is there already, or the server has its library loaded: else it would end the session."""
     if connection.scalar(text("SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'")):
         return True
-    available = connection.scalar(text("SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb'"))
-    loaded = connection.scalar(text("SELECT current_setting('shared_preload_libraries', true)"))
-    return bool(available) and "timescaledb" in (loaded or "")
+    # A setting of the loaded library: shared_preload_libraries itself is not for every role to read.
+    return bool(
+        connection.scalar(text("SELECT current_setting('timescaledb.max_background_workers', true) IS NOT NULL"))
+    )
 
 
 def maintenance(database: Database) -> Maintenance:

@@ -6,14 +6,12 @@ from functools import cached_property
 from pathlib import Path
 
 from alembic.script import ScriptDirectory
-from sqlalchemy.exc import ProgrammingError
 
 from app.application.health import SchemaState
-from app.infrastructure.database import Database
+from app.infrastructure.database import Database, NotMigrated
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 STATE = "SELECT version_num, engine FROM alembic_version, prediction_stats_state"
-UNDEFINED_TABLE = "42P01"
 
 
 class Schema:
@@ -30,8 +28,6 @@ class Schema:
         """Read the revision and the engine; both None where nothing has been migrated yet."""
         try:
             revision, engine = self._database.read(STATE)[0]
-        except ProgrammingError as error:
-            if getattr(error.orig, "pgcode", None) != UNDEFINED_TABLE:
-                raise
+        except NotMigrated:
             revision = engine = None
         return SchemaState(revision, self._head, engine)

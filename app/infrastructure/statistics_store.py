@@ -157,7 +157,8 @@ def _keys(question: Question, time: str) -> tuple[str, list[str]]:
     columns, group = [], []
     if question.series:
         edges = ",".join(f'"{edge.isoformat()}"' for edge in question.series.edges)
-        columns.append(f"width_bucket({time}, '{{{edges}}}'::timestamptz[]) - 1 AS point")
+        # Where a range was widened to whole buckets, the first of them begins before the first point.
+        columns.append(f"greatest(width_bucket({time}, '{{{edges}}}'::timestamptz[]) - 1, 0) AS point")
         group.append("point")
     else:
         columns.append("0 AS point")

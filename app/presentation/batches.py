@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import marshmallow as ma
-from flask import Response, current_app, jsonify, request
+from flask import Response, current_app, request
 
 from app.presentation import batch
 from app.presentation.api import Blueprint
-from app.presentation.errors import overloaded, problem
+from app.presentation.errors import json_response, overloaded, problem
 from app.presentation.inflate import read_body
 from app.presentation.loss_header import HEADER, read_losses
 from app.presentation.predictions import EXAMPLE, PredictionSchema
@@ -67,7 +68,7 @@ class Slots:
                 "schema": {"type": "array", "maxItems": batch.RECORDS_AT_MOST, "items": PredictionSchema},
                 "example": [EXAMPLE],
             },
-            "application/x-ndjson": {"schema": {"type": "string"}},
+            "application/x-ndjson": {"schema": {"type": "string"}, "example": json.dumps(EXAMPLE) + "\n"},
         },
     },
     parameters=[
@@ -106,10 +107,9 @@ def log_batch() -> Response:
         read = batch.read_lines(body, allowed) if lines else batch.read_array(body, allowed)
         receipt = services().predictions.log_batch(read.with_losses(losses))
     accepted = receipt.stored + receipt.duplicates
-    response = jsonify(
-        stored=receipt.stored,
-        duplicates=receipt.duplicates,
-        rejected=[{"index": index, "errors": errors} for index, errors in receipt.rejected],
-    )
-    response.status_code = 200 if not receipt.rejected else 207 if accepted else 422
-    return response
+    answer = {
+        "stored": receipt.stored,
+        "duplicates": receipt.duplicates,
+        "rejected": [{"index": index, "errors": errors} for index, errors in receipt.rejected],
+    }
+    return json_response(answer, 200 if not receipt.rejected else 207 if accepted else 422)

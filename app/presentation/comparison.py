@@ -21,7 +21,7 @@ from app.domain.predictions import MODEL_VERSION_LENGTH
 from app.domain.sketch import GAMMA, RELATIVE_ERROR
 from app.presentation.api import Blueprint
 from app.presentation.fields import Text, name
-from app.presentation.ranges import RangeSchema
+from app.presentation.ranges import RangeSchema, check_order
 from app.presentation.services import services
 from app.presentation.tallies import (
     ANSWER_EXAMPLE,
@@ -164,8 +164,7 @@ def _side(common: Question, sides: dict[str, str], side: str, zone: tzinfo) -> Q
         since, until = f"from_{side}", f"to_{side}"
         start, end = sides[since], sides[until]
         range = TimeRange(parse_bound(since, start, zone, is_end=False), parse_bound(until, end, zone, is_end=True))
-        if range.start > range.end:
-            raise InvalidInput(since, f"Must not be after `{until}`.")
+        check_order((since, start), (until, end), range)
     return replace(common, selection=replace(common.selection, model_version=version), range=range)
 
 

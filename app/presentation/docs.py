@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from flask import Blueprint, Flask, Response, render_template_string, send_from_directory
+from flask import Blueprint, Flask, Response, abort, render_template_string, send_from_directory
 
 # The package is made for Django, but its files are plain; it is found, never imported, and needs no Django.
 PACKAGE = "drf_spectacular_sidecar"
@@ -57,6 +57,16 @@ MISSING = "The pages are not installed; the API's description is at /openapi.jso
 blp = Blueprint("docs", __name__)
 
 
+@blp.after_request
+def _keep_to_this_host(response: Response) -> Response:
+    # ReDoc would fetch a logo from its maker.
+    response.headers["Content-Security-Policy"] = (
+        "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data:; worker-src 'self' blob:"
+    )
+    return response
+
+
 def register(app: Flask) -> None:
     """Serve /docs, /redoc and their files."""
     app.register_blueprint(blp)
@@ -76,7 +86,7 @@ def redoc() -> str | Response:
 def asset(name: str) -> Response:
     folder = _folder()
     if folder is None or name not in ASSETS:
-        return Response(MISSING, 404, mimetype="text/plain")
+        abort(404)
     return send_from_directory(folder / ASSETS[name], name, max_age=86_400)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
 from typing import Any, NoReturn
 
 import flask_smorest
 import structlog
-from flask import Flask, Response, jsonify
+from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from app.domain.errors import (
@@ -93,12 +94,17 @@ def _place(error: Exception) -> list[str]:
     return places[-8:]
 
 
+def json_response(body: dict[str, Any], status: int) -> Response:
+    """A JSON answer that may repeat what was sent: half a character of UTF-16 is escaped, as it was."""
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return Response(text.encode(errors="backslashreplace"), status, mimetype="application/json")
+
+
 def _response(status: HTTPStatus, message: str | None, errors: dict[str, Any] | None) -> Response:
     body: dict[str, Any] = {"code": int(status), "status": status.phrase}
     body |= {"message": message} if message else {}
     body |= {"errors": errors} if errors else {}
-    response = jsonify(body)
-    response.status_code = status
+    response = json_response(body, status)
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
     if status is HTTPStatus.UNAUTHORIZED:

@@ -63,12 +63,28 @@ class Milliseconds(fields.Field[float]):
         return number
 
 
+def plain_number(value: Any) -> Any:
+    """Text that is a number to people, too: Python would also take 1_0, spaces and other scripts' digits."""
+    if isinstance(value, str) and not re.fullmatch(r"[0-9.eE+-]+", value, re.ASCII):
+        raise ValidationError("Not a valid number.")
+    return value
+
+
+class QueryInteger(fields.Integer):
+    """A whole number in a query string or a path."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> int:
+        if not re.fullmatch(r"-?[0-9]+", str(value), re.ASCII):
+            raise ValidationError("Not a valid integer.")
+        return int(super()._deserialize(value, *args, **kwargs))
+
+
 class QueryMilliseconds(Milliseconds):
     """The same in a query string, where everything is text."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> float:
         try:
-            number = float(value)
+            number = float(plain_number(value))
         except ValueError:
             raise ValidationError("Not a number.") from None
         return super()._deserialize(number, *args, **kwargs)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import marshmallow as ma
-from flask import Request
+from flask import Request, current_app
+from webargs.fields import DelimitedList
 from webargs.flaskparser import FlaskParser, is_json_request
 from webargs.multidictproxy import MultiDictProxy
 
 from app.presentation.errors import problem
+from app.presentation.inflate import read_body
 
 
 class StrictParser(FlaskParser):
@@ -21,12 +24,18 @@ class StrictParser(FlaskParser):
     def _raw_load_json(self, req: Request) -> Any:
         if not is_json_request(req):
             problem(415, "Content-Type must be application/json.")
-        return strict_json(req.get_data(cache=False))
+        return strict_json(read_body(req, current_app.config["MAX_CONTENT_LENGTH"]))
 
     def load_querystring(self, req: Request, schema: ma.Schema) -> Any:
+        try:
+            unquote_to_bytes(req.query_string).decode()
+        except UnicodeDecodeError:
+            problem(422, errors={"query": {"_schema": ["Must be UTF-8, percent-encoded."]}})
+        fields = {field.data_key or name: field for name, field in schema.load_fields.items()}
         for name, values in req.args.lists():
-            field = schema.load_fields.get(name)
-            if len(values) > 1 and field is not None and not isinstance(field, ma.fields.List):
+            field = fields.get(name)
+            repeatable = isinstance(field, ma.fields.List) and not isinstance(field, DelimitedList)
+            if len(values) > 1 and field is not None and not repeatable:
                 problem(422, errors={"query": {name: ["Given more than once."]}})
         return MultiDictProxy(req.args, schema)
 

@@ -14,7 +14,7 @@ from marshmallow.validate import Length, Range
 
 from app.application.predictions import Cursor, Filters
 from app.domain.errors import InvalidInput
-from app.domain.instants import parse_bound, parse_instant
+from app.domain.instants import TimeRange, parse_bound, parse_instant
 from app.domain.predictions import (
     ERROR_LENGTH,
     MODEL_NAME_LENGTH,
@@ -24,7 +24,17 @@ from app.domain.predictions import (
     timestamp_problem,
 )
 from app.presentation.api import Blueprint
-from app.presentation.fields import Instant, JsonBoolean, Metadata, Milliseconds, QueryMilliseconds, Text, name
+from app.presentation.fields import (
+    Instant,
+    JsonBoolean,
+    Metadata,
+    Milliseconds,
+    QueryInteger,
+    QueryMilliseconds,
+    Text,
+    name,
+)
+from app.presentation.ranges import check_order
 from app.presentation.security import check_model
 from app.presentation.services import services
 
@@ -35,7 +45,7 @@ EXAMPLE = {
     "model_name": "apartment_price_v1",
     "duration_ms": 124,
     "was_successful": True,
-    "timestamp": "2025-06-09T12:00:00",
+    "timestamp": "2025-06-09T12:00:00Z",
 }
 STORED = {"id": 1, **EXAMPLE, "timestamp": "2025-06-09T12:00:00+00:00"}
 
@@ -67,7 +77,11 @@ class PredictionSchema(ma.Schema):
 
     @ma.post_dump
     def leave_out_what_was_not_sent(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        return {key: value for key, value in data.items() if value is not None and value != NO_VERSION}
+        return {
+            key: value
+            for key, value in data.items()
+            if value is not None and (key, value) != ("model_version", NO_VERSION)
+        }
 
 
 class PredictionQuerySchema(ma.Schema):
@@ -86,24 +100,25 @@ class PredictionQuerySchema(ma.Schema):
     min_duration_ms = QueryMilliseconds(
         metadata={"description": "Only calls that took at least this long.", "minimum": 0}
     )
-    limit = ma.fields.Integer(load_default=100, validate=Range(1, 1000), metadata={"description": "How many at most."})
+    limit = QueryInteger(load_default=100, validate=Range(1, 1000), metadata={"description": "How many at most."})
     cursor = Text(metadata={"description": "Where to go on: taken from the Link header of the page before."})
 
     @ma.post_load
     def to_filters(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
         limit, cursor = data.pop("limit"), data.pop("cursor", None)
+        texts = dict(data)
         for key, field in (("start", "from"), ("end", "to")):
             if key in data:
                 data[key] = parse_bound(field, data[key], timezone.utc, is_end=key == "end")
-        if "start" in data and "end" in data and data["start"] > data["end"]:
-            raise InvalidInput("from", "Must not be after `to`.")
+        if "start" in data and "end" in data:
+            check_order(("from", texts["start"]), ("to", texts["end"]), TimeRange(data["start"], data["end"]))
         return {"filters": Filters(**data), "limit": limit, "cursor": _decode(cursor) if cursor else None}
 
 
 class PredictionPathSchema(ma.Schema):
     """Which prediction."""
 
-    prediction_id = ma.fields.Integer(
+    prediction_id = QueryInteger(
         required=True, validate=Range(1, LARGEST_ID), metadata={"description": "The prediction's id.", "example": 1}
     )
 
@@ -178,7 +193,7 @@ def _decode(text: str) -> Cursor:
     try:
         padded = text + "=" * (-len(text) % 4)
         timestamp, id = json.loads(base64.b64decode(padded, altchars="-_", validate=True))
-        if not (isinstance(id, int) and 0 < id <= LARGEST_ID):
+        if type(id) is not int or not 0 < id <= LARGEST_ID:
             raise ValueError
         return Cursor(parse_instant(timestamp), id)
     except (ValueError, TypeError, binascii.Error, RecursionError):

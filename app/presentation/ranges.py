@@ -10,10 +10,10 @@ from marshmallow.validate import Length
 from webargs.fields import DelimitedList
 
 from app.domain.errors import InvalidInput
-from app.domain.instants import TimeRange, parse_bound, parse_zone
+from app.domain.instants import TimeRange, is_date, parse_bound, parse_zone
 from app.domain.predictions import EARLIEST, FUTURE_TOLERANCE, MODEL_NAME_LENGTH, MODEL_VERSION_LENGTH
 from app.domain.statistics import DEFAULT_PERCENTILES, Selection
-from app.presentation.fields import Text, name
+from app.presentation.fields import Text, name, plain_number
 
 MODELS_AT_MOST = 50
 PERCENTILES_AT_MOST = 20
@@ -23,7 +23,7 @@ class Percentile(ma.fields.Float):
     """A number from 0 to 100."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> float:
-        number: float = super()._deserialize(value, *args, **kwargs)
+        number: float = super()._deserialize(plain_number(value), *args, **kwargs)
         if not 0 <= number <= 100:
             raise ma.ValidationError("Must be between 0 and 100.")
         return number
@@ -47,7 +47,11 @@ class SelectionSchema(ma.Schema):
         Percentile(),
         load_default=list(DEFAULT_PERCENTILES),
         validate=Length(max=PERCENTILES_AT_MOST, error=f"At most {PERCENTILES_AT_MOST} percentiles."),
-        metadata={"description": "Which percentiles of the duration, 0 to 100.", "example": [50, 90, 95, 99]},
+        metadata={
+            "description": "Which percentiles of the duration, 0 to 100.",
+            "default": [50, 90, 95, 99],
+            "example": [50, 90, 95, 99],
+        },
     )
 
 
@@ -80,8 +84,7 @@ class RangeSchema(SelectionSchema):
         end = _bound(data, "to_date", "to", "end")
         until = parse_bound(*end, zone, is_end=True) if end else open_end()
         range = TimeRange(parse_bound(*start, zone, is_end=False) if start else self.beginning(until), until)
-        if start and range.start > range.end:
-            raise InvalidInput(start[0], "Must not be after the end of the range.")
+        check_order(start, end, range)
         selection = Selection(tuple(sorted(set(data.pop("model_name")))), data.pop("model_version", None))
         return {"selection": selection, "range": range, "zone": zone, **data}
 
@@ -92,6 +95,13 @@ def _bound(data: dict[str, Any], name: str, alias: str, attribute: str) -> tuple
         raise InvalidInput(alias, f"Given twice: `{name}` and `{alias}` are the same.")
     sent = [(name, data.pop(name))] if name in data else [(alias, data.pop(attribute))] if attribute in data else []
     return sent[0] if sent else None
+
+
+def check_order(start: tuple[str, str] | None, end: tuple[str, str] | None, range: TimeRange) -> None:
+    """Raises InvalidInput where a range ends before it begins; a range of instants may be empty, one of days not."""
+    days = end is not None and is_date(end[1])
+    if start and (range.start > range.end or (days and range.start == range.end)):
+        raise InvalidInput(start[0], "Must not be after the end of the range.")
 
 
 def open_end() -> datetime:

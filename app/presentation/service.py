@@ -16,6 +16,9 @@ try:
 except PackageNotFoundError:  # run from a checkout that is not installed
     VERSION = "0.1.0"
 
+DESCRIPTION = (
+    "A prediction log for machine-learning services: every call of a model kept, and counted exactly, over any range."
+)
 LINKS = {
     "docs": "/docs",
     "redoc": "/redoc",

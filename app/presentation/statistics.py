@@ -12,6 +12,7 @@ from marshmallow.validate import ContainsOnly, OneOf
 from webargs.fields import DelimitedList
 
 from app.application.statistics import Key, Question
+from app.domain.errors import InvalidInput
 from app.domain.instants import DAY
 from app.domain.statistics import GROUP_KEYS, Tally
 from app.domain.timeline import BUCKETS, choose_bucket, timeline
@@ -56,7 +57,10 @@ class SeriesQuerySchema(RangeSchema):
 
     def beginning(self, end: datetime) -> datetime:
         """A series that names no beginning is a day long."""
-        return end - DAY
+        try:
+            return end - DAY
+        except OverflowError:
+            raise InvalidInput("to", "Must lie within the years 1 to 9999.") from None
 
 
 class GroupSchema(TallySchema):

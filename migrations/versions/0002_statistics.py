@@ -229,6 +229,13 @@ def _date_bin(template: str, width: str, source: str) -> str:
     return template.format(bucket="date_bin", width=width, origin=", 'epoch'", source=source).strip()
 
 
+def _fill_rollups() -> None:
+    """Count what the log holds already."""
+    for level, width, _ in LEVELS:
+        op.execute(f"INSERT INTO prediction_stats_{level} {_date_bin(STATS_OF_ROWS, width, 'prediction_log')}")
+        op.execute(f"INSERT INTO prediction_latency_{level} {_date_bin(LATENCY_OF_ROWS, width, 'prediction_log')}")
+
+
 def _create_continuous_aggregates() -> None:
     finer = ""
     for level, width, chunk in LEVELS:
@@ -263,13 +270,23 @@ def _create_rollups() -> None:
     op.execute(KEEP_EXACT.format(add="".join(add), redo="".join(redo)))
 
 
+# Aggregates that are made anew hold nothing yet.
+NOTHING_MATERIALIZED = """
+UPDATE prediction_stats_state
+SET    settled_to = '2000-01-01 00:00:00+00', materialized_to = '2000-01-01 00:00:00+00', generation = generation + 1
+"""
+
+
 def upgrade() -> None:
     op.execute(LATENCY_BIN)
     op.execute(LATENCY_OF_BIN)
     if chosen(op.get_bind()) is StorageEngine.TIMESCALE:
         _create_continuous_aggregates()
+        op.execute(NOTHING_MATERIALIZED)
     else:
+        op.execute("LOCK TABLE prediction_log IN SHARE MODE")
         _create_rollups()
+        _fill_rollups()
 
 
 def downgrade() -> None:

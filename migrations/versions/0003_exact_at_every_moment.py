@@ -162,6 +162,11 @@ BEGIN
         since := greatest(since, least(state.settled_to, (SELECT time_bucket('1 day', min(timestamp))
                                                           FROM   prediction_log)));
     END IF;
+    IF since + piece < state.settled_to THEN  -- days without any call are passed over
+        since := greatest(since, least(state.settled_to, coalesce(
+            (SELECT time_bucket('1 day', min(timestamp)) FROM prediction_log WHERE timestamp >= since),
+            state.settled_to)));
+    END IF;
     up_to := least(state.settled_to, time_bucket('1 minute', since + piece));
     done  := up_to = state.settled_to;
     COMMIT;
@@ -204,12 +209,18 @@ END
 $$
 """
 
+# What was written before there were notes is not known: materialise all of it anew.
+BEGIN_ANEW = """
+UPDATE prediction_stats_state
+SET    settled_to = '2000-01-01 00:00:00+00', materialized_to = '2000-01-01 00:00:00+00', generation = generation + 1
+"""
+
 
 def upgrade() -> None:
     op.execute(CHANGES)
     op.execute(GUARDS)
     if chosen(op.get_bind()) is StorageEngine.TIMESCALE:
-        for statement in (NOTES, REFRESH, SETTLE, ADVANCE, REPAIR):
+        for statement in (NOTES, REFRESH, SETTLE, ADVANCE, REPAIR, BEGIN_ANEW):
             op.execute(statement)
 
 

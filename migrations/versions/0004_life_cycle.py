@@ -24,6 +24,30 @@ SET LOCAL timescaledb.enable_chunk_skipping = on;
 SELECT enable_chunk_skipping('prediction_log', 'id')
 """
 
+# For all sessions of the database or for none: a chunk that one without the setting has made or compressed has no
+# range, and one with the setting would not look into it. Who may not alter the database does without.
+SKIP_IN_ALL_SESSIONS = """
+DO $$
+BEGIN
+    EXECUTE format('ALTER DATABASE %I SET timescaledb.enable_chunk_skipping = on', current_database());
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE NOTICE 'only the owner of the database can have chunks skipped when an id is looked up';
+END
+$$
+"""
+
+NO_CHUNK_SKIPPING = """
+SET LOCAL timescaledb.enable_chunk_skipping = on;
+SELECT disable_chunk_skipping('prediction_log', 'id');
+DO $$
+BEGIN
+    EXECUTE format('ALTER DATABASE %I RESET timescaledb.enable_chunk_skipping', current_database());
+EXCEPTION WHEN insufficient_privilege THEN
+    NULL;
+END
+$$
+"""
+
 # id must not be in orderby: deletes by id would have to unpack more, and on TimescaleDB 2.23 they would miss rows.
 COLUMNSTORE = {
     "TABLE prediction_log": '"timestamp" DESC',
@@ -110,6 +134,7 @@ def upgrade() -> None:
     if chosen(op.get_bind()) is not StorageEngine.TIMESCALE:
         return
     op.execute(CHUNK_SKIPPING)
+    op.execute(SKIP_IN_ALL_SESSIONS)
     for relation, order in COLUMNSTORE.items():
         op.execute(COLUMNSTORE_ON.format(relation=relation, order=order))
         _add_policy(relation.split()[-1])
@@ -133,6 +158,7 @@ def downgrade() -> None:
     op.execute("SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_name = 'prediction_stats_job'")
     op.execute("DROP PROCEDURE prediction_stats_job(integer, jsonb)")
     op.execute("DROP PROCEDURE prediction_stats_retain(jsonb)")
+    op.execute(NO_CHUNK_SKIPPING)
     # What is in the columnstore stays there; the revisions below drop it chunk by chunk.
     for relation in COLUMNSTORE:
         op.execute(f"CALL remove_columnstore_policy('{relation.split()[-1]}', if_exists => true)")

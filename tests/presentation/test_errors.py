@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 from collections.abc import Callable
@@ -191,6 +192,22 @@ def test_a_body_over_the_limit_is_refused(servers: Callable[[str], Server]) -> N
     small = make_app(servers("plain").url, max_body_bytes=1024, pool_size=1).test_client()
     assert small.post(LOG, data=body_with(), content_type="application/json").status_code == 200
     assert_documented(small.post(LOG, data=body_with() + " " * 1024, content_type="application/json"), 413)
+
+
+@pytest.mark.parametrize("size", [0, 900, 1024, 1025, 5000, 200_000])
+def test_a_body_whose_length_is_not_said_is_held_to_the_limit(servers: Callable[[str], Server], size: int) -> None:
+    small = make_app(servers("plain").url, max_body_bytes=1024, pool_size=1).test_client()
+    body = body_with().encode()
+    response = small.post(
+        LOG,
+        input_stream=io.BytesIO(body + b" " * (size - len(body))),
+        content_type="application/json",
+        environ_overrides={"CONTENT_LENGTH": "", "wsgi.input_terminated": True},  # as servers say of a chunked body
+    )
+    if size <= 1024:
+        assert response.status_code == 200, response.text
+    else:
+        assert_documented(response, 413)
 
 
 IDS = [

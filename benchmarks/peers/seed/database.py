@@ -10,7 +10,8 @@ from sqlalchemy import DateTime
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-engine = create_async_engine(os.environ["DATABASE_URL"])
+# As many connections as there are requests at once: with SQLAlchemy's default of 5 some are opened anew all the time.
+engine = create_async_engine(os.environ["DATABASE_URL"], pool_size=20)
 make_session = async_sessionmaker(engine, expire_on_commit=False)
 
 

@@ -14,6 +14,7 @@ MODEL_NAME_LENGTH = 200
 MODEL_VERSION_LENGTH = 200
 ERROR_LENGTH = 4096
 METADATA_BYTES = 4096
+METADATA_DEPTH = 100
 EARLIEST = datetime(2000, 1, 1, tzinfo=timezone.utc)
 FUTURE_TOLERANCE = timedelta(minutes=5)
 # A sum of durations must stay finite: 10^16 records of the longest one still fit into a double.
@@ -80,7 +81,17 @@ def metadata_json(metadata: Mapping[str, Any]) -> str:
         raise ValueError("Must be valid Unicode without lone surrogates.") from None
     if size > METADATA_BYTES:
         raise ValueError(f"Must be at most {METADATA_BYTES} bytes of JSON, not {size}.")
+    if _depth(metadata) > METADATA_DEPTH:
+        raise ValueError(f"Must not be nested deeper than {METADATA_DEPTH} levels.")
     return text
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level := [part for part in level if isinstance(part, (Mapping, list))]:
+        depth += 1
+        level = [child for part in level for child in (part.values() if isinstance(part, Mapping) else part)]
+    return depth
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from typing import IO
 
 from flask import Request
+from werkzeug.wsgi import get_input_stream
 
 from app.presentation.errors import problem
 
@@ -21,7 +23,8 @@ def read_body(request: Request, limit: int) -> bytes:
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "x-gzip"):
         problem(415, "Content-Encoding must be gzip or identity.")
-    chunks = _chunks(request)
+    # One byte more than is allowed, or a body without a length that is just as long as that would be refused.
+    chunks = _chunks(get_input_stream(request.environ, max_content_length=limit + 1))
     parts, size = [], 0
     for part in _inflated(chunks, limit) if "gzip" in encoding else chunks:
         size += len(part)
@@ -31,8 +34,8 @@ def read_body(request: Request, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _chunks(request: Request) -> Iterator[bytes]:
-    while chunk := request.stream.read(CHUNK):
+def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
+    while chunk := stream.read(CHUNK):
         yield chunk
 
 

@@ -27,10 +27,12 @@ class StrictParser(FlaskParser):
         return strict_json(read_body(req, current_app.config["MAX_CONTENT_LENGTH"]))
 
     def load_querystring(self, req: Request, schema: ma.Schema) -> Any:
-        try:
-            unquote_to_bytes(req.query_string).decode()
-        except UnicodeDecodeError:
-            problem(422, errors={"query": {"_schema": ["Must be UTF-8, percent-encoded."]}})
+        for part in req.query_string.split(b"&"):
+            try:
+                unquote_to_bytes(part.replace(b"+", b" ")).decode()
+            except UnicodeDecodeError:
+                name = part.partition(b"=")[0].decode(errors="replace")
+                problem(422, errors={"query": {name: ["Must be UTF-8, percent-encoded."]}})
         fields = {field.data_key or name: field for name, field in schema.load_fields.items()}
         for name, values in req.args.lists():
             field = fields.get(name)

@@ -8,7 +8,7 @@ from typing import Any
 
 import marshmallow as ma
 from flask import Response
-from marshmallow.validate import ContainsOnly, OneOf
+from marshmallow.validate import OneOf
 from webargs.fields import DelimitedList
 
 from app.application.statistics import Key, Question
@@ -39,10 +39,13 @@ class StatsQuerySchema(RangeSchema):
     """What to count, and by what."""
 
     group_by = DelimitedList(
-        ma.fields.String(),
+        ma.fields.String(validate=OneOf(GROUP_KEYS)),
         load_default=[],
-        validate=ContainsOnly(GROUP_KEYS),
-        metadata={"description": "Count by `model_name`, by `model_version`, or by both.", "example": ["model_name"]},
+        metadata={
+            "description": "Count by `model_name`, by `model_version`, or by both.",
+            "default": [],
+            "example": ["model_name"],
+        },
     )
 
 
@@ -130,6 +133,8 @@ def timeseries(query: dict[str, Any]) -> Response:
     series = timeline(range, bucket, query["zone"])
     question = Question(query["selection"], range, series=series, latency=bool(percentiles))
     answer = services().statistics.ask(question)
+    if range and (answer.range.start > range.start or answer.range.end < range.end):
+        raise InvalidInput("bucket", f"Of this range only longer buckets than {bucket} are kept; take one of these.")
     points = [
         {"from": start.isoformat(), "to": end.isoformat()} | tallied(answer.tallies.get(Key(i), NOTHING), percentiles)
         for i, (start, end) in enumerate(zip(series.edges, series.edges[1:]))

@@ -155,9 +155,10 @@ def test_a_call_a_little_in_the_future_is_kept_and_counted(client: FlaskClient, 
 
 @pytest.mark.parametrize(
     "timestamp",
-    [now(minutes=7).isoformat(), "1999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"],
+    ["soon", "1999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"],
 )
 def test_a_call_of_the_future_or_before_2000_is_refused(client: FlaskClient, model: str, timestamp: str) -> None:
+    timestamp = now(minutes=6).isoformat() if timestamp == "soon" else timestamp
     body = {"model_name": model, "duration_ms": 1, "was_successful": True, "timestamp": timestamp}
     refusal = client.post(URL, json=body)
     assert refusal.status_code == 422

@@ -17,7 +17,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, Engine
+from flask_migrate import upgrade
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from app.application.statistics import Key, Question, Reading, Statistics
@@ -26,7 +27,8 @@ from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, floor
 from app.domain.sketch import RELATIVE_ERROR
 from app.domain.statistics import Selection, Series, Tally
 from app.infrastructure.statistics_store import SegmentReader
-from conftest import Server
+from conftest import Server, make_app
+from scratch import empty_database
 
 SECONDS = float(os.environ.get("EXACTNESS_SECONDS", "6"))
 SEED = int(os.environ.get("EXACTNESS_SEED", time.time_ns() % 1_000_000))
@@ -208,6 +210,17 @@ def agree(tally: Tally, calls: int, successful: int, total_ms: float, low: float
     for estimate, quantile in zip(tally.percentiles(PERCENTILES), quantiles):
         assert estimate is not None
         assert abs(estimate - quantile) <= RELATIVE_ERROR * quantile * (1 + 1e-9)
+
+
+@pytest.fixture
+def database(server: Server) -> Iterator[Engine]:
+    """A database of its own: what a history leaves to be repaired would keep other tests waiting."""
+    with empty_database(server) as url:
+        with make_app(url, pool_size=1).app_context():
+            upgrade()
+        engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_size=5 if server.concurrent else 1)
+        yield engine
+        engine.dispose()
 
 
 @pytest.fixture

@@ -16,8 +16,10 @@ from sqlalchemy.exc import ArgumentError
 
 DRIVER = "postgresql+psycopg2"
 NAMES = (
-    "DATABASE_URL", "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "EMBEDDED_DATA_DIR",
+    "DATABASE_URL", "DATABASE_READ_URL", "REPLICA_LAG_AT_MOST_S", "DATABASE_DIRECT_URL",
+    "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "EMBEDDED_DATA_DIR",
     "HOST", "PORT", "WORKERS", "THREADS", "START_TIMEOUT_S", "SHUTDOWN_DELAY_S", "DEBUG", "CORS_ORIGINS", "AUTH",
+    "CONNECTIONS", "REQUEST_TIMEOUT_S", "RATE_LIMIT", "RATE_BURST",
     "MAX_BODY_BYTES", "BATCHES_AT_ONCE", "STATEMENT_TIMEOUT_MS", "LOCK_TIMEOUT_MS", "POOL_SIZE", "POOL_TIMEOUT_S",
     "RAW_RETENTION", "MINUTE_RETENTION", "HOUR_RETENTION", "DAY_RETENTION", "COLUMNSTORE_AFTER",
 )  # fmt: skip
@@ -35,6 +37,9 @@ class Config:
     """The settings of one process. Durations without a unit in their name are timedeltas."""
 
     database_url: str | None = field(repr=False)
+    database_read_url: str | None = field(repr=False)
+    replica_lag_at_most_s: float
+    database_direct_url: str | None = field(repr=False)
     embedded_data_dir: Path | None
     host: str
     port: int
@@ -45,6 +50,10 @@ class Config:
     debug: bool
     cors_origins: tuple[str, ...]
     auth: str
+    connections: int
+    request_timeout_s: float
+    rate_limit: float
+    rate_burst: int
     max_body_bytes: int
     batches_at_once: int
     statement_timeout_ms: int
@@ -68,6 +77,7 @@ def load(env_file: str | None = ".env") -> Config:
     except EnvError as error:
         raise ConfigurationError(str(error)) from None
     _check_retention(config)
+    _check_database(config)
     return config
 
 
@@ -75,6 +85,9 @@ def _read(env: Env) -> Config:
     positive = Range(min=1)
     return Config(
         database_url=_database_url(env),
+        database_read_url=_psycopg2_url(env, "DATABASE_READ_URL"),
+        replica_lag_at_most_s=env.float("REPLICA_LAG_AT_MOST_S", 10.0, validate=Range(min=1, max=86_400)),
+        database_direct_url=_psycopg2_url(env, "DATABASE_DIRECT_URL"),
         embedded_data_dir=env.path("EMBEDDED_DATA_DIR", None),
         host=env.str("HOST", "127.0.0.1", validate=Length(min=1)),
         port=env.int("PORT", 8000, validate=Range(min=1, max=65535)),
@@ -85,6 +98,10 @@ def _read(env: Env) -> Config:
         debug=env.bool("DEBUG", False),
         cors_origins=tuple(env.list("CORS_ORIGINS", [], validate=_check_origins)),
         auth=env.str("AUTH", KEYS, validate=OneOf((KEYS, NO_AUTH), error="Must be keys or none.")),
+        connections=env.int("CONNECTIONS", 512, validate=Range(min=16, max=16_384)),
+        request_timeout_s=env.float("REQUEST_TIMEOUT_S", 60.0, validate=Range(min=1, max=3600)),
+        rate_limit=env.float("RATE_LIMIT", 0.0, validate=Range(min=0, max=1_000_000)),
+        rate_burst=env.int("RATE_BURST", 100, validate=Range(min=1, max=1_000_000)),
         max_body_bytes=env.int("MAX_BODY_BYTES", 16 * 2**20, validate=Range(min=1024)),
         batches_at_once=env.int("BATCHES_AT_ONCE", 2, validate=Range(min=1, max=64)),
         statement_timeout_ms=env.int("STATEMENT_TIMEOUT_MS", 30_000, validate=positive),
@@ -101,9 +118,8 @@ def _read(env: Env) -> Config:
 
 def _database_url(env: Env) -> str | None:
     """DATABASE_URL, or one made of DB_HOST, DB_PORT, …; None (the embedded server) where neither is set."""
-    url = env.str("DATABASE_URL", None)
-    if url:
-        return _psycopg2_url(url)
+    if url := _psycopg2_url(env, "DATABASE_URL"):
+        return url
     host = env.str("DB_HOST", None)
     if not host:
         return None
@@ -117,17 +133,20 @@ def _database_url(env: Env) -> str | None:
     ).render_as_string(hide_password=False)
 
 
-def _psycopg2_url(text: str) -> str:
-    """A URL of any PostgreSQL driver, read as psycopg2's."""
+def _psycopg2_url(env: Env, name: str) -> str | None:
+    """A URL of any PostgreSQL driver, read as psycopg2's; None where it is not set, or empty."""
+    text = env.str(name, None)
+    if not text:
+        return None
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
         # The text may hold a password: it is not repeated.
         raise ConfigurationError(
-            "DATABASE_URL is not a URL: expected postgresql://user:password@host:port/database"
+            f"{name} is not a URL: expected postgresql://user:password@host:port/database"
         ) from None
     if url.get_backend_name() not in ("postgresql", "postgres"):
-        raise ConfigurationError(f"DATABASE_URL must begin with postgresql://, not {url.drivername}://")
+        raise ConfigurationError(f"{name} must begin with postgresql://, not {url.drivername}://")
     return url.set(drivername=DRIVER).render_as_string(hide_password=False)
 
 
@@ -147,6 +166,13 @@ def _duration(env: Env, name: str, default: str) -> timedelta:
 
 def _retention(env: Env, name: str) -> timedelta | None:
     return _duration(env, name, "") if env.str(name, "") else None
+
+
+def _check_database(config: Config) -> None:
+    """Another way to a database says which one is meant: nobody else knows where the embedded one is."""
+    for name in ("database_read_url", "database_direct_url"):
+        if getattr(config, name) and config.database_url is None:
+            raise ConfigurationError(f"{name.upper()} needs DATABASE_URL (or DB_HOST), the address of the primary")
 
 
 def _check_retention(config: Config) -> None:

@@ -7,6 +7,7 @@ from flask import current_app
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
+from app.infrastructure.sessions import BehindPooler, refuse_pooler
 from app.infrastructure.tables import metadata
 
 # Two replicas that start at once must not migrate at once: the second waits here, then finds nothing to do.
@@ -20,6 +21,7 @@ def include_name(name: str | None, type_: str, parent_names: dict[str, str | Non
 
 def run_migrations_online() -> None:
     with _connect(current_app.extensions["migrate"].db.engine) as connection:
+        _check(connection)
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
         connection.commit()
         # A migration may take what it needs; the limits of the service's own statements are not for it.
@@ -47,6 +49,13 @@ def _connect(engine: Engine) -> Connection:
         return engine.connect()
     except OperationalError as error:
         raise SystemExit(f"The database is not available: {str(error.orig).strip()}") from None
+
+
+def _check(connection: Connection) -> None:
+    try:
+        refuse_pooler(connection)
+    except BehindPooler as error:
+        raise SystemExit(str(error)) from None
 
 
 if context.is_offline_mode():

@@ -39,8 +39,20 @@ class NotAllowed(PredlogError):
     """The caller may not do this."""
 
 
+class RateLimited(PredlogError):
+    """The caller has used up its allowance; the next call is due in `wait_s` seconds."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__("Too many calls; send this one again after the seconds in Retry-After.")
+        self.wait_s = wait_s
+
+
 class StorageUnavailable(PredlogError):
     """The database cannot be reached, or cannot answer now; the same call may succeed later."""
+
+
+class StorageBusy(StorageUnavailable):
+    """The database is there, but had no time for this call; it would be no help to put it to another server."""
 
 
 class NotReady(PredlogError):

@@ -1,0 +1,84 @@
+"""Who answers questions: a replica of the database where there is one that keeps up, else the primary.
+
+A whole answer comes from one server. Each has its own plans and its own memory of settled hours, so that nothing that
+was seen on one is taken for true on another, which stands at another place of the same history.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
+
+from app.application.catalogue import Catalogue
+from app.application.comparison import Comparisons
+from app.application.predictions import Cursor, Filters
+from app.application.statistics import Answer, Question, Statistics, StatisticsStore
+from app.domain.errors import StorageBusy, StorageUnavailable
+from app.domain.predictions import Prediction
+
+T = TypeVar("T")
+
+
+class PredictionList(Protocol):
+    """Lists logged calls, and cannot log any."""
+
+    def page(
+        self, filters: Filters, cursor: Cursor | None, limit: int
+    ) -> tuple[Sequence[Prediction], Cursor | None]: ...
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The use cases that only read, on one server."""
+
+    predictions: PredictionList
+    statistics: Statistics
+    comparisons: Comparisons
+    catalogue: Catalogue
+
+
+class Replica(Protocol):
+    """What is known of a replica of the database."""
+
+    def lag_s(self) -> float: ...
+
+    def keeps_up(self) -> bool: ...
+
+    def distrust(self) -> None: ...
+
+
+class ReplicaStatistics(Statistics):
+    """Statistics of a replica: each answer says how far behind the primary it may be."""
+
+    def __init__(self, store: StatisticsStore, replica: Replica) -> None:
+        super().__init__(store)
+        self._replica = replica
+
+    def ask(self, question: Question) -> Answer:
+        answer = super().ask(question)
+        lag_s = self._replica.lag_s()
+        if math.isinf(lag_s):  # it has failed somebody else meanwhile
+            raise StorageUnavailable("The replica is not available.")
+        return replace(answer, freshness=replace(answer.freshness, replica_lag_s=lag_s))
+
+
+class Readers:
+    """The primary, and in front of it a replica where there is one."""
+
+    def __init__(self, primary: Reader, replica: Reader | None = None, state: Replica | None = None) -> None:
+        self._primary = primary
+        self._replica = replica
+        self._state = state
+
+    def ask(self, question: Callable[[Reader], T]) -> T:
+        """Put a question to the replica, and where it cannot answer to the primary."""
+        if self._replica and self._state and self._state.keeps_up():
+            try:
+                return question(self._replica)
+            except StorageBusy:
+                raise
+            except StorageUnavailable:
+                self._state.distrust()
+        return question(self._primary)

@@ -1,0 +1,107 @@
+"""How far a streaming replica is behind its primary."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from app.domain.errors import StorageBusy, StorageUnavailable
+from app.infrastructure.database import Database
+
+log = structlog.get_logger(__name__)
+
+CHECK_EVERY_S = 1.0
+# After a failure: a server that is away costs one request in so many seconds the time to find out.
+TRY_AGAIN_AFTER_S = 5.0
+
+WRITTEN = "SELECT system_identifier, current_database(), pg_current_wal_flush_lsn() - '0/0' FROM pg_control_system()"
+REPLAYED = """
+SELECT system_identifier, current_database(), pg_last_wal_replay_lsn() - '0/0', pg_is_in_recovery(),
+       extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8
+FROM   pg_control_system()
+"""
+
+
+class StreamingReplica:
+    """Knows the latest moment whose every commit the replica surely has, by two ways of which the better one counts.
+
+    What the primary had written when it was asked, the replica has replayed: so nothing lags while nothing is written,
+    whatever has become of the stream. Or it is the time of the last commit that was replayed, by the clocks of the two
+    servers: fine enough where commits follow each other too closely to be caught up with between two questions.
+    """
+
+    def __init__(
+        self,
+        primary: Database,
+        replica: Database,
+        lag_at_most_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._primary = primary
+        self._replica = replica
+        self._lag_at_most_s = lag_at_most_s
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._check_at = -math.inf
+        self._as_of = -math.inf
+        self._state = ""
+
+    def lag_s(self) -> float:
+        """Seconds that an answer which the replica gives now may be behind the primary; infinite where not known."""
+        return self._monotonic() - self._as_of
+
+    def keeps_up(self) -> bool:
+        """Whether the replica may be asked; every now and then, one of those who want to know finds out."""
+        if self._monotonic() >= self._check_at and self._lock.acquire(blocking=False):
+            try:
+                self._check()
+            finally:
+                self._lock.release()
+        return self.lag_s() <= self._lag_at_most_s
+
+    def distrust(self) -> None:
+        """It has failed to answer: find out how it is before it is asked anything else."""
+        self._as_of = self._check_at = -math.inf
+
+    def _check(self) -> None:
+        self._check_at = self._monotonic() + TRY_AGAIN_AFTER_S
+        written_at, written = self._monotonic(), self._written()
+        replayed_at = self._monotonic()
+        try:
+            *cluster, replayed, is_replica, behind_s = self._replica.read(REPLAYED)[0]
+        except StorageBusy:
+            return None  # it is there: what was known of it holds, and ages
+        except (StorageUnavailable, DBAPIError) as error:
+            return self._give_up("away", cause=type(error.__cause__ or error).__name__)
+        if not is_replica or (written and written[:2] != tuple(cluster)):
+            return self._give_up("not a replica of DATABASE_URL's database")
+        if written and replayed >= written[2]:
+            self._as_of = max(self._as_of, written_at)
+        if behind_s is not None:
+            self._as_of = max(self._as_of, replayed_at - max(behind_s, 0.0))
+        if written:
+            self._check_at = self._monotonic() + min(CHECK_EVERY_S, self._lag_at_most_s / 2)
+        return self._note("in use" if self.lag_s() <= self._lag_at_most_s else "too far behind")
+
+    def _written(self) -> tuple[int, str, int] | None:
+        """Which database the primary has, and how far its log is safe; None where it does not say."""
+        try:
+            identifier, name, position = self._primary.read(WRITTEN)[0]
+            return identifier, name, position
+        except (StorageUnavailable, DBAPIError):
+            return None
+
+    def _give_up(self, state: str, **facts: str) -> None:
+        self._as_of = -math.inf
+        self._note(state, **facts)
+
+    def _note(self, state: str, **facts: str) -> None:
+        """Log what has changed."""
+        if state != self._state:
+            self._state = state
+            log.info("replica", state=state, **facts)

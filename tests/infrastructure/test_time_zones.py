@@ -1,0 +1,76 @@
+"""The aggregates' days are days of UTC: no time zone of a session or of the server moves a call into another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from flask_migrate import upgrade
+from sqlalchemy import create_engine, make_url
+
+from app.infrastructure import engines
+from app.infrastructure.database import Database
+from conftest import Server, make_app
+from scratch import empty_database
+
+# Clocks in Berlin went forward on the 30th of March and back on the 26th of October.
+DAYS = [datetime(2025, month, day, tzinfo=timezone.utc) for month, day in ((3, 29), (3, 30), (10, 25), (10, 26))]
+HOURS = (0.25, 1.5, 5, 22.5, 23.5)
+
+INSERT = """
+INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful) VALUES (%(at)s, 'm', 1, true)
+RETURNING id
+"""
+DELETE = "DELETE FROM prediction_log WHERE timestamp = %(at)s RETURNING id"
+SCAN = """
+SELECT extract(epoch FROM date_bin('1 {level}', timestamp, 'epoch')) AS bucket, count(*)
+FROM   prediction_log GROUP BY 1 ORDER BY 1
+"""
+BUCKETS = "SELECT extract(epoch FROM bucket), total_requests FROM prediction_stats_{level} ORDER BY 1"
+
+
+@pytest.fixture(params=["Europe/Berlin", "Asia/Kolkata"])
+def abroad(request: pytest.FixtureRequest, server: Server) -> Iterator[Database]:
+    """A migrated database whose sessions are in another time zone unless they say otherwise, and none does."""
+    if not server.concurrent:
+        pytest.skip("its only database cannot be given a time zone")
+    with empty_database(server) as url:
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"ALTER DATABASE {make_url(url).database} SET timezone = '{request.param}'")
+        engine.dispose()
+        with make_app(url).app_context():
+            upgrade()
+        database = Database(url)
+        assert database.rows("SHOW timezone") == [(request.param,)]
+        yield database
+        database.engine.dispose()
+
+
+def each_day(database: Database, statement: str, hour: float) -> None:
+    for day in DAYS:
+        assert len(database.rows(statement, {"at": day + timedelta(hours=hour)})) == 1
+
+
+def check(database: Database) -> None:
+    """Refreshed by hand, which waits for a run of the database's own job, each bucket has the calls it should have."""
+    for _ in engines.maintenance(database).refresh(timedelta(days=1)):
+        pass
+    for level in ("minute", "hour", "day"):
+        assert database.rows(BUCKETS.format(level=level)) == database.rows(SCAN.format(level=level)), level
+
+
+def test_days_on_which_clocks_change_are_counted_whole(abroad: Database) -> None:
+    for hour in HOURS:
+        each_day(abroad, INSERT, hour)  # but for the first hour behind the watermark
+        check(abroad)
+
+
+def test_a_delete_leaves_the_rest_of_such_a_day_as_it_is(abroad: Database) -> None:
+    for hour in HOURS:
+        each_day(abroad, INSERT, hour)
+    for hour in HOURS:
+        check(abroad)
+        each_day(abroad, DELETE, hour)
+    check(abroad)

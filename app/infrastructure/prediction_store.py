@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy.exc import DBAPIError
+
 from app.application.predictions import Batch, Cursor, Filters
+from app.domain.errors import BehindRetention
 from app.domain.predictions import Prediction, metadata_json
 from app.infrastructure.database import Database, Deadlock, Row
+from app.infrastructure.group_commit import GroupCommit
+
+# What was stored, and whether it is new.
+Added = tuple[Prediction, bool]
 
 COLUMNS = (
     "id, timestamp, model_name, model_version, duration_ms, was_successful, error, metadata::text, request_id::text"
@@ -23,6 +32,28 @@ VALUES (%(timestamp)s, %(model_name)s, %(model_version)s, %(duration_ms)s, %(was
         %(error)s, %(metadata)s, %(request_id)s::uuid)
 ON CONFLICT (request_id, timestamp) DO NOTHING
 RETURNING {COLUMNS}
+"""
+
+# Each record is told by the id it would have: what the log does not return was there before.
+INSERT_GROUP = """
+WITH record AS (
+    SELECT nextval(pg_get_serial_sequence('prediction_log', 'id')) AS id, place, timestamp, model_name, model_version,
+           duration_ms, was_successful, error, metadata, request_id
+    FROM   ROWS FROM (json_to_recordset(%(records)s::json)
+                      AS (timestamp timestamptz, model_name text, model_version text, duration_ms double precision,
+                          was_successful boolean, error text, metadata json, request_id uuid))
+           WITH ORDINALITY AS r (timestamp, model_name, model_version, duration_ms, was_successful, error, metadata,
+                                 request_id, place)
+), stored AS (
+    INSERT INTO prediction_log
+           (id, timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id)
+    SELECT id, timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id
+    FROM   record
+    ORDER  BY request_id, timestamp
+    ON CONFLICT (request_id, timestamp) DO NOTHING
+    RETURNING id
+)
+SELECT stored.id FROM record LEFT JOIN stored USING (id) ORDER BY place
 """
 
 BY_REQUEST = f"""
@@ -72,16 +103,38 @@ class PredictionStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._commits: GroupCommit[Prediction, Added] = GroupCommit(self._add_group)
 
-    def add(self, prediction: Prediction) -> Prediction:
-        """Store a call and return it with its id; a retried one returns what was stored the first time."""
+    def add(self, prediction: Prediction) -> tuple[Prediction, bool]:
+        """Store a call and return it with its id, and True; for a retried one what was stored at first, and False."""
+        return self._commits.write(prediction)
+
+    def _add_group(self, predictions: Sequence[Prediction]) -> Sequence[Added | BaseException]:
+        """Store calls that have come at the same time, each with its own outcome."""
+        if len(predictions) > 1:
+            with suppress(BehindRetention, Deadlock, DBAPIError):  # one of them is to blame: see which
+                records = json.dumps(list(map(_record, predictions)), ensure_ascii=False, separators=(",", ":"))
+                ids = self._database.rows(INSERT_GROUP, {"records": records})
+                return [
+                    (replace(prediction, id=id), True) if id else self._outcome(prediction)
+                    for prediction, (id,) in zip(predictions, ids, strict=True)
+                ]
+        return [self._outcome(prediction) for prediction in predictions]
+
+    def _outcome(self, prediction: Prediction) -> Added | BaseException:
+        try:
+            return self._add_alone(prediction)
+        except Exception as error:
+            return error
+
+    def _add_alone(self, prediction: Prediction) -> Added:
         values = _values(prediction)
         while True:
-            stored = self._database.rows(INSERT, values)
-            if not stored:
-                stored = self._database.read(BY_REQUEST, values)
-            if stored:  # else the first record was deleted between the two statements: store it after all
-                return _prediction(stored[0])
+            if stored := self._database.rows(INSERT, values):
+                return _prediction(stored[0]), True
+            if stored := self._database.read(BY_REQUEST, values):
+                return _prediction(stored[0]), False
+            # The first record was deleted between the two statements: store it after all.
 
     def add_many(self, batch: Batch) -> int:
         """Store a batch and its losses in one transaction; returns how many of its records were new."""
@@ -139,6 +192,12 @@ def _values(prediction: Prediction) -> dict[str, Any]:
         "metadata": None if prediction.metadata is None else metadata_json(prediction.metadata),
         "request_id": prediction.request_id and str(prediction.request_id),
     }
+
+
+def _record(prediction: Prediction) -> dict[str, Any]:
+    """A call as json_to_recordset reads it."""
+    values = vars(prediction) | {"timestamp": prediction.timestamp.isoformat()}
+    return values | {"request_id": prediction.request_id and str(prediction.request_id)}
 
 
 def _prediction(row: Row) -> Prediction:

@@ -1,0 +1,83 @@
+"""Group commit: what is to be written at the same time is written together, in one statement and one commit.
+
+Whoever comes while enough writes are under way waits; when one of them ends, all that have gathered go with the next.
+So a call that comes alone is written at once, and under load a commit is shared by as many as there are threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+WRITES_AT_ONCE = 2
+
+
+class _Ticket(Generic[T, R]):
+    """Something to be written, and the place where its writer waits."""
+
+    __slots__ = ("_called", "group", "item", "outcome")
+
+    def __init__(self, item: T) -> None:
+        self.item = item
+        self.group: list[_Ticket[T, R]] = []
+        self.outcome: R | BaseException
+        self._called = threading.Lock()
+        self._called.acquire()
+
+    def wait(self) -> None:
+        """Until it is written, or until its writer is to write the group it leads."""
+        self._called.acquire()
+
+    def call(self) -> None:
+        self._called.release()
+
+
+class GroupCommit(Generic[T, R]):
+    """Gathers items for `write`, which returns for each what became of it: a result, or an exception to be raised."""
+
+    def __init__(
+        self, write: Callable[[Sequence[T]], Sequence[R | BaseException]], at_once: int = WRITES_AT_ONCE
+    ) -> None:
+        self._write_all = write
+        self._lock = threading.Lock()
+        self._free = at_once
+        self._waiting: list[_Ticket[T, R]] = []
+
+    def write(self, item: T) -> R:
+        """Return once the item is committed. Raises what `write` raised or returned for it."""
+        ticket: _Ticket[T, R] = _Ticket(item)
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                ticket.group = [ticket]
+            else:
+                self._waiting.append(ticket)
+        if not ticket.group:
+            ticket.wait()
+        if ticket.group:
+            self._write(ticket)
+        if isinstance(ticket.outcome, BaseException):
+            raise ticket.outcome
+        return ticket.outcome
+
+    def _write(self, leader: _Ticket[T, R]) -> None:
+        outcomes: Sequence[R | BaseException]
+        try:
+            outcomes = self._write_all([ticket.item for ticket in leader.group])
+        except BaseException as error:
+            outcomes = [error] * len(leader.group)
+        for ticket, outcome in zip(leader.group, outcomes, strict=True):
+            ticket.outcome = outcome
+        with self._lock:
+            following, self._waiting = self._waiting, []
+            self._free += not following
+        if following:
+            following[0].group = following
+            following[0].call()
+        for ticket in leader.group:
+            if ticket is not leader:
+                ticket.call()

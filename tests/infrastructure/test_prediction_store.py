@@ -1,0 +1,98 @@
+"""Calls that come at the same time are stored together, each as if it had come alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from uuid import uuid4
+
+import pytest
+from flask_migrate import upgrade
+from sqlalchemy import event
+
+from app.domain.errors import BehindRetention, StorageUnavailable
+from app.domain.predictions import Prediction
+from app.infrastructure.database import Database
+from app.infrastructure.prediction_store import PredictionStore
+from conftest import Server, make_app
+from scratch import empty_database
+
+AT = datetime(2025, 6, 9, 12, 0, 0, 123456, tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def own(server: Server) -> Iterator[Database]:
+    database = Database(server.url, pool_size=1, max_overflow=0)
+    yield database
+    database.engine.dispose()
+
+
+@pytest.fixture
+def store(own: Database) -> PredictionStore:
+    return PredictionStore(own)
+
+
+@pytest.fixture
+def store_from_2025(server: Server) -> Iterator[PredictionStore]:
+    """A database of its own, in which retention has dropped what was before 2025."""
+    with empty_database(server) as url:
+        with make_app(url, pool_size=1).app_context():
+            upgrade()
+        database = Database(url, pool_size=1, max_overflow=0)
+        database.count("UPDATE prediction_stats_state SET raw_from = '2025-01-01Z'", {})
+        yield PredictionStore(database)
+        database.engine.dispose()
+
+
+def test_a_group_is_stored_in_one_statement_and_each_call_gets_an_id(
+    own: Database, store: PredictionStore, model: str
+) -> None:
+    statements: list[str] = []
+    event.listen(own.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+    calls = [Prediction(model, float(i), i % 2 == 0, AT + timedelta(seconds=i)) for i in range(10)]
+    outcomes = store._add_group(calls)
+    assert len(statements) == 1
+    assert [outcome[1] for outcome in outcomes if not isinstance(outcome, BaseException)] == [True] * 10
+    stored = [outcome[0] for outcome in outcomes if not isinstance(outcome, BaseException)]
+    assert [store.get(call.id or 0) for call in stored] == stored
+
+
+def test_a_call_stored_in_a_group_is_the_same_as_one_stored_alone(store: PredictionStore, model: str) -> None:
+    metadata = {"a": [1, 2.5, None], "ключ": {"b": "\\u0041"}}
+    call = Prediction(model, 0.1 + 0.2, False, AT, "v%s", 'it\'s a "tab"\t\\ and ü 🙂', metadata, uuid4())
+    other = Prediction(model, 1e292, True, AT)
+    (together, _), _ = store._add_group([call, other])  # type: ignore[misc]
+    found = store.get(together.id)
+    assert found is not None
+    assert found == together
+    assert vars(found) | {"id": None} == vars(call)
+
+
+def test_of_a_request_that_comes_twice_in_a_group_one_is_stored_and_both_are_told_of_it(
+    store: PredictionStore, model: str
+) -> None:
+    call = Prediction(model, 1.0, True, AT, request_id=uuid4())
+    (first, is_new), (second, is_new_again) = store._add_group([call, call])  # type: ignore[misc]
+    assert first == second
+    assert sorted([is_new, is_new_again]) == [False, True]
+
+
+def test_a_retry_in_a_group_gives_back_what_was_stored_before(store: PredictionStore, model: str) -> None:
+    call = Prediction(model, 1.0, True, AT, request_id=uuid4())
+    before, _ = store.add(call)
+    (again, is_new), (_, other_is_new) = store._add_group([call, Prediction(model, 2.0, True, AT)])  # type: ignore[misc]
+    assert (again, is_new, other_is_new) == (before, False, True)
+
+
+def test_a_call_behind_retention_is_refused_alone(store_from_2025: PredictionStore, model: str) -> None:
+    late = Prediction(model, 1.0, True, AT - timedelta(days=365))
+    refused, stored = store_from_2025._add_group([late, Prediction(model, 2.0, True, AT)])
+    assert isinstance(refused, BehindRetention)
+    assert not isinstance(stored, BaseException)
+    assert stored[1]
+
+
+def test_where_the_database_is_away_none_of_a_group_is_tried_again(model: str) -> None:
+    store = PredictionStore(Database("postgresql+psycopg2://nobody@127.0.0.1:1/none"))
+    with pytest.raises(StorageUnavailable):
+        store._add_group([Prediction(model, 1.0, True, AT)] * 2)

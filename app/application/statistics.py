@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from app.application.settled import SettledTallies
 from app.domain.cover import COARSE_TO_FINE, Level, Materialized, Segment, answerable, cover
+from app.domain.errors import StorageUnavailable
 from app.domain.instants import HOUR, TimeRange, floor
 from app.domain.statistics import Freshness, Selection, Series, Tally
 
-# After so many plans that were overtaken by a change, one is made within a snapshot, where nothing can.
-OPTIMISTIC_PLANS = 2
+# After so many plans that were overtaken by a change, one is made that none can overtake.
+OPTIMISTIC_PLANS = 10
 RECENT_S = 30.0
 
 
@@ -36,7 +37,7 @@ class Question:
     series: Series | None = None
     latency: bool = True
 
-    @property
+    @cached_property
     def levels(self) -> Sequence[Level]:
         """The aggregates whose buckets each lie within one point of the series."""
         inner = self.series.edges[1:-1] if self.series else ()
@@ -72,7 +73,7 @@ class Answer:
         return total
 
 
-class StatisticsReader(Protocol):
+class StatisticsStore(Protocol):
     """Reads segments, and the state of the aggregates in the same snapshot."""
 
     def state(self, range: TimeRange) -> Materialized: ...
@@ -80,17 +81,12 @@ class StatisticsReader(Protocol):
     def read(self, question: Question, range: TimeRange, segments: Sequence[Segment]) -> Reading: ...
 
 
-class StatisticsStore(StatisticsReader, Protocol):
-    """Where the aggregates are kept."""
-
-    def snapshot(self) -> AbstractContextManager[StatisticsReader]: ...
-
-
 class Statistics:
     """Statistics over any range.
 
     A plan is made on the state that was seen last, and read together with the state as it is now: one round trip.
-    Where the plan does not hold any more, it is made again on what has just been seen.
+    Where the plan does not hold any more, it is made again on what has just been seen. State and segments are never
+    read in two statements of one snapshot: a chunk that moves to the columnstore meanwhile would be in neither.
     """
 
     def __init__(self, store: StatisticsStore, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -116,10 +112,11 @@ class Statistics:
                     self._settled.put(plan.settled, reading.state.generation, known)
                 return plan.answer(reading, known)
             state = reading.state
-        with self._store.snapshot() as snapshot:
-            plan = _Plan.of(question, snapshot.state(question.range))
-            reading = snapshot.read(question, plan.range, plan.segments)
-            return plan.answer(reading, reading.settled)
+        plan = _Plan.of(question, state.raw_only)
+        reading = self._store.read(question, plan.range, plan.segments)
+        if not plan.holds_in(reading.state):
+            raise StorageUnavailable("The log's past changes faster than it can be counted.")
+        return plan.answer(reading, reading.settled)
 
     def _recent(self) -> Materialized | None:
         """The state that was seen last, unless so long ago that a plan on it would read much raw that need not be."""

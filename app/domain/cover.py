@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, ceiling, floor
+from app.domain.predictions import EARLIEST
 
 Round = Callable[[datetime, timedelta], datetime]
 
@@ -83,6 +84,11 @@ class Materialized:
         if edge is None:
             return list(self.changed)
         return [part for c in self.changed if (part := TimeRange(max(c.start, edge), c.end))]
+
+    @property
+    def raw_only(self) -> Materialized:
+        """The same with nothing to be had from aggregates, but where raw rows are gone and nothing changes any more."""
+        return replace(self, up_to=self.start_of(RAW) or EARLIEST)
 
     def supports(self, segments: Sequence[Segment]) -> bool:
         """Whether segments planned on an earlier state give the right answer in this one too."""

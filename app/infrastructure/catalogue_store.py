@@ -13,7 +13,7 @@ from app.application.statistics import Key
 from app.domain.activity import Activity
 from app.domain.cover import RAW, Level, Segment
 from app.infrastructure.database import Database, retried
-from app.infrastructure.statistics_store import SegmentReader
+from app.infrastructure.statistics_store import StatisticsStore
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ WHERE  model_name = %(model_name_{number})s AND model_version = %(model_version_
 HAVING count(*) > 0"""
 
 
-class SnapshotReader(SegmentReader):
+class SnapshotReader(StatisticsStore):
     """Reads on one connection, in one snapshot."""
 
     def activity(self, model_names: Sequence[str], level: Level, segments: Sequence[Segment]) -> Mapping[Key, Activity]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -14,7 +13,7 @@ from app.domain.cover import DAYS, HOURS, MINUTES, RAW, Materialized, Segment
 from app.domain.instants import TimeRange
 from app.domain.sketch import LatencySketch
 from app.domain.statistics import GROUP_KEYS, Selection, Tally
-from app.infrastructure.database import Database, Row
+from app.infrastructure.database import Row
 
 # Every branch gives the same columns: the counts of rows or buckets, or the calls of one bin of the sketch.
 FROM_ROWS = """
@@ -62,62 +61,57 @@ SELECT settled, point, model_name, model_version,
 FROM  ({branches}) AS segments
 GROUP  BY settled, point, model_name, model_version"""
 
+# What there is to say where nothing but losses is left to read.
+ONLY_LOSSES = """
+SELECT settled, point, model_name, model_version, NULL::bigint, NULL::bigint, NULL::double precision,
+       NULL::double precision, NULL::double precision, NULL::bigint, NULL::text, NULL::text, sum(dropped)::bigint
+FROM  ({losses}) AS losses
+GROUP  BY settled, point, model_name, model_version"""
+
 # The state is read in the same statement, so that it is the state of the same snapshot.
 STATE = """
-SELECT extract(epoch FROM materialized_to)::bigint AS up_to,
-       CASE engine WHEN 'timescale' THEN generation END AS generation,
-       extract(epoch FROM raw_from)::bigint  AS raw_from,  extract(epoch FROM minute_from)::bigint AS minute_from,
-       extract(epoch FROM hour_from)::bigint AS hour_from, extract(epoch FROM day_from)::bigint    AS day_from,
-       (SELECT array_agg(changes.span)
-        FROM   (SELECT ARRAY[extract(epoch FROM min(changed_from))::bigint, extract(epoch FROM max(changed_to))::bigint]
-                       AS span
-                FROM   prediction_stats_change
-                WHERE  changed_to > '{start}' AND changed_from < '{end}'
-                GROUP  BY date_trunc('hour', changed_from)) AS changes) AS changed
-FROM   prediction_stats_state"""
+       extract(epoch FROM materialized_to)::bigint, CASE engine WHEN 'timescale' THEN generation END,
+       extract(epoch FROM raw_from)::bigint,  extract(epoch FROM minute_from)::bigint,
+       extract(epoch FROM hour_from)::bigint, extract(epoch FROM day_from)::bigint,
+       ARRAY(SELECT ARRAY[extract(epoch FROM min(changed_from))::bigint, extract(epoch FROM max(changed_to))::bigint]
+             FROM   prediction_stats_change
+             WHERE  changed_to > '{start}' AND changed_from < '{end}'
+             GROUP  BY date_trunc('hour', changed_from))"""
 
-READ = "SELECT * FROM ({state}) AS state LEFT JOIN ({answer}) AS answer ON true"
+READ_STATE = "SELECT {state} FROM prediction_stats_state"
+READ = "SELECT {state}, answer.* FROM prediction_stats_state LEFT JOIN ({answer}) AS answer ON true"
 
 NAMED_LEVELS = (RAW, MINUTES, HOURS, DAYS)
 STATE_COLUMNS = 7
 
 
-class SegmentReader:
-    """Reads on one connection or, for each call, on any."""
+class StatisticsStore:
+    """The aggregates, and raw rows where these are not enough; `run` runs a statement on whichever connection."""
 
     def __init__(self, run: Callable[[str, dict[str, Any]], list[Row]]) -> None:
         self._run = run
 
     def state(self, range: TimeRange) -> Materialized:
         """What the aggregates hold, as far as it concerns the range."""
-        return _state(self._run(STATE.format(start=range.start, end=range.end), {})[0])
+        state = STATE.format(start=range.start, end=range.end)
+        return _state(self._run(READ_STATE.format(state=state), {})[0])
 
     def read(self, question: Question, range: TimeRange, segments: Sequence[Segment]) -> Reading:
         """Read the segments in one statement with literal bounds, so that chunks are left out while planning."""
         conditions, values = _conditions(question.selection)
-        branches = "\nUNION ALL".join([*_branches(question, segments, conditions), _losses(question, range)])
+        losses = _losses(question, range)
+        if segments:
+            answer = ANSWER.format(branches="\nUNION ALL".join([*_branches(question, segments, conditions), losses]))
+        else:
+            answer = ONLY_LOSSES.format(losses=losses)
         state = STATE.format(start=range.start, end=range.end)
-        rows = self._run(READ.format(state=state, answer=ANSWER.format(branches=branches)), values)
+        rows = self._run(READ.format(state=state, answer=answer), values)
         parts: tuple[dict[Key, Tally], dict[Key, Tally]] = ({}, {})
         for row in rows:
             settled, key, tally = _tally(row[STATE_COLUMNS:])
             if tally:
                 parts[settled][key] = tally
         return Reading(*parts, _state(rows[0]))
-
-
-class StatisticsStore(SegmentReader):
-    """The aggregates, and raw rows where these are not enough."""
-
-    def __init__(self, database: Database) -> None:
-        super().__init__(database.read)
-        self._database = database
-
-    @contextmanager
-    def snapshot(self) -> Iterator[SegmentReader]:
-        """A reader whose calls all see the same moment."""
-        with self._database.snapshot() as connection:
-            yield SegmentReader(lambda sql, values: list(connection.exec_driver_sql(sql, values).fetchall()))
 
 
 def _branches(question: Question, segments: Sequence[Segment], conditions: str) -> Iterator[str]:
@@ -225,7 +219,7 @@ def _state(row: Row) -> Materialized:
         kept_from=tuple(
             (level, _instant(seconds)) for level, seconds in zip(NAMED_LEVELS, kept_from) if seconds is not None
         ),
-        changed=tuple(TimeRange(_instant(start), _instant(end)) for start, end in changed or ()),
+        changed=tuple(TimeRange(_instant(start), _instant(end)) for start, end in changed),
     )
 
 

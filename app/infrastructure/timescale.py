@@ -25,6 +25,7 @@ SELECT alter_job(job_id, config => %(config)s::jsonb)
 FROM   timescaledb_information.jobs
 WHERE  proc_name = %(job)s AND config IS DISTINCT FROM %(config)s::jsonb
 """
+# The hours and days are few: they have a policy of their own, from the migrations.
 COLUMNSTORE_JOBS = """
 SELECT alter_job(job_id, config => config || jsonb_build_object('compress_after', %(after)s))
 FROM   timescaledb_information.jobs
@@ -32,7 +33,7 @@ WHERE  proc_name = 'policy_compression'
   AND  config ->> 'compress_after' IS DISTINCT FROM %(after)s
   AND  (hypertable_name = 'prediction_log'
         OR hypertable_name IN (SELECT materialization_hypertable_name FROM timescaledb_information.continuous_aggregates
-                               WHERE  view_name ~ '^prediction_(stats|latency)_'))
+                               WHERE  view_name ~ '^prediction_(stats|latency)_minute'))
 """
 
 RELATIONS = """

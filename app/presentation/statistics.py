@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import marshmallow as ma
@@ -110,7 +111,7 @@ def stats(query: dict[str, Any]) -> Response:
     group_by = tuple(key for key in GROUP_KEYS if key in query["group_by"])
     percentiles = query["percentiles"]
     question = Question(query["selection"], query["range"], group_by, latency=bool(percentiles))
-    answer = services().statistics.ask(question)
+    answer = services().readers.ask(lambda reader: reader.statistics.ask(question))
     body = tallied(answer.total, percentiles) | counted(question, answer)
     if group_by:
         ordered = sorted(item for item in answer.tallies.items() if getattr(item[0], group_by[-1]) is not None)
@@ -132,12 +133,13 @@ def timeseries(query: dict[str, Any]) -> Response:
     bucket = choose_bucket(range) if query["bucket"] == "auto" else query["bucket"]
     series = timeline(range, bucket, query["zone"])
     question = Question(query["selection"], range, series=series, latency=bool(percentiles))
-    answer = services().statistics.ask(question)
+    answer = services().readers.ask(lambda reader: reader.statistics.ask(question))
     if range and (answer.range.start > range.start or answer.range.end < range.end):
         raise InvalidInput("bucket", f"Of this range only longer buckets than {bucket} are kept; take one of these.")
+    edges = [edge.isoformat() for edge in series.edges]
     points = [
-        {"from": start.isoformat(), "to": end.isoformat()} | tallied(answer.tallies.get(Key(i), NOTHING), percentiles)
-        for i, (start, end) in enumerate(zip(series.edges, series.edges[1:]))
+        {"from": start, "to": end} | tallied(answer.tallies.get(Key(i), NOTHING), percentiles)
+        for i, (start, end) in enumerate(pairwise(edges))
     ]
     return as_json({"bucket": bucket, "timezone": str(query["zone"]), "points": points} | counted(question, answer))
 

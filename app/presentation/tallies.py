@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any
 
 import marshmallow as ma
@@ -34,7 +35,12 @@ ANSWER_EXAMPLE = {
     "range": {"from": "2025-06-01T00:00:00+00:00", "to": "2025-06-10T00:00:00+00:00"},
     "cut_to_request": True,
     "percentile_relative_error": RELATIVE_ERROR,
-    "freshness": {"materialized_to": "2025-06-10T08:59:00+00:00", "raw_share": 0.0, "hours_pending_repair": 0},
+    "freshness": {
+        "materialized_to": "2025-06-10T08:59:00+00:00",
+        "raw_share": 0.0,
+        "hours_pending_repair": 0,
+        "replica_lag_s": None,
+    },
 }
 
 
@@ -91,6 +97,14 @@ class FreshnessSchema(ma.Schema):
         required=True,
         metadata={"description": "Hours that changed after they were materialised, read raw until repaired."},
     )
+    replica_lag_s = ma.fields.Float(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "Where a replica answered: at most how many seconds it is behind the primary; "
+            "null where the primary answered."
+        },
+    )
 
 
 class AnswerSchema(ma.Schema):
@@ -141,10 +155,12 @@ def counted(question: Question, answer: Answer) -> dict[str, Any]:
             "materialized_to": None if freshness.materialized_to >= ALWAYS else freshness.materialized_to.isoformat(),
             "raw_share": freshness.raw_share,
             "hours_pending_repair": freshness.hours_pending_repair,
+            "replica_lag_s": None if freshness.replica_lag_s is None else round(freshness.replica_lag_s, 3),
         },
     }
 
 
+@lru_cache(maxsize=256)
 def label(percentile: float) -> str:
     """A percentile as its asker would write it: 50, 99.9."""
     return str(shortest_number(percentile))

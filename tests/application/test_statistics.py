@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -33,8 +32,6 @@ class FakeStore:
     states: list[Materialized]
     plans: list[list[Segment]] = field(default_factory=list)
     asked_for_state: int = 0
-    in_snapshot: bool = False
-    snapshots: int = 0
 
     def _now(self) -> Materialized:
         return self.states[0]
@@ -44,24 +41,17 @@ class FakeStore:
         return self._now()
 
     def read(self, question: Question, range: TimeRange, segments: Sequence[Segment]) -> Reading:
-        if not self.in_snapshot and len(self.states) > 1:
+        if len(self.states) > 1:
             self.states.pop(0)
         self.plans.append(list(segments))
         tallies = {Key(): Tally(total=100 * len(self.plans), read_raw=5)}
         return Reading(tallies, {}, self._now())
 
-    @contextmanager
-    def snapshot(self) -> Iterator[FakeStore]:
-        self.snapshots += 1
-        self.in_snapshot = True
-        yield self
-        self.in_snapshot = False
-
 
 def test_a_plan_that_still_holds_is_read_once() -> None:
     store = FakeStore([WHOLE])
     answer = Statistics(store).ask(WEEK)
-    assert (answer.total.total, len(store.plans), store.snapshots) == (100, 1, 0)
+    assert (answer.total.total, len(store.plans)) == (100, 1)
     assert store.plans == [[Segment(DAYS, WEEK.range)]]
 
 
@@ -77,7 +67,7 @@ def test_a_plan_that_was_overtaken_by_a_change_is_made_again_without_what_change
     overtaken = changed(30)
     store = FakeStore([WHOLE, overtaken])
     answer = Statistics(store).ask(WEEK)
-    assert (answer.total.total, len(store.plans), store.snapshots) == (200, 2, 0)
+    assert (answer.total.total, len(store.plans)) == (200, 2)
     assert overtaken.supports(store.plans[-1])
     assert not overtaken.supports(store.plans[0])
 
@@ -101,14 +91,23 @@ def test_a_plan_whose_rows_were_dropped_meanwhile_is_made_again() -> None:
     assert answer.range == TimeRange(MONDAY, MONDAY + DAY + MINUTE)
 
 
-def test_after_two_plans_that_were_overtaken_one_is_made_and_read_in_a_snapshot() -> None:
-    states = [WHOLE, changed(30), changed(30, 60), changed(30, 60, 90)]
+def test_after_many_plans_that_were_overtaken_all_is_read_from_rows() -> None:
+    states = [WHOLE, *(changed(*range(i)) for i in range(1, OPTIMISTIC_PLANS + 2))]
     store = FakeStore(states)
     answer = Statistics(store).ask(WEEK)
-    assert (len(store.plans), store.snapshots) == (OPTIMISTIC_PLANS + 1, 1)
-    assert answer.total.total == 100 * (OPTIMISTIC_PLANS + 1), "the answer is what the snapshot said"
-    assert changed(30, 60).supports(store.plans[-1])
-    assert not store.in_snapshot, "the snapshot was left"
+    assert len(store.plans) == OPTIMISTIC_PLANS + 1
+    assert store.plans[-1] == [Segment(RAW, WEEK.range)]
+    assert answer.total.total == 100 * (OPTIMISTIC_PLANS + 1), "the answer is what was read last"
+
+
+def test_where_rows_are_gone_the_last_plan_reads_what_is_left_of_them() -> None:
+    edge = ((RAW, MONDAY + DAY),)
+    states = [WHOLE, *(replace(changed(*range(24, 24 + i)), kept_from=edge) for i in range(1, OPTIMISTIC_PLANS + 2))]
+    store = FakeStore(states)
+    Statistics(store).ask(WEEK)
+    assert store.plans[-1] == [
+        Segment(DAYS, TimeRange(MONDAY, MONDAY + DAY)), Segment(RAW, TimeRange(MONDAY + DAY, MONDAY + 7 * DAY))
+    ]  # fmt: skip
 
 
 def test_a_failed_read_is_not_hidden_and_the_next_question_is_answered() -> None:

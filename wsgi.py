@@ -3,14 +3,15 @@
 import os
 import sys
 
-from app import create_app
+from app import create_app, silence
 from app.lifetime import FOLDER, end_with_master
-from config import ConfigurationError
-
-if FOLDER in os.environ:  # started by `python -m app`
-    end_with_master()
+from config import ConfigurationError, load
 
 try:
-    app = create_app()
+    config = load()
+    if FOLDER in os.environ:  # started by `python -m app`
+        end_with_master()
+        silence.watch(config.port, config.request_timeout_s)
+    app = create_app(config)
 except ConfigurationError as error:
     sys.exit(f"predlog: {error}")

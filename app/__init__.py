@@ -14,18 +14,27 @@ import config as configuration
 from app import cli, logging
 from app.application.catalogue import Catalogue
 from app.application.comparison import Comparisons
+from app.application.condition import Watch
 from app.application.health import Readiness
 from app.application.keys import Keys
 from app.application.predictions import Predictions
+from app.application.rate_limit import RateLimit
+from app.application.readers import Reader, Readers, ReplicaStatistics
 from app.application.statistics import Statistics
+from app.domain.rate import Allowance
+from app.infrastructure import pool_meter
 from app.infrastructure.catalogue_store import CatalogueStore
+from app.infrastructure.condition_store import ConditionStore
 from app.infrastructure.database import Database
 from app.infrastructure.key_store import KeyStore
+from app.infrastructure.patience import GRACE_S
 from app.infrastructure.prediction_store import PredictionStore
+from app.infrastructure.rate_table import RateTable
+from app.infrastructure.replica import StreamingReplica
 from app.infrastructure.schema import MIGRATIONS, Schema
 from app.infrastructure.statistics_store import StatisticsStore
 from app.infrastructure.tables import metadata
-from app.lifetime import is_stopping
+from app.lifetime import is_stopping, shared_file
 from app.presentation import (
     api,
     batches,
@@ -33,12 +42,16 @@ from app.presentation import (
     comparison,
     docs,
     errors,
+    gate,
+    metrics,
     predictions,
+    rate_limit,
     request_log,
     security,
     service,
     statistics,
 )
+from app.presentation.meters import Meters
 from app.presentation.services import EXTENSION, Services
 
 
@@ -52,36 +65,70 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     url = config.database_url or cli.embedded_database_url(config)
-    database = Database(url, **_pool(config))
-    counts = Statistics(StatisticsStore(database))
+    meters = metrics.register(app, config.pool_size)
+    database = _database(url, config)
+    pool_meter.attach(meters.pool("primary"), database.engine)
     app.extensions[EXTENSION] = Services(
         predictions=Predictions(PredictionStore(database)),
-        statistics=counts,
-        comparisons=Comparisons(counts),
-        catalogue=Catalogue(CatalogueStore(database), counts),
+        readers=_readers(database, config, meters),
         readiness=Readiness(Schema(database), is_stopping),
         keys=Keys(KeyStore(database)),
+        watch=Watch(ConditionStore(database).read),
     )
-    _migrations(app, url)
+    _migrations(app, config.database_direct_url or url)
     _http(app, config)
-    cli.register(app, database, config)
+    direct = _database(config.database_direct_url, config) if config.database_direct_url else database
+    cli.register(app, direct, config)
     return app
 
 
-def _pool(config: configuration.Config) -> dict[str, object]:
-    limits = f"-c statement_timeout={config.statement_timeout_ms} -c lock_timeout={config.lock_timeout_ms}"
-    return {
-        "pool_size": config.pool_size,
-        "max_overflow": 0,
-        "pool_timeout": config.pool_timeout_s,
-        "hide_parameters": True,
-        "connect_args": {
+def _database(url: str, config: configuration.Config) -> Database:
+    settings = {
+        "timezone": "UTC",
+        # The statements are short: compiling them, or calling for helpers, would take longer than they do.
+        "jit": "off",
+        "max_parallel_workers_per_gather": "0",
+        "statement_timeout": str(config.statement_timeout_ms),
+        "lock_timeout": str(config.lock_timeout_ms),
+    }
+    return Database(
+        url,
+        settings,
+        patience_s=config.statement_timeout_ms / 1000 + GRACE_S,
+        pool_size=config.pool_size,
+        max_overflow=0,
+        pool_use_lifo=True,  # the connection used last knows most of the chunks already
+        pool_timeout=config.pool_timeout_s,
+        hide_parameters=True,
+        connect_args={
             "connect_timeout": 3,
             "application_name": "predlog",
-            # The statements are short: compiling them would take longer than they do.
-            "options": f"-c timezone=UTC -c jit=off {limits}",
+            # A server that vanished without a word is missed in half a minute, not in two hours.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 4,
+            "tcp_user_timeout": 30_000,
         },
-    }
+    )
+
+
+def _readers(database: Database, config: configuration.Config, meters: Meters) -> Readers:
+    primary = _reader(database, Statistics(StatisticsStore(database.read)))
+    if config.database_read_url is None:
+        return Readers(primary)
+    follower = _database(config.database_read_url, config)
+    pool_meter.attach(meters.pool("replica"), follower.engine)
+    state = StreamingReplica(database, follower, config.replica_lag_at_most_s)
+    return Readers(primary, _reader(follower, ReplicaStatistics(StatisticsStore(follower.read), state)), state)
+
+
+def _reader(database: Database, statistics: Statistics) -> Reader:
+    return Reader(
+        predictions=Predictions(PredictionStore(database)),
+        statistics=statistics,
+        comparisons=Comparisons(statistics),
+        catalogue=Catalogue(CatalogueStore(database), statistics),
+    )
 
 
 def _migrations(app: Flask, url: str) -> None:
@@ -94,11 +141,19 @@ def _migrations(app: Flask, url: str) -> None:
 
 def _http(app: Flask, config: configuration.Config) -> None:
     request_log.register(app)
+    gate.register(app)
     if config.auth != configuration.NO_AUTH:
         security.register(app)
+    if config.rate_limit:
+        allowance = Allowance(config.rate_limit, config.rate_burst)
+        rate_limit.register(app, RateLimit(allowance, RateTable(shared_file("rates"))))
+    memory = 2 * config.batches_at_once * config.max_body_bytes
+    app.wsgi_app = gate.Gate(  # type: ignore[method-assign]
+        app.wsgi_app, config.threads, memory, config.request_timeout_s
+    )
     smorest = api.create_api(app, service.VERSION, service.DESCRIPTION)
     errors.register(app)
-    for resource in (service, predictions, batches, statistics, comparison, catalogue):
+    for resource in (service, metrics, predictions, batches, statistics, comparison, catalogue):
         smorest.register_blueprint(resource.blp)
     docs.register(app)
     if config.cors_origins:

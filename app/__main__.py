@@ -44,10 +44,12 @@ def main() -> int:
         config = load()
         _check_port(config)
         with _database(config), _folder():
-            _wait_for_database(config)
+            url = config.database_url or os.environ["DATABASE_URL"]
+            _wait_for_database(config, url)
             if arguments.migrate:
+                _wait_for_database(config, config.database_direct_url or url)
                 _migrate()
-            admission.check(config, config.database_url or os.environ["DATABASE_URL"])
+            admission.check(config, url)
             return _serve(config)
     except (ConfigurationError, EmbeddedPostgresError) as error:
         print(f"predlog: {error}", file=sys.stderr)
@@ -100,18 +102,20 @@ def _database(config: Config) -> Iterator[None]:
 @contextlib.contextmanager
 def _folder() -> Iterator[None]:
     """The folder in which all processes of the service see what phase of its end has begun."""
-    with tempfile.TemporaryDirectory(prefix="predlog-") as folder:
+    # In memory, where that can be had: a full disk must neither stop the figures of /metrics nor the service with them.
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
+    with tempfile.TemporaryDirectory(prefix="predlog-", dir=memory) as folder:
         os.environ[lifetime.FOLDER] = folder
         yield
 
 
-def _wait_for_database(config: Config) -> None:
+def _wait_for_database(config: Config, url: str) -> None:
     """A database that starts at the same time as we do may take a moment longer."""
-    url = make_url(config.database_url or os.environ["DATABASE_URL"]).set(drivername="postgresql")
+    address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     until = time.monotonic() + config.start_timeout_s
     while True:
         try:
-            psycopg2.connect(url.render_as_string(hide_password=False), connect_timeout=3).close()
+            psycopg2.connect(address, connect_timeout=3).close()
             return
         except psycopg2.OperationalError as error:
             if time.monotonic() > until:
@@ -129,15 +133,22 @@ def _serve(config: Config) -> int:
     command = [
         *(sys.executable, "-m", "granian", "wsgi:app", "--interface", "wsgi", "--no-ws"),
         *("--host", config.host, "--port", str(config.port)),
-        *("--workers", str(config.workers), "--blocking-threads", str(config.threads)),
+        # A thread for each connection: those that wait for slow clients are many, those that work are THREADS.
+        *("--workers", str(config.workers), "--backpressure", str(config.connections)),
+        *("--blocking-threads", str(config.connections), "--http", "1"),
         *("--respawn-failed-workers", "--workers-kill-timeout", "20", "--log-level", "error"),
     ]
+    figures = os.path.join(os.environ[lifetime.FOLDER], "metrics")
+    os.mkdir(figures)
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": figures}
     server: subprocess.Popen[bytes] | None = None
     failures = 0
     try:
         while failures < RESTARTS_AT_MOST:
             began = time.monotonic()
-            server = subprocess.Popen(command, start_new_session=True, preexec_fn=lifetime.die_with_parent)
+            server = subprocess.Popen(
+                command, env=environment, start_new_session=True, preexec_fn=lifetime.die_with_parent
+            )
             print(f"Predlog: http://{config.host}:{config.port} (Ctrl-C stops it)", file=sys.stderr)
             server.wait()
             print(f"predlog: the server ended with {server.returncode}, starting it again", file=sys.stderr)

@@ -17,6 +17,12 @@ END = "end"
 _PR_SET_PDEATHSIG = 1
 
 
+def shared_file(name: str) -> Path | None:
+    """A file that all processes of this service share while it lives; None where there is no supervisor."""
+    folder = os.environ.get(FOLDER)
+    return None if folder is None else Path(folder, name)
+
+
 def begin(phase: str) -> None:
     """Tell all processes of this service that a phase has begun."""
     Path(os.environ[FOLDER], phase).touch()

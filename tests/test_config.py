@@ -62,6 +62,8 @@ def test_the_defaults_serve_this_machine_alone_from_an_embedded_database(setting
         ("RAW_RETENTION", "90 days", timedelta(days=90)), ("RAW_RETENTION", "36 hours", timedelta(hours=36)),
         ("RAW_RETENTION", "1d", timedelta(days=1)), ("RAW_RETENTION", "", None),
         ("COLUMNSTORE_AFTER", "12h", timedelta(hours=12)), ("AUTH", "none", "none"), ("AUTH", "keys", "keys"),
+        ("CONNECTIONS", "16", 16), ("REQUEST_TIMEOUT_S", "2.5", 2.5),
+        ("RATE_LIMIT", "0", 0), ("RATE_LIMIT", "0.5", 0.5), ("RATE_BURST", "1", 1),
     ],
 )  # fmt: skip
 def test_a_setting_is_taken_from_the_environment(settings: Settings, name: str, text: str, value: Any) -> None:
@@ -79,10 +81,15 @@ def test_a_setting_is_taken_from_the_environment(settings: Settings, name: str, 
         *(("DEBUG", text) for text in ("maybe", "2", "")),
         *(("CORS_ORIGINS", text) for text in ("example.org", "https://", "https://a.org/path", "https://a.org,b.org", "ftp://a.org")),
         *(("AUTH", text) for text in ("", "None", "off")),
+        *(("CONNECTIONS", text) for text in ("0", "15", "many", "")),
+        *(("REQUEST_TIMEOUT_S", text) for text in ("0", "0.5", "3601", "nan", "inf", "")),
+        *(("RATE_LIMIT", text) for text in ("-1", "nan", "inf", "100/s", "")),
+        *(("RATE_BURST", text) for text in ("0", "-1", "1.5", "")),
         *(("MAX_BODY_BYTES", text) for text in ("0", "1023", "16MB")),
         *(("BATCHES_AT_ONCE", text) for text in ("0", "x")),
         *(("STATEMENT_TIMEOUT_MS", text) for text in ("0", "30s", "-1")),
         *(("LOCK_TIMEOUT_MS", text) for text in ("0", "x")),
+        *(("REPLICA_LAG_AT_MOST_S", text) for text in ("0", "0.5", "nan", "inf", "10s")),
         *(("POOL_SIZE", text) for text in ("0", "101", "x")),
         *(("POOL_TIMEOUT_S", text) for text in ("0", "nan", "inf", "x")),
         *((name, text) for name in ("RAW_RETENTION", "COLUMNSTORE_AFTER")
@@ -142,6 +149,17 @@ def test_the_url_goes_before_the_parts_and_an_empty_one_is_none(settings: Settin
     assert settings(DATABASE_URL="", DB_HOST="").database_url is None
 
 
+@pytest.mark.parametrize("name", ["DATABASE_READ_URL", "DATABASE_DIRECT_URL"])
+def test_another_way_to_the_database_goes_with_the_first_one(settings: Settings, name: str) -> None:
+    read_as = getattr(settings(**{name: "postgres://replica/db", "DB_HOST": "h"}), name.lower())
+    assert read_as == "postgresql+psycopg2://replica/db"
+    assert getattr(settings(**{name: "", "DB_HOST": "h"}), name.lower()) is None
+    with pytest.raises(ConfigurationError, match=f"{name} needs DATABASE_URL"):
+        settings(**{name: "postgres://replica/db"})
+    with pytest.raises(ConfigurationError, match=f"{name} is not a URL"):
+        settings(**{name: "replica", "DB_HOST": "h"})
+
+
 def test_what_the_seeds_env_file_says_is_understood(settings: Settings) -> None:
     config = settings(
         """
@@ -167,6 +185,9 @@ def test_what_the_seeds_env_file_says_is_understood(settings: Settings) -> None:
         {"DATABASE_URL": f"{PASSWORD}://h/db"},
         {"DB_HOST": "h", "DB_PASSWORD": PASSWORD, "DB_PORT": "x"},
         {"DATABASE_URL": f"postgresql://u:{PASSWORD}@h/db", "PORT": "x"},
+        {"DATABASE_READ_URL": f"mysql://u:{PASSWORD}@h/db"},
+        {"DATABASE_READ_URL": f"postgresql://u:{PASSWORD}@h/db"},
+        {"DATABASE_DIRECT_URL": f"postgresql://u:{PASSWORD}@h:port/db"},
     ],
 )
 def test_a_password_is_never_in_the_sentence(settings: Settings, environment: dict[str, str]) -> None:
@@ -178,7 +199,8 @@ def test_a_password_is_never_in_the_sentence(settings: Settings, environment: di
 
 
 def test_a_password_is_not_in_what_the_settings_look_like(settings: Settings) -> None:
-    config = settings(DATABASE_URL=f"postgresql://u:{PASSWORD}@h/db")
+    ways = ("DATABASE_URL", "DATABASE_READ_URL", "DATABASE_DIRECT_URL")
+    config = settings(**dict.fromkeys(ways, f"postgresql://u:{PASSWORD}@h/db"))
     assert PASSWORD not in repr(config) + str(config)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ PATIENCE_S = 3.0
 KNOWN_S = 60.0
 
 _NEVER = float("-inf")
+_EVER = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,11 @@ class KeyRing:
         self._began = _NEVER
         self._failure = ""
 
-    def keys(self) -> Mapping[str, Key]:
-        """Every key there ever was, as of a few seconds ago. Raises StorageUnavailable where that is not known."""
+    def keys(self, *, however_old: bool = False) -> Mapping[str, Key]:
+        """Every key there ever was, as of a few seconds ago. Raises StorageUnavailable where that is not known.
+
+        With `however_old` they were true once, and may have been revoked while the database was away.
+        """
         now = self._clock()
         if now - self._known.moment < FRESH_S:
             return self._known.keys
@@ -50,7 +55,7 @@ class KeyRing:
                 self._reading.release()
         elif now - self._known.moment >= 2 * FRESH_S:
             self._wait(now)
-        if self._clock() - self._known.moment > KNOWN_S:
+        if self._clock() - self._known.moment > (_EVER if however_old else KNOWN_S):
             raise StorageUnavailable(self._failure or "The keys cannot be read.")
         return self._known.keys
 

@@ -55,12 +55,13 @@ class Keys:
             raise NotFound(f"There is no key with id {id}.")
         return key
 
-    def identify(self, sent: str | None) -> Key | None:
+    def identify(self, sent: str | None, *, however_old: bool = False) -> Key | None:
         """The key that a call brings; None while no key was ever made. Raises NotAuthenticated, StorageUnavailable.
 
-        Keys that are all revoked still count: to revoke the last one opens nothing.
+        Keys that are all revoked still count: to revoke the last one opens nothing. With `however_old` the keys may be
+        those from before the database went away.
         """
-        known = self._ring.keys()
+        known = self._ring.keys(however_old=however_old)
         if not known:
             return None
         if not sent:

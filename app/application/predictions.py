@@ -78,7 +78,7 @@ class Cursor:
 class PredictionStore(Protocol):
     """Where predictions are kept."""
 
-    def add(self, prediction: Prediction) -> Prediction: ...
+    def add(self, prediction: Prediction) -> tuple[Prediction, bool]: ...
 
     def add_many(self, batch: Batch) -> int: ...
 
@@ -95,8 +95,8 @@ class Predictions:
     def __init__(self, store: PredictionStore) -> None:
         self._store = store
 
-    def log(self, prediction: Prediction) -> Prediction:
-        """Keep a prediction; the same request id and timestamp again gives back the first record."""
+    def log(self, prediction: Prediction) -> tuple[Prediction, bool]:
+        """Keep a prediction and say whether it is new; the same request id and timestamp give back the first record."""
         return self._store.add(prediction)
 
     def log_batch(self, batch: Batch) -> Receipt:

@@ -116,8 +116,10 @@ class Freshness:
     `materialized_to`: the watermark of the aggregates; what is later was read from raw rows.
     `raw_share`: share of the counted calls that were read from raw rows, 0 … 1.
     `hours_pending_repair`: hours in the range that changed after they were materialised (read raw until repaired).
+    `replica_lag_s`: seconds that it may be behind the primary at most; None where the primary itself answered.
     """
 
     materialized_to: datetime
     raw_share: float
     hours_pending_repair: int
+    replica_lag_s: float | None = None

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.domain.errors import BehindRetention, StorageUnavailable
+from app.domain.errors import BehindRetention, StorageBusy, StorageUnavailable
 from app.domain.instants import parse_instant
+from app.infrastructure import sessions
+from app.infrastructure.patience import PatientConnection
+from app.infrastructure.pool_meter import MeteredPool
 
 T = TypeVar("T")
 Row = Sequence[Any]
@@ -21,8 +25,8 @@ BEHIND_RETENTION = "PL001"
 # Connection lost, too many connections, shutdown, lock and statement time-outs, deadlock, disk full, read-only.
 _LATER = ("08", "53", "57", "40", "55P03", "25006", "58")
 
-
 DEADLOCK = "40P01"
+QUERY_CANCELED = "57014"
 UNDEFINED_TABLE = "42P01"
 
 
@@ -35,10 +39,26 @@ class Deadlock(StorageUnavailable):
 
 
 class Database:
-    """A pool of connections in autocommit: a statement is a transaction, unless `transaction` is asked for."""
+    """A pool of connections in autocommit: a statement is a transaction, unless `snapshot` is asked for.
 
-    def __init__(self, url: str, **pool: Any) -> None:
-        self.engine: Engine = create_engine(url, isolation_level="AUTOCOMMIT", **pool)
+    `settings` of PostgreSQL hold in each statement, whatever pooler is on the way. A server that says nothing at all
+    is waited for `patience_s` seconds, without limit where that is None.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        settings: Mapping[str, str] | None = None,
+        *,
+        patience_s: float | None = None,
+        connect_args: Mapping[str, Any] | None = None,
+        **pool: Any,
+    ) -> None:
+        connect = {**(connect_args or {}), "connection_factory": partial(PatientConnection, patience_s=patience_s)}
+        self.engine: Engine = create_engine(
+            url, isolation_level="AUTOCOMMIT", poolclass=MeteredPool, connect_args=connect, **pool
+        )
+        sessions.keep(self.engine, settings or {})
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -56,14 +76,19 @@ class Database:
                 yield connection
             finally:
                 if not connection.invalidated:
-                    connection.exec_driver_sql("ROLLBACK")
+                    _roll_back(connection)
 
     @contextmanager
     def maintenance(self) -> Iterator[Connection]:
-        """A connection for long work: without the limits of the statements that answer requests, and not given back."""
+        """A connection for long work: without the limits of the statements that answer requests, and not given back.
+
+        Raises BehindPooler where its session would not be its own.
+        """
         with storage_errors(), self.engine.connect() as connection:
+            sessions.refuse_pooler(connection)
             connection.exec_driver_sql("SET statement_timeout = 0")
             connection.exec_driver_sql("SET lock_timeout = 0")
+            cast(PatientConnection, connection.connection.driver_connection).patience_s = None
             try:
                 yield connection
             finally:
@@ -82,6 +107,15 @@ class Database:
     def read(self, statement: str, parameters: dict[str, Any] | None = None) -> list[Row]:
         """Like `rows` for a statement that may be repeated: a connection that has died meanwhile is replaced once."""
         return retried(lambda: self.rows(statement, parameters))
+
+
+def _roll_back(connection: Connection) -> None:
+    """A replica may cancel even this; the pool would take the connection for idle and lend it with the transaction."""
+    try:
+        connection.exec_driver_sql("ROLLBACK")
+    except DBAPIError:
+        connection.invalidate()
+        raise
 
 
 def retried(read: Callable[[], T]) -> T:
@@ -105,13 +139,15 @@ def storage_errors() -> Iterator[None]:
     try:
         yield
     except PoolTimeout as error:
-        raise StorageUnavailable("All database connections are in use.") from error
+        raise StorageBusy("All database connections are in use.") from error
     except DBAPIError as error:
         code = getattr(error.orig, "pgcode", None) or ""
         if code == UNDEFINED_TABLE:
             raise NotMigrated("The database is not migrated: run `flask --app wsgi db upgrade`.") from error
         if code == DEADLOCK:
             raise Deadlock("The database is busy.") from error
+        if code == QUERY_CANCELED:
+            raise StorageBusy("The database is not available.") from error
         if isinstance(error, (OperationalError, InterfaceError)):
             raise StorageUnavailable("The database is not available.") from error
         if code == BEHIND_RETENTION:

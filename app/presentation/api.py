@@ -18,6 +18,7 @@ from app.presentation.security_docs import KeyPlugin
 ERRORS: dict[int, tuple[str, Any]] = {
     400: ("The body is not valid JSON.", {"json": ["Invalid JSON body."]}),
     404: ("There is no such thing.", None),
+    408: ("The body has not arrived in REQUEST_TIMEOUT_S seconds, or not much more.", None),
     413: ("The body is larger than the service takes.", None),
     415: ("The body is not of the content type that is expected.", None),
     422: ("A value cannot be used; `errors` names it.", {"json": {"duration_ms": ["Not a number."]}}),

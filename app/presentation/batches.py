@@ -11,10 +11,11 @@ import marshmallow as ma
 from flask import Response, current_app, request
 
 from app.presentation import batch
-from app.presentation.api import Blueprint
+from app.presentation.api import Blueprint, ErrorSchema
 from app.presentation.errors import json_response, overloaded, problem
 from app.presentation.inflate import read_body
-from app.presentation.loss_header import HEADER, read_losses
+from app.presentation.loss_header import HEADER, LOSSES_AT_MOST, LossSchema, read_losses
+from app.presentation.meters import meters
 from app.presentation.predictions import EXAMPLE, PredictionSchema
 from app.presentation.security import models
 from app.presentation.services import services
@@ -43,7 +44,7 @@ class ReceiptSchema(ma.Schema):
 
 
 class Slots:
-    """How many batches a worker handles at once: each holds its whole body in memory, and one database connection."""
+    """How many batches a worker handles at once: each keeps a processor busy, and one database connection."""
 
     def __init__(self, number: int) -> None:
         self._free = threading.BoundedSemaphore(number)
@@ -52,7 +53,7 @@ class Slots:
     def take(self) -> Iterator[None]:
         """Take a slot for as long as the block lasts. Answers 503 with Retry-After where none is free."""
         if not self._free.acquire(blocking=False):
-            overloaded("As many batches as the service takes at once are under way; send this one again.")
+            overloaded("batches", "As many batches as the service takes at once are under way; send this one again.")
         try:
             yield
         finally:
@@ -75,17 +76,23 @@ class Slots:
         {
             "in": "header",
             "name": HEADER,
-            "schema": {"type": "string"},
-            "description": "What the client had to throw away, as a JSON array of reports: id (UUID), model_name, "
-            "timestamp (the minute), reason (queue_full, spool_full, rejected, expired), count. "
+            "content": {
+                "application/json": {"schema": {"type": "array", "maxItems": LOSSES_AT_MOST, "items": LossSchema}}
+            },
+            "description": "What the client had to throw away, as a JSON array of reports. "
             "Reports of models that the key may not log are left out.",
         }
     ],
 )
 @blp.response(200, ReceiptSchema, example=ANSWER, description="All records are stored")
 @blp.alt_response(207, schema=ReceiptSchema, example=REJECTED, description="Some were rejected, the others are stored")
-@blp.alt_response(422, schema=ReceiptSchema, example=NONE_VALID, description="None was valid")
-@blp.errors(400, 413, 415, 503)
+@blp.alt_response(
+    422,
+    schema={"oneOf": [ReceiptSchema, ErrorSchema]},
+    example=NONE_VALID,
+    description="None was valid; or the body is no array, or the report of what was thrown away is wrong",
+)
+@blp.errors(400, 408, 413, 415, 503)
 def log_batch() -> Response:
     """Log many calls at once.
 
@@ -102,10 +109,11 @@ def log_batch() -> Response:
         loss for loss in read_losses(request.headers.get(HEADER)) if allowed is None or loss.model_name in allowed
     ]
     slots: Slots = current_app.extensions["predlog.slots"]
+    body = read_body(request, current_app.config["MAX_CONTENT_LENGTH"])
     with slots.take():
-        body = read_body(request, current_app.config["MAX_CONTENT_LENGTH"])
         read = batch.read_lines(body, allowed) if lines else batch.read_array(body, allowed)
         receipt = services().predictions.log_batch(read.with_losses(losses))
+    meters().batch(receipt, losses)
     accepted = receipt.stored + receipt.duplicates
     answer = {
         "stored": receipt.stored,

@@ -127,7 +127,8 @@ def list_models(query: dict[str, Any]) -> Response:
     """
     limit, cursor = query["limit"], query.get("cursor")
     after = _decode(cursor) if cursor else None
-    entries, more = services().catalogue.page(query["model_name"], after, limit, datetime.now(timezone.utc))
+    now = datetime.now(timezone.utc)
+    entries, more = services().readers.ask(lambda reader: reader.catalogue.page(query["model_name"], after, limit, now))
     response = as_json([_written(entry) for entry in entries])
     if more:
         arguments: dict[str, Any] = {**request.args.to_dict(flat=False), "cursor": _encode(entries[-1])}

@@ -20,7 +20,7 @@ from app.domain.instants import TimeRange, parse_bound
 from app.domain.predictions import MODEL_VERSION_LENGTH
 from app.domain.sketch import GAMMA, RELATIVE_ERROR
 from app.presentation.api import Blueprint
-from app.presentation.fields import Text, name
+from app.presentation.fields import bound, name
 from app.presentation.ranges import RangeSchema, check_order
 from app.presentation.services import services
 from app.presentation.tallies import (
@@ -118,10 +118,10 @@ class CompareQuerySchema(RangeSchema):
 
     version_a = name(MODEL_VERSION_LENGTH, metadata={"description": "The version to compare with.", "example": "1.4"})
     version_b = name(MODEL_VERSION_LENGTH, metadata={"description": "The version to compare.", "example": "1.5"})
-    from_a = Text(metadata={"description": "First day or instant of a."})
-    to_a = Text(metadata={"description": "Last day of a (included), or an instant (not included)."})
-    from_b = Text(metadata={"description": "First day or instant of b."})
-    to_b = Text(metadata={"description": "Last day of b (included), or an instant (not included)."})
+    from_a = bound("First day or instant of a.")
+    to_a = bound("Last day of a (included), or an instant (not included).")
+    from_b = bound("First day or instant of b.")
+    to_b = bound("Last day of b (included), or an instant (not included).")
     confidence = ma.fields.Float(
         load_default=DEFAULT_CONFIDENCE,
         validate=Range(0.5, 0.9999),
@@ -244,7 +244,7 @@ def compare(query: dict[str, Any]) -> Response:
     than chance where its interval leaves out that there is none. Calls are taken as independent: where failures come in
     bursts the true intervals are wider. A side without calls has zeros and nulls, and nothing is compared.
     """
-    comparison = services().comparisons.compare(**query)
+    comparison = services().readers.ask(lambda reader: reader.comparisons.compare(**query))
     a, b, percentiles = query["a"], query["b"], query["percentiles"]
     return as_json(
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from http import HTTPStatus
 from typing import Any, NoReturn
 
@@ -19,8 +20,11 @@ from app.domain.errors import (
     NotFound,
     NotReady,
     PredlogError,
+    RateLimited,
+    StorageBusy,
     StorageUnavailable,
 )
+from app.presentation.meters import meters
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +35,15 @@ STATUS: dict[type[PredlogError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
     BehindRetention: HTTPStatus.UNPROCESSABLE_ENTITY,
+    RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+# What a refused call is counted under.
+REFUSALS: dict[type[PredlogError], str] = {
+    RateLimited: "rate_limit",
+    StorageBusy: "database_busy",
+    StorageUnavailable: "database_away",
+    NotReady: "not_ready",
 }
 RETRY_AFTER_S = 1
 
@@ -42,10 +54,10 @@ def problem(status: int, message: str | None = None, *, errors: dict[str, Any] |
     raise AssertionError  # abort has raised
 
 
-def overloaded(message: str) -> NoReturn:
-    """End the request with 503: it may be sent again in a moment."""
-    flask_smorest.abort(503, message=message, headers={"Retry-After": str(RETRY_AFTER_S)})
-    raise AssertionError  # abort has raised
+def overloaded(reason: str, message: str) -> NoReturn:
+    """End the request with 503, counted under this reason: it may be sent again in a moment."""
+    meters().refused(reason)
+    problem(503, message)
 
 
 def register(app: Flask) -> None:
@@ -57,13 +69,18 @@ def register(app: Flask) -> None:
 
 def _domain_error(error: PredlogError) -> Response:
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    if refusal := next((REFUSALS[kind] for kind in type(error).__mro__ if kind in REFUSALS), None):
+        meters().refused(refusal)
     if isinstance(error, StorageUnavailable):
         log.warning("storage unavailable", cause=type(error.__cause__).__name__)
     if isinstance(error, BehindRetention):
         return _response(status, None, {"json": {"timestamp": [error.message]}})
     if isinstance(error, InvalidInput):
         return _response(status, None, {"query": {error.field: [error.message]}})
-    return _response(status, str(error), None)
+    response = _response(status, str(error), None)
+    if isinstance(error, RateLimited):
+        response.headers["Retry-After"] = str(math.ceil(error.wait_s))
+    return response
 
 
 def _http_error(error: HTTPException) -> Response | HTTPException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from marshmallow import ValidationError, fields
 from marshmallow.validate import Length
@@ -13,6 +14,7 @@ from app.domain.instants import parse_instant
 from app.domain.predictions import duration_problem, metadata_json, shortest_number, text_problem
 
 _BEYOND_NANOSECONDS = re.compile(r"(?<=[.,]\d{9})\d+", re.ASCII)
+_UUID = re.compile(r"(urn:)?(uuid:)?\{?[0-9a-f-]{32,45}\}?", re.ASCII | re.IGNORECASE)
 
 
 class Text(fields.String):
@@ -28,6 +30,21 @@ class Text(fields.String):
 def name(length: int, **kwargs: Any) -> Text:
     """A name of 1 to `length` characters."""
     return Text(validate=Length(min=1, max=length), **kwargs)
+
+
+def bound(description: str, data_key: str | None = None, **metadata: str) -> Text:
+    """The bound of a range as it is written: a date, or an ISO 8601 instant."""
+    formats = [{"format": "date"}, {"format": "date-time"}]
+    return Text(data_key=data_key, metadata={"description": description, "anyOf": formats, **metadata})
+
+
+class Identifier(fields.UUID):
+    """A UUID as people write it: Python alone would also take spaces, 0x, 1_0 and other scripts' digits."""
+
+    def _validated(self, value: Any) -> UUID:
+        if not (isinstance(value, str) and _UUID.fullmatch(value)):
+            raise self.make_error("invalid_uuid")
+        return super()._validated(value)
 
 
 class Instant(fields.Field[datetime]):

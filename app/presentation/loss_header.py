@@ -11,7 +11,7 @@ from marshmallow.validate import OneOf, Range
 from app.domain.losses import COUNT_AT_MOST, REASONS, Loss
 from app.domain.predictions import MODEL_NAME_LENGTH, timestamp_problem
 from app.presentation.errors import problem
-from app.presentation.fields import Instant, name
+from app.presentation.fields import Identifier, Instant, name
 from app.presentation.parsing import loads
 
 HEADER = "Predlog-Discarded"
@@ -21,9 +21,9 @@ LOSSES_AT_MOST = 100
 class LossSchema(ma.Schema):
     """Calls of one model in one minute that were not logged, for one reason."""
 
-    id = ma.fields.UUID(required=True)
+    id = Identifier(required=True)
     model_name = name(MODEL_NAME_LENGTH, required=True)
-    timestamp = Instant(required=True)
+    timestamp = Instant(required=True, metadata={"description": "The minute."})
     reason = ma.fields.String(required=True, validate=OneOf(REASONS))
     count = ma.fields.Integer(required=True, strict=True, validate=Range(1, COUNT_AT_MOST))
 

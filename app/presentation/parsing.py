@@ -15,6 +15,9 @@ from webargs.multidictproxy import MultiDictProxy
 from app.presentation.errors import problem
 from app.presentation.inflate import read_body
 
+# More than a record can be, however it is escaped. What is decoded may take thirty times its length in memory.
+RECORD_BYTES = 256 * 1024
+
 
 class StrictParser(FlaskParser):
     """What flask-smorest reads arguments with."""
@@ -24,7 +27,7 @@ class StrictParser(FlaskParser):
     def _raw_load_json(self, req: Request) -> Any:
         if not is_json_request(req):
             problem(415, "Content-Type must be application/json.")
-        return strict_json(read_body(req, current_app.config["MAX_CONTENT_LENGTH"]))
+        return strict_json(read_body(req, min(current_app.config["MAX_CONTENT_LENGTH"], RECORD_BYTES)))
 
     def load_querystring(self, req: Request, schema: ma.Schema) -> Any:
         for part in req.query_string.split(b"&"):

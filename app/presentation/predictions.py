@@ -17,6 +17,7 @@ from app.domain.errors import InvalidInput
 from app.domain.instants import TimeRange, parse_bound, parse_instant
 from app.domain.predictions import (
     ERROR_LENGTH,
+    LONGEST_MS,
     MODEL_NAME_LENGTH,
     MODEL_VERSION_LENGTH,
     NO_VERSION,
@@ -25,6 +26,7 @@ from app.domain.predictions import (
 )
 from app.presentation.api import Blueprint
 from app.presentation.fields import (
+    Identifier,
     Instant,
     JsonBoolean,
     Metadata,
@@ -32,8 +34,10 @@ from app.presentation.fields import (
     QueryInteger,
     QueryMilliseconds,
     Text,
+    bound,
     name,
 )
+from app.presentation.meters import meters
 from app.presentation.ranges import check_order
 from app.presentation.security import check_model
 from app.presentation.services import services
@@ -41,6 +45,7 @@ from app.presentation.services import services
 blp = Blueprint("predictions", __name__, url_prefix="/api/v1", description="Logged calls, one by one")
 
 LARGEST_ID = 2**63 - 1
+FIELDS_AT_MOST = 20
 EXAMPLE = {
     "model_name": "apartment_price_v1",
     "duration_ms": 124,
@@ -56,16 +61,24 @@ class PredictionSchema(ma.Schema):
     id = ma.fields.Integer(dump_only=True, metadata={"description": "Given by the service.", "example": 1})
     model_name = name(MODEL_NAME_LENGTH, required=True, metadata={"description": "What was called."})
     duration_ms = Milliseconds(
-        required=True, metadata={"description": "How long it took, in milliseconds.", "minimum": 0}
+        required=True,
+        metadata={"description": "How long it took, in milliseconds.", "minimum": 0, "maximum": LONGEST_MS},
     )
     was_successful = JsonBoolean(required=True, metadata={"description": "Whether the call succeeded."})
     timestamp = Instant(metadata={"description": "When, ISO 8601; UTC where it has no offset. Default: now."})
     model_version = name(MODEL_VERSION_LENGTH, metadata={"description": "Which version was called."})
     error = Text(validate=Length(max=ERROR_LENGTH), metadata={"description": "What went wrong."})
     metadata = Metadata(metadata={"description": "Anything else, at most 4 KB of JSON."})
-    request_id = ma.fields.UUID(
+    request_id = Identifier(
         metadata={"description": "With `timestamp` the idempotency key: the same two again store nothing new."}
     )
+
+    @ma.pre_load
+    def check_number_of_fields(self, data: Any, **_: Any) -> Any:
+        # Each field that is unknown is told: a body of a million of them would make an answer larger than itself.
+        if isinstance(data, dict) and len(data) > FIELDS_AT_MOST:
+            raise ma.ValidationError(f"Must have at most {FIELDS_AT_MOST} fields.")
+        return data
 
     @ma.post_load
     def to_prediction(self, data: dict[str, Any], **_: Any) -> Prediction:
@@ -90,15 +103,10 @@ class PredictionQuerySchema(ma.Schema):
     model_name = name(MODEL_NAME_LENGTH, metadata={"description": "Only calls of this model."})
     model_version = name(MODEL_VERSION_LENGTH, metadata={"description": "Only calls of this version."})
     was_successful = ma.fields.Boolean(metadata={"description": "Only calls that succeeded, or only the others."})
-    start = Text(
-        data_key="from", metadata={"description": "Not before this date (UTC) or instant.", "example": "2025-06-01"}
-    )
-    end = Text(
-        data_key="to",
-        metadata={"description": "Up to this date (included, UTC) or instant (not included).", "example": "2025-06-09"},
-    )
+    start = bound("Not before this date (UTC) or instant.", data_key="from", example="2025-06-01")
+    end = bound("Up to this date (included, UTC) or instant (not included).", data_key="to", example="2025-06-09")
     min_duration_ms = QueryMilliseconds(
-        metadata={"description": "Only calls that took at least this long.", "minimum": 0}
+        metadata={"description": "Only calls that took at least this long.", "minimum": 0, "maximum": LONGEST_MS}
     )
     limit = QueryInteger(load_default=100, validate=Range(1, 1000), metadata={"description": "How many at most."})
     cursor = Text(metadata={"description": "Where to go on: taken from the Link header of the page before."})
@@ -129,10 +137,18 @@ class MessageSchema(ma.Schema):
     message = ma.fields.String(required=True)
 
 
+def links(pointer: str) -> dict[int, Any]:
+    """What can be done next with the prediction whose id stands at that place of an answer, as OpenAPI writes it."""
+    parameters = {"prediction_id": f"$response.body#{pointer}"}
+    names = ("get_prediction", "delete_prediction")
+    return {200: {"links": {name: {"operationId": name, "parameters": parameters} for name in names}}}
+
+
 @blp.route("/predict-log", methods=["POST"])
+@blp.doc(responses=links("/id"))
 @blp.arguments(PredictionSchema(), example=EXAMPLE)
 @blp.response(200, PredictionSchema, example=STORED, description="The stored record")
-@blp.errors(400, 413, 415, 422, 503)
+@blp.errors(400, 408, 413, 415, 422, 503)
 def log_prediction(prediction: Prediction) -> Prediction:
     """Log one call of a model.
 
@@ -140,10 +156,13 @@ def log_prediction(prediction: Prediction) -> Prediction:
     sent again without harm: the same two return the first record and store nothing.
     """
     check_model(prediction.model_name)
-    return services().predictions.log(prediction)
+    record, is_new = services().predictions.log(prediction)
+    meters().stored(is_new=is_new)
+    return record
 
 
 @blp.route("/predictions")
+@blp.doc(responses=links("/0/id"))
 @blp.arguments(PredictionQuerySchema(), location="query")
 @blp.response(
     200,
@@ -158,7 +177,7 @@ def list_predictions(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 
     While there is more, the header `Link` with `rel="next"` has the address of the next page.
     """
-    page, cursor = services().predictions.page(**query)
+    page, cursor = services().readers.ask(lambda reader: reader.predictions.page(**query))
     if cursor is None:
         return page, {}
     more: dict[str, Any] = {**request.args.to_dict(), "cursor": _encode(cursor)}
@@ -169,6 +188,7 @@ def list_predictions(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
 @blp.arguments(PredictionPathSchema(), location="path")
 @blp.response(200, PredictionSchema, example=STORED)
 @blp.errors(404, 422, 503)
+@blp.doc(operationId="get_prediction")
 def get_prediction(path: dict[str, int], **_: str) -> Prediction:
     """Look at one logged call."""
     return services().predictions.get(path["prediction_id"])
@@ -178,6 +198,7 @@ def get_prediction(path: dict[str, int], **_: str) -> Prediction:
 @blp.arguments(PredictionPathSchema(), location="path")
 @blp.response(200, MessageSchema, example={"message": "Предсказание успешно удалено"})
 @blp.errors(404, 422, 503)
+@blp.doc(operationId="delete_prediction")
 def delete_prediction(path: dict[str, int], **_: str) -> dict[str, str]:
     """Delete one logged call, from the statistics as well."""
     services().predictions.delete(path["prediction_id"])

@@ -13,7 +13,7 @@ from app.domain.errors import InvalidInput
 from app.domain.instants import TimeRange, is_date, parse_bound, parse_zone
 from app.domain.predictions import EARLIEST, FUTURE_TOLERANCE, MODEL_NAME_LENGTH, MODEL_VERSION_LENGTH
 from app.domain.statistics import DEFAULT_PERCENTILES, Selection
-from app.presentation.fields import Text, name, plain_number
+from app.presentation.fields import Text, bound, name, plain_number
 
 MODELS_AT_MOST = 50
 PERCENTILES_AT_MOST = 20
@@ -41,10 +41,14 @@ class SelectionSchema(ma.Schema):
     model_version = name(MODEL_VERSION_LENGTH, metadata={"description": "Only calls of this version."})
     timezone = Text(
         load_default="UTC",
-        metadata={"description": "IANA time zone of the dates and of days in a series.", "example": "Europe/Berlin"},
+        metadata={
+            "description": "IANA time zone of the dates and of days in a series.",
+            "example": "Europe/Berlin",
+            "format": "time-zone",
+        },
     )
     percentiles = DelimitedList(
-        Percentile(),
+        Percentile(metadata={"minimum": 0, "maximum": 100}),
         load_default=list(DEFAULT_PERCENTILES),
         validate=Length(max=PERCENTILES_AT_MOST, error=f"At most {PERCENTILES_AT_MOST} percentiles."),
         metadata={
@@ -58,17 +62,10 @@ class SelectionSchema(ma.Schema):
 class RangeSchema(SelectionSchema):
     """Which calls, and over which range."""
 
-    from_date = Text(
-        metadata={"description": "First day, or first instant. Default: the beginning.", "example": "2025-06-01"}
-    )
-    to_date = Text(
-        metadata={
-            "description": "Last day (included), or an instant (not included). Default: now.",
-            "example": "2025-06-09",
-        }
-    )
-    start = Text(data_key="from", metadata={"description": "The same as `from_date`."})
-    end = Text(data_key="to", metadata={"description": "The same as `to_date`."})
+    from_date = bound("First day, or first instant. Default: the beginning.", example="2025-06-01")
+    to_date = bound("Last day (included), or an instant (not included). Default: now.", example="2025-06-09")
+    start = bound("The same as `from_date`.", data_key="from")
+    end = bound("The same as `to_date`.", data_key="to")
 
     def beginning(self, end: datetime) -> datetime:
         """Where a range begins that names no beginning."""

@@ -8,7 +8,7 @@ import marshmallow as ma
 from apispec import APISpec, BasePlugin
 
 from app.domain.keys import Scope
-from app.presentation.security import OPEN, SCOPES
+from app.presentation.security import OPEN, needed_for
 
 SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, sent as `Authorization: Bearer …`."},
@@ -17,11 +17,12 @@ SCHEMES = {
 ANSWERS = {
     401: ("Unauthorized", "The call brings no key, or one that is unknown or revoked."),
     403: ("Forbidden", "The key has not the scope that this call needs, or may not log this model."),
+    429: ("Too Many Requests", "This key, or where none is needed this address, calls too often; see Retry-After."),
 }
 
 
 class KeyPlugin(BasePlugin):
-    """Adds to each operation the keys that it takes, and the errors of a call without one."""
+    """Adds to each operation the keys that it takes, and the errors of a call without one, or with too many."""
 
     def __init__(self, error: type[ma.Schema]) -> None:
         self._error = error
@@ -36,7 +37,7 @@ class KeyPlugin(BasePlugin):
 
     def operation_helper(self, path: str | None = None, operations: dict[Any, Any] | None = None, **route: Any) -> None:
         """Called by apispec for each route."""
-        needed = SCOPES.get(route["rule"].endpoint, Scope.ADMIN)
+        needed = needed_for(route["rule"].endpoint)
         for operation in (operations or {}).values():
             operation["security"] = [] if needed is OPEN else [{name: []} for name in SCHEMES]
             if needed is not OPEN:

@@ -7,26 +7,24 @@ from typing import cast
 
 from flask import current_app
 
-from app.application.catalogue import Catalogue
-from app.application.comparison import Comparisons
+from app.application.condition import Watch
 from app.application.health import Readiness
 from app.application.keys import Keys
 from app.application.predictions import Predictions
-from app.application.statistics import Statistics
+from app.application.readers import Readers
 
 EXTENSION = "predlog"
 
 
 @dataclass(frozen=True)
 class Services:
-    """The use cases of one application."""
+    """The use cases of one application; whatever is asked about many calls goes to the readers."""
 
     predictions: Predictions
-    statistics: Statistics
-    comparisons: Comparisons
-    catalogue: Catalogue
+    readers: Readers
     readiness: Readiness
     keys: Keys
+    watch: Watch
 
 
 def services() -> Services:

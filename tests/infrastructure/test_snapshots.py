@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError
 
 from app.domain.errors import StorageUnavailable
@@ -52,6 +53,23 @@ def test_an_error_ends_a_snapshot_and_leaves_the_connection_fit(own: Database) -
     with pytest.raises(DBAPIError), own.snapshot() as connection:
         connection.exec_driver_sql("SELECT 1 / 0")
     assert own.rows("SELECT current_setting('transaction_read_only')") == [("off",)]
+
+
+def test_a_snapshot_that_could_not_be_ended_is_not_left_to_whoever_gets_its_connection_next(own: Database) -> None:
+    cancelled = []
+
+    def cancel(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
+        if statement == "ROLLBACK" and not cancelled:
+            cancelled.append(statement)
+            return "SELECT 1 / 0", parameters
+        return statement, parameters
+
+    event.listen(own.engine, "before_cursor_execute", cancel, retval=True)
+    with pytest.raises(DBAPIError), own.snapshot() as connection:
+        connection.exec_driver_sql("SELECT 1")
+    assert cancelled
+    with own.snapshot() as connection:
+        assert connection.exec_driver_sql("SELECT 42").scalar() == 42
 
 
 def test_a_snapshot_whose_connection_dies_is_begun_once_more(own: Database, server: Server, database: Engine) -> None:

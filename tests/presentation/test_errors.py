@@ -109,7 +109,7 @@ def test_a_field_that_only_json_can_write_is_named(client: FlaskClient, field: s
         "", " ", "{", "}", "[", '{"model_name"}', "{'model_name': 'm'}", '{"a": 1,}', "{} {}", "nul", "// {}", "\x00",
         raw("duration_ms", "NaN"), raw("duration_ms", "Infinity"), raw("duration_ms", "-Infinity"),
         raw("metadata", '{"a": NaN}'), raw("duration_ms", "01"), raw("duration_ms", "0x1"), raw("duration_ms", "+1"),
-        raw("model_name", '"\n"'), raw("model_name", r'"\x41"'), "[" * 100_000, '{"a":' * 100_000,
+        raw("model_name", '"\n"'), raw("model_name", r'"\x41"'), "[" * 50_000, '{"a":' * 50_000,
         "\ufeff" + body_with(),
     ],
     ids=lambda text: text[-40:],

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from flask.testing import FlaskClient
 
+from app.presentation.parsing import RECORD_BYTES
 from conftest import Server
 
 URL = "/api/v1/predict-log"
@@ -47,6 +48,27 @@ def test_all_fields_come_back_as_they_were_sent(client: FlaskClient, log: Log) -
     assert {name: stored[name] for name in sent} == sent
     assert json.dumps(stored["metadata"]) == json.dumps(sent["metadata"]), "the order and the spelling of numbers too"
     assert client.get(f"/api/v1/predictions/{stored['id']}").json == stored
+
+
+def test_the_longest_record_is_taken_in_its_longest_spelling_and_a_longer_body_is_413(
+    client: FlaskClient, model: str
+) -> None:
+    def escaped(text: str) -> str:
+        return "".join(f"\\u{unit:04x}" for unit in memoryview(text.encode("utf-16-le")).cast("H"))
+
+    record = {
+        "model_name": model + "😀" * (200 - len(model)),
+        "model_version": "😀" * 200,
+        "error": "😀" * 4096,
+        "metadata": {"a": "x" * 4088},
+    }
+    fields = [f'"{name}":"{escaped(text)}"' for name, text in record.items() if isinstance(text, str)]
+    fields += [f'"metadata":{{"a":"{escaped("x" * 4088)}"}}', '"duration_ms":1,"was_successful":true']
+    body = f"{{{','.join(fields)}}}".ljust(RECORD_BYTES)
+    stored = client.post(URL, data=body, content_type="application/json")
+    assert stored.status_code == 200, stored.text
+    assert {name: stored.json[name] for name in record} == record
+    assert client.post(URL, data=body + " ", content_type="application/json").status_code == 413
 
 
 @pytest.mark.parametrize(("name", "value"), [("error", ""), ("metadata", {})])

@@ -23,6 +23,7 @@ from werkzeug.test import TestResponse
 
 from app.presentation.batch import RECORDS_AT_MOST, read_array, read_lines
 from app.presentation.inflate import CHUNK, read_body
+from app.presentation.predictions import FIELDS_AT_MOST
 from conftest import Server, make_app
 
 PATH = "/api/v1/predict-logs"
@@ -133,6 +134,8 @@ WRONG = [
     {"model_name": "a", "duration_ms": 1, "was_successful": True, "timestamp": 1749470400, "request_id": "no"},
     {"model_name": "a", "duration_ms": 1, "was_successful": True, "metadata": {"a": "x" * 4096}, "surprise": 1},
     {"model_name": "a", "duration_ms": 1, "was_successful": True, "metadata": {"a\0": "\ud800"}, "error": "\udc00"},
+    {f"field {i}": i for i in range(FIELDS_AT_MOST)},
+    {f"field {i}": i for i in range(FIELDS_AT_MOST + 1)},
 ]
 
 
@@ -141,6 +144,14 @@ def test_a_rejected_record_has_the_errors_of_the_single_endpoint(send: Send, cli
     alone = [client.post("/api/v1/predict-log", data=body, content_type=JSON).json for body in bodies]
     expected = [{"index": index, "errors": body["errors"]["json"]} for index, body in enumerate(alone)]
     assert send(WRONG).json["rejected"] == expected
+
+
+def test_a_body_of_unknown_fields_is_not_answered_with_all_of_them(client: FlaskClient) -> None:
+    record = {f"field {i}": i for i in range(10_000)}
+    response = client.post(PATH, json=[record] * 20)
+    assert response.status_code == 422
+    assert len(response.json["rejected"]) == 20
+    assert len(response.data) < 10_000
 
 
 def test_an_empty_batch_is_fine(send: Send) -> None:
@@ -153,6 +164,12 @@ def test_a_line_that_is_no_json_is_rejected_alone(client: FlaskClient, record: A
         response = client.post(PATH, data=b"\n".join([good, b"", bad, good]), content_type=NDJSON)
         assert receipt(response)[:1] == (207,)
         assert receipt(response)[3] == [{"index": 1, "errors": {"_schema": ["Invalid JSON."]}}], bad
+
+
+def test_blank_lines_are_no_records(client: FlaskClient, record: Any) -> None:
+    good = json.dumps(record()).encode()
+    body = b"\r\n\n" + good + b"\r\n \t\r\n\r\n" + json.dumps(record()).encode() + b"\r"
+    assert receipt(client.post(PATH, data=body, content_type=NDJSON)) == (200, 2, 0, [])
 
 
 def test_a_record_is_not_spread_over_lines(client: FlaskClient, record: Any) -> None:
@@ -214,7 +231,8 @@ def test_what_is_no_array_is_422(client: FlaskClient, body: bytes) -> None:
     "body",
     [b"", b" ", b"[", b"]", b"[1", b"[1,]", b"[,1]", b"[1 2]", b"[1] 2", b"[1]]", b"[{},", b"[NaN]", b"[Infinity]",
      b'["\xff"]', b"\xef\xbb\xbf[]", b"\xff\xfe[\0]\0", b"[" * 100_000, b'[{"a":' * 100_000, b"[1\x0c]", b"['a']",
-     b'[{"model_name":"a\xff","duration_ms":1,"was_successful":true}]', b"[" + b"1" * 5000 + b"]"],
+     b'[{"model_name":"a\xff","duration_ms":1,"was_successful":true}]', b"[" + b"1" * 5000 + b"]",
+    b"[{}]\x0c", b"\x0c[{}]", b"[{}]\xc2\xa0"],
 )  # fmt: skip
 def test_what_is_no_json_is_400(client: FlaskClient, body: bytes) -> None:
     response = client.post(PATH, data=body, content_type=JSON)

@@ -302,7 +302,8 @@ def test_rows_are_read_at_the_cut_ends_and_behind_the_watermark_alone(
     query = {"model_name": model} if named else {}
     start, end = midnight + timedelta(hours=1, seconds=7), datetime.now(timezone.utc)
     with ExitStack() as stack:
-        stack.callback(fresh.application.extensions["predlog"].statistics._store._database.engine.dispose)
+        statistics = fresh.application.extensions["predlog"].readers._primary.statistics
+        stack.callback(statistics._store._run.__self__.engine.dispose)
         whole = {**query, "from": start.isoformat(), "to": end.isoformat()}
         answer = fresh.get(path, query_string=whole).json  # the first question asks for the state
         read = sorted(ranges_of_the_log_read_by(fresh, path, **whole))

@@ -1,0 +1,90 @@
+"""An end to waiting for a server that hangs: it was paused, or its disk does not answer.
+
+It cannot time out a statement itself then, TCP finds nothing wrong with it, and the driver would wait for ever. So a
+thread looks at the statements under way, and closes the connections of those that should have ended.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from psycopg2 import InterfaceError
+from psycopg2.extensions import connection as DriverConnection
+from psycopg2.extensions import cursor as DriverCursor
+
+CHECK_EVERY_S = 0.5
+# What the server may take, beyond its own limit, to say that a statement has taken too long.
+GRACE_S = 2.0
+
+
+class Deadlines:
+    """The statements under way in this process, and when each should have ended."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._due: dict[DriverConnection, float] = {}
+        self._thread: threading.Thread | None = None
+
+    def begin(self, connection: DriverConnection, seconds: float) -> None:
+        """A statement begins, which may take so long."""
+        with self._lock:
+            self._due[connection] = self._clock() + seconds
+            if self._thread is None or not self._thread.is_alive():  # or this process was forked since
+                self._thread = threading.Thread(target=self._watch, name="watch-statements", daemon=True)
+                self._thread.start()
+
+    def end(self, connection: DriverConnection) -> None:
+        """It has ended. Waits for the thread that may be about to close the connection."""
+        with self._lock:
+            del self._due[connection]
+
+    def close_overdue(self) -> None:
+        """Break the connections that were waited for too long: their statements fail as if the server had died."""
+        with self._lock:
+            now = self._clock()
+            for connection, due in self._due.items():
+                if now > due:
+                    # What the driver has found broken itself has no socket any more.
+                    with suppress(OSError, InterfaceError), socket.socket(fileno=os.dup(connection.fileno())) as copy:
+                        copy.shutdown(socket.SHUT_RDWR)
+                    self._due[connection] = float("inf")
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(CHECK_EVERY_S)
+            self.close_overdue()
+
+
+deadlines = Deadlines()
+
+
+class PatientConnection(DriverConnection):
+    """Waits so many seconds for each statement; without limit where that is None."""
+
+    def __init__(self, dsn: str, *, patience_s: float | None) -> None:
+        super().__init__(dsn)
+        self.patience_s = patience_s
+        self.cursor_factory = PatientCursor
+
+
+class PatientCursor(DriverCursor):
+    """A cursor of a PatientConnection."""
+
+    def execute(self, query: Any, vars: Any = None) -> None:
+        """Run a statement. Raises OperationalError where the server has not answered in time."""
+        connection = self.connection
+        patience_s = connection.patience_s  # type: ignore[attr-defined]
+        if patience_s is None:
+            return super().execute(query, vars)
+        deadlines.begin(connection, patience_s)
+        try:
+            super().execute(query, vars)
+        finally:
+            deadlines.end(connection)

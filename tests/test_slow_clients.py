@@ -1,0 +1,179 @@
+"""Clients that send a byte now and then, or read so, or nothing at all: they hold no place, and not for ever."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from uuid import uuid4
+
+import pytest
+
+from conftest import Server
+from service import Service, running
+
+SLOW_CLIENTS = 60  # with 2 workers of 2 places each
+PATIENCE = 60.0  # seconds, for what takes a few
+RECORD = {"model_name": "slow", "duration_ms": 1, "was_successful": True}
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel when a connection was last heard of")
+
+
+@pytest.fixture(scope="module")
+def plain(servers: Callable[[str], Server]) -> Server:
+    return servers("plain")
+
+
+@pytest.fixture(scope="module")
+def service(plain: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Few places, so that a slow client that held one would be missed at once."""
+    with running(
+        tmp_path_factory.mktemp("slow"), "--no-migrate",
+        DATABASE_URL=plain.url, AUTH="none", WORKERS="2", THREADS="2", POOL_SIZE="2", BATCHES_AT_ONCE="1",
+        REQUEST_TIMEOUT_S="600",
+    ) as service:  # fmt: skip
+        yield service
+
+
+@pytest.fixture(scope="module")
+def impatient(plain: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(
+        tmp_path_factory.mktemp("impatient"), "--no-migrate",
+        DATABASE_URL=plain.url, AUTH="none", WORKERS="1", THREADS="2", POOL_SIZE="2", REQUEST_TIMEOUT_S="2",
+    ) as service:  # fmt: skip
+        yield service
+
+
+def head(method: str, path: str, length: int = 0, content_type: str = "application/json") -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Type: {content_type}"]
+    return "\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode()
+
+
+@contextmanager
+def connections(service: Service, number: int, begin_with: bytes) -> Iterator[list[socket.socket]]:
+    with ExitStack() as stack:
+        opened = []
+        for _ in range(number):
+            opened.append(stack.enter_context(connect(service)))
+            opened[-1].sendall(begin_with)
+        yield opened
+
+
+def connect(service: Service, receive_buffer: int | None = None) -> socket.socket:
+    connection = socket.socket()
+    if receive_buffer:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.settimeout(PATIENCE)
+    connection.connect(("127.0.0.1", service.port))
+    return connection
+
+
+def answer(connection: socket.socket) -> bytes:
+    """All that comes until the server closes the connection."""
+    received = b""
+    try:
+        while chunk := connection.recv(65536):
+            received += chunk
+    except ConnectionError:
+        pass
+    return received
+
+
+def assert_served(service: Service) -> None:
+    """Every kind of call is answered, several times over, so that each worker has had some."""
+    for _ in range(10):
+        assert service.request("GET", "/health", timeout=PATIENCE)[0] == 200
+        assert service.request("POST", "/api/v1/predict-log", RECORD, timeout=PATIENCE)[0] == 200
+        assert service.request("POST", "/api/v1/predict-logs", [RECORD], timeout=PATIENCE)[0] == 200
+        assert service.request("GET", "/api/v1/stats?model_name=slow", timeout=PATIENCE)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"POST /api/v1/predict-log HTTP/1.1\r\nHost: local",
+        head("POST", "/api/v1/predict-log", 100) + b"{",
+        head("POST", "/api/v1/predict-logs", 1_000_000) + b"[" * 100_000,
+        head("POST", "/api/v1/predict-log", 100) + b'{"model_name": ',
+    ],
+    ids=["nothing", "half a header", "half a record", "half a batch", "a body"],
+)
+def test_others_are_served_while_many_have_sent_only(service: Service, sent: bytes) -> None:
+    with connections(service, SLOW_CLIENTS, sent) as slow:
+        assert_served(service)
+        for connection in slow:  # a byte later they are still there, and are waited for
+            connection.sendall(b" " if sent else b"G")
+        assert_served(service)
+
+
+def test_what_comes_slowly_is_taken_when_it_is_there(service: Service) -> None:
+    body = json.dumps(RECORD).encode()
+    with connections(service, 1, head("POST", "/api/v1/predict-log", len(body))) as (slow,):
+        for byte in body:
+            slow.sendall(bytes([byte]))
+            time.sleep(0.01)
+        assert slow.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_others_are_served_while_many_do_not_read_their_answers(service: Service) -> None:
+    request = head("GET", "/docs/assets/swagger-ui-bundle.js")
+    with ExitStack() as stack:
+        for _ in range(SLOW_CLIENTS):
+            slow = stack.enter_context(connect(service, receive_buffer=4096))
+            slow.sendall(request)
+            assert slow.recv(12) == b"HTTP/1.1 200"
+        assert_served(service)
+
+
+@linux_only
+@pytest.mark.parametrize(
+    "sent",
+    [b"", head("POST", "/api/v1/predict-log", 100) + b"{", head("GET", "/health")],
+    ids=["nothing", "half a record", "a request"],
+)
+def test_who_falls_silent_is_cut_off(impatient: Service, sent: bytes) -> None:
+    with connections(impatient, 1, sent) as (silent,):
+        received = answer(silent)  # fails where it takes longer than PATIENCE
+    assert received[:12] in (b"", b"HTTP/1.1 200", b"HTTP/1.1 400")
+    assert_served(impatient)
+
+
+@linux_only
+def test_who_does_not_read_the_answer_is_cut_off(impatient: Service) -> None:
+    large = RECORD | {"model_name": f"large-{uuid4()}", "error": "x" * 4096, "metadata": {"x": "x" * 4000}}
+    assert impatient.request("POST", "/api/v1/predict-logs", [large] * 1000, timeout=PATIENCE)[0] == 200
+    with connect(impatient, receive_buffer=4096) as slow:
+        slow.sendall(head("GET", f"/api/v1/predictions?limit=1000&model_name={large['model_name']}"))
+        time.sleep(8)
+        received = answer(slow)
+    assert received.startswith(b"HTTP/1.1 200")
+    # Of 8 MB no more than the system had taken to send.
+    assert len(received) < 1000 * 8000
+
+
+def test_a_body_that_takes_too_long_is_answered_408(impatient: Service) -> None:
+    with connections(impatient, 1, head("POST", "/api/v1/predict-log", 10_000) + b"{") as (slow,):
+        slow.settimeout(0.05)
+        received, until = b"", time.monotonic() + PATIENCE
+        while not received:
+            assert time.monotonic() < until
+            slow.sendall(b" ")
+            try:
+                received = slow.recv(65536)
+            except TimeoutError:
+                continue
+    assert received.startswith(b"HTTP/1.1 408")
+    assert json.loads(received.partition(b"\r\n\r\n")[2])["code"] == 408
+
+
+def test_a_body_that_ends_too_early_is_not_taken_for_a_whole_one(service: Service) -> None:
+    lines = b'{"model_name": "cut", "duration_ms": 1, "was_successful": true}\n'
+    request = head("POST", "/api/v1/predict-logs", len(lines) + 10, "application/x-ndjson")
+    with connections(service, 1, request + lines) as (cut,):
+        cut.shutdown(socket.SHUT_WR)
+        answer(cut)
+    time.sleep(0.5)
+    assert service.request("GET", "/api/v1/stats?model_name=cut")[1]["total_requests"] == 0

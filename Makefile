@@ -1,6 +1,6 @@
 # make run    a prediction log on http://127.0.0.1:8000, with a PostgreSQL of its own unless DATABASE_URL is set
 # make test   the whole suite, on every storage engine that can be had here
-# make test-faults  kill -9 of everything, a hundred times
+# make test-faults  every fault, kill -9 a hundred times, on both engines; then thousands of hostile requests
 # make demo   two real models, called a few thousand times, counted twice
 # make lint   style, types, and whether the migrations match the tables
 
@@ -21,7 +21,8 @@ test: $(VENV)/test
 	cd client && ../$(BIN)/python -m pytest
 
 test-faults: $(VENV)/test
-	KILLS=$${KILLS:-100} $(BIN)/python -m pytest --timeout=1200 -s tests/faults
+	KILLS=$${KILLS:-100} FAULT_SECONDS=$${FAULT_SECONDS:-10} $(BIN)/python -m pytest --timeout=1200 -s tests/faults
+	HOSTILE_CASES=$${HOSTILE_CASES:-5000} $(BIN)/python -m pytest -s tests/hostile
 
 demo: $(VENV)/test
 	$(BIN)/python -m examples.demo

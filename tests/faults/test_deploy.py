@@ -1,0 +1,106 @@
+"""A deploy: one instance is told to end while another takes over, under load."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from uuid import uuid4
+
+from faults.load import PATIENCE, Load, connect, count_again, stored_ids
+from replication import PostgresServer
+from service import Service, running
+
+GRACE_S = 35.0  # docker-compose.yml's stop_grace_period
+INSERT = """
+INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful, request_id)
+VALUES (%s, 'deploy', 1, true, %s)
+"""
+
+
+class Readiness:
+    """What an instance answers to /ready, asked as often as a busy load balancer would."""
+
+    def __init__(self, service: Service) -> None:
+        self.seen: list[tuple[float, int]] = []
+        self._service = service
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        with suppress(OSError):
+            while True:
+                self.seen.append((time.monotonic(), self._service.request("GET", "/ready", timeout=PATIENCE)[0]))
+                time.sleep(0.02)
+
+    def wait_for(self, status: int) -> float:
+        """When it was answered first."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            for moment, seen in list(self.seen):
+                if seen == status:
+                    return moment
+            assert time.monotonic() < until and self._thread.is_alive(), self.seen[-5:]
+            time.sleep(0.01)
+
+
+def listens(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_deploy_loses_nothing_and_cuts_nobody_off(
+    server: PostgresServer, engine: str, public_folder: Path, model: str, load_s: float
+) -> None:
+    settings = {"DATABASE_URL": server.url, "AUTH": "none", "SHUTDOWN_DELAY_S": "1"}
+    folders = [public_folder / "old", public_folder / "new"]
+    for folder in folders:
+        folder.mkdir()
+    slow = {"model_name": "deploy", "duration_ms": 1, "was_successful": True, "request_id": str(uuid4()),
+            "timestamp": datetime.now(timezone.utc).isoformat()}  # fmt: skip
+    with (
+        running(folders[0], "--no-migrate", **settings) as old,
+        running(folders[1], "--no-migrate", **settings) as new,
+        Load(model, [old.port, new.port]) as load,
+        closing(connect(server.url)) as holder,
+        ThreadPoolExecutor() as pool,
+    ):
+        load.go_on(load_s)
+        readiness = Readiness(old)
+        readiness.wait_for(200)
+        holder.autocommit = False
+        with holder.cursor() as cursor:  # whoever brings the same id waits for the end of this transaction
+            cursor.execute(INSERT, (slow["timestamp"], slow["request_id"]))
+        in_flight = pool.submit(old.request, "POST", "/api/v1/predict-log", slow, PATIENCE)
+        time.sleep(0.5)
+        moment = time.monotonic()
+        old.process.send_signal(signal.SIGTERM)
+        unready = readiness.wait_for(503)
+        assert listens(old.port), "who has not seen it yet is still served"
+        until = time.monotonic() + PATIENCE
+        while listens(old.port):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        closed = time.monotonic()
+        time.sleep(1)
+        assert not in_flight.done()
+        holder.rollback()
+        status, stored = in_flight.result(PATIENCE)
+        assert (status, stored["request_id"]) == (200, slow["request_id"])
+        assert old.process.wait(GRACE_S) == 0
+        ended = time.monotonic()
+        load.go_on(load_s)
+        count_again(f"deploy (two instances), {engine}", load, server.url, new, moment)
+    served = [answer for answer in load.answers if answer.status == 200 and unready < answer.began < closed]
+    assert served, "between the two it went on to serve"
+    assert ended - moment < GRACE_S
+    assert stored_ids(server.url, "deploy") == {slow["request_id"]: 1}
+    print(
+        f"/ready 503 after {unready - moment:.2f} s, closed after {closed - moment:.2f} s, ended after "
+        f"{ended - moment:.2f} s, of which a call in flight took 1 s; without an answer: {dict(load.silences)}"
+    )

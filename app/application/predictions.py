@@ -33,12 +33,14 @@ class Batch:
 
     `records` is a JSON array of `number` records that have been checked; their keys are Prediction's fields.
     `rejected` has what was wrong with the others, by their place in the batch. `losses` are what the client reports.
+    `in_order` says that those with a request id come in the order of these ids.
     """
 
     records: bytes
     number: int
     rejected: Sequence[tuple[int, dict[str, Any]]] = ()
     losses: Sequence[Loss] = ()
+    in_order: bool = False
 
     def without_calls_before(self, retention: BehindRetention) -> Batch:
         """The same batch with the calls rejected that retention would not keep."""

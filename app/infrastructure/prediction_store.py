@@ -62,8 +62,7 @@ FROM   prediction_log
 WHERE  request_id = %(request_id)s::uuid AND timestamp = %(timestamp)s
 """
 
-# In the order of the unique index, so that two overlapping batches wait for each other instead of in a circle.
-INSERT_MANY = """
+LOSSES_REPORTED = """
 WITH reported AS (
     INSERT INTO prediction_loss (id, timestamp, model_name, reason, count)
     SELECT id, timestamp, model_name, reason, count
@@ -71,16 +70,18 @@ WITH reported AS (
            AS loss (id uuid, timestamp timestamptz, model_name text, reason text, count bigint)
     ORDER  BY id
     ON CONFLICT (id) DO NOTHING
-)
+)"""
+INSERT_MANY = """
 INSERT INTO prediction_log
        (timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id)
 SELECT timestamp, model_name, coalesce(model_version, ''), duration_ms, was_successful, error, metadata, request_id
 FROM   json_to_recordset(%(records)s::json)
        AS record (timestamp timestamptz, model_name text, model_version text, duration_ms double precision,
                   was_successful boolean, error text, metadata json, request_id uuid)
-ORDER  BY request_id, timestamp
-ON CONFLICT (request_id, timestamp) DO NOTHING
 """
+# As the unique index has them, so that two overlapping batches wait for each other instead of in a circle.
+IN_ORDER = "ORDER  BY request_id, timestamp\n"
+ONLY_NEW = "ON CONFLICT (request_id, timestamp) DO NOTHING"
 DEADLOCKS_AT_MOST = 3
 
 BY_ID = f"SELECT {COLUMNS} FROM prediction_log WHERE id = %(id)s"
@@ -138,13 +139,16 @@ class PredictionStore:
 
     def add_many(self, batch: Batch) -> int:
         """Store a batch and its losses in one transaction; returns how many of its records were new."""
-        values = {"records": batch.records.decode(), "losses": _losses(batch)}
+        statement = INSERT_MANY + ("" if batch.in_order else IN_ORDER) + ONLY_NEW
+        values = {"records": batch.records.decode()}
+        if batch.losses:
+            statement, values = LOSSES_REPORTED + statement, values | {"losses": _losses(batch)}
         for _ in range(DEADLOCKS_AT_MOST):
             try:
-                return self._database.count(INSERT_MANY, values)
+                return self._database.count(statement, values)
             except Deadlock:
                 continue
-        return self._database.count(INSERT_MANY, values)
+        return self._database.count(statement, values)
 
     def get(self, id: int) -> Prediction | None:
         """The call with this id, if there is one."""

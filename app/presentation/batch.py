@@ -8,8 +8,10 @@ doors to that.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
+from operator import le
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -21,6 +23,8 @@ from app.application.predictions import Batch
 from app.domain.predictions import (
     ERROR_LENGTH,
     LONGEST_MS,
+    METADATA_BYTES,
+    METADATA_DEPTH,
     MODEL_NAME_LENGTH,
     MODEL_VERSION_LENGTH,
     Prediction,
@@ -46,13 +50,18 @@ class Record(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=
     timestamp: datetime | UnsetType = UNSET
     model_version: Annotated[str, Meta(min_length=1, max_length=MODEL_VERSION_LENGTH)] | UnsetType = UNSET
     error: Annotated[str, Meta(max_length=ERROR_LENGTH)] | UnsetType = UNSET
-    metadata: dict[str, Any] | msgspec.Raw | UnsetType = UNSET
+    metadata: msgspec.Raw | UnsetType = UNSET
     request_id: UUID | UnsetType = UNSET
 
 
 _RECORD = msgspec.json.Decoder(Record)
 _RECORDS = msgspec.json.Decoder(list[Record])
+_METADATA = msgspec.json.Decoder(dict[str, Any])
 _ENCODER = msgspec.json.Encoder()
+# In JSON that msgspec has found to be well-formed: what may be refused all the same (NUL, half a surrogate pair, a
+# number without end), or makes the text longer when it is written anew. Where it is in a string that is no harm: such
+# metadata takes a closer look, and is stored as well.
+_UNSURE = re.compile(rb"[\x00-\x1f]|\\u(?:0000|[dD][89a-fA-F])|[0-9][eE]|[0-9]{300}")
 _SCHEMA = PredictionSchema()
 _NOT_TAKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -87,7 +96,7 @@ def _all_at_once(records: list[Record], models: Models) -> Batch | None:
             _finish(record, now)
     except Refused:
         return None
-    return Batch(_ENCODER.encode(records), len(records))
+    return Batch(_ENCODER.encode(records), len(records), in_order=_in_order(records))
 
 
 def _one_by_one(pieces: Iterable[bytes], models: Models) -> Batch:
@@ -100,7 +109,12 @@ def _one_by_one(pieces: Iterable[bytes], models: Models) -> Batch:
             records.append(_allowed(_either_door(piece, now), models))
         except ma.ValidationError as error:
             rejected.append((index, error.normalized_messages()))  # type: ignore[no-untyped-call]
-    return Batch(_ENCODER.encode(records), len(records), rejected)
+    return Batch(_ENCODER.encode(records), len(records), rejected, in_order=_in_order(records))
+
+
+def _in_order(records: list[Record]) -> bool:
+    ids = [record.request_id.int for record in records if not isinstance(record.request_id, UnsetType)]
+    return all(map(le, ids, ids[1:]))
 
 
 def _allowed(record: Record, models: Models) -> Record:
@@ -168,12 +182,26 @@ def _finish(record: Record, now: datetime) -> Record:
     for text in (record.model_name, record.model_version, record.error):
         if isinstance(text, str) and "\x00" in text:
             raise Refused
-    if isinstance(record.metadata, dict):
-        try:
-            record.metadata = msgspec.Raw(metadata_json(record.metadata).encode())
-        except ValueError:
-            raise Refused from None
+    if not isinstance(record.metadata, UnsetType):
+        record.metadata = _checked(record.metadata)
     return record
+
+
+def _checked(metadata: msgspec.Raw) -> msgspec.Raw:
+    """Metadata that can be stored: mostly as it was sent, for to decode and write it takes longer than all the rest."""
+    text = bytes(metadata)
+    try:
+        text.decode()
+        if (
+            text.startswith(b"{")
+            and len(text) <= METADATA_BYTES
+            and text.count(b"{") + text.count(b"[") <= METADATA_DEPTH
+            and not _UNSURE.search(text)
+        ):
+            return metadata
+        return msgspec.Raw(metadata_json(_METADATA.decode(text)).encode())
+    except (ValueError, *_NOT_TAKEN):
+        raise Refused from None
 
 
 def _utc(timestamp: datetime) -> datetime:

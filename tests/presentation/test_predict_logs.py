@@ -134,6 +134,9 @@ WRONG = [
     {"model_name": "a", "duration_ms": 1, "was_successful": True, "timestamp": 1749470400, "request_id": "no"},
     {"model_name": "a", "duration_ms": 1, "was_successful": True, "metadata": {"a": "x" * 4096}, "surprise": 1},
     {"model_name": "a", "duration_ms": 1, "was_successful": True, "metadata": {"a\0": "\ud800"}, "error": "\udc00"},
+    {"model_name": "a", "duration_ms": 1.1e292, "was_successful": True},
+    {"model_name": "a", "duration_ms": 1, "was_successful": True, "timestamp": "0001-01-01T00:00:00+23:59"},
+    {"model_name": "a", "duration_ms": 1, "was_successful": True, "timestamp": "9999-12-31T23:59:59-23:59"},
     {f"field {i}": i for i in range(FIELDS_AT_MOST)},
     {f"field {i}": i for i in range(FIELDS_AT_MOST + 1)},
 ]

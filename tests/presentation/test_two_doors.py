@@ -73,7 +73,7 @@ DURATIONS = st.one_of(
     st.sampled_from(["0", "-0", "-0.0", "0e0", "1E5", "1e+2", "1e-400", "1e292", "1" * 292, "4.9e-324", "2e-324"]),
 )
 NUMBERS = st.one_of(
-    DURATIONS,
+    DURATIONS.map(str),  # one alternative, not as many as there are kinds
     st.integers(-(2**70), -1).map(str),
     st.sampled_from(["1.0000000000000001e292", "1.1e292", "1e293", "1e308", "1e309", "-1e309"]),
     st.sampled_from(["1" * 293, "1" * 308, "1" * 400, "1" * 4400, "1" * 400 + ".5"]),

@@ -188,7 +188,7 @@ def _finish(record: Record, now: datetime) -> Record:
 
 
 def _checked(metadata: msgspec.Raw) -> msgspec.Raw:
-    """Metadata that can be stored: mostly as it was sent, for to decode and write it takes longer than all the rest."""
+    """Metadata that can be stored: mostly just as it was sent, since decoding takes longer than all else here."""
     text = bytes(metadata)
     try:
         text.decode()
@@ -206,6 +206,8 @@ def _checked(metadata: msgspec.Raw) -> msgspec.Raw:
 
 def _utc(timestamp: datetime) -> datetime:
     """The same moment in UTC: PostgreSQL knows no offset of 16 hours or more."""
+    if timestamp.tzinfo is timezone.utc:
+        return timestamp
     if timestamp.tzinfo is None:
         return timestamp.replace(tzinfo=timezone.utc)
     try:

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-WRITES_AT_ONCE = 2
+WRITES_AT_ONCE = 1
 
 
 class _Ticket(Generic[T, R]):

@@ -104,8 +104,7 @@ class Statistics:
             plan = _Plan.of(question, state)
             known = self._settled.get(plan.settled, state.generation) if plan.settled else {}
             reading = self._store.read(question, plan.range, plan.segments if known is None else plan.fresh)
-            still_known = known is None or not plan.settled or reading.state.generation == state.generation
-            if plan.holds_in(reading.state) and still_known:
+            if plan.holds_in(reading.state):
                 self._saw(reading.state)
                 if known is None:
                     known = reading.settled
@@ -114,7 +113,7 @@ class Statistics:
             state = reading.state
         plan = _Plan.of(question, state.raw_only)
         reading = self._store.read(question, plan.range, plan.segments)
-        if not plan.holds_in(reading.state):
+        if not reading.state.supports(plan.segments):
             raise StorageUnavailable("The log's past changes faster than it can be counted.")
         return plan.answer(reading, reading.settled)
 
@@ -131,11 +130,12 @@ class _Plan:
     question: Question
     range: TimeRange
     segments: list[Segment]
+    generation: int | None
 
     @classmethod
     def of(cls, question: Question, state: Materialized) -> _Plan:
         range = answerable(question.range, state, question.levels)
-        return cls(question, range, cover(range, state, question.levels))
+        return cls(question, range, cover(range, state, question.levels), state.generation)
 
     @property
     def fresh(self) -> list[Segment]:
@@ -148,7 +148,12 @@ class _Plan:
         return (replace(self.question, range=segments[0].range), *segments) if segments else ()
 
     def holds_in(self, state: Materialized) -> bool:
-        return state.supports(self.segments)
+        """Whether what was read by this plan is right in the state that was read with it.
+
+        Not where the aggregates were repaired meanwhile: the statement may have been planned before that, without the
+        rows that the repair has put beside those in the columnstore, and have been run after it.
+        """
+        return state.generation == self.generation and state.supports(self.segments)
 
     def answer(self, reading: Reading, settled: Mapping[Key, Tally]) -> Answer:
         tallies = {**settled, **reading.tallies}

@@ -91,6 +91,13 @@ def test_a_plan_whose_rows_were_dropped_meanwhile_is_made_again() -> None:
     assert answer.range == TimeRange(MONDAY, MONDAY + DAY + MINUTE)
 
 
+def test_a_plan_from_before_a_repair_is_made_again() -> None:
+    before, after = replace(WHOLE, generation=1), replace(WHOLE, generation=2)
+    store = FakeStore([before, after])
+    answer = Statistics(store).ask(WEEK)
+    assert (answer.total.total, len(store.plans)) == (200, 2)
+
+
 def test_after_many_plans_that_were_overtaken_all_is_read_from_rows() -> None:
     states = [WHOLE, *(changed(*range(i)) for i in range(1, OPTIMISTIC_PLANS + 2))]
     store = FakeStore(states)

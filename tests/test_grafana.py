@@ -24,7 +24,7 @@ from psycopg2 import errors
 from sqlalchemy import Engine, create_engine, make_url
 
 from app.domain.sketch import RELATIVE_ERROR, bin_of, value_of
-from conftest import Server
+from conftest import Server, materialize
 from grafana_sql import Value, Variable, View, seconds, whole_minutes
 
 GRAFANA = Path(__file__).parents[1] / "grafana"
@@ -103,7 +103,7 @@ def known(server: Server, database: Engine) -> Known:
             loss = {"id": str(uuid4()), "timestamp": whole_minutes(now - age), "model_name": models[0], "count": count}
             connection.exec_driver_sql(INSERT_LOSS, loss)
         if server.engine == "timescale":
-            connection.exec_driver_sql("CALL prediction_stats_job(0, '{}')")
+            materialize(connection)
     return Known(models, tuple(calls), now)
 
 

@@ -100,7 +100,7 @@ def _report(connection: Connection, port: int, rows: int, requests: int, end: da
     client = http.client.HTTPConnection("127.0.0.1", port)
     for i in range(requests + 20):
         for kind, path in kinds.items():
-            took = _timed(lambda path=path: _get(client, path()))  # type: ignore[misc]
+            took = _timed(lambda path=path: _get(client, path()))
             if i >= 20:
                 times[kind].append(took)
     floor = _quantiles(times["GET /ready (the floor)"])

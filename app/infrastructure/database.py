@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar, cast
 
+from psycopg2 import Error as DriverError
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -129,8 +130,7 @@ def retried(read: Callable[[], T]) -> T:
 
 
 def _edge(error: DBAPIError) -> datetime:
-    detail: str = error.orig.diag.message_detail  # type: ignore[union-attr]
-    return parse_instant(detail)
+    return parse_instant(cast(DriverError, error.orig).diag.message_detail or "")
 
 
 @contextmanager

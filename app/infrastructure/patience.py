@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from psycopg2 import InterfaceError
 from psycopg2.extensions import connection as DriverConnection
@@ -79,11 +79,10 @@ class PatientCursor(DriverCursor):
 
     def execute(self, query: Any, vars: Any = None) -> None:
         """Run a statement. Raises OperationalError where the server has not answered in time."""
-        connection = self.connection
-        patience_s = connection.patience_s  # type: ignore[attr-defined]
-        if patience_s is None:
+        connection = cast(PatientConnection, self.connection)
+        if connection.patience_s is None:
             return super().execute(query, vars)
-        deadlines.begin(connection, patience_s)
+        deadlines.begin(connection, connection.patience_s)
         try:
             super().execute(query, vars)
         finally:

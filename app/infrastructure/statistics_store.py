@@ -61,13 +61,6 @@ SELECT settled, point, model_name, model_version,
 FROM  ({branches}) AS segments
 GROUP  BY settled, point, model_name, model_version"""
 
-# What there is to say where nothing but losses is left to read.
-ONLY_LOSSES = """
-SELECT settled, point, model_name, model_version, NULL::bigint, NULL::bigint, NULL::double precision,
-       NULL::double precision, NULL::double precision, NULL::bigint, NULL::text, NULL::text, sum(dropped)::bigint
-FROM  ({losses}) AS losses
-GROUP  BY settled, point, model_name, model_version"""
-
 # The state is read in the same statement, so that it is the state of the same snapshot.
 STATE = """
        extract(epoch FROM materialized_to)::bigint, CASE engine WHEN 'timescale' THEN generation END,
@@ -99,13 +92,9 @@ class StatisticsStore:
     def read(self, question: Question, range: TimeRange, segments: Sequence[Segment]) -> Reading:
         """Read the segments in one statement with literal bounds, so that chunks are left out while planning."""
         conditions, values = _conditions(question.selection)
-        losses = _losses(question, range)
-        if segments:
-            answer = ANSWER.format(branches="\nUNION ALL".join([*_branches(question, segments, conditions), losses]))
-        else:
-            answer = ONLY_LOSSES.format(losses=losses)
+        branches = "\nUNION ALL".join([*_branches(question, segments, conditions), _losses(question, range)])
         state = STATE.format(start=range.start, end=range.end)
-        rows = self._run(READ.format(state=state, answer=answer), values)
+        rows = self._run(READ.format(state=state, answer=ANSWER.format(branches=branches)), values)
         parts: tuple[dict[Key, Tally], dict[Key, Tally]] = ({}, {})
         for row in rows:
             settled, key, tally = _tally(row[STATE_COLUMNS:])

@@ -35,7 +35,7 @@ class ErrorSchema(ma.Schema):
     errors = ma.fields.Dict(metadata={"description": "What is wrong with which field, by the part of the request."})
 
 
-class Blueprint(SmorestBlueprint):  # type: ignore[misc]
+class Blueprint(SmorestBlueprint):
     """A flask-smorest blueprint that reads strictly and documents its errors."""
 
     ARGUMENTS_PARSER: ClassVar = StrictParser()
@@ -54,7 +54,7 @@ class Blueprint(SmorestBlueprint):  # type: ignore[misc]
         return decorate
 
 
-class PredlogApi(Api):  # type: ignore[misc]
+class PredlogApi(Api):
     """flask-smorest with our own description of errors."""
 
     ERROR_SCHEMA: ClassVar = ErrorSchema

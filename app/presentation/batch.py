@@ -108,7 +108,7 @@ def _one_by_one(pieces: Iterable[bytes], models: Models) -> Batch:
         try:
             records.append(_allowed(_either_door(piece, now), models))
         except ma.ValidationError as error:
-            rejected.append((index, error.normalized_messages()))  # type: ignore[no-untyped-call]
+            rejected.append((index, error.normalized_messages()))
     return Batch(_ENCODER.encode(records), len(records), rejected, in_order=_in_order(records))
 
 
@@ -217,7 +217,7 @@ def _utc(timestamp: datetime) -> datetime:
 
 
 def _record(prediction: Prediction) -> Record:
-    optional = {
+    optional: dict[str, Any] = {
         "model_version": prediction.model_version or None,
         "error": prediction.error,
         "metadata": None if prediction.metadata is None else msgspec.Raw(metadata_json(prediction.metadata).encode()),
@@ -228,5 +228,5 @@ def _record(prediction: Prediction) -> Record:
         duration_ms=prediction.duration_ms,
         was_successful=prediction.was_successful,
         timestamp=prediction.timestamp,
-        **{name: value for name, value in optional.items() if value is not None},  # type: ignore[arg-type]
+        **{name: value for name, value in optional.items() if value is not None},
     )

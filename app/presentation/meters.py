@@ -28,7 +28,7 @@ NOT_ALLOWED, NO_OBJECT, UNKNOWN_FIELD = "not_allowed", "no_object", "unknown_fie
 
 
 # A series for each series, of which several processes could give none.
-disable_created_metrics()  # type: ignore[no-untyped-call]
+disable_created_metrics()
 
 
 class Meters:

@@ -56,7 +56,7 @@ def metrics() -> Response:
     now = CollectorRegistry()
     if folder := os.environ.get(FOLDER):
         _forget_the_dead(folder)
-        MultiProcessCollector(now, folder)  # type: ignore[no-untyped-call]
+        MultiProcessCollector(now, folder)
     now.register(_Now(services().watch.condition(), meters().pool_size))
     counted = b"" if folder else generate_latest(meters().registry)
     return Response(counted + generate_latest(now), content_type=CONTENT_TYPE_PLAIN_0_0_4)
@@ -89,7 +89,7 @@ def _forget_the_dead(folder: str) -> None:
 
 def _forget(pid: int, folder: str) -> None:
     with contextlib.suppress(FileNotFoundError):  # somebody else was first
-        mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
+        mark_process_dead(pid, folder)
 
 
 def _is_alive(pid: int) -> bool:

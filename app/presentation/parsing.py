@@ -22,6 +22,7 @@ RECORD_BYTES = 256 * 1024
 class StrictParser(FlaskParser):
     """What flask-smorest reads arguments with."""
 
+    # Declared as an instance attribute by webargs, which reads it from the class.
     DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "query": ma.RAISE}  # noqa: RUF012
 
     def _raw_load_json(self, req: Request) -> Any:

@@ -8,6 +8,7 @@ Create Date: 2026-11-23
 from __future__ import annotations
 
 from alembic import op
+from psycopg2.errors import FeatureNotSupported
 from sqlalchemy.exc import DBAPIError
 
 from app.infrastructure.engines import StorageEngine, chosen
@@ -146,9 +147,9 @@ def _add_policy(name: str) -> None:
     try:
         with op.get_bind().begin_nested():
             op.execute(COLUMNSTORE_POLICY.format(name=name))
-    except DBAPIError:
+    except DBAPIError as error:
         # TimescaleDB before 2.24 wants a refresh policy first, which would run beside the job: do without there.
-        if name == "prediction_log":
+        if name == "prediction_log" or not isinstance(error.orig, FeatureNotSupported):
             raise
 
 

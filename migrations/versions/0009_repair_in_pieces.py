@@ -8,6 +8,7 @@ Create Date: 2026-11-23
 from __future__ import annotations
 
 from alembic import op
+from psycopg2 import errors
 from sqlalchemy.exc import DBAPIError
 
 from app.infrastructure.engines import StorageEngine, chosen
@@ -91,6 +92,8 @@ ALTER TABLE prediction_log SET (timescaledb.enable_columnstore, timescaledb.segm
     timescaledb.orderby = '"timestamp" DESC', timescaledb.sparse_index = 'minmax(id),bloom(request_id)')
 """
 
+UNKNOWN = (errors.FeatureNotSupported, errors.InvalidParameterValue)
+
 
 def upgrade() -> None:
     if chosen(op.get_bind()) is not StorageEngine.TIMESCALE:
@@ -109,8 +112,9 @@ def _if_known(statement: str) -> None:
     try:
         with op.get_bind().begin_nested():
             op.execute(statement)
-    except DBAPIError:
-        pass
+    except DBAPIError as error:
+        if not isinstance(error.orig, UNKNOWN):
+            raise
 
 
 def downgrade() -> None:

@@ -59,7 +59,7 @@ def test_who_comes_alone_is_written_alone_and_at_once() -> None:
 
 def test_those_who_come_during_a_write_go_together_with_the_next(threads: ThreadPoolExecutor) -> None:
     writer = SlowWriter()
-    commits = GroupCommit(writer, at_once=1)
+    commits = GroupCommit(writer)
     held = hold(commits, writer, threads)
     others = {number: threads.submit(commits.write, number) for number in range(1, 10)}
     wait_until_gathered(commits, 9)
@@ -69,20 +69,9 @@ def test_those_who_come_during_a_write_go_together_with_the_next(threads: Thread
     assert [sorted(numbers) for numbers in writer.written] == [[0], list(others)]
 
 
-def test_no_more_writes_than_allowed_are_under_way(threads: ThreadPoolExecutor) -> None:
-    writer = SlowWriter()
-    commits = GroupCommit(writer, at_once=2)
-    first, second = hold(commits, writer, threads), hold(commits, writer, threads)
-    third = threads.submit(commits.write, 3)
-    wait_until_gathered(commits, 1)
-    assert len(writer.written) == 2
-    writer.may_go.release(3)
-    assert [f.result(SOON_S) for f in (first, second, third)] == ["0", "0", "3"]
-
-
 def test_what_is_wrong_with_one_is_told_to_him_alone(threads: ThreadPoolExecutor) -> None:
     writer = SlowWriter()
-    commits = GroupCommit(writer, at_once=1)
+    commits = GroupCommit(writer)
     held = hold(commits, writer, threads)
     bad, good = threads.submit(commits.write, -1), threads.submit(commits.write, 1)
     wait_until_gathered(commits, 2)
@@ -104,7 +93,7 @@ def test_a_write_that_fails_fails_for_all_of_its_group_and_the_next_one_goes_on(
             raise DBAPIError("INSERT", {}, Exception("away"))
         return written
 
-    commits = GroupCommit(write, at_once=1)
+    commits = GroupCommit(write)
     held = hold(commits, writer, threads)
     group = [threads.submit(commits.write, number) for number in (1, 2)]
     wait_until_gathered(commits, 2)

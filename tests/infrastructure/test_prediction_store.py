@@ -61,7 +61,7 @@ def test_a_call_stored_in_a_group_is_the_same_as_one_stored_alone(store: Predict
     metadata = {"a": [1, 2.5, None], "ключ": {"b": "\\u0041"}}
     call = Prediction(model, 0.1 + 0.2, False, AT, "v%s", 'it\'s a "tab"\t\\ and ü 🙂', metadata, uuid4())
     other = Prediction(model, 1e292, True, AT)
-    (together, _), _ = store._add_group([call, other])  # type: ignore[misc]
+    (together, _), _ = store._add_group([call, other])
     found = store.get(together.id)
     assert found is not None
     assert found == together
@@ -72,7 +72,7 @@ def test_of_a_request_that_comes_twice_in_a_group_one_is_stored_and_both_are_tol
     store: PredictionStore, model: str
 ) -> None:
     call = Prediction(model, 1.0, True, AT, request_id=uuid4())
-    (first, is_new), (second, is_new_again) = store._add_group([call, call])  # type: ignore[misc]
+    (first, is_new), (second, is_new_again) = store._add_group([call, call])
     assert first == second
     assert sorted([is_new, is_new_again]) == [False, True]
 
@@ -80,7 +80,7 @@ def test_of_a_request_that_comes_twice_in_a_group_one_is_stored_and_both_are_tol
 def test_a_retry_in_a_group_gives_back_what_was_stored_before(store: PredictionStore, model: str) -> None:
     call = Prediction(model, 1.0, True, AT, request_id=uuid4())
     before, _ = store.add(call)
-    (again, is_new), (_, other_is_new) = store._add_group([call, Prediction(model, 2.0, True, AT)])  # type: ignore[misc]
+    (again, is_new), (_, other_is_new) = store._add_group([call, Prediction(model, 2.0, True, AT)])
     assert (again, is_new, other_is_new) == (before, False, True)
 
 

@@ -1,7 +1,7 @@
-"""What has been read of hours that are settled, kept for the next question about them.
+"""What has been read of parts that are settled, kept for the next question that has them in common.
 
-A dashboard asks for the last 90 days every half minute: but for the ends, these are the same hours each time. What the
-hour and day aggregates hold does not change while the generation of the aggregates stays the same, and the generation
+A dashboard asks for the last 90 days every half minute: but for the ends, that is the same each time. What rows and
+buckets a settled part holds does not change while the generation of the aggregates stays the same, and the generation
 is read in the same statement as the rest of an answer.
 """
 
@@ -9,45 +9,51 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Generic, TypeVar
 
 from app.domain.statistics import Tally
 
+P = TypeVar("P")
 K = TypeVar("K")
 
 # Weights are bins, of some hundred bytes each: about 25 MB a process at most.
 WEIGHT_AT_MOST = 250_000
 
 
-class SettledTallies(Generic[K]):
-    """Tallies by what was asked, of one generation, the least recently used given up first. They are not changed."""
+class SettledTallies(Generic[P, K]):
+    """Tallies of parts in one generation, the least recently used given up first. They are not changed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._generation: int | None = None
-        self._kept: OrderedDict[Hashable, tuple[int, Mapping[K, Tally]]] = OrderedDict()
+        self._kept: OrderedDict[P, tuple[int, Mapping[K, Tally]]] = OrderedDict()
         self._weight = 0
 
-    def get(self, question: Hashable, generation: int | None) -> Mapping[K, Tally] | None:
-        """What is known, if it is of this generation."""
+    def get(self, parts: Iterable[P], generation: int | None) -> dict[P, Mapping[K, Tally]]:
+        """Those of the parts that are known in this generation."""
+        known: dict[P, Mapping[K, Tally]] = {}
         with self._lock:
-            if generation is None or generation != self._generation or question not in self._kept:
-                return None
-            self._kept.move_to_end(question)
-            return self._kept[question][1]
+            if generation is None or generation != self._generation:
+                return known
+            for part in parts:
+                if part in self._kept:
+                    self._kept.move_to_end(part)
+                    known[part] = self._kept[part][1]
+        return known
 
-    def put(self, question: Hashable, generation: int | None, tallies: Mapping[K, Tally]) -> None:
+    def put(self, parts: Mapping[P, Mapping[K, Tally]], generation: int | None) -> None:
         """Keep what was read in this generation; what is of another one is forgotten."""
         if generation is None:
             return
-        weight = 10 + sum(10 + tally.sketch.weight for tally in tallies.values())
         with self._lock:
             if generation != self._generation:
                 self._kept.clear()
                 self._generation, self._weight = generation, 0
-            self._weight += weight - self._kept.pop(question, (0, {}))[0]
-            self._kept[question] = (weight, tallies)
+            for part, tallies in parts.items():
+                weight = 10 + sum(10 + tally.sketch.weight for tally in tallies.values())
+                self._weight += weight - self._kept.pop(part, (0, {}))[0]
+                self._kept[part] = (weight, tallies)
             while self._weight > WEIGHT_AT_MOST:
                 _, (given_up, _) = self._kept.popitem(last=False)
                 self._weight -= given_up

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -43,16 +44,34 @@ class Question:
         inner = self.series.edges[1:-1] if self.series else ()
         return [level for level in COARSE_TO_FINE if all(edge == floor(edge, level.width) for edge in inner)]
 
+    def about(self, segment: Segment) -> tuple[Part, int]:
+        """What is to be read of a segment, and in which point it begins."""
+        first, edges = self.series.within(segment.range) if self.series else (0, ())
+        return Part(segment, self.selection, self.group_by, edges, self.latency), first
+
+
+class Part(NamedTuple):
+    """What is asked of one segment: the same for all questions whose answers have this part in common.
+
+    `edges` are where one point of a series ends and the next one begins, within the segment.
+    """
+
+    segment: Segment
+    selection: Selection
+    group_by: tuple[str, ...] = ()
+    edges: tuple[datetime, ...] = ()
+    latency: bool = True
+
 
 @dataclass(frozen=True)
 class Reading:
-    """What the segments hold, and the state of the aggregates in the very snapshot it was read from.
+    """What is in each part, and the state of the aggregates in the very snapshot it was read from.
 
-    `settled` is what the segments of whole hours and days hold, `tallies` all the rest.
+    Points are counted from the first of a part; `dropped` is about the whole range.
     """
 
-    tallies: dict[Key, Tally]
-    settled: Mapping[Key, Tally]
+    parts: Sequence[Mapping[Key, Tally]]
+    dropped: Mapping[Key, Tally]
     state: Materialized
 
 
@@ -74,11 +93,11 @@ class Answer:
 
 
 class StatisticsStore(Protocol):
-    """Reads segments, and the state of the aggregates in the same snapshot."""
+    """Reads parts, and the state of the aggregates in the same snapshot."""
 
     def state(self, range: TimeRange) -> Materialized: ...
 
-    def read(self, question: Question, range: TimeRange, segments: Sequence[Segment]) -> Reading: ...
+    def read(self, question: Question, range: TimeRange, parts: Sequence[Part]) -> Reading: ...
 
 
 class Statistics:
@@ -94,7 +113,7 @@ class Statistics:
         self._monotonic = monotonic
         self._seen_at = 0.0
         self._last_seen: Materialized | None = None
-        self._settled: SettledTallies[Key] = SettledTallies()
+        self._settled: SettledTallies[Part, Key] = SettledTallies()
 
     def ask(self, question: Question) -> Answer:
         """Count the calls of the range, equal to a full scan of the log in the same snapshot."""
@@ -102,20 +121,21 @@ class Statistics:
         self._last_seen = None  # until an answer has come
         for _ in range(OPTIMISTIC_PLANS):
             plan = _Plan.of(question, state)
-            known = self._settled.get(plan.settled, state.generation) if plan.settled else {}
-            reading = self._store.read(question, plan.range, plan.segments if known is None else plan.fresh)
-            if plan.holds_in(reading.state):
+            known = self._settled.get(plan.settled, state.generation)
+            unknown = [part for part in plan.parts if part not in known]
+            reading = self._store.read(question, plan.range, unknown)
+            if plan.holds_in(reading.state, known):
                 self._saw(reading.state)
-                if known is None:
-                    known = reading.settled
-                    self._settled.put(plan.settled, reading.state.generation, known)
-                return plan.answer(reading, known)
+                fresh = dict(zip(unknown, reading.parts))
+                now_settled = {part: fresh[part] for part in unknown if reading.state.settles(part.segment)}
+                self._settled.put(now_settled, reading.state.generation)
+                return plan.answer(reading, known | fresh)
             state = reading.state
         plan = _Plan.of(question, state.raw_only)
-        reading = self._store.read(question, plan.range, plan.segments)
+        reading = self._store.read(question, plan.range, list(plan.parts))
         if not reading.state.supports(plan.segments):
             raise StorageUnavailable("The log's past changes faster than it can be counted.")
-        return plan.answer(reading, reading.settled)
+        return plan.answer(reading, dict(zip(plan.parts, reading.parts)))
 
     def _recent(self) -> Materialized | None:
         """The state that was seen last, unless so long ago that a plan on it would read much raw that need not be."""
@@ -127,40 +147,54 @@ class Statistics:
 
 @dataclass(frozen=True)
 class _Plan:
+    """Which parts to read of a range (wider than asked where finer levels are gone), made on one state."""
+
     question: Question
     range: TimeRange
-    segments: list[Segment]
-    generation: int | None
+    segments: Sequence[Segment]
+    state: Materialized
 
     @classmethod
     def of(cls, question: Question, state: Materialized) -> _Plan:
         range = answerable(question.range, state, question.levels)
-        return cls(question, range, cover(range, state, question.levels), state.generation)
+        return cls(question, range, cover(range, state, question.levels), state)
+
+    @cached_property
+    def parts(self) -> dict[Part, int]:
+        """What is to be read of each segment, and the point in which it begins."""
+        return dict(map(self.question.about, self.segments))
 
     @property
-    def fresh(self) -> list[Segment]:
-        return [segment for segment in self.segments if not segment.is_settled]
+    def settled(self) -> list[Part]:
+        """The parts that may be known from an earlier answer."""
+        return [part for part in self.parts if self.state.settles(part.segment)]
 
-    @property
-    def settled(self) -> tuple[Hashable, ...]:
-        """What tells the settled part of this answer from others; empty where there is none."""
-        segments = tuple(segment for segment in self.segments if segment.is_settled)
-        return (replace(self.question, range=segments[0].range), *segments) if segments else ()
-
-    def holds_in(self, state: Materialized) -> bool:
-        """Whether what was read by this plan is right in the state that was read with it.
+    def holds_in(self, state: Materialized, known: Iterable[Part]) -> bool:
+        """Whether what was read by this plan, and known before, is right in the state that was read with it.
 
         Not where the aggregates were repaired meanwhile: the statement may have been planned before that, without the
         rows that the repair has put beside those in the columnstore, and have been run after it.
         """
-        return state.generation == self.generation and state.supports(self.segments)
+        return (
+            state.generation == self.state.generation
+            and state.supports(self.segments)
+            and all(state.settles(part.segment) for part in known)
+        )
 
-    def answer(self, reading: Reading, settled: Mapping[Key, Tally]) -> Answer:
-        tallies = {**settled, **reading.tallies}
-        for key in settled.keys() & reading.tallies.keys():
-            tallies[key] = settled[key] + reading.tallies[key]
+    def answer(self, reading: Reading, parts: Mapping[Part, Mapping[Key, Tally]]) -> Answer:
+        tallies: dict[Key, Tally] = {}
+        for part, first in self.parts.items():
+            _add(tallies, parts[part], first)
+        _add(tallies, reading.dropped, 0)
         total = sum(tally.total for tally in tallies.values())
         raw = sum(tally.read_raw for tally in tallies.values())
         hours = {floor(c.start, HOUR) for c in reading.state.changed if c.overlaps(self.range)}
         freshness = Freshness(reading.state.up_to, raw / total if total else 0.0, len(hours))
         return Answer(tallies, self.range, freshness)
+
+
+def _add(tallies: dict[Key, Tally], more: Mapping[Key, Tally], first: int) -> None:
+    """Add the tallies of a part that begins in point `first`; neither they nor those of other parts are changed."""
+    for (point, model_name, model_version), tally in more.items():
+        key = Key(first + point, model_name, model_version)
+        tallies[key] = tallies[key] + tally if key in tallies else tally

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import pairwise
 
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, ceiling, floor
@@ -46,11 +47,6 @@ class Segment:
     level: Level
     range: TimeRange
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether it is read from whole hours or days: these do not change within a generation."""
-        return self.level.width >= HOUR
-
 
 @dataclass(frozen=True)
 class Materialized:
@@ -59,8 +55,9 @@ class Materialized:
     `up_to`: the watermark; every bucket that ends there or before is materialised.
     `changed`: ranges whose rows have changed since they were materialised.
     `kept_from`: for each level (raw included) the start of what retention has left of it.
-    `generation`: grows whenever something below the watermark is materialised anew or dropped; None where that
-    may happen without notice, as on the plain engine, whose aggregates follow every write.
+    `generation`: grows whenever something below the watermark is materialised anew or dropped, so also before a
+    change is taken out of `changed`; None where that may happen without notice, as on the plain engine, whose
+    aggregates follow every write.
     """
 
     up_to: datetime
@@ -77,7 +74,7 @@ class Materialized:
         start = self.start_of(level)
         return start is None or start <= instant
 
-    @property
+    @cached_property
     def stale(self) -> list[TimeRange]:
         """What must be read from raw rows because it has changed; behind their edge there are none to read."""
         edge = self.start_of(RAW)
@@ -90,15 +87,19 @@ class Materialized:
         """The same with nothing to be had from aggregates, but where raw rows are gone and nothing changes any more."""
         return replace(self, up_to=self.start_of(RAW) or EARLIEST)
 
+    def settles(self, segment: Segment) -> bool:
+        """Whether what the segment holds, rows or buckets, stays as it is for the rest of the generation."""
+        range = segment.range
+        return (
+            self.reaches(segment.level, range.start)
+            and range.end <= self.up_to
+            and not any(range.overlaps(part) for part in self.stale)
+        )
+
     def supports(self, segments: Sequence[Segment]) -> bool:
         """Whether segments planned on an earlier state give the right answer in this one too."""
-        stale = self.stale
         return all(
-            self.reaches(segment.level, segment.range.start)
-            and (
-                segment.level is RAW
-                or (segment.range.end <= self.up_to and not any(segment.range.overlaps(part) for part in stale))
-            )
+            self.reaches(RAW, segment.range.start) if segment.level is RAW else self.settles(segment)
             for segment in segments
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,6 +32,16 @@ class Series:
     def range(self) -> TimeRange:
         """From the first edge to the last."""
         return TimeRange(self.edges[0], self.edges[-1])
+
+    def within(self, part: TimeRange) -> tuple[int, tuple[datetime, ...]]:
+        """The point in which a part begins, and where in it the points that follow begin.
+
+        What lies outside of the series, as where a range was widened to whole buckets, belongs to its first or last
+        point.
+        """
+        inner = self.edges[1:-1]
+        first = bisect_right(inner, part.start)
+        return first, inner[first : bisect_left(inner, part.end)]
 
 
 @dataclass

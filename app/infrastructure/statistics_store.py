@@ -8,8 +8,8 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from app.application.statistics import Key, Question, Reading
-from app.domain.cover import DAYS, HOURS, MINUTES, RAW, Materialized, Segment
+from app.application.statistics import Key, Part, Question, Reading
+from app.domain.cover import DAYS, HOURS, MINUTES, RAW, Materialized
 from app.domain.instants import TimeRange
 from app.domain.sketch import LatencySketch
 from app.domain.statistics import GROUP_KEYS, Selection, Tally
@@ -17,7 +17,7 @@ from app.infrastructure.database import Row
 
 # Every branch gives the same columns: the counts of rows or buckets, or the calls of one bin of the sketch.
 FROM_ROWS = """
-SELECT {keys}, false AS settled, true AS raw, {bin} AS bin, count(*) AS calls,
+SELECT {part} AS part, {keys}, true AS raw, {bin} AS bin, count(*) AS calls,
        count(*) FILTER (WHERE was_successful) AS successful,
        sum(duration_ms) AS sum, min(duration_ms) AS min, max(duration_ms) AS max, NULL::bigint AS dropped
 FROM   prediction_log
@@ -25,7 +25,7 @@ WHERE  timestamp >= '{start}' AND timestamp < '{end}'{conditions}
 {group}"""
 
 FROM_STATS = """
-SELECT {keys}, {settled} AS settled, false AS raw, NULL::integer AS bin, sum(total_requests)::bigint AS calls,
+SELECT {part} AS part, {keys}, false AS raw, NULL::integer AS bin, sum(total_requests)::bigint AS calls,
        sum(successful_requests)::bigint AS successful,
        sum(duration_ms_sum) AS sum, min(duration_ms_min) AS min, max(duration_ms_max) AS max, NULL::bigint AS dropped
 FROM   prediction_stats_{level}
@@ -33,7 +33,7 @@ WHERE  bucket >= '{start}' AND bucket < '{end}'{conditions}
 {group}"""
 
 FROM_LATENCY = """
-SELECT {keys}, {settled} AS settled, false AS raw, bin, {calls} AS calls,
+SELECT {part} AS part, {keys}, false AS raw, bin, {calls} AS calls,
        NULL::bigint AS successful,
        NULL::double precision AS sum, NULL::double precision AS min, NULL::double precision AS max,
        NULL::bigint AS dropped
@@ -43,14 +43,14 @@ WHERE  bucket >= '{start}' AND bucket < '{end}'{conditions}
 
 # Losses are known by model, not by version: they belong to no group of versions, but to the total.
 FROM_LOSSES = """
-SELECT {keys}, false AS settled, false AS raw,
+SELECT NULL::integer AS part, {keys}, false AS raw,
        NULL::integer AS bin, NULL::bigint AS calls, NULL::bigint AS successful,
        NULL::double precision AS sum, NULL::double precision AS min, NULL::double precision AS max, count AS dropped
 FROM   prediction_loss
 WHERE  timestamp >= '{start}' AND timestamp < '{end}'{conditions}"""
 
 ANSWER = """
-SELECT settled, point, model_name, model_version,
+SELECT part, point, model_name, model_version,
        sum(calls)      FILTER (WHERE successful IS NOT NULL)::bigint AS calls,
        sum(successful)::bigint AS successful,
        sum(sum) AS sum, min(min) AS min, max(max) AS max,
@@ -58,8 +58,8 @@ SELECT settled, point, model_name, model_version,
        array_to_string(array_agg(bin)   FILTER (WHERE bin IS NOT NULL), ',') AS bins,
        array_to_string(array_agg(calls) FILTER (WHERE bin IS NOT NULL), ',') AS bin_calls,
        sum(dropped)::bigint AS dropped
-FROM  ({branches}) AS segments
-GROUP  BY settled, point, model_name, model_version"""
+FROM  ({branches}) AS parts
+GROUP  BY part, point, model_name, model_version"""
 
 # The state is read in the same statement, so that it is the state of the same snapshot.
 STATE = """
@@ -89,65 +89,64 @@ class StatisticsStore:
         state = STATE.format(start=range.start, end=range.end)
         return _state(self._run(READ_STATE.format(state=state), {})[0])
 
-    def read(self, question: Question, range: TimeRange, segments: Sequence[Segment]) -> Reading:
-        """Read the segments in one statement with literal bounds, so that chunks are left out while planning."""
+    def read(self, question: Question, range: TimeRange, parts: Sequence[Part]) -> Reading:
+        """Read the parts in one statement with literal bounds, so that chunks are left out while planning."""
         conditions, values = _conditions(question.selection)
-        branches = "\nUNION ALL".join([*_branches(question, segments, conditions), _losses(question, range)])
+        branches = [branch for number, part in enumerate(parts) for branch in _branches(number, part, conditions)]
+        answer = ANSWER.format(branches="\nUNION ALL".join([*branches, _losses(question, range)]))
         state = STATE.format(start=range.start, end=range.end)
-        rows = self._run(READ.format(state=state, answer=ANSWER.format(branches=branches)), values)
-        parts: tuple[dict[Key, Tally], dict[Key, Tally]] = ({}, {})
+        rows = self._run(READ.format(state=state, answer=answer), values)
+        tallies = [dict[Key, Tally]() for _ in parts]
+        dropped = dict[Key, Tally]()
         for row in rows:
-            settled, key, tally = _tally(row[STATE_COLUMNS:])
+            number, key, tally = _tally(row[STATE_COLUMNS:])
             if tally:
-                parts[settled][key] = tally
-        return Reading(*parts, _state(rows[0]))
+                (dropped if number is None else tallies[number])[key] = tally
+        return Reading(tallies, dropped, _state(rows[0]))
 
 
-def _branches(question: Question, segments: Sequence[Segment], conditions: str) -> Iterator[str]:
-    for segment in segments:
-        raw = segment.level is RAW
-        keys, group = _keys(question, "timestamp" if raw else "bucket")
-        parts = {
-            "start": segment.range.start,
-            "end": segment.range.end,
-            "level": segment.level,
-            "conditions": conditions,
-            "keys": keys,
-            "settled": segment.is_settled,
-        }
-        if raw:
-            columns = [*group, "bin"] if question.latency else group
-            bin = "latency_bin(duration_ms)" if question.latency else "NULL::integer"
-            yield FROM_ROWS.format(bin=bin, group=_group_by(columns), **parts)
-            continue
-        yield FROM_STATS.format(group=_group_by(group), **parts)
-        if question.latency and question.series:
-            # Most bins of a point are in one row each: adding them up here would cost more than it saves.
-            yield FROM_LATENCY.format(calls="calls", group="", **parts)
-        elif question.latency:
-            yield FROM_LATENCY.format(calls="sum(calls)::bigint", group=_group_by([*group, "bin"]), **parts)
+def _branches(number: int, part: Part, conditions: str) -> Iterator[str]:
+    level, range = part.segment.level, part.segment.range
+    raw = level is RAW
+    keys, group = _keys(part.edges, part.group_by, "timestamp" if raw else "bucket")
+    common = {
+        "part": number,
+        "start": range.start,
+        "end": range.end,
+        "level": level,
+        "conditions": conditions,
+        "keys": keys,
+    }
+    if raw:
+        columns = [*group, "bin"] if part.latency else group
+        bin = "latency_bin(duration_ms)" if part.latency else "NULL::integer"
+        yield FROM_ROWS.format(bin=bin, group=_group_by(columns), **common)
+        return
+    yield FROM_STATS.format(group=_group_by(group), **common)
+    if part.latency and part.edges:
+        # Most bins of a point are in one row each: adding them up here would cost more than it saves.
+        yield FROM_LATENCY.format(calls="calls", group="", **common)
+    elif part.latency:
+        yield FROM_LATENCY.format(calls="sum(calls)::bigint", group=_group_by([*group, "bin"]), **common)
 
 
 def _losses(question: Question, range: TimeRange) -> str:
-    by_model = replace(question, group_by=() if "model_version" in question.group_by else question.group_by)
-    keys, _ = _keys(by_model, "timestamp")
+    edges = question.series.edges[1:-1] if question.series else ()
+    keys, _ = _keys(edges, () if "model_version" in question.group_by else question.group_by, "timestamp")
     conditions, _ = _conditions(replace(question.selection, model_version=None))
     return FROM_LOSSES.format(keys=keys, start=range.start, end=range.end, conditions=conditions)
 
 
-def _keys(question: Question, time: str) -> tuple[str, list[str]]:
+def _keys(edges: Sequence[datetime], group_by: Sequence[str], time: str) -> tuple[str, list[str]]:
     """The three key columns of a branch, and those among them that tell its rows apart."""
-    columns, group = [], []
-    if question.series:
-        edges = ",".join(f'"{edge.isoformat()}"' for edge in question.series.edges)
-        # Where a range was widened to whole buckets, the first of them begins before the first point.
-        columns.append(f"greatest(width_bucket({time}, '{{{edges}}}'::timestamptz[]) - 1, 0) AS point")
+    columns, group = ["0 AS point"], []
+    if edges:
+        instants = ",".join(f'"{edge.isoformat()}"' for edge in edges)
+        columns = [f"width_bucket({time}, '{{{instants}}}'::timestamptz[]) AS point"]
         group.append("point")
-    else:
-        columns.append("0 AS point")
     for key in GROUP_KEYS:
-        columns.append(key if key in question.group_by else f"NULL::text AS {key}")
-        group += [key] if key in question.group_by else []
+        columns.append(key if key in group_by else f"NULL::text AS {key}")
+        group += [key] if key in group_by else []
     return ", ".join(columns), group
 
 
@@ -166,9 +165,9 @@ def _conditions(selection: Selection) -> tuple[str, dict[str, Any]]:
     return conditions, values
 
 
-def _tally(row: Row) -> tuple[bool, Key, Tally]:
+def _tally(row: Row) -> tuple[int | None, Key, Tally]:
     (
-        settled,
+        number,
         point,
         model_name,
         model_version,
@@ -192,7 +191,7 @@ def _tally(row: Row) -> tuple[bool, Key, Tally]:
         dropped=dropped or 0,
         sketch=LatencySketch(zip(_integers(bins), _integers(bin_calls))),
     )
-    return bool(settled), Key(point or 0, model_name, model_version), tally
+    return number, Key(point or 0, model_name, model_version), tally
 
 
 def _integers(text: str | None) -> list[int]:

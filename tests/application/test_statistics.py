@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from app.application.statistics import OPTIMISTIC_PLANS, Key, Question, Reading, Statistics
+from app.application.statistics import OPTIMISTIC_PLANS, Key, Part, Question, Reading, Statistics
 from app.domain.cover import DAYS, HOURS, MINUTES, RAW, Materialized, Segment
 from app.domain.errors import StorageUnavailable
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange
@@ -40,12 +40,12 @@ class FakeStore:
         self.asked_for_state += 1
         return self._now()
 
-    def read(self, question: Question, range: TimeRange, segments: Sequence[Segment]) -> Reading:
+    def read(self, question: Question, range: TimeRange, parts: Sequence[Part]) -> Reading:
         if len(self.states) > 1:
             self.states.pop(0)
-        self.plans.append(list(segments))
-        tallies = {Key(): Tally(total=100 * len(self.plans), read_raw=5)}
-        return Reading(tallies, {}, self._now())
+        self.plans.append([part.segment for part in parts])
+        tallies = [{Key(): Tally(total=100 * len(self.plans), read_raw=5)}]
+        return Reading(tallies + [{}] * (len(parts) - 1), {}, self._now())
 
 
 def test_a_plan_that_still_holds_is_read_once() -> None:
@@ -119,11 +119,11 @@ def test_where_rows_are_gone_the_last_plan_reads_what_is_left_of_them() -> None:
 
 def test_a_failed_read_is_not_hidden_and_the_next_question_is_answered() -> None:
     class Failing(FakeStore):
-        def read(self, question: Question, range: TimeRange, segments: Sequence[Segment]) -> Reading:
+        def read(self, question: Question, range: TimeRange, parts: Sequence[Part]) -> Reading:
             if not self.plans:
                 self.plans.append([])
                 raise StorageUnavailable("away")
-            return super().read(question, range, segments)
+            return super().read(question, range, parts)
 
     statistics = Statistics(Failing([WHOLE]))
     with pytest.raises(StorageUnavailable):
@@ -159,59 +159,115 @@ def test_the_cut_ends_of_a_series_do_not_matter_to_its_levels() -> None:
 
 def test_the_total_is_the_sum_of_all_groups_and_points() -> None:
     class Grouping(FakeStore):
-        def read(self, question: Question, range: TimeRange, segments: Sequence[Segment]) -> Reading:
-            return Reading({Key(n, name): Tally(total=10**n) for n, name in enumerate("abc")}, {}, self._now())
+        def read(self, question: Question, range: TimeRange, parts: Sequence[Part]) -> Reading:
+            return Reading([{Key(n, name): Tally(total=10**n) for n, name in enumerate("abc")}], {}, self._now())
 
     assert Statistics(Grouping([WHOLE])).ask(WEEK).total.total == 111
 
 
-def settled_store(*generations: int | None) -> FakeStore:
+class CountingStore(FakeStore):
+    """Finds one call in each part, and one that was dropped."""
+
+    def read(self, question: Question, range: TimeRange, parts: Sequence[Part]) -> Reading:
+        super().read(question, range, parts)
+        return Reading([{Key(): Tally(total=1)} for _ in parts], {Key(): Tally(dropped=1)}, self._now())
+
+
+def in_generations(*generations: int | None) -> CountingStore:
     """A store in which the generation of the aggregates moves on."""
-    return SettledStore([Materialized(WHOLE.up_to, generation=generation) for generation in generations])
+    return CountingStore([Materialized(WHOLE.up_to, generation=generation) for generation in generations])
 
 
-class SettledStore(FakeStore):
-    """Says of each segment whether it was settled."""
-
-    def read(self, question: Question, range: TimeRange, segments: Sequence[Segment]) -> Reading:
-        super().read(question, range, segments)
-        parts: tuple[dict[Key, Tally], dict[Key, Tally]] = ({}, {})
-        for segment in segments:
-            parts[segment.is_settled][Key()] = Tally(total=1)
-        return Reading(*parts, self._now())
+CUT = Question(Selection(), TimeRange(MONDAY - 90 * MINUTE - timedelta(seconds=1), MONDAY + 7 * DAY))
 
 
-CUT = Question(Selection(), TimeRange(MONDAY - 90 * MINUTE, MONDAY + 7 * DAY))
-
-
-def test_settled_hours_are_read_once_in_a_generation() -> None:
-    store = settled_store(1)
+def test_settled_parts_are_read_once_in_a_generation_rows_among_them() -> None:
+    store = in_generations(1)
     statistics = Statistics(store)
     first, second = statistics.ask(CUT), statistics.ask(CUT)
-    assert [len(plan) for plan in store.plans] == [3, 1]
-    assert store.plans[1][0].level is MINUTES
-    assert first.total.total == second.total.total == 2
+    assert [[str(segment.level) for segment in plan] for plan in store.plans] == [["day", "hour", "minute", "raw"], []]
+    assert [(answer.total.total, answer.total.dropped) for answer in (first, second)] == [(4, 1), (4, 1)]
+
+
+def test_what_another_range_has_in_common_with_an_earlier_one_is_not_read_again() -> None:
+    store = in_generations(1)
+    statistics = Statistics(store)
+    statistics.ask(CUT)
+    later = TimeRange(CUT.range.start + timedelta(seconds=1), CUT.range.end + timedelta(seconds=1))
+    assert statistics.ask(Question(Selection(), later)).total.total == 4
+    assert [str(segment.level) for segment in store.plans[1]] == ["raw"]
+
+
+def test_what_is_not_settled_is_read_each_time() -> None:
+    store = CountingStore([Materialized(MONDAY + 3 * DAY, generation=1)])
+    statistics = Statistics(store)
+    statistics.ask(WEEK)
+    statistics.ask(WEEK)
+    assert store.plans[1] == [Segment(RAW, TimeRange(MONDAY + 3 * DAY, MONDAY + 7 * DAY))]
+
+
+def test_rows_that_have_changed_since_they_were_read_are_read_again() -> None:
+    quiet = replace(WHOLE, generation=1)
+    late = replace(quiet, changed=(TimeRange(MONDAY - 91 * MINUTE, MONDAY - 90 * MINUTE),))
+    store = CountingStore([quiet, quiet, late])
+    statistics = Statistics(store)
+    statistics.ask(CUT)
+    assert statistics.ask(CUT).total.total == 4
+    assert [[str(segment.level) for segment in plan] for plan in store.plans[1:]] == [[], ["raw"]]
 
 
 def test_a_new_generation_is_read_anew() -> None:
-    store = settled_store(1, 1, 2)
+    store = in_generations(1, 1, 2)
     statistics = Statistics(store)
     statistics.ask(CUT)
-    assert statistics.ask(CUT).total.total == 2
-    assert [len(plan) for plan in store.plans] == [3, 1, 3]
+    assert statistics.ask(CUT).total.total == 4
+    assert [len(plan) for plan in store.plans] == [4, 0, 4]
 
 
 def test_without_generations_nothing_is_remembered() -> None:
-    store = settled_store(None)
+    store = in_generations(None)
     statistics = Statistics(store)
     statistics.ask(CUT)
     statistics.ask(CUT)
-    assert [len(plan) for plan in store.plans] == [3, 3]
+    assert [len(plan) for plan in store.plans] == [4, 4]
 
 
-def test_another_question_about_the_same_hours_is_read_for_itself() -> None:
-    store = settled_store(1)
+@pytest.mark.parametrize(
+    "other",
+    [
+        Question(Selection(("another",)), CUT.range),
+        Question(Selection((), "another"), CUT.range),
+        Question(Selection(), CUT.range, ("model_name",)),
+        Question(Selection(), CUT.range, latency=False),
+    ],
+)
+def test_another_question_about_the_same_hours_is_read_for_itself(other: Question) -> None:
+    store = in_generations(1)
     statistics = Statistics(store)
     statistics.ask(CUT)
-    statistics.ask(Question(Selection(("another",)), CUT.range))
-    assert [len(plan) for plan in store.plans] == [3, 3]
+    statistics.ask(other)
+    assert [len(plan) for plan in store.plans] == [4, 4]
+
+
+def test_a_series_that_moves_on_reads_its_ends_alone_and_each_part_stays_in_its_point() -> None:
+    class PointByPoint(FakeStore):
+        """Finds a call in each point of each part."""
+
+        def read(self, question: Question, range: TimeRange, parts: Sequence[Part]) -> Reading:
+            super().read(question, range, parts)
+            tallies = [{Key(i): Tally(total=1) for i, _ in enumerate([None, *part.edges])} for part in parts]
+            return Reading(tallies, {}, self._now())
+
+    def series(first: timedelta) -> Question:
+        edges = (MONDAY - first, *(MONDAY + n * DAY for n in range(8)))
+        return Question(Selection(), TimeRange(edges[0], edges[-1]), series=Series(edges))
+
+    store = PointByPoint([replace(WHOLE, generation=1)])
+    statistics = Statistics(store)
+    first, second = statistics.ask(series(2 * HOUR)), statistics.ask(series(HOUR))
+    assert store.plans == [
+        [Segment(DAYS, WEEK.range), Segment(HOURS, TimeRange(MONDAY - 2 * HOUR, MONDAY))],
+        [Segment(HOURS, TimeRange(MONDAY - HOUR, MONDAY))],
+    ]
+    for answer in (first, second):
+        assert {key: tally.total for key, tally in answer.tallies.items()} == {Key(n): 1 for n in range(8)}

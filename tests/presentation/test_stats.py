@@ -305,8 +305,9 @@ def test_rows_are_read_at_the_cut_ends_and_behind_the_watermark_alone(
         statistics = fresh.application.extensions["predlog"].readers._primary.statistics
         stack.callback(statistics._store._run.__self__.engine.dispose)
         whole = {**query, "from": start.isoformat(), "to": end.isoformat()}
-        answer = fresh.get(path, query_string=whole).json  # the first question asks for the state
+        fresh.get(path, query_string=whole | {"model_name": "another"})  # the first question asks for the state
         read = sorted(ranges_of_the_log_read_by(fresh, path, **whole))
+        answer = fresh.get(path, query_string=whole).json
     watermark = answer["freshness"]["materialized_to"]
     settled = parse_instant(watermark) if watermark else floor(end, MINUTE)
     pending = answer["freshness"]["hours_pending_repair"]

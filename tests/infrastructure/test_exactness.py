@@ -31,6 +31,7 @@ from scratch import empty_database
 SECONDS = float(os.environ.get("EXACTNESS_SECONDS", "6"))
 SEED = int(os.environ.get("EXACTNESS_SEED", time.time_ns() % 1_000_000))
 TRY_AGAIN = ("40P01", "40001", "55P03")  # deadlock, serialization failure, lock not available
+START = datetime.now(timezone.utc)
 PERCENTILES = (0, 1, 25, 50, 90, 95, 99, 99.9, 100)
 
 INSERT = """
@@ -55,6 +56,9 @@ WHERE  model_name = ANY (%(models)s) AND timestamp >= %(start)s AND timestamp < 
 GROUP  BY point
 """
 
+
+# Near these many calls come late and many ranges begin or end, so that what was read once changes again and again.
+SPOTS = [START - age for age in (5 * MINUTE, 50 * MINUTE, 3 * HOUR, 26 * HOUR, 9 * DAY, 200 * DAY)]
 
 # Rows that are moved into or out of the columnstore are, for snapshots from before that, in neither: plans go by what a
 # chunk is now. Each such move writes the chunk's entry anew, though it may say the same as before.
@@ -132,6 +136,8 @@ class History:
             connection.exec_driver_sql(f"SELECT {verb}('{self.random.choice(chunks)}', true)")
 
     def _age(self) -> timedelta:
+        if self.random.random() < 0.5:
+            return datetime.now(timezone.utc) - self.random.choice(SPOTS) + self.random.uniform(-1, 1) * MINUTE
         return self.random.choice([3 * MINUTE, 2 * HOUR, 30 * HOUR, 10 * DAY, 300 * DAY]) * self.random.random()
 
     def _record(self, age: timedelta) -> dict[str, Any]:
@@ -217,10 +223,15 @@ class Checker:
 
     def _edges(self) -> tuple[datetime, ...]:
         now = datetime.now(timezone.utc)
-        ages = [MINUTE, HOUR, 5 * HOUR, 3 * DAY, 40 * DAY, 310 * DAY]
-        instants = {now - self.random.choice(ages) * self.random.random() for _ in range(self.random.choice([2, 2, 5]))}
+        instants = {self._instant(now) for _ in range(self.random.choice([2, 2, 5]))}
         width = self.random.choice([None, MINUTE, HOUR, DAY])
         return tuple(sorted({floor(instant, width) if width else instant for instant in instants} | {now + 6 * MINUTE}))
+
+    def _instant(self, now: datetime) -> datetime:
+        if self.random.random() < 0.5:
+            return self.random.choice(SPOTS)
+        ages = [MINUTE, HOUR, 5 * HOUR, 3 * DAY, 40 * DAY, 310 * DAY]
+        return now - self.random.choice(ages) * self.random.random()
 
 
 def agree(tally: Tally, calls: int, successful: int, total_ms: float, low: float, high: float, quantiles: Any) -> None:

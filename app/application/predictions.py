@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from itertools import count
+from itertools import chain, count
 from typing import Any, Protocol
+from uuid import UUID
 
 from app.domain.errors import BehindRetention, NotFound
-from app.domain.instants import parse_instant
 from app.domain.losses import Loss
-from app.domain.predictions import Prediction
+from app.domain.predictions import Prediction, metadata_json
 
 
 @dataclass(frozen=True)
@@ -28,16 +27,50 @@ class Filters:
 
 
 @dataclass(frozen=True)
+class Calls:
+    """Many calls, column by column: Prediction's fields, the metadata as JSON text."""
+
+    timestamp: Sequence[datetime]
+    model_name: Sequence[str]
+    model_version: Sequence[str]
+    duration_ms: Sequence[float]
+    was_successful: Sequence[bool]
+    error: Sequence[str | None]
+    metadata: Sequence[str | None]
+    request_id: Sequence[UUID | None]
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> Calls:
+        """A single one."""
+        metadata = None if prediction.metadata is None else metadata_json(prediction.metadata)
+        values = vars(prediction) | {"metadata": metadata}
+        return cls(**{column.name: [values[column.name]] for column in fields(cls)})
+
+    @classmethod
+    def together(cls, parts: Sequence[Calls]) -> Calls:
+        """The calls of all parts, one after the other."""
+        return cls(**{
+            column.name: list(chain.from_iterable(getattr(part, column.name) for part in parts))
+            for column in fields(cls)
+        })  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.timestamp)
+
+    def at(self, places: Sequence[int]) -> Calls:
+        """The calls at these places."""
+        return Calls(**{name: [column[place] for place in places] for name, column in vars(self).items()})
+
+
+@dataclass(frozen=True)
 class Batch:
     """Many calls at once.
 
-    `records` is a JSON array of `number` records that have been checked; their keys are Prediction's fields.
-    `rejected` has what was wrong with the others, by their place in the batch. `losses` are what the client reports.
-    `in_order` says that those with a request id come in the order of these ids.
+    `calls` have been checked; `rejected` has what was wrong with the others, by their place in the batch. `losses` are
+    what the client reports. `in_order` says that those with a request id come in the order of these ids.
     """
 
-    records: bytes
-    number: int
+    calls: Calls
     rejected: Sequence[tuple[int, dict[str, Any]]] = ()
     losses: Sequence[Loss] = ()
     in_order: bool = False
@@ -45,15 +78,12 @@ class Batch:
     def without_calls_before(self, retention: BehindRetention) -> Batch:
         """The same batch with the calls rejected that retention would not keep."""
         refused = dict(self.rejected)
-        records: list[dict[str, Any]] = json.loads(self.records)
-        places = (place for place in count() if place not in dict(self.rejected))
-        kept = []
-        for place, record in zip(places, records):
-            if parse_instant(record["timestamp"]) < retention.edge:
-                refused[place] = {"timestamp": [retention.message]}
-            else:
-                kept.append(record)
-        return replace(self, records=json.dumps(kept).encode(), number=len(kept), rejected=sorted(refused.items()))
+        places = (place for place in count() if place not in refused)
+        is_kept = [timestamp >= retention.edge for timestamp in self.calls.timestamp]
+        behind = [place for place, kept in zip(places, is_kept) if not kept]
+        refused |= {place: {"timestamp": [retention.message]} for place in behind}
+        calls = self.calls.at([row for row, kept in enumerate(is_kept) if kept])
+        return replace(self, calls=calls, rejected=sorted(refused.items()))
 
     def with_losses(self, losses: Sequence[Loss]) -> Batch:
         """The same batch with what its sender had to throw away."""
@@ -104,10 +134,10 @@ class Predictions:
     def log_batch(self, batch: Batch) -> Receipt:
         """Keep a batch and the losses reported with it; what was stored before is counted and not stored again."""
         try:
-            stored = self._store.add_many(batch) if batch.number or batch.losses else 0
+            stored = self._store.add_many(batch) if batch.calls or batch.losses else 0
         except BehindRetention as error:
             return self.log_batch(batch.without_calls_before(error))
-        return Receipt(stored, batch.number - stored, batch.rejected)
+        return Receipt(stored, len(batch.calls) - stored, batch.rejected)
 
     def get(self, id: int) -> Prediction:
         """Return one prediction. Raises NotFound."""

@@ -10,9 +10,10 @@ from datetime import datetime, timezone
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from sqlalchemy.exc import DBAPIError
 
-from app.application.predictions import Batch, Cursor, Filters
+from app.application.predictions import Batch, Calls, Cursor, Filters
 from app.domain.errors import BehindRetention
 from app.domain.predictions import Prediction, metadata_json
 from app.infrastructure.database import Database, Deadlock, Row
@@ -74,15 +75,18 @@ WITH reported AS (
 INSERT_MANY = """
 INSERT INTO prediction_log
        (timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id)
-SELECT timestamp, model_name, coalesce(model_version, ''), duration_ms, was_successful, error, metadata, request_id
-FROM   json_to_recordset(%(records)s::json)
-       AS record (timestamp timestamptz, model_name text, model_version text, duration_ms double precision,
-                  was_successful boolean, error text, metadata json, request_id uuid)
+SELECT timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id
+FROM   unnest(%(timestamp)s::timestamptz[], %(model_name)s::text[], %(model_version)s::text[],
+              %(duration_ms)s::double precision[], %(was_successful)s::boolean[], %(error)s::text[],
+              %(metadata)s::json[], %(request_id)s::uuid[])
+       AS call (timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id)
 """
 # As the unique index has them, so that two overlapping batches wait for each other instead of in a circle.
 IN_ORDER = "ORDER  BY request_id, timestamp\n"
 ONLY_NEW = "ON CONFLICT (request_id, timestamp) DO NOTHING"
 DEADLOCKS_AT_MOST = 3
+
+_ENCODER = msgspec.json.Encoder()
 
 BY_ID = f"SELECT {COLUMNS} FROM prediction_log WHERE id = %(id)s"
 DELETE = "DELETE FROM prediction_log WHERE id = %(id)s AND timestamp = %(timestamp)s RETURNING id"
@@ -140,7 +144,7 @@ class PredictionStore:
     def add_many(self, batch: Batch) -> int:
         """Store a batch and its losses in one transaction; returns how many of its records were new."""
         statement = INSERT_MANY + ("" if batch.in_order else IN_ORDER) + ONLY_NEW
-        values = {"records": batch.records.decode()}
+        values = _arrays(batch.calls)
         if batch.losses:
             statement, values = LOSSES_REPORTED + statement, values | {"losses": _losses(batch)}
         for _ in range(DEADLOCKS_AT_MOST):
@@ -170,6 +174,34 @@ class PredictionStore:
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         statement = f"SELECT {COLUMNS} FROM prediction_log {where} ORDER BY timestamp DESC, id DESC LIMIT {limit:d}"
         return [_prediction(row) for row in self._database.read(statement, values)]
+
+
+def _arrays(calls: Calls) -> dict[str, str]:
+    """The columns as PostgreSQL's array literals, which it reads faster than JSON records."""
+    return {
+        "timestamp": _array(calls.timestamp),
+        "model_name": _text_array(calls.model_name),
+        "model_version": _text_array(calls.model_version),
+        "duration_ms": _array(calls.duration_ms),
+        "was_successful": _array(calls.was_successful),
+        "error": _text_array(calls.error),
+        "metadata": _array(calls.metadata),
+        "request_id": _array(calls.request_id),
+    }
+
+
+def _array(values: Sequence[Any]) -> str:
+    """A JSON array but for its brackets. Not for control characters, of which JSON's escapes are its own."""
+    return f"{{{_ENCODER.encode(values)[1:-1].decode()}}}"
+
+
+def _text_array(texts: Sequence[str | None]) -> str:
+    literals = {text: _text_literal(text) for text in set(texts)}
+    return f"{{{','.join(map(literals.__getitem__, texts))}}}"
+
+
+def _text_literal(text: str | None) -> str:
+    return "NULL" if text is None else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _losses(batch: Batch) -> str:

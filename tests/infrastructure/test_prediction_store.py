@@ -1,8 +1,9 @@
-"""Calls that come at the same time are stored together, each as if it had come alone."""
+"""Calls that come at the same time, or in a batch, are stored together, each as if it had come alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ import pytest
 from flask_migrate import upgrade
 from sqlalchemy import event
 
+from app.application.predictions import Batch, Calls
 from app.domain.errors import BehindRetention, StorageUnavailable
 from app.domain.predictions import Prediction
 from app.infrastructure.database import Database
@@ -66,6 +68,38 @@ def test_a_call_stored_in_a_group_is_the_same_as_one_stored_alone(store: Predict
     assert found is not None
     assert found == together
     assert vars(found) | {"id": None} == vars(call)
+
+
+ODD = [
+    "NULL",
+    "null",
+    "",
+    "a,b",
+    "{a}",
+    '"',
+    "\\",
+    '\\"',
+    "\\n",
+    "\n",
+    "\x01\t\x7f\u2028",
+    " a ",
+    "%s",
+    "'; --",
+    "ü 🙂",
+    "\\x41",
+]
+
+
+def test_every_text_of_a_batch_is_stored_as_it_is(own: Database, store: PredictionStore, model: str) -> None:
+    calls = [
+        Prediction(f"{model}{text}", 0.1 + i, i % 2 == 0, AT, text, text, {text: [text, {"a": None}]}, uuid4())
+        for i, text in enumerate(ODD)
+    ]
+    plain = Prediction(model, 1e292, True, AT)
+    assert store.add_many(Batch(Calls.together([Calls.of(call) for call in [*calls, plain]]))) == len(calls) + 1
+    ids = own.rows("SELECT id FROM prediction_log WHERE starts_with(model_name, %(model)s)", {"model": model})
+    stored = [call for (id,) in ids if (call := store.get(id))]
+    assert sorted((replace(call, id=None) for call in stored), key=repr) == sorted([*calls, plain], key=repr)
 
 
 def test_of_a_request_that_comes_twice_in_a_group_one_is_stored_and_both_are_told_of_it(

@@ -6,8 +6,8 @@ come twice.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
+from dataclasses import fields
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,7 +19,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from werkzeug.exceptions import HTTPException
 
-from app.application.predictions import Batch
+from app.application.predictions import Batch, Calls
 from app.domain.predictions import NO_VERSION, Prediction
 from app.presentation.batch import read_array, read_lines
 from app.presentation.parsing import loads
@@ -260,19 +260,20 @@ def _what_is_stored(prediction: Prediction, *, given: bool) -> dict[str, Any]:
 
 def at_once(batch: Batch, texts: list[str]) -> Verdicts:
     """The verdicts of a batch, in the same words."""
-    stored = json.loads(batch.records)
-    rejected = dict(batch.rejected)
-    assert len(stored) == batch.number
+    stored, rejected = list(zip(*vars(batch.calls).values())), dict(batch.rejected)
     assert list(rejected) == sorted(rejected)
     taken = [loads(text) for index, text in enumerate(texts) if index not in rejected]
-    for values, sent in zip(stored, taken, strict=True):
-        timestamp = datetime.fromisoformat(values["timestamp"].replace("Z", "+00:00"))
-        offset = timestamp.utcoffset()
-        assert offset is not None
-        assert abs(offset) < timedelta(hours=16), "PostgreSQL knows no such offset"
-        values["timestamp"] = timestamp.astimezone(timezone.utc).isoformat() if "timestamp" in sent else "now"
-        values["duration_ms"] = float(values["duration_ms"])
-    return Verdicts([dict(sorted(values.items())) for values in stored], rejected)
+    return Verdicts([_what_a_batch_stores(row, sent) for row, sent in zip(stored, taken, strict=True)], rejected)
+
+
+def _what_a_batch_stores(row: tuple[Any, ...], sent: dict[str, Any]) -> dict[str, Any]:
+    values = dict(zip([column.name for column in fields(Calls)], row, strict=True))
+    assert values["timestamp"].tzinfo is timezone.utc, "PostgreSQL knows no offset of 16 hours or more"
+    assert type(values["duration_ms"]) is float
+    if values["metadata"] is not None:
+        values["metadata"] = loads(values["metadata"])
+    call = Prediction(**values)
+    return _what_is_stored(call, given="timestamp" in sent)
 
 
 def test_half_of_the_records_that_are_generated_are_taken_and_most_others_nearly() -> None:
@@ -333,7 +334,7 @@ def test_a_damaged_array_is_refused_where_it_is_no_json_any_more(data: st.DataOb
     body = b"[" + data.draw(damaged(",".join(texts).encode(errors="surrogatepass"))) + b"]"
     if is_json(decoded(body)):
         batch = read_array(body)
-        assert batch.number + len(batch.rejected) == len(loads(decoded(body)))
+        assert len(batch.calls) + len(batch.rejected) == len(loads(decoded(body)))
     else:
         with pytest.raises(HTTPException) as refused:
             read_array(body)

@@ -56,6 +56,11 @@ def _check(connection: Connection) -> None:
         refuse_pooler(connection)
     except BehindPooler as error:
         raise SystemExit(str(error)) from None
+    encoding = connection.scalar(text("SHOW server_encoding"))
+    if encoding != "UTF8":
+        raise SystemExit(
+            f"The database is encoded as {encoding}, which cannot keep every text: make it with ENCODING 'UTF8'."
+        )
 
 
 if context.is_offline_mode():

@@ -17,14 +17,14 @@ from conftest import Server
 
 
 @contextmanager
-def empty_database(server: Server) -> Iterator[str]:
-    """The URL of an empty database of the same kind as the server's; it goes away afterwards."""
+def empty_database(server: Server, options: str = "") -> Iterator[str]:
+    """The URL of an empty database of the same kind as the server's, made with options; it goes away afterwards."""
     if server.provider and not server.provider.concurrent:  # has one database only: take another server
         with server.provider.start() as url:
             yield url
         return
     name = f"predlog_scratch_{secrets.token_hex(6)}"
-    _execute(server.url, f"CREATE DATABASE {name} TEMPLATE template0")
+    _execute(server.url, f"CREATE DATABASE {name} TEMPLATE template0 {options}")
     try:
         yield make_url(server.url).set(database=name).render_as_string(hide_password=False)
     finally:

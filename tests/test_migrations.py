@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -320,3 +320,13 @@ def test_a_role_that_is_no_superuser_can_migrate(server: Server, owns_the_databa
         assert engine == (server.engine if owns_the_database else "plain")
     finally:
         forget_ordinary_role(server.url)
+
+
+def test_a_database_that_cannot_keep_every_text_is_refused_and_left_as_it_is(server: Server, concurrent: None) -> None:
+    with empty_database(server, "ENCODING 'LATIN1' LOCALE 'C'") as url, closing(House(server, url)) as house:
+        before = house.objects()
+        migrated = house.flask("db", "upgrade")
+        assert migrated.returncode == 1
+        assert "encoded as LATIN1" in migrated.stderr
+        assert "Traceback" not in migrated.stderr
+        assert house.objects() == before

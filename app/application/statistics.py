@@ -42,7 +42,11 @@ class Question:
     def levels(self) -> Sequence[Level]:
         """The aggregates whose buckets each lie within one point of the series."""
         inner = self.series.edges[1:-1] if self.series else ()
-        return [level for level in COARSE_TO_FINE if all(edge == floor(edge, level.width) for edge in inner)]
+        coarsest = (
+            place for place, level in enumerate(COARSE_TO_FINE)
+            if all(edge == floor(edge, level.width) for edge in inner)
+        )  # fmt: skip
+        return COARSE_TO_FINE[next(coarsest, len(COARSE_TO_FINE)) :]
 
     def about(self, segment: Segment) -> tuple[Part, int]:
         """What is to be read of a segment, and in which point it begins."""

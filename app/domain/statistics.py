@@ -110,12 +110,14 @@ class Tally:
         The extremes are known exactly, and nothing lies beyond them.
         """
         low, high = self.duration_ms_min, self.duration_ms_max
+        if not percentiles or low is None or high is None:
+            return [None] * len(percentiles)
         estimates = self.sketch.quantiles([percentile / 100 for percentile in percentiles])
         return [
-            None if estimate is None or low is None or high is None
-            else low if percentile == 0
-            else high if percentile == 100
-            else min(max(estimate, low), high)
+            None if estimate is None
+            else low if estimate < low or percentile == 0
+            else high if estimate > high or percentile == 100
+            else estimate
             for percentile, estimate in zip(percentiles, estimates)
         ]  # fmt: skip
 

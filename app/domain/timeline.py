@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone, tzinfo
 
 from app.domain.errors import InvalidInput
-from app.domain.instants import DAY, HOUR, TimeRange
+from app.domain.instants import DAY, EPOCH, HOUR, TimeRange
 from app.domain.statistics import Series
 
 BUCKETS = {
@@ -38,6 +39,9 @@ def timeline(range: TimeRange, bucket: str, zone: tzinfo) -> Series:
         raise InvalidInput(
             "bucket", f"{bucket} divides this range into more than {POINTS_AT_MOST} points; take a longer bucket."
         )
+    offset = zone.utcoffset(None)
+    if offset is not None and range:  # the same all year
+        return Series((range.start, *_even_edges(range, width, offset), range.end))
     following = _next_by_length if width <= HOUR else _next_by_clock
     edges = [range.start]
     while edges[-1] < range.end:
@@ -46,6 +50,16 @@ def timeline(range: TimeRange, bucket: str, zone: tzinfo) -> Series:
         except OverflowError:  # the bucket would end after year 9999, or the zone's clock shows a year beyond it
             edges.append(range.end)
     return Series(tuple(edges))
+
+
+def _even_edges(range: TimeRange, width: timedelta, offset: timedelta) -> Iterator[datetime]:
+    try:
+        edge = range.start + width - (range.start - EPOCH + offset) % width
+        while edge < range.end:
+            yield edge
+            edge += width
+    except OverflowError:  # the last bucket of year 9999 has no end that could be written
+        return
 
 
 def _next_by_length(instant: datetime, width: timedelta, zone: tzinfo) -> datetime:

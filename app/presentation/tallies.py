@@ -129,7 +129,7 @@ def as_json(body: Any) -> Response:
 # Written by hand, not dumped by the schemas above: for a series that would take longer than the database does.
 def tallied(tally: Tally, percentiles: Sequence[float]) -> dict[str, Any]:
     """A tally as TallySchema has it."""
-    values = zip(percentiles, tally.percentiles(percentiles))
+    values = zip(map(label, percentiles), map(milliseconds, tally.percentiles(percentiles)))
     return {
         "total_requests": tally.total,
         "successful_requests": tally.successful,
@@ -138,7 +138,7 @@ def tallied(tally: Tally, percentiles: Sequence[float]) -> dict[str, Any]:
         "average_duration_ms": milliseconds(tally.average_duration_ms),
         "min_duration_ms": milliseconds(tally.duration_ms_min),
         "max_duration_ms": milliseconds(tally.duration_ms_max),
-        "percentiles": {label(percentile): milliseconds(value) for percentile, value in values},
+        "percentiles": dict(values),
         "dropped": tally.dropped,
         "completeness": tally.completeness,
     }

@@ -149,12 +149,12 @@ def test_an_answer_names_the_range_that_it_is_about() -> None:
 )
 def test_a_series_uses_the_levels_whose_buckets_fit_into_its_points(point: timedelta, levels: list[object]) -> None:
     series = Series(tuple(MONDAY + n * point for n in range(6)))
-    assert Question(Selection(), series.range, series=series).levels == levels
+    assert Question(Selection(), series.range, series=series).levels == tuple(levels)
 
 
 def test_the_cut_ends_of_a_series_do_not_matter_to_its_levels() -> None:
     series = Series((MONDAY + timedelta(seconds=7), MONDAY + DAY, MONDAY + 2 * DAY, MONDAY + 2 * DAY + MINUTE))
-    assert Question(Selection(), series.range, series=series).levels == [DAYS, HOURS, MINUTES]
+    assert Question(Selection(), series.range, series=series).levels == (DAYS, HOURS, MINUTES)
 
 
 def test_the_total_is_the_sum_of_all_groups_and_points() -> None:

@@ -20,10 +20,12 @@ import predlog
 
 def main() -> None:
     url, spool, journal, model, rate, interval = sys.argv[1:]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # Not in the middle of a call, which would be in the journal and not be logged.
+    ended: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
     log = predlog.Client(url, spool_dir=spool, flush_interval=float(interval), timeout=5, exit_timeout=5)
     with Path(journal).open("a", buffering=1) as lines:
-        while True:
+        while not ended:
             now, request_id = datetime.now(timezone.utc), uuid4()
             successful = random.random() > 0.1
             lines.write(f"{request_id} {now.timestamp()} {int(successful)}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -52,7 +53,7 @@ def test_what_has_broken_meanwhile_stops_nobody(server: Server) -> None:
     """The thread that looks after all statements outlives a connection that is closed under its hands."""
     if not server.concurrent:
         pytest.skip("its only session would be broken")
-    deadlines = Deadlines(clock=iter(range(1000)).__next__)
+    deadlines = Deadlines(clock=itertools.count().__next__)
     closed, open_one = (PatientConnection(_dsn(server), patience_s=None) for _ in range(2))
     closed.close()
     deadlines.begin(closed, -1)

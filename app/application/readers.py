@@ -1,6 +1,6 @@
 """Who answers questions: a replica of the database where there is one that keeps up, else the primary.
 
-A whole answer comes from one server. Each has its own plans and its own memory of settled hours, so that nothing that
+A whole answer comes from one server. Each has its own plans and its own memory of what is settled, so that nothing that
 was seen on one is taken for true on another, which stands at another place of the same history.
 """
 

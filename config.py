@@ -92,7 +92,7 @@ def _read(env: Env) -> Config:
         host=env.str("HOST", "127.0.0.1", validate=Length(min=1)),
         port=env.int("PORT", 8000, validate=Range(min=1, max=65535)),
         workers=env.int("WORKERS", 2, validate=Range(min=1, max=64)),
-        threads=env.int("THREADS", 8, validate=Range(min=1, max=64)),
+        threads=env.int("THREADS", 16, validate=Range(min=1, max=64)),
         start_timeout_s=env.float("START_TIMEOUT_S", 30.0, validate=Range(min=0, max=3600)),
         shutdown_delay_s=env.float("SHUTDOWN_DELAY_S", 2.0, validate=Range(min=0, max=60)),
         debug=env.bool("DEBUG", False),

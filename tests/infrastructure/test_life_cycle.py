@@ -19,6 +19,22 @@ from scratch import empty_database
 TODAY = floor(datetime.now(timezone.utc), DAY)
 KEPT = {"raw_retention": 10 * DAY, "minute_retention": 20 * DAY}
 
+AFTER = """
+SELECT hypertable_name, (config ->> 'compress_after')::interval
+FROM   timescaledb_information.jobs
+WHERE  config ? 'compress_after'
+"""
+HAS_SPARSE_INDEXES = """
+SELECT count(*)
+FROM   information_schema.columns
+WHERE  table_name = 'hypertable_columnstore_settings' AND column_name = 'index'
+"""
+SPARSE_INDEXES = """
+SELECT jsonb_array_elements(index::jsonb)
+FROM   timescaledb_information.hypertable_columnstore_settings
+WHERE  hypertable = 'prediction_log'::regclass
+"""
+
 
 class House:
     """A service that keeps single calls for ten days and minutes for twenty."""
@@ -136,6 +152,29 @@ def test_lifecycle_apply_gives_the_settings_to_the_jobs(house: House) -> None:
             "SELECT config FROM timescaledb_information.jobs WHERE proc_name = 'prediction_stats_job'"
         ).scalar_one()
     assert config == {"raw": "240 hours", "minute": "480 hours"}
+
+
+def test_hours_and_days_go_to_the_columnstore_after_a_day_and_the_rest_as_it_is_set(house: House) -> None:
+    if house.server.engine != "timescale":
+        pytest.skip("the plain engine has no columnstore")
+    house.run("lifecycle", "apply")
+    with house.engine.connect() as connection:
+        after = dict(connection.exec_driver_sql(AFTER).fetchall())
+    coarse = ("prediction_stats_hour", "prediction_latency_hour", "prediction_latency_day")
+    fine = ("prediction_log", "prediction_stats_minute", "prediction_latency_minute")
+    expected = dict.fromkeys(coarse, DAY) | dict.fromkeys(fine, 7 * DAY)
+    # TimescaleDB before 2.24 moves rows only.
+    assert after in (expected, {"prediction_log": 7 * DAY})
+
+
+def test_batches_of_the_columnstore_are_left_out_by_their_ids_and_request_ids(house: House) -> None:
+    with house.engine.connect() as connection:
+        if not connection.exec_driver_sql(HAS_SPARSE_INDEXES).scalar_one():
+            pytest.skip("this TimescaleDB has no sparse indexes to be chosen, or there is none")
+        indexes = connection.exec_driver_sql(SPARSE_INDEXES).scalars().all()
+    assert {(index["type"], index["column"]) for index in indexes if index["source"] == "config"} == {
+        ("minmax", "id"), ("bloom", "request_id")
+    }  # fmt: skip
 
 
 def test_in_a_batch_only_the_calls_behind_the_edge_are_refused(house: House) -> None:

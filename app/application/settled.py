@@ -2,14 +2,16 @@
 
 A dashboard asks for the last 90 days every half minute: but for the ends, that is the same each time. What rows and
 buckets a settled part holds does not change while the generation of the aggregates stays the same, and the generation
-is read in the same statement as the rest of an answer.
+is read in the same statement as the rest of an answer. For a minute at most: should a reading ever have missed what
+TimescaleDB was moving just then, it is not repeated for longer.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from app.domain.statistics import Tally
@@ -19,15 +21,17 @@ K = TypeVar("K")
 
 # Weights are bins, of some hundred bytes each: about 25 MB a process at most.
 WEIGHT_AT_MOST = 250_000
+KEPT_S = 60.0
 
 
 class SettledTallies(Generic[P, K]):
     """Tallies of parts in one generation, the least recently used given up first. They are not changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
         self._lock = threading.Lock()
         self._generation: int | None = None
-        self._kept: OrderedDict[P, tuple[int, Mapping[K, Tally]]] = OrderedDict()
+        self._kept: OrderedDict[P, tuple[int, float, Mapping[K, Tally]]] = OrderedDict()
         self._weight = 0
 
     def get(self, parts: Iterable[P], generation: int | None) -> dict[P, Mapping[K, Tally]]:
@@ -36,10 +40,11 @@ class SettledTallies(Generic[P, K]):
         with self._lock:
             if generation is None or generation != self._generation:
                 return known
+            oldest = self._monotonic() - KEPT_S
             for part in parts:
-                if part in self._kept:
+                if part in self._kept and self._kept[part][1] > oldest:
                     self._kept.move_to_end(part)
-                    known[part] = self._kept[part][1]
+                    known[part] = self._kept[part][2]
         return known
 
     def put(self, parts: Mapping[P, Mapping[K, Tally]], generation: int | None) -> None:
@@ -52,8 +57,8 @@ class SettledTallies(Generic[P, K]):
                 self._generation, self._weight = generation, 0
             for part, tallies in parts.items():
                 weight = 10 + sum(10 + tally.sketch.weight for tally in tallies.values())
-                self._weight += weight - self._kept.pop(part, (0, {}))[0]
-                self._kept[part] = (weight, tallies)
+                self._weight += weight - self._kept.pop(part, (0, 0.0, {}))[0]
+                self._kept[part] = (weight, self._monotonic(), tallies)
             while self._weight > WEIGHT_AT_MOST:
-                _, (given_up, _) = self._kept.popitem(last=False)
+                _, (given_up, _, _) = self._kept.popitem(last=False)
                 self._weight -= given_up

@@ -117,7 +117,7 @@ class Statistics:
         self._monotonic = monotonic
         self._seen_at = 0.0
         self._last_seen: Materialized | None = None
-        self._settled: SettledTallies[Part, Key] = SettledTallies()
+        self._settled: SettledTallies[Part, Key] = SettledTallies(monotonic)
 
     def ask(self, question: Question) -> Answer:
         """Count the calls of the range, equal to a full scan of the log in the same snapshot."""

@@ -1,13 +1,13 @@
-"""Repair a day again where rows were moved in it meanwhile
+"""Count again what was repaired where rows may have been moved meanwhile
 
 Revision ID: 0010
 Revises: 0009
 Create Date: 2026-11-23
 
-A delete in the columnstore first puts the other rows of its batch back beside it. A refresh that was planned before
-that and run after it looks for them in the columnstore alone: it takes them for gone, and nothing would say that they
-are missing from the aggregates, for what is noted is the minute of the deleted row. So a day that has rows in the
-columnstore keeps its notes, and is read raw, until a refresh of it was disturbed by nobody.
+A refresh that was planned before a chunk, or a batch of it, went to the columnstore or came back, and is run after
+that, may not find all rows, and nothing would say that they are missing from the aggregates. So the hours of a day
+that has rows in the columnstore are counted again after their repair, and keep their notes, so that they are read
+raw, until rows, minutes, hours and the day agree.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ BEGIN
     COMMIT;
     IF seen IS NOT NULL THEN
         CALL prediction_stats_refresh(since, until, state.materialized_to);
-        DELETE FROM prediction_stats_change
-        WHERE  id = ANY (seen) AND NOT {disturbed};
+        IF {agreed} THEN
+            DELETE FROM prediction_stats_change WHERE id = ANY (seen);
+        END IF;
         UPDATE prediction_stats_state SET generation = generation + 1;
         COMMIT;
     END IF;
@@ -52,21 +53,53 @@ END
 $$
 """
 
-# One look at both, so that no change comes in between.
-DISTURBED = """(
-            EXISTS (SELECT FROM prediction_stats_change AS later
-                    WHERE  later.id <> ALL (seen)
-                    AND    later.changed_to > midnight AND later.changed_from < midnight + INTERVAL '24 hours')
-            AND EXISTS (SELECT FROM timescaledb_information.chunks
-                        WHERE  hypertable_name = 'prediction_log' AND is_compressed
-                        AND    range_end > midnight AND range_start < midnight + INTERVAL '24 hours'))"""
+# Of a level only the buckets that are whole at the watermark are there. A day that lies in rows alone is not counted:
+# there calls are late all the time, and no row is moved. Nor is one of which retention has dropped a level.
+AGREED = "prediction_stats_agree(midnight, since, until, state.materialized_to)"
+AGREE = """
+CREATE FUNCTION prediction_stats_agree(midnight timestamptz, since timestamptz, until timestamptz,
+                                       watermark timestamptz) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    tomorrow  timestamptz := midnight + INTERVAL '24 hours';
+    low       timestamptz := time_bucket('1 hour', since);
+    high      timestamptz := least(time_bucket('1 hour', until + INTERVAL '1 hour' - INTERVAL '1 microsecond'),
+                                   time_bucket('1 hour', watermark));
+    day       bigint;
+    counted   bigint[];
+BEGIN
+    IF NOT EXISTS (SELECT FROM timescaledb_information.chunks
+                   WHERE  hypertable_name = 'prediction_log' AND is_compressed
+                   AND    range_end > midnight AND range_start < tomorrow)
+    OR EXISTS (SELECT FROM prediction_stats_state WHERE greatest(minute_from, hour_from, day_from) > midnight) THEN
+        RETURN true;
+    END IF;
+    counted := ARRAY[
+        (SELECT count(*) FROM prediction_log WHERE timestamp >= low AND timestamp < high),
+        (SELECT coalesce(sum(total_requests), 0) FROM prediction_stats_minute WHERE bucket >= low AND bucket < high),
+        (SELECT coalesce(sum(total_requests), 0) FROM prediction_stats_hour WHERE bucket >= low AND bucket < high),
+        (SELECT coalesce(sum(calls), 0) FROM prediction_latency_minute WHERE bucket >= low AND bucket < high),
+        (SELECT coalesce(sum(calls), 0) FROM prediction_latency_hour WHERE bucket >= low AND bucket < high)];
+    IF tomorrow <= watermark THEN
+        SELECT coalesce(sum(total_requests), 0) INTO day
+        FROM   prediction_stats_hour WHERE bucket >= midnight AND bucket < tomorrow;
+        IF day <> (SELECT coalesce(sum(total_requests), 0) FROM prediction_stats_day WHERE bucket = midnight)
+        OR day <> (SELECT coalesce(sum(calls), 0) FROM prediction_latency_day WHERE bucket = midnight) THEN
+            RETURN false;
+        END IF;
+    END IF;
+    RETURN counted[1] = ALL (counted);
+END
+$$
+"""
 
 
 def upgrade() -> None:
     if chosen(op.get_bind()) is StorageEngine.TIMESCALE:
-        op.execute(REPAIR.format(disturbed=DISTURBED))
+        op.execute(AGREE)
+        op.execute(REPAIR.format(agreed=AGREED))
 
 
 def downgrade() -> None:
     if chosen(op.get_bind()) is StorageEngine.TIMESCALE:
-        op.execute(REPAIR.format(disturbed="false"))
+        op.execute(REPAIR.format(agreed="true"))
+        op.execute("DROP FUNCTION prediction_stats_agree(timestamptz, timestamptz, timestamptz, timestamptz)")

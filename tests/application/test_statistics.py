@@ -224,6 +224,14 @@ def test_a_new_generation_is_read_anew() -> None:
     assert [len(plan) for plan in store.plans] == [4, 0, 4]
 
 
+def test_after_a_minute_what_is_remembered_is_read_again() -> None:
+    store, clock = in_generations(1), [0.0]
+    statistics = Statistics(store, lambda: clock[0])
+    for clock[0] in (0.0, 59.0, 61.0):
+        statistics.ask(CUT)
+    assert [len(plan) for plan in store.plans] == [4, 0, 4]
+
+
 def test_without_generations_nothing_is_remembered() -> None:
     store = in_generations(None)
     statistics = Statistics(store)

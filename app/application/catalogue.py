@@ -207,7 +207,8 @@ class _Snapshot:
             return place
         if any(place.range.overlaps(change) for change in self._state.changed):
             return None
-        part = place.range.intersection(TimeRange(self._ever.start, self._state.up_to))
+        # Buckets are there as soon as they are whole: the current hour is not, though its first minutes are.
+        part = place.range.intersection(TimeRange(self._ever.start, floor(self._state.up_to, level.width)))
         return replace(place, range=part) if part else None
 
     def _is_settled(self, place: Place) -> bool:

@@ -1,0 +1,81 @@
+"""Wherever the watermark stands, the first call of a model and the last one are found to the microsecond."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import TypeVar
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from app.application.catalogue import Catalogue, CatalogueReader, Place
+from app.application.statistics import Key, Part, Question, Reading, Statistics
+from app.domain.activity import Activity
+from app.domain.cover import RAW, Level, Materialized, Segment
+from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, floor
+from app.domain.statistics import Tally
+
+T = TypeVar("T")
+NOW = datetime(2026, 6, 10, 17, 59, 36, tzinfo=timezone.utc)
+KEY = Key(0, "price", "1")
+AGES = st.one_of(*(st.timedeltas(timedelta(), longest) for longest in (3 * MINUTE, 2 * HOUR, 3 * DAY, 400 * DAY)))
+
+
+@dataclass
+class FakeLog:
+    """One model's calls; a bucket is there when it is whole at the watermark and its rows have not changed since."""
+
+    calls: Sequence[datetime]
+    materialized: Materialized
+
+    def within_snapshot(self, work: Callable[[CatalogueReader], T]) -> T:
+        return work(self)
+
+    def state(self, range: TimeRange) -> Materialized:
+        return self.materialized
+
+    def read(self, question: Question, range: TimeRange, parts: Sequence[Part]) -> Reading:
+        totals = [len(self._within(part.segment.range)) for part in parts]
+        return Reading([{KEY: Tally(total=total)} if total else {} for total in totals], {}, self.materialized)
+
+    def activity(self, model_names: Sequence[str], level: Level, segments: Sequence[Segment]) -> Mapping[Key, Activity]:
+        calls = [call for segment in segments for call in self._within(segment.range)]
+        buckets = Counter(int(floor(call, level.width).timestamp()) for call in calls)
+        return {KEY: Activity(level, buckets)} if buckets else {}
+
+    def look_up(self, level: Level, places: Sequence[Place]) -> Sequence[datetime | None]:
+        return [self._look_up(level, place) for place in places]
+
+    def _look_up(self, level: Level, place: Place) -> datetime | None:
+        found = self.calls if level is RAW else {floor(call, level.width) for call in self.calls}
+        found = [at for at in found if place.range.start <= at < place.range.end]
+        found = [at for at in found if level is RAW or self._is_there(TimeRange(at, at + level.width))]
+        return (max if place.is_last else min)(found, default=None)
+
+    def _is_there(self, bucket: TimeRange) -> bool:
+        changed = any(bucket.overlaps(change) for change in self.materialized.changed)
+        return bucket.end <= self.materialized.up_to and not changed
+
+    def _within(self, range: TimeRange) -> list[datetime]:
+        return [call for call in self.calls if range.start <= call < range.end]
+
+
+@example([timedelta(minutes=58), timedelta(minutes=2)], timedelta(minutes=1), [])
+@given(st.lists(AGES, min_size=1, max_size=8), AGES, st.lists(AGES, max_size=3))
+def test_the_first_and_the_last_call_are_found_wherever_the_watermark_is(
+    calls: list[timedelta], lag: timedelta, changed: list[timedelta]
+) -> None:
+    minutes = [floor(NOW - age, MINUTE) for age in changed]
+    state = Materialized(
+        floor(NOW - lag, MINUTE), tuple(TimeRange(minute, minute + MINUTE) for minute in minutes), generation=1
+    )
+    log = FakeLog([NOW - age for age in calls], state)
+    catalogue = Catalogue(log, Statistics(log))
+    for _ in range(2):  # looked up, and remembered
+        ((entry,), more) = catalogue.page(["price"], None, 10, NOW)
+        assert (entry.first_seen.range.start, entry.first_seen.accuracy) == (min(log.calls), timedelta())
+        assert (entry.last_seen.range.start, entry.last_seen.accuracy) == (max(log.calls), timedelta())
+        assert entry.all_time.total == len(calls) and not more

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_diabetes, load_wine
@@ -35,7 +36,7 @@ def train() -> dict[str, Model]:
     }
 
 
-def _fit(name: str, version: str, estimator, data) -> Model:  # type: ignore[no-untyped-def]
+def _fit(name: str, version: str, estimator: Any, data: Any) -> Model:
     known, new = data.data[::2], data.data[1::2]
     estimator.fit(known, data.target[::2])
 

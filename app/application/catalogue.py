@@ -209,6 +209,8 @@ class _Snapshot:
             return None
         # Buckets are there as soon as they are whole: the current hour is not, though its first minutes are.
         part = place.range.intersection(TimeRange(self._ever.start, floor(self._state.up_to, level.width)))
+        if place.is_last and part != place.range:
+            return None  # there may be a later call in the rest
         return replace(place, range=part) if part else None
 
     def _is_settled(self, place: Place) -> bool:

@@ -10,12 +10,12 @@ from datetime import datetime, timezone
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from sqlalchemy.exc import DBAPIError
 
 from app.application.predictions import Batch, Calls, Cursor, Filters
 from app.domain.errors import BehindRetention
 from app.domain.predictions import Prediction, metadata_json
+from app.infrastructure.array_literals import array, text_array
 from app.infrastructure.database import Database, Deadlock, Row
 from app.infrastructure.group_commit import GroupCommit
 
@@ -85,8 +85,6 @@ FROM   unnest(%(timestamp)s::timestamptz[], %(model_name)s::text[], %(model_vers
 IN_ORDER = "ORDER  BY request_id, timestamp\n"
 ONLY_NEW = "ON CONFLICT (request_id, timestamp) DO NOTHING"
 DEADLOCKS_AT_MOST = 3
-
-_ENCODER = msgspec.json.Encoder()
 
 BY_ID = f"SELECT {COLUMNS} FROM prediction_log WHERE id = %(id)s"
 DELETE = "DELETE FROM prediction_log WHERE id = %(id)s AND timestamp = %(timestamp)s RETURNING id"
@@ -177,31 +175,17 @@ class PredictionStore:
 
 
 def _arrays(calls: Calls) -> dict[str, str]:
-    """The columns as PostgreSQL's array literals, which it reads faster than JSON records."""
+    """The columns of INSERT_MANY, which PostgreSQL reads faster than JSON records."""
     return {
-        "timestamp": _array(calls.timestamp),
-        "model_name": _text_array(calls.model_name),
-        "model_version": _text_array(calls.model_version),
-        "duration_ms": _array(calls.duration_ms),
-        "was_successful": _array(calls.was_successful),
-        "error": _text_array(calls.error),
-        "metadata": _array(calls.metadata),
-        "request_id": _array(calls.request_id),
+        "timestamp": array(calls.timestamp),
+        "model_name": text_array(calls.model_name),
+        "model_version": text_array(calls.model_version),
+        "duration_ms": array(calls.duration_ms),
+        "was_successful": array(calls.was_successful),
+        "error": text_array(calls.error),
+        "metadata": array(calls.metadata),
+        "request_id": array(calls.request_id),
     }
-
-
-def _array(values: Sequence[Any]) -> str:
-    """A JSON array but for its brackets. Not for control characters, of which JSON's escapes are its own."""
-    return f"{{{_ENCODER.encode(values)[1:-1].decode()}}}"
-
-
-def _text_array(texts: Sequence[str | None]) -> str:
-    literals = {text: _text_literal(text) for text in set(texts)}
-    return f"{{{','.join(map(literals.__getitem__, texts))}}}"
-
-
-def _text_literal(text: str | None) -> str:
-    return "NULL" if text is None else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _losses(batch: Batch) -> str:

@@ -12,13 +12,11 @@ from typing import Any
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-SOURCES = str(HERE.parent / "src")
-sys.path[:0] = [SOURCES, str(HERE)]
+import predlog
+from misbehaving import Service
+from predlog import delivery
 
-import predlog  # noqa: E402
-from misbehaving import Service  # noqa: E402
-from predlog import delivery  # noqa: E402
+SOURCES = str(Path(__file__).resolve().parent.parent / "src")
 
 
 @pytest.fixture(autouse=True)

@@ -64,6 +64,7 @@ class FakeLog:
 
 
 @example([timedelta(minutes=58), timedelta(minutes=2)], timedelta(minutes=1), [])
+@example([timedelta(hours=24), timedelta(hours=25)], timedelta(hours=24), [])
 @given(st.lists(AGES, min_size=1, max_size=8), AGES, st.lists(AGES, max_size=3))
 def test_the_first_and_the_last_call_are_found_wherever_the_watermark_is(
     calls: list[timedelta], lag: timedelta, changed: list[timedelta]

@@ -12,7 +12,7 @@ from app.application.readers import Reader, Readers
 from app.domain.errors import InvalidInput, StorageBusy, StorageUnavailable
 from app.infrastructure.replica import StreamingReplica
 
-PRIMARY, REPLICA = (Reader(predictions=name, statistics=name, comparisons=name, catalogue=name) for name in "PR")  # type: ignore[arg-type]
+PRIMARY, REPLICA = (Reader(predictions=name, statistics=name, comparisons=name, catalogue=name) for name in "PR")
 
 
 class State:
@@ -110,7 +110,7 @@ def replica() -> Server:
 @pytest.fixture
 def state(primary: Server, replica: Server, clock: Clock) -> StreamingReplica:
     """Of a replica that may be ten seconds behind."""
-    return StreamingReplica(primary, replica, 10.0, clock)  # type: ignore[arg-type]
+    return StreamingReplica(primary, replica, 10.0, clock)
 
 
 def test_a_replica_that_has_all_there_is_keeps_up_however_old_the_last_commit(state: StreamingReplica) -> None:

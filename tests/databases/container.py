@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,8 +15,9 @@ ANSWER_WITHIN = 3  # seconds
 @functools.cache
 def why_not() -> str | None:
     try:
-        import docker  # type: ignore[import-untyped]
-        import testcontainers.community.postgres  # noqa: F401
+        import docker
+
+        importlib.import_module("testcontainers.community.postgres")
     except ImportError as error:
         return f"{error.name} is not installed"
     try:

@@ -98,7 +98,7 @@ def test_equal_success_rates_are_found_different_no_more_often_than_is_meant(
     """Every outcome with its probability, for rates from one in a thousand to one half."""
     found = np.array(
         [
-            [success_rates(rates(i, calls_a), rates(j, calls_b), confidence).sign != 0 for j in range(calls_b + 1)]  # type: ignore[union-attr]
+            [success_rates(rates(i, calls_a), rates(j, calls_b), confidence).sign != 0 for j in range(calls_b + 1)]
             for i in range(calls_a + 1)
         ]
     )

@@ -80,7 +80,7 @@ def test_no_point_is_longer_than_its_bucket_but_by_what_the_clock_was_set_back(
     range, bucket, zone = question
     width = BUCKETS[bucket]
     for start, end in pairwise(timeline(range, bucket, zone).edges):
-        set_back = start.astimezone(zone).utcoffset() - end.astimezone(zone).utcoffset()  # type: ignore[operator]
+        set_back = start.astimezone(zone).utcoffset() - end.astimezone(zone).utcoffset()
         allowed = width if width <= HOUR else width + min(max(set_back, timedelta()), LONGEST_SHIFT)
         assert end - start <= allowed, (start.astimezone(zone), end.astimezone(zone))
 

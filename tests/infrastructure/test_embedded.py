@@ -648,7 +648,7 @@ def test_a_killed_postmaster_comes_back_with_every_committed_row(data_dir: Path)
             committed: list[int] = []
             writer = threading.Thread(target=_commit_until_the_end, args=(server.url, first, committed))
             writer.start()
-            wait_for(lambda: len(committed) > 100, "a hundred commits")  # noqa: B023
+            wait_for(lambda committed=committed: len(committed) > 100, "a hundred commits")
             killed = postmaster_of(data_dir)
             os.kill(killed, signal.SIGKILL)
             writer.join(PATIENCE)

@@ -30,6 +30,7 @@ from scratch import empty_database
 
 SECONDS = float(os.environ.get("EXACTNESS_SECONDS", "6"))
 SEED = int(os.environ.get("EXACTNESS_SEED", time.time_ns() % 1_000_000))
+CHECKS = 10  # at least, however busy the machine is
 TRY_AGAIN = ("40P01", "40001", "55P03")  # deadlock, serialization failure, lock not available
 START = datetime.now(timezone.utc)
 PERCENTILES = (0, 1, 25, 50, 90, 95, 99, 99.9, 100)
@@ -275,13 +276,12 @@ def test_answers_equal_a_scan_after_every_step_of_a_random_history(
 ) -> None:
     history, checker = History(database, server, models, SEED), Checker(database, server, models, SEED)
     until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
+    while time.monotonic() < until or checker.checks < CHECKS:
         history.write()
         checker.check()
         if history.random.random() < 0.15:
             unless_in_the_way(history.maintain)
             checker.check()
-    assert checker.checks > 10, f"seed {SEED}"
 
 
 def test_answers_equal_a_scan_while_several_connections_write_refresh_and_compress(
@@ -289,18 +289,18 @@ def test_answers_equal_a_scan_while_several_connections_write_refresh_and_compre
 ) -> None:
     if not server.concurrent:
         pytest.skip("all clients of this TimescaleDB share one session")
+    checkers = [Checker(database, server, models, SEED + i) for i in range(2)]
+    histories = [History(database, server, models, SEED + i) for i in range(4)]
     until = time.monotonic() + SECONDS
     failures: list[BaseException] = []
 
     def repeat(step: Callable[[], None]) -> None:
         try:
-            while time.monotonic() < until and not failures:
+            while not failures and (time.monotonic() < until or any(c.checks < CHECKS for c in checkers)):
                 unless_in_the_way(step)
         except BaseException as failure:
             failures.append(failure)
 
-    checkers = [Checker(database, server, models, SEED + i) for i in range(2)]
-    histories = [History(database, server, models, SEED + i) for i in range(4)]
     steps = [c.check for c in checkers] + [h.write for h in histories[:3]] + [histories[3].maintain]
     threads = [threading.Thread(target=repeat, args=(step,)) for step in steps]
     for thread in threads:
@@ -308,4 +308,3 @@ def test_answers_equal_a_scan_while_several_connections_write_refresh_and_compre
     for thread in threads:
         thread.join()
     assert not failures, f"seed {SEED}: {failures[0]!r}"
-    assert all(checker.checks > 5 for checker in checkers)

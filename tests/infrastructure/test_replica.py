@@ -297,7 +297,7 @@ def test_what_the_replica_cancels_for_the_sake_of_replay_is_answered_by_the_prim
         try:
             return state_of(app)._replica.rows("SELECT answer, pg_sleep(40) FROM conflict")
         except StorageUnavailable as error:
-            codes.append(error.__cause__.orig.pgcode)  # type: ignore[union-attr]
+            codes.append(error.__cause__.orig.pgcode)
             raise
 
     drop = threading.Timer(0.5, lambda: pair.on_primary.count("DROP TABLE conflict", {}))

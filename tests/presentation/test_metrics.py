@@ -276,7 +276,7 @@ def test_a_call_that_waits_for_a_connection_and_gets_it_is_no_timeout(server: Se
 
 def engine_of(app: Flask) -> Any:
     with app.app_context():
-        return services().predictions._store._database.engine  # type: ignore[attr-defined]
+        return services().predictions._store._database.engine
 
 
 @pytest.fixture

@@ -290,7 +290,7 @@ def retained(database: Engine, model: str) -> Iterator[Callable[..., Entry]]:
             for name, edge in edges.items():
                 connection.exec_driver_sql(f"UPDATE prediction_stats_state SET {name} = %(edge)s", {"edge": edge})
             store = OneTransaction(connection)
-            catalogue = Catalogue(store, Statistics(store))  # type: ignore[arg-type]
+            catalogue = Catalogue(store, Statistics(store))
             (entry,) = catalogue.page([model], None, 10, datetime.now(timezone.utc))[0]
             return entry
 
@@ -333,7 +333,7 @@ def test_rows_of_the_log_are_read_at_its_ends_only(
             plan = connection.exec_driver_sql(
                 f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.text}", statement.parameters
             ).scalar()
-            for node in _nodes(plan[0]["Plan"]):  # type: ignore[index]
+            for node in _nodes(plan[0]["Plan"]):
                 if node.get("Relation Name") in log:
                     rows += node["Actual Loops"] * node["Actual Rows"]
     assert rows < 100  # of 4,900: those of the cut minutes, and those that were looked up

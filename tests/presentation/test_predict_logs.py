@@ -46,7 +46,7 @@ def lines(records: list[Any]) -> bytes:
 @pytest.fixture(params=[(JSON, array), (NDJSON, lines)], ids=["array", "lines"])
 def format(request: pytest.FixtureRequest) -> tuple[str, Callable[[list[Any]], bytes]]:
     """How a batch is written: its content type, and what makes a body of records."""
-    return request.param  # type: ignore[no-any-return]
+    return request.param
 
 
 @pytest.fixture(params=["plain", "gzip"])

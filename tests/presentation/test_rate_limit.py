@@ -113,7 +113,7 @@ def guarded(plain: Server) -> Iterator[tuple[FlaskClient, list[str]]]:
     yield app.test_client(), [key for _, key in made]
     for key, _ in made:
         keys.revoke(key.id)
-    engine: Engine = keys._store._database.engine  # type: ignore[attr-defined]
+    engine: Engine = keys._store._database.engine
     with engine.connect() as connection:
         connection.exec_driver_sql("DELETE FROM api_key")
 

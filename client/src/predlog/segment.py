@@ -15,7 +15,7 @@ from collections.abc import Iterable
 try:
     import fcntl
 except ImportError:  # Windows: Client refuses spool_dir there
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # to mypy the name is a module's
 
 from predlog.losses import Report
 

@@ -52,5 +52,11 @@ def _whole(name: str, value: object, least: int, most: int | None = None) -> Non
 
 
 def _seconds(name: str, value: object, zero: bool = False) -> None:
-    if type(value) not in (int, float) or not math.isfinite(value) or value < 0 or (value == 0 and not zero):  # type: ignore[arg-type,operator]
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not math.isfinite(value)
+        or value < 0
+        or (value == 0 and not zero)
+    ):
         raise ValueError(f"{name} must be a number of seconds, {'0 or more' if zero else 'more than 0'}, not {value!r}")

@@ -90,7 +90,7 @@ def track_function(client: Client, model_name: str, version: str | None) -> Call
         def track() -> Call:
             return Call(client, model_name, version, None)
 
-        call = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+        call = function if inspect.isroutine(function) or not callable(function) else function.__call__
         if inspect.isasyncgenfunction(function) or inspect.isasyncgenfunction(call):
             wrapper: Any = _async_generator(function, track)
         elif inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call):

@@ -28,8 +28,23 @@ LATE = """
 INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful)
 VALUES ('2025-06-02 10:40Z', 'm', 1, true)
 """
-ELSEWHERE = {"at": "2025-06-02 10:15Z", "to": "2025-06-02 10:16Z"}
-NOTES = "SELECT count(*)::integer FROM prediction_stats_change"
+NOTES = "SELECT changed_from, changed_to FROM prediction_stats_change"
+REPAIR = "CALL prediction_stats_repair(NULL)"
+VERIFY = "SELECT prediction_stats_verify(%(level)s, %(width)s::interval, '2025-06-02Z', '2025-06-03Z')"
+
+LAST_BUCKET = """
+SELECT format('%%I.%%I', materialization_hypertable_schema, materialization_hypertable_name),
+       (SELECT max(bucket) FROM {view}), (SELECT max(bucket) + %(width)s::interval FROM {view})
+FROM   timescaledb_information.continuous_aggregates
+WHERE  view_name = '{view}'
+"""
+
+# Called instead of TimescaleDB's own, whose arguments may be of any type.
+BLIND = """
+CREATE PROCEDURE refresh_continuous_aggregate(regclass, timestamptz, timestamptz, force boolean)
+LANGUAGE sql AS 'SELECT 1'
+"""
+SEEING = "DROP PROCEDURE refresh_continuous_aggregate(regclass, timestamptz, timestamptz, boolean)"
 
 
 @pytest.fixture
@@ -46,6 +61,11 @@ def own(server: Server) -> Iterator[Database]:
         database.engine.dispose()
 
 
+def refresh(database: Database, piece: timedelta = timedelta(days=1)) -> None:
+    for _ in Timescale(database).refresh(piece):
+        pass
+
+
 @pytest.mark.parametrize("piece", [timedelta(hours=1), timedelta(days=1), timedelta(days=30)], ids=str)
 def test_the_day_in_which_a_database_was_turned_off_for_long_is_finished_afterwards(
     own: Database, piece: timedelta
@@ -55,27 +75,38 @@ def test_the_day_in_which_a_database_was_turned_off_for_long_is_finished_afterwa
         connection.exec_driver_sql(INSERT)
         connection.exec_driver_sql("CALL prediction_stats_advance('1 day', NULL, NULL)")
     assert own.rows("SELECT materialized_to = '2025-06-02 12:30Z' FROM prediction_stats_state") == [(True,)]
-    for _ in Timescale(own).refresh(piece):
-        pass
+    refresh(own, piece)
     for level in ("minute", "hour", "day"):
         assert own.rows(f"SELECT sum(total_requests)::integer FROM prediction_stats_{level}") == [(10,)], level
         assert own.rows(f"SELECT sum(calls)::integer FROM prediction_latency_{level}") == [(10,)], level
 
 
-@pytest.mark.parametrize("compressed", [True, False])
-def test_hours_with_rows_in_the_columnstore_are_repaired_until_all_aggregates_agree_with_them(
-    own: Database, compressed: bool
-) -> None:
+@pytest.mark.parametrize(("level", "width"), [("minute", "1 minute"), ("hour", "1 hour"), ("day", "24 hours")])
+@pytest.mark.parametrize("family", ["prediction_stats", "prediction_latency"])
+def test_a_bucket_that_lacks_calls_is_noted_and_repaired(own: Database, family: str, level: str, width: str) -> None:
     own.count(INSERT, {})
-    for _ in Timescale(own).refresh(timedelta(days=1)):
-        pass
-    own.count("CALL remove_columnstore_policy('prediction_log')", {})
-    move = "compress_chunk" if compressed else "decompress_chunk"
-    own.rows(f"SELECT {move}(chunk, true) FROM show_chunks('prediction_log') AS chunk")
-    own.count(LATE, {})
-    own.count("UPDATE prediction_stats_change SET changed_from = %(at)s, changed_to = %(to)s", ELSEWHERE)
-    own.count("CALL prediction_stats_repair(NULL)", {})  # as if it had not found the late row
-    assert own.rows(NOTES) == [(int(compressed),)]
-    own.count("UPDATE prediction_stats_change SET changed_to = '2025-06-02 10:41Z'", {})
-    own.count("CALL prediction_stats_repair(NULL)", {})
-    assert own.rows(NOTES) == [(0,)]
+    refresh(own)
+    ((relation, since, until),) = own.rows(LAST_BUCKET.format(view=f"{family}_{level}"), {"width": width})
+    own.count(f"DELETE FROM {relation} WHERE bucket = %(since)s", {"since": since})
+    own.rows(VERIFY, {"level": level, "width": width})
+    assert own.rows(NOTES) == [(since, until)]
+    refresh(own)
+    assert own.rows(NOTES) == []
+    assert own.rows(f"SELECT max(bucket) FROM {family}_{level}") == [(since,)]
+
+
+@pytest.mark.parametrize("verb", ["compress_chunk", "decompress_chunk"])
+def test_what_a_refresh_has_not_found_is_noted_until_one_finds_it(own: Database, verb: str) -> None:
+    own.count(INSERT, {})
+    own.count("CALL prediction_stats_settle()", {})
+    for step, found in (("CALL prediction_stats_advance('1000 days', NULL, NULL)", 10), (REPAIR, 11)):
+        own.rows(f"SELECT {verb}(chunk, true) FROM show_chunks('prediction_log') AS chunk")
+        own.count(BLIND, {})
+        own.count(step, {})
+        assert own.rows("SELECT min(changed_from) <= '2025-06-02 10:40Z' FROM prediction_stats_change") == [(True,)]
+        own.count(SEEING, {})
+        refresh(own)
+        assert own.rows(NOTES) == []
+        for level in ("minute", "hour", "day"):
+            assert own.rows(f"SELECT sum(total_requests)::integer FROM prediction_stats_{level}") == [(found,)], level
+        own.count(LATE, {})

@@ -34,11 +34,13 @@ LINUX = sys.platform == "linux"
 only_root = pytest.mark.skipif(not ROOT, reason="only root has to hand the server to another user")
 only_linux = pytest.mark.skipif(not LINUX, reason="the proof is read from /proc, or is Linux's own doing")
 
+# Whoever starts the suite in the background may have left it with SIGINT ignored.
 CALLER = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 server = EmbeddedPostgres(Path(sys.argv[1]) if sys.argv[1] else None)
 try:
     url = server.start()

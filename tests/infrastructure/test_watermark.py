@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from datetime import timedelta
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from functools import partial
 
 import pytest
 from flask_migrate import upgrade
+from sqlalchemy.exc import DBAPIError
 
+from app.domain.instants import MINUTE
 from app.infrastructure.database import Database
 from app.infrastructure.timescale import Timescale
 from conftest import Server, make_app
@@ -44,6 +50,22 @@ BLIND = """
 CREATE PROCEDURE refresh_continuous_aggregate(regclass, timestamptz, timestamptz, force boolean)
 LANGUAGE sql AS 'SELECT 1'
 """
+# Only says what it would have computed anew.
+SAID = """
+CREATE TABLE said (since timestamptz, until timestamptz);
+CREATE OR REPLACE PROCEDURE prediction_stats_refresh(since timestamptz, until timestamptz, watermark timestamptz)
+LANGUAGE sql AS 'INSERT INTO said VALUES (since, until)'
+"""
+NOTE = "INSERT INTO prediction_stats_change (changed_from, changed_to) VALUES (%(at)s, %(at)s + INTERVAL '1 minute')"
+NOT_REPAIRED = """
+SELECT count(*)::integer
+FROM   generate_series(%(first)s, %(last)s, INTERVAL '1 minute') AS at
+WHERE  NOT EXISTS (SELECT FROM said WHERE since <= at AND until > at)
+"""
+RETAIN = """
+CALL prediction_stats_retain(jsonb_build_object('raw', (now() - %(edge)s::timestamptz - INTERVAL '1 minute')::text))
+"""
+WAITS_FOR_WRITERS = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'prediction_log'::regclass"
 SEEING = "DROP PROCEDURE refresh_continuous_aggregate(regclass, timestamptz, timestamptz, boolean)"
 
 
@@ -55,7 +77,7 @@ def own(server: Server) -> Iterator[Database]:
     with empty_database(server) as url:
         with make_app(url, pool_size=1).app_context():
             upgrade()
-        database = Database(url, pool_size=1)
+        database = Database(url, pool_size=3 if server.concurrent else 1)
         database.rows(NO_JOB)
         yield database
         database.engine.dispose()
@@ -79,6 +101,52 @@ def test_the_day_in_which_a_database_was_turned_off_for_long_is_finished_afterwa
     for level in ("minute", "hour", "day"):
         assert own.rows(f"SELECT sum(total_requests)::integer FROM prediction_stats_{level}") == [(10,)], level
         assert own.rows(f"SELECT sum(calls)::integer FROM prediction_latency_{level}") == [(10,)], level
+
+
+def test_a_note_that_comes_while_a_repair_begins_is_not_taken_for_done(own: Database, server: Server) -> None:
+    if not server.concurrent:
+        pytest.skip("all clients of this TimescaleDB share one session")
+    own.count(SAID, {})
+    own.count("UPDATE prediction_stats_state SET materialized_to = '2025-07-01Z'", {})
+    last = datetime(2025, 6, 10, tzinfo=timezone.utc)
+    noted = [last - minute * MINUTE for minute in range(3 * 24 * 60)]  # each of them older than all before it
+
+    def note() -> None:
+        with own.connection() as connection:
+            for at in noted:
+                connection.exec_driver_sql(NOTE, {"at": at})
+                connection.commit()
+
+    with ThreadPoolExecutor(1) as pool:
+        noting = pool.submit(note)
+        while not noting.done():
+            own.count(REPAIR, {})
+        noting.result()
+    while own.rows(NOTES):
+        own.count(REPAIR, {})
+    assert own.rows(NOT_REPAIRED, {"first": noted[-1], "last": last}) == [(0,)]
+
+
+def test_retention_leaves_what_was_noted_while_it_waited_for_writers(own: Database, server: Server) -> None:
+    if not server.concurrent:
+        pytest.skip("all clients of this TimescaleDB share one session")
+    own.count(INSERT, {})
+    refresh(own)
+    retain = partial(own.count, RETAIN, {"edge": "2025-06-03Z"})
+    with ThreadPoolExecutor(1) as pool, own.connection() as writer:
+        with writer.execution_options(isolation_level="READ COMMITTED").begin():
+            writer.exec_driver_sql(LATE)
+            retaining = pool.submit(retain)
+            while not retaining.done() and not own.rows(WAITS_FOR_WRITERS):
+                time.sleep(0.005)
+        with suppress(DBAPIError):  # where a busy machine takes too long, it does not wait any more
+            retaining.result()
+    refresh(own)
+    assert own.rows("SELECT sum(total_requests)::integer FROM prediction_stats_minute") == [(11,)]
+    retain()
+    assert own.rows(
+        "SELECT raw_from = '2025-06-03Z', (SELECT count(*) FROM prediction_log) FROM prediction_stats_state"
+    ) == [(True, 0)]
 
 
 @pytest.mark.parametrize(("level", "width"), [("minute", "1 minute"), ("hour", "1 hour"), ("day", "24 hours")])

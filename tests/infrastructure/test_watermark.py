@@ -11,8 +11,8 @@ from functools import partial
 
 import pytest
 from flask_migrate import upgrade
-from sqlalchemy.exc import DBAPIError
 
+from app.domain.errors import StorageUnavailable
 from app.domain.instants import MINUTE
 from app.infrastructure.database import Database
 from app.infrastructure.timescale import Timescale
@@ -139,7 +139,7 @@ def test_retention_leaves_what_was_noted_while_it_waited_for_writers(own: Databa
             retaining = pool.submit(retain)
             while not retaining.done() and not own.rows(WAITS_FOR_WRITERS):
                 time.sleep(0.005)
-        with suppress(DBAPIError):  # where a busy machine takes too long, it does not wait any more
+        with suppress(StorageUnavailable):  # where a busy machine takes too long, it does not wait any more
             retaining.result()
     refresh(own)
     assert own.rows("SELECT sum(total_requests)::integer FROM prediction_stats_minute") == [(11,)]

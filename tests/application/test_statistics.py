@@ -206,6 +206,15 @@ def test_what_is_not_settled_is_read_each_time() -> None:
     assert store.plans[1] == [Segment(RAW, TimeRange(MONDAY + 3 * DAY, MONDAY + 7 * DAY))]
 
 
+def test_what_was_read_before_it_was_settled_is_read_again_when_it_is() -> None:
+    seconds = Question(Selection(), TimeRange(MONDAY + timedelta(seconds=1), MONDAY + timedelta(seconds=2)))
+    store = CountingStore([Materialized(MONDAY, generation=1)] * 2 + [Materialized(MONDAY + DAY, generation=1)])
+    statistics = Statistics(store)
+    for question in (seconds, replace(seconds, latency=False), seconds, seconds):
+        statistics.ask(question)
+    assert [len(plan) for plan in store.plans] == [1, 1, 1, 0]
+
+
 def test_rows_that_have_changed_since_they_were_read_are_read_again() -> None:
     quiet = replace(WHOLE, generation=1)
     late = replace(quiet, changed=(TimeRange(MONDAY - 91 * MINUTE, MONDAY - 90 * MINUTE),))

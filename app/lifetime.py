@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 # Names a folder of the supervisor; a file in it tells all of its processes that a phase of the end has begun.
 FOLDER = "PREDLOG_SUPERVISOR_FOLDER"
@@ -46,18 +47,19 @@ def die_with_parent() -> None:
 
 
 def end_with_master() -> None:
-    """In a worker: see to it that it ends, where its master has died by kill -9 or could not make itself heard.
-
-    A worker that is still being loaded when the master tells it to stop does not hear it, and the master would wait.
-    """
-    master = os.getppid()
-    threading.Thread(target=_watch, args=(master,), name="watch-master", daemon=True).start()
+    """In a worker that begins to load: see to it that it ends, where its master dies or cannot make itself heard."""
+    heard_by_nobody = signal.getsignal(signal.SIGTERM)
+    threading.Thread(target=_watch, args=(os.getppid(), heard_by_nobody), name="watch-master", daemon=True).start()
 
 
-def _watch(master: int) -> None:
+def _watch(master: int, heard_by_nobody: Any) -> None:
+    # A worker hears what its master tells it when it is loaded and has a handler of its own.
+    was_loading = True
     # A master that had died before we looked has left us to process 1.
-    while os.getppid() == master != 1 and not has_begun(END):
+    while os.getppid() == master != 1 and not (was_loading and has_begun(END)):
+        was_loading = signal.getsignal(signal.SIGTERM) is heard_by_nobody
         time.sleep(0.5)
-    while True:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(1)
+    while signal.getsignal(signal.SIGTERM) is heard_by_nobody:
+        time.sleep(0.05)
+    # Once: granian 2.8 waits for ever, with all its threads, for somebody to take note of a third signal.
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -16,6 +16,7 @@ from faults.load import PATIENCE, Load, connect, count_again, stored_ids
 from replication import PostgresServer
 from service import Service, running
 
+IN_FLIGHT_S = 3
 GRACE_S = 35.0  # docker-compose.yml's stop_grace_period
 INSERT = """
 INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful, request_id)
@@ -57,7 +58,7 @@ def listens(port: int) -> bool:
 def test_a_deploy_loses_nothing_and_cuts_nobody_off(
     server: PostgresServer, engine: str, public_folder: Path, model: str, load_s: float
 ) -> None:
-    settings = {"DATABASE_URL": server.url, "AUTH": "none", "SHUTDOWN_DELAY_S": "1"}
+    settings = {"DATABASE_URL": server.url, "AUTH": "none", "SHUTDOWN_DELAY_S": "1", "LOCK_TIMEOUT_MS": "20000"}
     folders = [public_folder / "old", public_folder / "new"]
     for folder in folders:
         folder.mkdir()
@@ -87,7 +88,7 @@ def test_a_deploy_loses_nothing_and_cuts_nobody_off(
             assert time.monotonic() < until
             time.sleep(0.02)
         closed = time.monotonic()
-        time.sleep(1)
+        time.sleep(IN_FLIGHT_S)
         assert not in_flight.done()
         holder.rollback()
         status, stored = in_flight.result(PATIENCE)
@@ -102,5 +103,6 @@ def test_a_deploy_loses_nothing_and_cuts_nobody_off(
     assert stored_ids(server.url, "deploy") == {slow["request_id"]: 1}
     print(
         f"/ready 503 after {unready - moment:.2f} s, closed after {closed - moment:.2f} s, ended after "
-        f"{ended - moment:.2f} s, of which a call in flight took 1 s; without an answer: {dict(load.silences)}"
+        f"{ended - moment:.2f} s, of which a call in flight took {IN_FLIGHT_S} s; "
+        f"without an answer: {dict(load.silences)}"
     )

@@ -21,33 +21,28 @@ down_revision = "0010"
 branch_labels = None
 depends_on = None
 
+MATERIALIZE = """
+ALTER PROCEDURE prediction_stats_refresh(timestamptz, timestamptz, timestamptz) RENAME TO prediction_stats_materialize
+"""
+
 REFRESH = """
-CREATE OR REPLACE PROCEDURE prediction_stats_refresh(since timestamptz, until timestamptz, watermark timestamptz)
+CREATE PROCEDURE prediction_stats_refresh(since timestamptz, until timestamptz, watermark timestamptz)
 LANGUAGE plpgsql AS $$
 DECLARE
-    durable  text := current_setting('synchronous_commit');
-    level    text;
-    width    interval;
-    low      timestamptz;
-    high     timestamptz;
+    level  text;
+    width  interval;
 BEGIN
-    PERFORM set_config('synchronous_commit', 'off', false);
+    CALL prediction_stats_materialize(since, until, watermark);
     FOR level, width IN VALUES ('minute', INTERVAL '1 minute'), ('hour', '1 hour'), ('day', '24 hours') LOOP
-        low  := time_bucket(width, since);
-        high := least(time_bucket(width, until + width - INTERVAL '1 microsecond'), time_bucket(width, watermark));
-        CONTINUE WHEN low >= high;
-        CALL refresh_continuous_aggregate(format('prediction_stats_%s', level)::regclass, low, high, force => true);
-        CALL refresh_continuous_aggregate(format('prediction_latency_%s', level)::regclass, low, high, force => true);
-        {verify}
+        PERFORM prediction_stats_verify(level, width, time_bucket(width, since), time_bucket(width,
+            least(until + width - INTERVAL '1 microsecond', watermark)));
     END LOOP;
-    PERFORM set_config('synchronous_commit', durable, false);
 END
 $$
 """
 
 # Calls only: rows are missed or found twice, they do not change. A row that came after the refresh may be noted once
 # more, beside its own note. With literal bounds, and planned each time, so that few chunks are looked at.
-CALL_VERIFY = "PERFORM prediction_stats_verify(level, width, low, high);"
 VERIFY = """
 CREATE FUNCTION prediction_stats_verify(level text, width interval, low timestamptz, high timestamptz) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -85,11 +80,15 @@ $$
 
 def upgrade() -> None:
     if chosen(op.get_bind()) is StorageEngine.TIMESCALE:
-        op.execute(VERIFY)
-        op.execute(REFRESH.format(verify=CALL_VERIFY))
+        for statement in (VERIFY, MATERIALIZE, REFRESH):
+            op.execute(statement)
 
 
 def downgrade() -> None:
     if chosen(op.get_bind()) is StorageEngine.TIMESCALE:
-        op.execute(REFRESH.format(verify=""))
+        op.execute("DROP PROCEDURE prediction_stats_refresh(timestamptz, timestamptz, timestamptz)")
+        op.execute("""
+            ALTER PROCEDURE prediction_stats_materialize(timestamptz, timestamptz, timestamptz)
+            RENAME TO prediction_stats_refresh
+        """)
         op.execute("DROP FUNCTION prediction_stats_verify(text, interval, timestamptz, timestamptz)")

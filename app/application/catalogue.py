@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Protocol, TypeVar
 
+from app.application.settled import KEPT_S
 from app.application.statistics import Key, Question, Statistics
 from app.domain.activity import LOOK_BACK, Activity, is_silent, usual_gap
 from app.domain.cover import COARSE_TO_FINE, DAYS, HOURS, MINUTES, RAW, Level, Materialized, Segment, cover
@@ -87,10 +89,12 @@ class CatalogueStore(Protocol):
 class Catalogue:
     """All models and versions, page by page, in the order of their names."""
 
-    def __init__(self, store: CatalogueStore, statistics: Statistics) -> None:
+    def __init__(
+        self, store: CatalogueStore, statistics: Statistics, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
         self._statistics = statistics
-        self._found = _Found()
+        self._found = _Found(monotonic)
 
     def page(
         self, model_names: Sequence[str], after: tuple[str, str] | None, limit: int, now: datetime
@@ -136,16 +140,22 @@ class _Trace:
 
 
 class _Found:
-    """What was found in buckets that were materialised and unchanged: it is true while they are, in a generation."""
+    """What was found in buckets that were materialised and unchanged: it is true while they are, in a generation.
 
-    def __init__(self) -> None:
+    For a minute at most: a database that was restored may count its generations once more.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
         self._generation: int | None = None
+        self._begun_at = 0.0
         self._places: dict[Place, Place] = {}
 
     def of(self, generation: int | None) -> dict[Place, Place]:
         """The places of this generation, to be read and added to."""
-        if generation is None or generation != self._generation or len(self._places) > PLACES_KEPT:
-            self._generation, self._places = generation, {}
+        is_old = self._monotonic() - self._begun_at > KEPT_S
+        if generation is None or generation != self._generation or is_old or len(self._places) > PLACES_KEPT:
+            self._generation, self._begun_at, self._places = generation, self._monotonic(), {}
         return self._places
 
 

@@ -12,9 +12,12 @@ from app.infrastructure.database import Database
 
 PIECE = 20_000
 
-# As on TimescaleDB: the edge moves while no writer is under way, and is only then acted upon.
+# As on TimescaleDB: the edge moves while no writer is under way, and is only then acted upon. It does not pass that of
+# the finer level, of whose buckets a delete makes its own anew; without that it does not move.
 MOVE_EDGE = """
-WITH   edge AS (SELECT date_bin('1 day', now() - %(keep)s, 'epoch') AS at)
+WITH   edge AS (SELECT CASE WHEN {finer} IS NOT NULL
+                            THEN least(date_bin('1 day', now() - %(keep)s, 'epoch'), {finer}) END AS at
+                FROM   prediction_stats_state)
 UPDATE prediction_stats_state
 SET    {level}_from = edge.at, generation = generation + 1
 FROM   edge
@@ -62,8 +65,10 @@ class Plain:
     def retain(self, life_cycle: LifeCycle) -> None:
         """Delete what lies behind the edges, in pieces."""
         with self._database.maintenance() as connection:
+            finer = "'infinity'::timestamptz"
             for level, keep in life_cycle.keep.items():
-                _move_edge(connection, level, keep)
+                _move_edge(connection, level, finer, keep)
+                finer = f"{level}_from"
                 if level == "raw":
                     _delete(connection, DROP_ROWS)
                     continue
@@ -78,11 +83,11 @@ class Plain:
         return Overview("plain", materialized_to, 0, relations, [])
 
 
-def _move_edge(connection: Connection, level: str, keep: timedelta) -> None:
+def _move_edge(connection: Connection, level: str, finer: str, keep: timedelta) -> None:
     connection.exec_driver_sql("BEGIN")
     if level == "raw":
         connection.exec_driver_sql("LOCK TABLE prediction_log IN SHARE MODE")
-    connection.exec_driver_sql(MOVE_EDGE.format(level=level), {"keep": keep})
+    connection.exec_driver_sql(MOVE_EDGE.format(level=level, finer=finer), {"keep": keep})
     connection.exec_driver_sql("COMMIT")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from sqlalchemy import Connection
@@ -16,6 +17,11 @@ UNLOCK = "SELECT pg_advisory_unlock(hashtext('prediction_stats_refresh'))"
 BEGINNING = """
 SELECT extract(epoch FROM greatest(materialized_to, (SELECT min(timestamp) FROM prediction_log))),
        extract(epoch FROM settled_to)
+FROM   prediction_stats_state
+"""
+
+IS_LEFT = """
+SELECT EXISTS (SELECT FROM prediction_stats_change WHERE id <= %(newest)s AND changed_to <= materialized_to)
 FROM   prediction_stats_state
 """
 
@@ -81,14 +87,10 @@ class Timescale:
         self._database = database
 
     def refresh(self, piece: timedelta) -> Iterator[Progress]:
-        """Do by hand, and in pieces, what the job does; it waits for a run of the job, which then does nothing."""
-        with self._database.maintenance() as connection:
-            connection.exec_driver_sql(LOCK)
-            try:
-                yield from _advance(connection, piece)
-                yield from _repair(connection)
-            finally:
-                connection.exec_driver_sql(UNLOCK)
+        """Do by hand, and in pieces, what the job does."""
+        with self._instead_of_the_job() as connection:
+            yield from _advance(connection, piece)
+            yield from _repair(connection)
 
     def apply(self, life_cycle: LifeCycle) -> None:
         """Give the settings to the jobs."""
@@ -99,7 +101,7 @@ class Timescale:
 
     def retain(self, life_cycle: LifeCycle) -> None:
         """Drop the chunks behind the edge, as the job does."""
-        with self._database.maintenance() as connection:
+        with self._instead_of_the_job() as connection:
             connection.exec_driver_sql("CALL prediction_stats_retain(%(keep)s::jsonb)", {"keep": _keep(life_cycle)})
 
     def overview(self) -> Overview:
@@ -108,6 +110,16 @@ class Timescale:
         relations = [Relation(*row) for row in self._database.read(RELATIONS)]
         jobs = [Job(*row) for row in self._database.read(JOBS, {"job": JOB})]
         return Overview("timescale", materialized_to, hours, relations, jobs)
+
+    @contextmanager
+    def _instead_of_the_job(self) -> Iterator[Connection]:
+        """Waits for a run of the job that is under way; one that begins meanwhile does nothing."""
+        with self._database.maintenance() as connection:
+            connection.exec_driver_sql(LOCK)
+            try:
+                yield connection
+            finally:
+                connection.exec_driver_sql(UNLOCK)
 
 
 def _advance(connection: Connection, piece: timedelta) -> Iterator[Progress]:
@@ -122,10 +134,13 @@ def _advance(connection: Connection, piece: timedelta) -> Iterator[Progress]:
 
 
 def _repair(connection: Connection) -> Iterator[Progress]:
-    hours_left = 1
-    while hours_left:
+    """Repair what is noted now: where late calls never cease, there is always something new."""
+    newest = {"newest": connection.exec_driver_sql("SELECT max(id) FROM prediction_stats_change").scalar()}
+    while True:
         (hours_left,) = connection.exec_driver_sql("CALL prediction_stats_repair(NULL)").one()
         yield Progress(1, 1, hours_left)
+        if not connection.exec_driver_sql(IS_LEFT, newest).scalar():
+            return
 
 
 def _keep(life_cycle: LifeCycle) -> str:

@@ -7,7 +7,8 @@ Create Date: 2026-11-23
 A repair looked for the oldest note, and in a second statement for all notes of that day. One that came between the two
 and was older still was among the latter: it was removed, and the time before the former was not computed anew. Now one
 statement, which has one snapshot, says both. Retention looked for notes behind its new edge before it had locked the
-writers out; now it looks once more when it has.
+writers out, and where it found one it left the rows, but not the minutes and hours that a repair would make the day of;
+now it looks once more when it has the lock, and no level is dropped before a finer one.
 """
 
 from __future__ import annotations
@@ -52,38 +53,49 @@ END
 $$
 """
 
-# Raw rows go first: aggregates are made of what is finer, and must outlive it. The edge moves under the lock that
-# keeps writers out, then behind it nothing is read, written or repaired any more, and only then are chunks dropped.
-# What is noted behind it is repaired first: the next run will find it done.
+# Raw rows go first: aggregates are made of what is finer, and must outlive it, so no edge passes that of the finer
+# level, and none moves back. That of raw rows moves under the lock that keeps writers out, when nothing is noted behind
+# it; then nothing is read, written or repaired there. The look behind the lock must see what was committed while it
+# waited, whatever isolation is the database's default. Chunks that somebody reads for long are left for the next run:
+# whoever came after us would have to wait, too.
 RETAIN = """
 CREATE OR REPLACE PROCEDURE prediction_stats_retain(keep jsonb) LANGUAGE plpgsql AS $$
 DECLARE
-    state     prediction_stats_state;
+    state     jsonb;
     level     text;
+    finer     timestamptz := 'infinity';
     edge      timestamptz;
+    moves     boolean;
     relation  text;
 BEGIN
+    PERFORM set_config('default_transaction_isolation', 'read committed', false);
+    COMMIT;
     FOREACH level IN ARRAY ARRAY['raw', 'minute', 'hour', 'day'] LOOP
-        CONTINUE WHEN keep ->> level IS NULL;
-        edge := time_bucket('1 day', now() - (keep ->> level)::interval);
-        SELECT * INTO state FROM prediction_stats_state;
-        CONTINUE WHEN edge <= coalesce((to_jsonb(state) ->> (level || '_from'))::timestamptz, '-infinity')
-                   OR edge >  state.materialized_to
-                   OR EXISTS (SELECT FROM prediction_stats_change WHERE changed_from < edge AND level = 'raw');
-        IF level = 'raw' THEN
-            PERFORM set_config('lock_timeout', '250ms', true);
-            LOCK TABLE ONLY prediction_log IN SHARE MODE;
-            IF EXISTS (SELECT FROM prediction_stats_change WHERE changed_from < edge) THEN
-                COMMIT;
-                CONTINUE;
+        state := (SELECT to_jsonb(s) FROM prediction_stats_state s);
+        edge  := least(time_bucket('1 day', now() - (keep ->> level)::interval), finer);
+        moves := keep ? level AND finer IS NOT NULL AND edge <= (state ->> 'materialized_to')::timestamptz
+             AND edge > coalesce((state ->> (level || '_from'))::timestamptz, '-infinity');
+        IF moves AND level = 'raw' THEN
+            moves := NOT EXISTS (SELECT FROM prediction_stats_change WHERE changed_from < edge);
+            IF moves THEN
+                PERFORM set_config('lock_timeout', '250ms', true);
+                LOCK TABLE ONLY prediction_log IN SHARE MODE;
+                moves := NOT EXISTS (SELECT FROM prediction_stats_change WHERE changed_from < edge);
             END IF;
         END IF;
-        EXECUTE format('UPDATE prediction_stats_state SET %I = $1, generation = generation + 1', level || '_from')
-        USING edge;
+        IF moves THEN
+            EXECUTE format('UPDATE prediction_stats_state SET %1$I = $1, generation = generation + 1
+                            WHERE  coalesce(%1$I, ''-infinity'') < $1', level || '_from')
+            USING edge;
+        END IF;
         COMMIT;
+        finer := (SELECT to_jsonb(s) ->> (level || '_from') FROM prediction_stats_state s);
+        CONTINUE WHEN finer IS NULL;
+        PERFORM set_config('lock_timeout', '2s', true);
         FOREACH relation IN ARRAY CASE level WHEN 'raw' THEN ARRAY['prediction_log']
                                   ELSE ARRAY['prediction_stats_' || level, 'prediction_latency_' || level] END LOOP
-            PERFORM drop_chunks(relation::regclass, older_than => edge);
+            PERFORM drop_chunks(relation::regclass, older_than => finer)
+            WHERE   EXISTS (SELECT FROM show_chunks(relation::regclass, older_than => finer));
         END LOOP;
         COMMIT;
     END LOOP;
@@ -94,8 +106,8 @@ $$
 
 def upgrade() -> None:
     if chosen(op.get_bind()) is StorageEngine.TIMESCALE:
-        op.execute(REPAIR)
-        op.execute(RETAIN)
+        for statement in (REPAIR, RETAIN):
+            op.execute(statement)
 
 
 def downgrade() -> None:

@@ -80,3 +80,20 @@ def test_the_first_and_the_last_call_are_found_wherever_the_watermark_is(
         assert (entry.first_seen.range.start, entry.first_seen.accuracy) == (min(log.calls), timedelta())
         assert (entry.last_seen.range.start, entry.last_seen.accuracy) == (max(log.calls), timedelta())
         assert entry.all_time.total == len(calls) and not more
+
+
+def test_after_a_minute_places_are_looked_up_again() -> None:
+    class Counting(FakeLog):
+        looked_up = 0
+
+        def look_up(self, level: Level, places: Sequence[Place]) -> Sequence[datetime | None]:
+            self.looked_up += len(places)
+            return super().look_up(level, places)
+
+    log, clock = Counting([NOW - 10 * DAY], Materialized(floor(NOW, MINUTE), generation=1)), [100.0]
+    catalogue = Catalogue(log, Statistics(log), lambda: clock[0])
+    counts = []
+    for clock[0] in (100.0, 159.0, 161.0):
+        catalogue.page(["price"], None, 10, NOW)
+        counts.append(log.looked_up)
+    assert counts[0] == counts[1] < counts[2]

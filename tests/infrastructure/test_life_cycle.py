@@ -35,6 +35,14 @@ FROM   timescaledb_information.hypertable_columnstore_settings
 WHERE  hypertable = 'prediction_log'::regclass
 """
 
+# As if the next piece of rows to be dropped had not come to it yet.
+LEFT_OVER = """
+BEGIN;
+SET LOCAL session_replication_role = replica;
+INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful) VALUES (%(at)s, 'm', 5, true);
+COMMIT
+"""
+
 
 class House:
     """A service that keeps single calls for ten days and minutes for twenty."""
@@ -122,6 +130,22 @@ def test_a_call_behind_the_edge_is_refused_and_changes_nothing(house: House) -> 
     error = house.log(TODAY - 12 * DAY, expected=422)
     assert list(error["errors"]["json"]) == ["timestamp"]
     assert house.stats(TODAY - 13 * DAY, TODAY - 11 * DAY)["total_requests"] == 4
+
+
+def test_a_call_behind_the_edge_that_retention_has_not_come_to_cannot_be_deleted(house: House) -> None:
+    day = TODAY - 14 * DAY
+    before = house.stats(day, day + DAY)
+    with house.engine.connect() as connection:
+        if house.server.engine == "timescale":
+            pytest.skip("chunks go at once")
+        connection.exec_driver_sql(LEFT_OVER, {"at": day + timedelta(hours=10, seconds=20)})
+        delete = connection.exec_driver_sql(
+            "DELETE FROM prediction_log WHERE model_name = 'm' AND timestamp < %s", (day + DAY,)
+        )
+        assert delete.rowcount == 0
+    assert house.stats(day, day + DAY) == before
+    house.run("lifecycle", "retain")
+    assert house.stats(day, day + DAY) == before
 
 
 def test_a_late_call_before_the_edge_is_counted_and_kept_by_the_next_refresh(house: House) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -147,6 +148,19 @@ def test_retention_leaves_what_was_noted_while_it_waited_for_writers(own: Databa
     assert own.rows(
         "SELECT raw_from = '2025-06-03Z', (SELECT count(*) FROM prediction_log) FROM prediction_stats_state"
     ) == [(True, 0)]
+
+
+def test_minutes_are_kept_while_the_rows_that_are_older_still_have_to_be_repaired(own: Database) -> None:
+    own.count(INSERT, {})
+    refresh(own)
+    own.count("DELETE FROM prediction_log WHERE timestamp = '2025-06-02 10:15Z'", {})
+    keep = {"raw": "240 hours", "minute": "480 hours", "hour": "960 hours"}
+    for edges in ((True, True), (False, False)):
+        own.count("CALL prediction_stats_retain(%(keep)s::jsonb)", {"keep": json.dumps(keep)})
+        own.count(REPAIR, {})
+        assert own.rows("SELECT raw_from IS NULL, minute_from IS NULL FROM prediction_stats_state") == [edges]
+    for family, calls in (("stats", "total_requests"), ("latency", "calls")):
+        assert own.rows(f"SELECT sum({calls})::integer FROM prediction_{family}_day") == [(9,)]
 
 
 @pytest.mark.parametrize(("level", "width"), [("minute", "1 minute"), ("hour", "1 hour"), ("day", "24 hours")])

@@ -12,7 +12,10 @@ from flask.testing import FlaskClient
 from flask_migrate import upgrade
 from sqlalchemy import Engine, create_engine
 
+from app.application.life_cycle import LifeCycle
 from app.domain.instants import DAY, floor
+from app.infrastructure.database import Database
+from app.infrastructure.engines import maintenance
 from conftest import Server, make_app
 from scratch import empty_database
 
@@ -217,3 +220,11 @@ def test_in_a_batch_only_the_calls_behind_the_edge_are_refused(house: House) -> 
         (0, "timestamp"), (1, "duration_ms"), (3, "timestamp")
     ]  # fmt: skip
     assert house.client.get("/api/v1/predictions?model_name=batched").json[0]["metadata"] == {"text": "ü"}
+
+
+def test_no_edge_moves_back_nor_past_that_of_a_finer_level(house: House) -> None:
+    database = Database(house.engine.url.render_as_string(hide_password=False), pool_size=1)
+    ((raw_from,),) = database.rows("SELECT raw_from FROM prediction_stats_state")
+    maintenance(database).retain(LifeCycle({"raw": 15 * DAY, "minute": 5 * DAY}, columnstore_after=DAY))
+    assert database.rows("SELECT raw_from, minute_from FROM prediction_stats_state") == [(raw_from, raw_from)]
+    database.engine.dispose()

@@ -74,14 +74,16 @@ BEGIN
         state := (SELECT to_jsonb(s) FROM prediction_stats_state s);
         edge  := least(time_bucket('1 day', now() - (keep ->> level)::interval), finer);
         moves := keep ? level AND finer IS NOT NULL AND edge <= (state ->> 'materialized_to')::timestamptz
-             AND edge > coalesce((state ->> (level || '_from'))::timestamptz, '-infinity');
+             AND edge > coalesce((state ->> (level || '_from'))::timestamptz, '-infinity')
+             AND NOT (level = 'raw' AND EXISTS (SELECT FROM prediction_stats_change WHERE changed_from < edge));
         IF moves AND level = 'raw' THEN
-            moves := NOT EXISTS (SELECT FROM prediction_stats_change WHERE changed_from < edge);
-            IF moves THEN
+            BEGIN
                 PERFORM set_config('lock_timeout', '250ms', true);
                 LOCK TABLE ONLY prediction_log IN SHARE MODE;
                 moves := NOT EXISTS (SELECT FROM prediction_stats_change WHERE changed_from < edge);
-            END IF;
+            EXCEPTION WHEN lock_not_available THEN
+                moves := false;
+            END;
         END IF;
         IF moves THEN
             EXECUTE format('UPDATE prediction_stats_state SET %1$I = $1, generation = generation + 1
@@ -94,8 +96,12 @@ BEGIN
         PERFORM set_config('lock_timeout', '2s', true);
         FOREACH relation IN ARRAY CASE level WHEN 'raw' THEN ARRAY['prediction_log']
                                   ELSE ARRAY['prediction_stats_' || level, 'prediction_latency_' || level] END LOOP
-            PERFORM drop_chunks(relation::regclass, older_than => finer)
-            WHERE   EXISTS (SELECT FROM show_chunks(relation::regclass, older_than => finer));
+            BEGIN
+                PERFORM drop_chunks(relation::regclass, older_than => finer)
+                WHERE   EXISTS (SELECT FROM show_chunks(relation::regclass, older_than => finer));
+            EXCEPTION WHEN lock_not_available THEN
+                NULL;
+            END;
         END LOOP;
         COMMIT;
     END LOOP;

@@ -55,6 +55,9 @@ DECLARE
          WHERE  bucket >= %1$L AND bucket < %2$L'
     END;
 BEGIN
+    IF low >= high THEN  -- no bucket of this level is whole yet
+        RETURN;
+    END IF;
     EXECUTE format('
         INSERT INTO prediction_stats_change (changed_from, changed_to)
         SELECT min(bucket), max(bucket) + %3$L::interval

@@ -101,7 +101,12 @@ def log_batch() -> Response:
 
     The body is a JSON array or NDJSON, gzipped or not, of at most 10,000 records and 16 MB inflated. Valid records are
     stored in one transaction, and the answer comes after it is committed; the others are listed with what is wrong.
-    Records that have a `request_id` and a `timestamp` may be sent again without harm.
+    Records that have a `request_id` may be sent again without harm; if they have no `timestamp`, the `request_id` must
+    be a UUIDv7.
+
+    A batch that is mostly invalid and far too cheap to send for the work it makes (many tiny records, or gzip of the
+    same one over and over) is answered 413: nothing is stored, and the first rejected records are listed. NDJSON that
+    is sent in chunks, without a Content-Length, must show that it is whole: gzip it or end it with an empty line.
     """
     lines = request.mimetype in NDJSON
     if not (lines or request.is_json):

@@ -76,23 +76,21 @@ def timestamp_of(request_id: UUID) -> datetime | None:
 
 def metadata_json(metadata: Mapping[str, Any]) -> str:
     """Write metadata as compact JSON. Raises ValueError with a sentence where it cannot be kept beside a record."""
+    strings = _strings(metadata)
+    if strings is None:
+        raise ValueError(f"Must not be nested deeper than {METADATA_DEPTH} levels.")
     try:
         text = json.dumps(metadata, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
         raise ValueError("Must hold finite numbers only.") from None
-    except RecursionError:
-        raise ValueError("Must not be nested so deeply.") from None
+    if "\\u0000" in text and any("\x00" in string for string in strings):
+        raise ValueError("Must not contain NUL characters.")
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
         raise ValueError("Must be valid Unicode without lone surrogates.") from None
     if size > METADATA_BYTES:
         raise ValueError(f"Must be at most {METADATA_BYTES} bytes of JSON, not {size}.")
-    strings = _strings(metadata)
-    if strings is None:
-        raise ValueError(f"Must not be nested deeper than {METADATA_DEPTH} levels.")
-    if "\\u0000" in text and any("\x00" in string for string in strings):
-        raise ValueError("Must not contain NUL characters.")
     return text
 
 

@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 from app.presentation.errors import problem
 
 # All in bytes of JSON, since reading so many takes about as long.
-LOOK = 1000
-FREE = 256 * 1024
-# Any record that is valid has more than 50 bytes: so many of them as a body can hold may be looked at.
-FOR_EACH_BYTE = 20
+LOOK = 500
+FREE = 128 * 1024
+# The shortest valid record has 56 bytes: so many of them as a body can hold may be looked at.
+FOR_EACH_BYTE = 10
 # Records with ids and times are compressed to a seventh.
 GZIP_RATIO = 10
 TOLD = 3

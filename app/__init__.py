@@ -54,13 +54,14 @@ from app.presentation import (
 )
 from app.presentation.meters import Meters
 from app.presentation.services import EXTENSION, Services
+from app.presentation.unread_body import Application
 
 
 def create_app(config: configuration.Config | None = None) -> Flask:
     """Make the application. Raises ConfigurationError."""
     config = config or configuration.load()
     logging.configure(debug=config.debug)
-    app = Flask("app", static_folder=None)
+    app = Application("app", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
     app.extensions["predlog.slots"] = batches.Slots(config.batches_at_once)
     app.json = _json(app)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -20,6 +20,8 @@ FUTURE_TOLERANCE = timedelta(minutes=5)
 # A sum of durations must stay finite: 10^16 records of the longest one still fit into a double.
 LONGEST_MS = 1e292
 NO_VERSION = ""
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_LATEST_MS = 253_402_300_799_999  # of the year 9999
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,23 @@ def timestamp_problem(timestamp: datetime, now: datetime) -> str | None:
     return None
 
 
+def timestamp_of(request_id: UUID) -> datetime | None:
+    """The time in a UUIDv7 (RFC 9562: its first 48 bits are milliseconds since 1970); None for any other UUID."""
+    if request_id.version != 7:
+        return None
+    return _EPOCH + timedelta(milliseconds=min(request_id.int >> 80, _LATEST_MS))
+
+
 def metadata_json(metadata: Mapping[str, Any]) -> str:
     """Write metadata as compact JSON. Raises ValueError with a sentence where it cannot be kept beside a record."""
+    strings = _strings(metadata)
+    if strings is None:
+        raise ValueError(f"Must not be nested deeper than {METADATA_DEPTH} levels.")
     try:
         text = json.dumps(metadata, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
         raise ValueError("Must hold finite numbers only.") from None
-    except RecursionError:
-        raise ValueError("Must not be nested so deeply.") from None
-    if "\\u0000" in text and any("\x00" in part for part in _strings(metadata)):
+    if "\\u0000" in text and any("\x00" in string for string in strings):
         raise ValueError("Must not contain NUL characters.")
     try:
         size = len(text.encode())
@@ -81,29 +91,26 @@ def metadata_json(metadata: Mapping[str, Any]) -> str:
         raise ValueError("Must be valid Unicode without lone surrogates.") from None
     if size > METADATA_BYTES:
         raise ValueError(f"Must be at most {METADATA_BYTES} bytes of JSON, not {size}.")
-    if _depth(metadata) > METADATA_DEPTH:
-        raise ValueError(f"Must not be nested deeper than {METADATA_DEPTH} levels.")
     return text
 
 
-def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level := [part for part in level if isinstance(part, (Mapping, list))]:
-        depth += 1
-        level = [child for part in level for child in (part.values() if isinstance(part, Mapping) else part)]
-    return depth
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, part in value.items():
-            yield key
-            yield from _strings(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _strings(part)
+def _strings(metadata: Mapping[str, Any]) -> list[str] | None:
+    """All keys and strings, level by level; None if there are more levels than METADATA_DEPTH."""
+    found: list[str] = []
+    level: list[Any] = [metadata]
+    for _ in range(METADATA_DEPTH):
+        below: list[Any] = []
+        for part in level:
+            if isinstance(part, dict):
+                found += part
+                below += part.values()
+            else:
+                below += part
+        found += [part for part in below if isinstance(part, str)]
+        level = [part for part in below if isinstance(part, (dict, list))]
+        if not level:
+            return found
+    return None
 
 
 def text_problem(text: str) -> str | None:

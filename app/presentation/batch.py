@@ -7,7 +7,6 @@ doors to that.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
@@ -32,9 +31,11 @@ from app.domain.predictions import (
     timestamp_problem,
 )
 from app.presentation.errors import problem
-from app.presentation.parsing import DECODER, loads
-from app.presentation.predictions import PredictionSchema
+from app.presentation.parsing import RECORD_BYTES, json_advice, loads
+from app.presentation.predictions import PredictionSchema, call_time
 from app.presentation.security import MODEL_NOT_ALLOWED
+from app.presentation.splitting import elements, lines
+from app.presentation.work import OutOfWork, Work, refuse
 
 RECORDS_AT_MOST = 10_000
 # The models that may be logged; None stands for any.
@@ -47,11 +48,11 @@ class Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     model_name: Annotated[str, Meta(min_length=1, max_length=MODEL_NAME_LENGTH)]
     duration_ms: Annotated[float, Meta(ge=0, le=LONGEST_MS)]
     was_successful: bool
-    timestamp: datetime | UnsetType = UNSET
-    model_version: Annotated[str, Meta(min_length=1, max_length=MODEL_VERSION_LENGTH)] | UnsetType = UNSET
-    error: Annotated[str, Meta(max_length=ERROR_LENGTH)] | UnsetType = UNSET
-    metadata: msgspec.Raw | UnsetType = UNSET
-    request_id: UUID | UnsetType = UNSET
+    timestamp: datetime | None = None
+    model_version: Annotated[str, Meta(min_length=1, max_length=MODEL_VERSION_LENGTH)] | None = None
+    error: Annotated[str, Meta(max_length=ERROR_LENGTH)] | None = None
+    metadata: msgspec.Raw | UnsetType = UNSET  # null is four bytes, like any other value
+    request_id: UUID | None = None
 
 
 _RECORD = msgspec.json.Decoder(Record)
@@ -69,30 +70,39 @@ class Refused(Exception):
     """Not for the fast door: marshmallow decides of each record."""
 
 
-def read_array(body: bytes, models: Models = None) -> Batch:
-    """Read a JSON array of records. Answers 400 for what is no JSON, 413 for too many records, 422 for no array."""
+def read_array(body: bytes, models: Models = None, sent: int | None = None) -> Batch:
+    """Read a JSON array of records, for which `sent` bytes were sent if it was compressed.
+
+    Answers 400 for what is no JSON, 413 for too many records or too many invalid ones, 422 for no array.
+    """
     try:
         records = _RECORDS.decode(body)
         _check_number(len(records))
         return _all_at_once(records, models)
     except (*_NOT_TAKEN, Refused):
-        return _one_by_one(_elements(body), models)
+        return _one_by_one(elements(body), models, _work(body, sent))
 
 
-def read_lines(body: bytes, models: Models = None) -> Batch:
-    """Read one record a line (NDJSON); a line that is no JSON is rejected alone."""
+def read_lines(body: bytes, models: Models = None, sent: int | None = None) -> Batch:
+    """Read one record a line (NDJSON); a line that is no JSON is rejected alone.
+
+    Answers 413 for too many records or too many invalid ones.
+    """
     # Line by line: msgspec's decode_lines would take a record that is spread over lines, and two on one line.
     try:
-        return _all_at_once([_RECORD.decode(line) for line in _lines(body)], models)
+        return _all_at_once([_RECORD.decode(line) for line in _counted(lines(body))], models)
     except (*_NOT_TAKEN, Refused):
-        return _one_by_one(_lines(body), models)
+        return _one_by_one(lines(body), models, _work(body, sent))
 
 
-def _lines(body: bytes) -> Iterator[bytes]:
-    lines = (line for line in io.BytesIO(body) if line.strip())
-    for index, line in enumerate(lines):
+def _work(body: bytes, sent: int | None) -> Work:
+    return Work(len(body), len(body) if sent is None else sent)
+
+
+def _counted(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    for index, piece in enumerate(pieces):
         _check_number(index + 1)
-        yield line
+        yield piece
 
 
 def _all_at_once(records: list[Record], models: Models) -> Batch:
@@ -103,16 +113,17 @@ def _all_at_once(records: list[Record], models: Models) -> Batch:
     return Batch(calls, in_order=_in_order(calls))
 
 
-def _one_by_one(pieces: Iterable[bytes], models: Models) -> Batch:
+def _one_by_one(pieces: Iterable[bytes], models: Models, work: Work) -> Batch:
     now = datetime.now(timezone.utc)
     taken: list[Calls] = []
     rejected: list[tuple[int, dict[str, Any]]] = []
-    for index, piece in enumerate(pieces):
-        _check_number(index + 1)
+    for index, piece in enumerate(_counted(pieces)):
         try:
-            taken.append(_allowed(_either_door(piece, now), models))
+            taken.append(_allowed(_either_door(piece, now, work), models))
         except ma.ValidationError as error:
             rejected.append((index, error.normalized_messages()))
+        except OutOfWork:
+            refuse(rejected)
     calls = Calls.together(taken)
     return Batch(calls, rejected, in_order=_in_order(calls))
 
@@ -128,46 +139,22 @@ def _allowed(call: Calls, models: Models) -> Calls:
     return call
 
 
-def _either_door(piece: bytes, now: datetime) -> Calls:
+def _either_door(piece: bytes, now: datetime, work: Work) -> Calls:
     try:
         return _calls([_RECORD.decode(piece)], now)
     except (*_NOT_TAKEN, Refused):
-        pass
+        work.spend(len(piece))
+        return _closer(piece)
+
+
+def _closer(piece: bytes) -> Calls:
+    if len(piece) > RECORD_BYTES:
+        raise ma.ValidationError(f"Must be at most {RECORD_BYTES} bytes.")
     try:
         decoded = loads(piece.decode())
-    except (ValueError, RecursionError):
-        raise ma.ValidationError({"_schema": ["Invalid JSON."]}) from None
+    except (ValueError, RecursionError) as error:
+        raise ma.ValidationError(["Invalid JSON.", *json_advice(error)]) from None
     return Calls.of(_SCHEMA.load(decoded))
-
-
-def _elements(body: bytes) -> Iterator[bytes]:
-    """Cut a JSON array into its elements without holding them all: there may be millions in a body."""
-    try:
-        text = body.decode()
-        end = _skip_space(text, 0)
-        if text[end : end + 1] != "[":
-            loads(text)
-            problem(422, errors={"json": {"_schema": ["Must be an array of records."]}})
-        start = _skip_space(text, end + 1)
-        while text[start : start + 1] != "]":
-            _, end = DECODER.raw_decode(text, start)
-            yield text[start:end].encode()
-            end = _skip_space(text, end)
-            start = _skip_space(text, end + 1)
-            if text[end : end + 1] == "]":
-                start = end
-            elif text[end : end + 1] != "," or text[start : start + 1] == "]":
-                raise ValueError
-        if text[start + 1 :].strip(" \t\r\n"):
-            raise ValueError
-    except (ValueError, RecursionError):
-        problem(400, "The body is not valid JSON.", errors={"json": ["Invalid JSON body."]})
-
-
-def _skip_space(text: str, start: int) -> int:
-    while text[start : start + 1] in (" ", "\t", "\r", "\n"):
-        start += 1
-    return start
 
 
 def _check_number(records: int) -> None:
@@ -181,8 +168,8 @@ def _calls(records: Sequence[Record], now: datetime) -> Calls:
     Column by column: a function that is called for each record would take twice as long.
     """
     names = [record.model_name for record in records]
-    versions = [NO_VERSION if record.model_version is UNSET else record.model_version for record in records]
-    errors = [None if record.error is UNSET else record.error for record in records]
+    versions = [record.model_version or NO_VERSION for record in records]
+    errors = [record.error for record in records]
     texts = {*names, *versions, *errors}
     if any(text and "\x00" in text for text in texts):
         raise Refused
@@ -194,20 +181,31 @@ def _calls(records: Sequence[Record], now: datetime) -> Calls:
         was_successful=[record.was_successful for record in records],
         error=errors,
         metadata=[None if record.metadata is UNSET else _checked(record.metadata) for record in records],
-        request_id=[None if record.request_id is UNSET else record.request_id for record in records],
+        request_id=[record.request_id for record in records],
     )
 
 
 def _timestamps(records: Sequence[Record], now: datetime) -> Sequence[datetime]:
-    timestamps = [now if record.timestamp is UNSET else _utc(record.timestamp) for record in records]
+    timestamps = [_left_out(record, now) if record.timestamp is None else _utc(record.timestamp) for record in records]
     if records and (timestamp_problem(min(timestamps), now) or timestamp_problem(max(timestamps), now)):
         raise Refused
     return timestamps
 
 
-def _checked(metadata: msgspec.Raw) -> str:
+def _left_out(record: Record, now: datetime) -> datetime:
+    timestamp = call_time(record.request_id, now)
+    if timestamp is None:
+        raise Refused
+    return timestamp
+
+
+def _checked(metadata: msgspec.Raw) -> str | None:
     """Metadata that can be stored: mostly just as it was sent, since decoding takes longer than all else here."""
     sent = bytes(metadata)
+    if sent == b"null":
+        return None
+    if len(sent) > RECORD_BYTES:
+        raise Refused
     try:
         text = sent.decode()
         if (

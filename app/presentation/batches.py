@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +13,11 @@ from flask import Response, current_app, request
 
 from app.presentation import batch
 from app.presentation.api import Blueprint, ErrorSchema
-from app.presentation.errors import json_response, overloaded, problem
-from app.presentation.inflate import read_body
+from app.presentation.errors import json_response, overloaded
+from app.presentation.inflate import incomplete, is_gzip, read_body
 from app.presentation.loss_header import HEADER, LOSSES_AT_MOST, LossSchema, read_losses
 from app.presentation.meters import meters
+from app.presentation.parsing import unsupported_type
 from app.presentation.predictions import EXAMPLE, PredictionSchema
 from app.presentation.security import models
 from app.presentation.services import services
@@ -25,6 +27,7 @@ blp = Blueprint("batches", __name__, url_prefix="/api/v1", description="Logged c
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 ANSWER = {"stored": 2, "duplicates": 0, "rejected": []}
 REJECTED = {"stored": 1, "duplicates": 0, "rejected": [{"index": 1, "errors": {"duration_ms": ["Not a number."]}}]}
+_ENDS_WITH_EMPTY_LINE = re.compile(rb"(?:\A|\n)\r?\n\Z")
 NONE_VALID = REJECTED | {"stored": 0}
 
 
@@ -98,20 +101,27 @@ def log_batch() -> Response:
 
     The body is a JSON array or NDJSON, gzipped or not, of at most 10,000 records and 16 MB inflated. Valid records are
     stored in one transaction, and the answer comes after it is committed; the others are listed with what is wrong.
-    Records that have a `request_id` and a `timestamp` may be sent again without harm.
+    Records that have a `request_id` may be sent again without harm; if they have no `timestamp`, the `request_id` must
+    be a UUIDv7.
+
+    A batch that is mostly invalid and far too cheap to send for the work it makes (many tiny records, or gzip of the
+    same one over and over) is answered 413: nothing is stored, and the first rejected records are listed. NDJSON that
+    is sent in chunks, without a Content-Length, must show that it is whole: gzip it or end it with an empty line.
     """
     lines = request.mimetype in NDJSON
     if not (lines or request.is_json):
-        problem(415, "Content-Type must be application/json or application/x-ndjson.")
+        unsupported_type("application/json or application/x-ndjson", request)
     allowed = models()
     # What a key bound to models says of others is left out: an error would hold up the records for good.
     losses = [
         loss for loss in read_losses(request.headers.get(HEADER)) if allowed is None or loss.model_name in allowed
     ]
     slots: Slots = current_app.extensions["predlog.slots"]
-    body = read_body(request, current_app.config["MAX_CONTENT_LENGTH"])
+    body, sent = read_body(request, current_app.config["MAX_CONTENT_LENGTH"])
+    if lines:
+        _check_end(body)
     with slots.take():
-        read = batch.read_lines(body, allowed) if lines else batch.read_array(body, allowed)
+        read = (batch.read_lines if lines else batch.read_array)(body, allowed, sent)
         receipt = services().predictions.log_batch(read.with_losses(losses))
     meters().batch(receipt, losses)
     accepted = receipt.stored + receipt.duplicates
@@ -121,3 +131,18 @@ def log_batch() -> Response:
         "rejected": [{"index": index, "errors": errors} for index, errors in receipt.rejected],
     }
     return json_response(answer, 200 if not receipt.rejected else 207 if accepted else 422)
+
+
+def _check_end(body: bytes) -> None:
+    """Answers 400 for chunked NDJSON that does not show that it is all there.
+
+    A server may hand on what has come of a chunked body that was cut (granian does) as if it were whole: neither an
+    error nor a length tells. A JSON array ends with its bracket, gzip with its checksum.
+    """
+    if "chunked" not in request.headers.get("Transfer-Encoding", "").lower() or is_gzip(request):
+        return
+    if not _ENDS_WITH_EMPTY_LINE.search(body, max(0, len(body) - 4)):
+        incomplete(
+            " The end of NDJSON that is sent in chunks must show: end it with an empty line, compress it with gzip, "
+            "or send it with a Content-Length."
+        )

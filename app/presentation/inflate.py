@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from typing import IO
+from typing import Any, NamedTuple, NoReturn
 
 from flask import Request
 from werkzeug.wsgi import get_input_stream
@@ -19,57 +19,92 @@ from app.presentation.gate import VISIT, Visit
 
 FIRST = 64
 CHUNK = 64 * 1024
+# What is fed to zlib at a time: it copies the rest of that for each gzip member that ends in it.
+SLICE = 4 * 1024
 GZIP = 16 + zlib.MAX_WBITS
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# In the environment of a request whose body was read to its end.
+WAS_READ = "predlog.body_was_read"
 
 
-def read_body(request: Request, limit: int) -> bytes:
-    """The body as it was before Content-Encoding.
+class Body(NamedTuple):
+    """A body as it was before Content-Encoding, and how many bytes were sent for it."""
+
+    content: bytes
+    sent: int
+
+
+def read_body(request: Request, limit: int) -> Body:
+    """Read the body, inflated, without a byte order mark at its beginning.
 
     Answers 408 where it takes too long, 413 beyond `limit` bytes, 415 for another encoding than gzip, 400 for what is
     not gzip after all or not complete, 503 while there are too many large ones.
     """
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("identity", "", "gzip", "x-gzip"):
-        problem(415, "Content-Encoding must be gzip or identity.")
     visit: Visit | None = request.environ.get(VISIT)
-    # One byte more than is allowed, or a body without a length that is just as long as that would be refused.
-    stream = get_input_stream(request.environ, max_content_length=limit + 1)
-    chunks = _chunks(stream, request.content_length, visit.patience_s if visit else None)
+    compressed = is_gzip(request)
+    wire = _Wire(request.environ, request.content_length, limit, visit.patience_s if visit else None)
     parts, size = [], 0
     with visit.outside() if visit else nullcontext():
-        for part in _inflated(chunks, limit) if "gzip" in encoding else chunks:
+        for part in _inflated(wire) if compressed else wire:
             size += len(part)
             if size > limit:
                 problem(413, f"The body must be at most {limit} bytes, inflated.")
             if size > CHUNK and visit and not visit.hold(len(part)):
                 overloaded("memory", "The service has as many large bodies in memory as it may; send this one again.")
             parts.append(part)
-    return b"".join(parts)
+    return Body(b"".join(parts).removeprefix(BYTE_ORDER_MARK), wire.received)
 
 
-def _chunks(stream: IO[bytes], length: int | None, patience_s: float | None) -> Iterator[bytes]:
-    # A server may wait for all that it is asked for, so that no clock is looked at meanwhile: what is asked for grows
-    # from little. At an even speed, however slow, a body that takes too long is noticed within twice the time.
-    began, received, size = time.monotonic(), 0, FIRST
-    while chunk := stream.read(size):
-        yield chunk
-        received += len(chunk)
-        size = min(2 * size, CHUNK)
-        if patience_s is not None and time.monotonic() - began > patience_s:
-            problem(408, f"The body took longer than {patience_s:g} seconds.")
-    if length is not None and received < length:
-        problem(400, "The body ended before it was complete.", errors={"json": ["Incomplete body."]})
+def is_gzip(request: Request) -> bool:
+    """Whether the body is compressed. Answers 415 for another encoding than gzip."""
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("identity", "", "gzip", "x-gzip"):
+        problem(415, "Content-Encoding must be gzip or identity.")
+    return "gzip" in encoding
 
 
-def _inflated(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
+class _Wire:
+    """A body as it is sent, piece by piece."""
+
+    def __init__(self, environ: dict[str, Any], length: int | None, limit: int, patience_s: float | None) -> None:
+        self._environ, self._length, self._limit, self._patience_s = environ, length, limit, patience_s
+        self.received = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        # One byte more than is allowed, or a body without a length that is just as long as that would be refused.
+        stream = get_input_stream(self._environ, max_content_length=self._limit + 1)
+        # A server may wait for all that it is asked for, so that no clock is looked at meanwhile: what is asked for
+        # grows from little. At an even speed, however slow, a body that takes too long is noticed within twice the
+        # time.
+        began, size = time.monotonic(), FIRST
+        while chunk := stream.read(size):
+            self.received += len(chunk)
+            yield chunk
+            size = min(2 * size, CHUNK)
+            if self._patience_s is not None and time.monotonic() - began > self._patience_s:
+                problem(408, f"The body took longer than {self._patience_s:g} seconds.")
+        self._environ[WAS_READ] = True
+        if self._length is not None and self.received < self._length:
+            incomplete()
+
+
+def incomplete(advice: str = "") -> NoReturn:
+    """Answer 400 for a body of which only the beginning has come."""
+    message = f"The body ended before it was complete.{advice}"
+    problem(400, message, errors={"json": ["Incomplete body."]})
+
+
+def _inflated(wire: Iterable[bytes]) -> Iterator[bytes]:
     inflater = zlib.decompressobj(GZIP)
     try:
-        for chunk in chunks:
-            while chunk:
-                if inflater.eof:  # gzip allows one member after the other
-                    inflater = zlib.decompressobj(GZIP)
-                yield inflater.decompress(chunk, CHUNK * 16)
-                chunk = inflater.unconsumed_tail or inflater.unused_data
+        for chunk in wire:
+            for start in range(0, len(chunk), SLICE):
+                piece = chunk[start : start + SLICE]
+                while piece:
+                    if inflater.eof:  # gzip allows one member after the other
+                        inflater = zlib.decompressobj(GZIP)
+                    yield inflater.decompress(piece, CHUNK * 16)
+                    piece = inflater.unconsumed_tail or inflater.unused_data
     except zlib.error:
         problem(400, "The body is not valid gzip.", errors={"json": ["Invalid gzip body."]})
     if not inflater.eof:

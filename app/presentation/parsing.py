@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
 import marshmallow as ma
@@ -27,8 +27,8 @@ class StrictParser(FlaskParser):
 
     def _raw_load_json(self, req: Request) -> Any:
         if not is_json_request(req):
-            problem(415, "Content-Type must be application/json.")
-        return strict_json(read_body(req, min(current_app.config["MAX_CONTENT_LENGTH"], RECORD_BYTES)))
+            unsupported_type("application/json", req)
+        return strict_json(read_body(req, min(current_app.config["MAX_CONTENT_LENGTH"], RECORD_BYTES)).content)
 
     def load_querystring(self, req: Request, schema: ma.Schema) -> Any:
         for part in req.query_string.split(b"&"):
@@ -46,13 +46,34 @@ class StrictParser(FlaskParser):
         return MultiDictProxy(req.args, schema)
 
 
+def unsupported_type(expected: str, req: Request) -> NoReturn:
+    """Answer 415 and say what to send instead."""
+    advice = ""
+    if req.mimetype == "application/x-www-form-urlencoded":
+        header = f"Content-Type: {expected.partition(' ')[0]}"
+        advice = f" curl sends application/x-www-form-urlencoded unless it is told otherwise: -H '{header}'."
+    problem(415, f"Content-Type must be {expected}.{advice}")
+
+
 def strict_json(body: bytes) -> Any:
     """Decode JSON as RFC 8259 has it: no NaN, no Infinity, UTF-8 only. Answers 400 otherwise."""
     try:
         return loads(body.decode())
     except (ValueError, RecursionError) as error:
-        where = f" at line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        problem(400, f"The body is not valid JSON{where}.", errors={"json": ["Invalid JSON body."]})
+        no_json(error)
+
+
+def no_json(error: Exception) -> NoReturn:
+    """Answer 400 for a body that `loads` could not read, and say what to do about it."""
+    where = f" at line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+    message = " ".join([f"The body is not valid JSON{where}.", *json_advice(error)])
+    problem(400, message, errors={"json": ["Invalid JSON body."]})
+
+
+def json_advice(error: Exception) -> list[str]:
+    """What to do about the usual reasons for which `loads` refuses a text: a sentence, or nothing."""
+    reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+    return [sentence for beginning, sentence in _ADVICE.items() if reason.startswith(beginning)]
 
 
 def loads(text: str) -> Any:
@@ -61,7 +82,19 @@ def loads(text: str) -> Any:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+    raise ValueError(constant)
 
 
 DECODER = json.JSONDecoder(parse_constant=_refuse)
+# By how the messages of Python's decoder begin, and the name of the constant.
+_NUMBER = "JSON has no {}: send null for what is unknown, or leave the field out."
+_ADVICE = {
+    "NaN": _NUMBER.format("NaN"),
+    "Infinity": _NUMBER.format("Infinity"),
+    "-Infinity": _NUMBER.format("-Infinity"),
+    "Extra data": "There is more after the first value. Several records are a JSON array, or NDJSON: Content-Type "
+    "application/x-ndjson and a line for each record. `curl -d @file` removes line ends, `--data-binary` keeps them.",
+    "Invalid control character": "Inside a string, a line end or another control character is escaped (\\n).",
+    "Expecting property name": "Names are in double quotes, and no comma follows the last value.",
+    "Unexpected UTF-8 BOM": "Only the beginning of a body may have a byte order mark.",
+}

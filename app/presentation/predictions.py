@@ -7,6 +7,7 @@ import binascii
 import json
 from datetime import datetime, timezone
 from typing import Any
+from uuid import UUID
 
 import marshmallow as ma
 from flask import request, url_for
@@ -22,6 +23,7 @@ from app.domain.predictions import (
     MODEL_VERSION_LENGTH,
     NO_VERSION,
     Prediction,
+    timestamp_of,
     timestamp_problem,
 )
 from app.presentation.api import Blueprint
@@ -55,6 +57,14 @@ EXAMPLE = {
 STORED = {"id": 1, **EXAMPLE, "timestamp": "2025-06-09T12:00:00+00:00"}
 
 
+NO_TIME = "A request_id that is not a UUIDv7 needs a timestamp: without one, each retry would be stored again."
+
+
+def call_time(request_id: UUID | None, now: datetime) -> datetime | None:
+    """When a call without a timestamp was; None if only its sender can tell."""
+    return now if request_id is None else timestamp_of(request_id)
+
+
 class PredictionSchema(ma.Schema):
     """One call of a model."""
 
@@ -65,12 +75,22 @@ class PredictionSchema(ma.Schema):
         metadata={"description": "How long it took, in milliseconds.", "minimum": 0, "maximum": LONGEST_MS},
     )
     was_successful = JsonBoolean(required=True, metadata={"description": "Whether the call succeeded."})
-    timestamp = Instant(metadata={"description": "When, ISO 8601; UTC where it has no offset. Default: now."})
-    model_version = name(MODEL_VERSION_LENGTH, metadata={"description": "Which version was called."})
-    error = Text(validate=Length(max=ERROR_LENGTH), metadata={"description": "What went wrong."})
-    metadata = Metadata(metadata={"description": "Anything else, at most 4 KB of JSON."})
+    timestamp = Instant(
+        allow_none=True,
+        metadata={
+            "description": "When, ISO 8601; UTC where it has no offset. "
+            "Default: the time in `request_id` if that is a UUIDv7, now if there is no `request_id`."
+        },
+    )
+    model_version = name(MODEL_VERSION_LENGTH, allow_none=True, metadata={"description": "Which version was called."})
+    error = Text(allow_none=True, validate=Length(max=ERROR_LENGTH), metadata={"description": "What went wrong."})
+    metadata = Metadata(allow_none=True, metadata={"description": "Anything else, at most 4 KB of JSON."})
     request_id = Identifier(
-        metadata={"description": "With `timestamp` the idempotency key: the same two again store nothing new."}
+        allow_none=True,
+        metadata={
+            "description": "With `timestamp` the idempotency key: the same two again store nothing new. "
+            "Without a `timestamp` it must be a UUIDv7, which has the time in it."
+        },
     )
 
     @ma.pre_load
@@ -83,10 +103,11 @@ class PredictionSchema(ma.Schema):
     @ma.post_load
     def to_prediction(self, data: dict[str, Any], **_: Any) -> Prediction:
         now = datetime.now(timezone.utc)
-        timestamp = data.setdefault("timestamp", now)
-        if problem := timestamp_problem(timestamp, now):
+        given = {name: value for name, value in data.items() if value is not None}
+        timestamp = given.setdefault("timestamp", call_time(given.get("request_id"), now))
+        if problem := NO_TIME if timestamp is None else timestamp_problem(timestamp, now):
             raise ma.ValidationError(problem, "timestamp")
-        return Prediction(**data)
+        return Prediction(**given)
 
     @ma.post_dump
     def leave_out_what_was_not_sent(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -152,8 +173,9 @@ def links(pointer: str) -> dict[int, Any]:
 def log_prediction(prediction: Prediction) -> Prediction:
     """Log one call of a model.
 
-    The answer comes after the record is committed. A call that was sent with a `request_id` and a `timestamp` may be
-    sent again without harm: the same two return the first record and store nothing.
+    The answer comes after the record is committed. A call that was sent with a `request_id` may be sent again without
+    harm: the same `request_id` and `timestamp` return the first record and store nothing. If the `timestamp` is left
+    out, it is taken from the `request_id`, which must be a UUIDv7 then. `null` in an optional field means "not given".
     """
     check_model(prediction.model_name)
     record, is_new = services().predictions.log(prediction)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta, timezone
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from app.domain.predictions import (
     duration_problem,
     shortest_number,
     text_problem,
+    timestamp_of,
     timestamp_problem,
 )
 
@@ -72,3 +74,17 @@ def test_text_that_postgresql_cannot_keep_is_refused(text: str, word: str) -> No
 @given(st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"])))
 def test_any_other_text_is_kept(text: str) -> None:
     assert text_problem(text) is None
+
+
+@pytest.mark.parametrize(
+    ("request_id", "expected"),
+    [
+        ("0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b", datetime(2025, 6, 24, 11, 28, 56, 788000, tzinfo=timezone.utc)),
+        ("ffffffff-ffff-7fff-bfff-ffffffffffff", datetime(9999, 12, 31, 23, 59, 59, 999000, tzinfo=timezone.utc)),
+        ("0197a1b2-c3d4-4e5f-8a9b-0c1d2e3f4a5b", None),
+        ("0197a1b2-c3d4-7e5f-0a9b-0c1d2e3f4a5b", None),  # another variant
+        ("00000000-0000-0000-0000-000000000000", None),
+    ],
+)
+def test_only_a_uuid7_tells_a_time(request_id: str, expected: datetime | None) -> None:
+    assert timestamp_of(UUID(request_id)) == expected

@@ -52,6 +52,7 @@ BEYOND_THE_DOCUMENT = re.compile(
     r"|into more than \d+ points|only longer buckets than|Not a cursor that this service has given out"
     r"|Must not contain NUL characters|Must be valid Unicode without lone surrogates"
     r"|Must be at most 4096 bytes of JSON|Must not be nested|Must hold finite numbers only"
+    r"|A request_id that is not a UUIDv7 needs a timestamp"
 )
 # What nobody outside may read: the database's and the interpreter's own words.
 INSIDE = re.compile(

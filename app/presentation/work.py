@@ -1,0 +1,49 @@
+"""How much work a batch may make: a body of a few bytes must not keep a processor busy for long.
+
+Records that the fast door takes cost little beside storing them. Any other needs a closer look, at a hundred times the
+price for each byte if it is short, and is mostly rejected, with an answer that is longer than the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from app.presentation.errors import problem
+
+# All in bytes of JSON, since reading so many takes about as long.
+LOOK = 500
+FREE = 128 * 1024
+# The shortest valid record has 56 bytes: so many of them as a body can hold may be looked at.
+FOR_EACH_BYTE = 10
+# Records with ids and times are compressed to a seventh.
+GZIP_RATIO = 10
+TOLD = 3
+
+
+class OutOfWork(Exception):
+    """The budget is used up."""
+
+
+class Work:
+    """The budget of one body."""
+
+    def __init__(self, size: int, sent: int) -> None:
+        """`size` bytes long, for which `sent` bytes were sent: less, if it was compressed."""
+        self._left = FREE + FOR_EACH_BYTE * min(size, GZIP_RATIO * sent)
+
+    def spend(self, size: int) -> None:
+        """Pay for a closer look at a record of `size` bytes. Raises OutOfWork if it is one too many."""
+        self._left -= LOOK + size
+        if self._left < 0:
+            raise OutOfWork
+
+
+def refuse(rejected: Sequence[tuple[int, dict[str, Any]]]) -> NoReturn:
+    """Answer 413 with the first of the rejected records."""
+    problem(
+        413,
+        "Too many records of this batch are invalid, or written unusually, for a body of its size. Nothing is stored; "
+        "the first that were rejected are listed. Mend the records, send fewer at once, or send them without gzip.",
+        errors={"json": {str(index): errors for index, errors in rejected[:TOLD]}},
+    )

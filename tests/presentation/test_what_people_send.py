@@ -1,0 +1,202 @@
+"""What programs really send, through all doors: it is taken as it is meant, or the error says what to do."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from app.presentation.parsing import RECORD_BYTES
+
+SINGLE, BATCH = "/api/v1/predict-log", "/api/v1/predict-logs"
+JSON, NDJSON, FORM = "application/json", "application/x-ndjson", "application/x-www-form-urlencoded"
+DOORS = {"single": (SINGLE, JSON, "%s"), "array": (BATCH, JSON, "[%s]"), "lines": (BATCH, NDJSON, "%s\n")}
+Post = Callable[..., TestResponse]
+
+
+@pytest.fixture(params=DOORS)
+def post(request: pytest.FixtureRequest, client: FlaskClient) -> Post:
+    """Send a record through each door, as an object or as text."""
+    path, content_type, body = DOORS[request.param]
+
+    def post(record: Any, before: bytes = b"") -> TestResponse:
+        text = record if isinstance(record, str) else json.dumps(record)
+        return client.post(path, data=before + (body % text).encode(), content_type=content_type)
+
+    return post
+
+
+@pytest.fixture
+def call(model: str) -> dict[str, Any]:
+    return {"model_name": model, "duration_ms": 1, "was_successful": True}
+
+
+@pytest.fixture
+def calls(client: FlaskClient, model: str) -> Callable[[], list[dict[str, Any]]]:
+    """The calls of this test's model that are stored, without their ids."""
+
+    def calls() -> list[dict[str, Any]]:
+        found = client.get("/api/v1/predictions", query_string={"model_name": model}).json
+        return [{name: value for name, value in call.items() if name != "id"} for call in found]
+
+    return calls
+
+
+def what_is_wrong(response: TestResponse) -> dict[str, Any]:
+    """What is wrong with the only record, whichever door it came through."""
+    assert response.status_code == 422, response.text
+    body = response.json
+    return dict(body["errors"]["json"] if "errors" in body else body["rejected"][0]["errors"])
+
+
+def uuid7(milliseconds: int) -> str:
+    return str(UUID(int=milliseconds << 80 | 7 << 76 | 2 << 62 | uuid4().int >> 72))
+
+
+def test_null_in_an_optional_field_means_that_it_was_not_given(post: Post, call: Any, calls: Any) -> None:
+    nothing = dict.fromkeys(["timestamp", "model_version", "error", "metadata", "request_id"])
+    assert post({**call, **nothing}).status_code == 200
+    (stored,) = calls()
+    assert stored.keys() == {*call, "timestamp"}
+
+
+@pytest.mark.parametrize("field", ["model_name", "duration_ms", "was_successful"])
+def test_null_in_a_required_field_is_refused(post: Post, call: Any, field: str) -> None:
+    assert what_is_wrong(post({**call, field: None})).keys() == {field}
+
+
+def test_a_byte_order_mark_is_skipped(post: Post, call: Any, calls: Any) -> None:
+    assert post(call, before=b"\xef\xbb\xbf").status_code == 200
+    assert len(calls()) == 1
+
+
+def test_a_uuid7_without_a_timestamp_gives_the_time_and_a_retry_adds_nothing(post: Post, call: Any, calls: Any) -> None:
+    sent = {**call, "request_id": uuid7(1_749_470_400_125)}
+    for _ in range(3):
+        assert post(sent).status_code == 200
+    (stored,) = calls()
+    assert stored["timestamp"] == "2025-06-09T12:00:00.125000+00:00"
+
+
+def test_a_timestamp_goes_before_the_time_in_a_uuid7(post: Post, call: Any, calls: Any) -> None:
+    moment = "2025-06-10T12:00:00+00:00"
+    assert post({**call, "request_id": uuid7(1_749_470_400_125), "timestamp": moment}).status_code == 200
+    assert calls()[0]["timestamp"] == moment
+
+
+@pytest.mark.parametrize("timestamp", [{}, {"timestamp": None}], ids=["left out", "null"])
+def test_another_request_id_without_a_timestamp_is_refused(post: Post, call: Any, calls: Any, timestamp: Any) -> None:
+    wrong = what_is_wrong(post({**call, **timestamp, "request_id": str(uuid4())}))
+    assert wrong.keys() == {"timestamp"}
+    assert "UUIDv7" in wrong["timestamp"][0]
+    assert calls() == []
+
+
+@pytest.mark.parametrize("milliseconds", [0, 946_684_799_999, 2**48 - 1, None], ids=str)
+def test_the_time_in_a_uuid7_is_held_to_the_same_rules(post: Post, call: Any, milliseconds: int | None) -> None:
+    in_an_hour = int((datetime.now(timezone.utc).timestamp() + 3600) * 1000)
+    sent = uuid7(in_an_hour if milliseconds is None else milliseconds)
+    assert what_is_wrong(post({**call, "request_id": sent})).keys() == {"timestamp"}
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_what_json_has_no_number_for_is_refused_with_what_to_send(
+    post: Post, call: Any, model: str, constant: str
+) -> None:
+    response = post(json.dumps(call)[:-1] + f', "metadata": {{"score": {constant}}}}}')
+    assert response.status_code in (400, 422)
+    assert f"JSON has no {constant}: send null" in response.text
+
+
+def test_a_line_end_in_a_string_is_refused_with_what_to_send(client: FlaskClient, call: Any) -> None:
+    body = json.dumps(call)[:-1] + ', "error": "a\nb"}'
+    for path, text in ((SINGLE, body), (BATCH, f"[{body}]")):
+        response = client.post(path, data=text, content_type=JSON)
+        assert response.status_code == 400
+        assert "escaped" in response.json["message"]
+
+
+@pytest.mark.parametrize("content_type", [JSON, NDJSON])
+def test_lines_that_curl_has_joined_are_refused_with_what_to_do(
+    client: FlaskClient, call: Any, calls: Any, content_type: str
+) -> None:
+    response = client.post(BATCH, data=json.dumps(call) * 2, content_type=content_type)
+    assert response.status_code in (400, 422)
+    assert "--data-binary" in response.text
+    assert calls() == []
+
+
+@pytest.mark.parametrize("path", [SINGLE, BATCH])
+def test_the_content_type_that_curl_sends_by_itself_is_refused_with_what_to_do(
+    client: FlaskClient, call: Any, path: str
+) -> None:
+    response = client.post(path, data=json.dumps(call), content_type=FORM)
+    assert response.status_code == 415
+    assert "-H 'Content-Type: application/json'" in response.json["message"]
+
+
+# What is cheap to send and dear to read
+
+
+def test_far_too_many_invalid_records_are_413_with_the_first_and_nothing_is_stored(
+    client: FlaskClient, call: Any, calls: Any
+) -> None:
+    body = "\n".join([json.dumps(call), *['{"surprise": 1}'] * 9000])
+    for data, headers in ((body, {}), (gzip.compress(body.encode()), {"Content-Encoding": "gzip"})):
+        response = client.post(BATCH, data=data, content_type=NDJSON, headers=headers)
+        assert response.status_code == 413
+        assert list(response.json["errors"]["json"]) == ["1", "2", "3"]
+        assert "surprise" in response.json["errors"]["json"]["1"]
+    assert calls() == []
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_a_batch_of_usual_records_half_of_which_are_invalid_is_stored_by_half(
+    client: FlaskClient, call: Any, encoding: str
+) -> None:
+    records = [
+        {**call, "duration_ms": i if i % 2 else "x", "timestamp": "2025-06-09T12:00:00Z", "request_id": str(uuid4())}
+        for i in range(10_000)
+    ]
+    body = json.dumps(records).encode()
+    response = client.post(
+        BATCH,
+        data=gzip.compress(body) if encoding == "gzip" else body,
+        content_type=JSON,
+        headers={"Content-Encoding": encoding},
+    )
+    assert (response.status_code, response.json["stored"], len(response.json["rejected"])) == (207, 5000, 5000)
+
+
+def test_valid_records_that_are_written_unusually_are_never_too_many(client: FlaskClient, call: Any) -> None:
+    record = {**call, "model_name": "m", "timestamp": "2025-06-09 12:00"}
+    response = client.post(BATCH, json=[record] * 10_000)
+    assert (response.status_code, response.json["stored"]) == (200, 10_000)
+
+
+def test_a_record_that_no_record_can_be_is_not_decoded(client: FlaskClient, call: Any) -> None:
+    long = {**call, "metadata": {"a": [[]] * (RECORD_BYTES // 3)}}
+    response = client.post(BATCH, data="\n".join(map(json.dumps, [call, long, call])), content_type=NDJSON)
+    assert response.status_code == 207
+    assert [rejection["index"] for rejection in response.json["rejected"]] == [1]
+    assert "bytes" in response.json["rejected"][0]["errors"]["_schema"][0]
+
+
+@pytest.mark.parametrize(
+    ("element", "status"),
+    [('{"metadata":[' + "[]," * 400_000 + "1]}", 413), ('"' + "x" * 700_000 + '"', 413), ("[1 2]", 400), ("1", 422)],
+    ids=["brackets", "a string", "no JSON", "no record"],
+)
+def test_an_array_of_many_records_is_cut_right_wherever_it_is_wrong(
+    client: FlaskClient, element: str, status: int
+) -> None:
+    space = " " * 300_000  # so that the elements lie in different parts of the text
+    body = f"[{space}1,{space}{element}{space},{space}1{space}]"
+    assert client.post(BATCH, data=body, content_type=JSON).status_code == status

@@ -27,6 +27,13 @@ class BehindRetention(PredlogError):
         super().__init__(f"timestamp: {self.message}")
 
 
+class DroppedBehindRetention(PredlogError):
+    """A report is about a time of which retention has left nothing that it could be counted in."""
+
+    def __init__(self, edge: datetime) -> None:
+        super().__init__(f"What was dropped before {edge.isoformat()} is not counted any more.")
+
+
 class NotFound(PredlogError):
     """The thing asked for is not there."""
 

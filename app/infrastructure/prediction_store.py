@@ -15,8 +15,10 @@ from sqlalchemy.exc import DBAPIError
 from app.application.predictions import Batch, Calls, Cursor, Filters
 from app.domain.errors import BehindRetention
 from app.domain.predictions import Prediction, metadata_json
+from app.infrastructure import dropped_store
 from app.infrastructure.array_literals import array, text_array
 from app.infrastructure.database import Database, Deadlock, Row
+from app.infrastructure.dropped_store import reports_json
 from app.infrastructure.group_commit import GroupCommit
 
 # What was stored, and whether it is new.
@@ -63,15 +65,7 @@ FROM   prediction_log
 WHERE  request_id = %(request_id)s::uuid AND timestamp = %(timestamp)s
 """
 
-LOSSES_REPORTED = """
-WITH reported AS (
-    INSERT INTO prediction_loss (id, timestamp, model_name, reason, count)
-    SELECT id, timestamp, model_name, reason, count
-    FROM   json_to_recordset(%(losses)s::json)
-           AS loss (id uuid, timestamp timestamptz, model_name text, reason text, count bigint)
-    ORDER  BY id
-    ON CONFLICT (id) DO NOTHING
-)"""
+LOSSES_REPORTED = f"WITH reported AS ({dropped_store.INSERT})"
 INSERT_MANY = """
 INSERT INTO prediction_log
        (timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id)
@@ -144,7 +138,7 @@ class PredictionStore:
         statement = INSERT_MANY + ("" if batch.in_order else IN_ORDER) + ONLY_NEW
         values = _arrays(batch.calls)
         if batch.losses:
-            statement, values = LOSSES_REPORTED + statement, values | {"losses": _losses(batch)}
+            statement, values = LOSSES_REPORTED + statement, values | {"losses": reports_json(batch.losses)}
         for _ in range(DEADLOCKS_AT_MOST):
             try:
                 return self._database.count(statement, values)
@@ -186,19 +180,6 @@ def _arrays(calls: Calls) -> dict[str, str]:
         "metadata": array(calls.metadata),
         "request_id": array(calls.request_id),
     }
-
-
-def _losses(batch: Batch) -> str:
-    return json.dumps([
-        {
-            "id": str(loss.id),
-            "timestamp": loss.timestamp.isoformat(),
-            "model_name": loss.model_name,
-            "reason": loss.reason,
-            "count": loss.count,
-        }
-        for loss in batch.losses
-    ])  # fmt: skip
 
 
 def _values(prediction: Prediction) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 import marshmallow as ma
 from flask import Response, current_app, request
 
+from app.domain.losses import MAX_REPORTS
 from app.presentation import batch
 from app.presentation.api import Blueprint, ErrorSchema
 from app.presentation.errors import json_response, overloaded, problem
 from app.presentation.inflate import read_body
-from app.presentation.loss_header import HEADER, LOSSES_AT_MOST, LossSchema, read_losses
+from app.presentation.loss_header import HEADER, LEFT_OUT_HEADER, LossSchema, read_losses
 from app.presentation.meters import meters
 from app.presentation.predictions import EXAMPLE, PredictionSchema
 from app.presentation.security import models
@@ -26,6 +27,12 @@ NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 ANSWER = {"stored": 2, "duplicates": 0, "rejected": []}
 REJECTED = {"stored": 1, "duplicates": 0, "rejected": [{"index": 1, "errors": {"duration_ms": ["Not a number."]}}]}
 NONE_VALID = REJECTED | {"stored": 0}
+LEFT_OUT = {
+    LEFT_OUT_HEADER: {
+        "description": f"How many reports of {HEADER} were left out, since the key may not log their models.",
+        "schema": {"type": "integer"},
+    }
+}
 
 
 class RejectedSchema(ma.Schema):
@@ -77,15 +84,22 @@ class Slots:
             "in": "header",
             "name": HEADER,
             "content": {
-                "application/json": {"schema": {"type": "array", "maxItems": LOSSES_AT_MOST, "items": LossSchema}}
+                "application/json": {"schema": {"type": "array", "maxItems": MAX_REPORTS, "items": LossSchema}}
             },
-            "description": "What the client had to throw away, as a JSON array of reports. "
-            "Reports of models that the key may not log are left out.",
+            "description": "What the client had to throw away, as a JSON array of reports, in ASCII: other "
+            "characters are written as \\uXXXX. `POST /api/v1/dropped` takes the same as a body. "
+            f"Reports of models that the key may not log are left out, and counted in {LEFT_OUT_HEADER}.",
         }
     ],
 )
-@blp.response(200, ReceiptSchema, example=ANSWER, description="All records are stored")
-@blp.alt_response(207, schema=ReceiptSchema, example=REJECTED, description="Some were rejected, the others are stored")
+@blp.response(200, ReceiptSchema, example=ANSWER, headers=LEFT_OUT, description="All records are stored")
+@blp.alt_response(
+    207,
+    schema=ReceiptSchema,
+    example=REJECTED,
+    headers=LEFT_OUT,
+    description="Some were rejected, the others are stored",
+)
 @blp.alt_response(
     422,
     schema={"oneOf": [ReceiptSchema, ErrorSchema]},
@@ -105,9 +119,8 @@ def log_batch() -> Response:
         problem(415, "Content-Type must be application/json or application/x-ndjson.")
     allowed = models()
     # What a key bound to models says of others is left out: an error would hold up the records for good.
-    losses = [
-        loss for loss in read_losses(request.headers.get(HEADER)) if allowed is None or loss.model_name in allowed
-    ]
+    reports = read_losses(request.headers.get(HEADER))
+    losses = [loss for loss in reports if allowed is None or loss.model_name in allowed]
     slots: Slots = current_app.extensions["predlog.slots"]
     body = read_body(request, current_app.config["MAX_CONTENT_LENGTH"])
     with slots.take():
@@ -120,4 +133,7 @@ def log_batch() -> Response:
         "duplicates": receipt.duplicates,
         "rejected": [{"index": index, "errors": errors} for index, errors in receipt.rejected],
     }
-    return json_response(answer, 200 if not receipt.rejected else 207 if accepted else 422)
+    response = json_response(answer, 200 if not receipt.rejected else 207 if accepted else 422)
+    if len(losses) < len(reports):
+        response.headers[LEFT_OUT_HEADER] = str(len(reports) - len(losses))
+    return response

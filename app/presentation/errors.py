@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from app.domain.errors import (
     BehindRetention,
+    DroppedBehindRetention,
     InvalidInput,
     NotAllowed,
     NotAuthenticated,
@@ -35,6 +36,7 @@ STATUS: dict[type[PredlogError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
     BehindRetention: HTTPStatus.UNPROCESSABLE_ENTITY,
+    DroppedBehindRetention: HTTPStatus.UNPROCESSABLE_ENTITY,
     RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 
 from app.application.predictions import Batch, Calls, Cursor, Filters
-from app.domain.errors import BehindRetention
+from app.domain.errors import BehindRetention, RequestIdConflict
 from app.domain.predictions import Prediction, metadata_json
 from app.infrastructure import dropped_store
 from app.infrastructure.array_literals import array, text_array
@@ -80,6 +80,16 @@ IN_ORDER = "ORDER  BY request_id, timestamp\n"
 ONLY_NEW = "ON CONFLICT (request_id, timestamp) DO NOTHING"
 DEADLOCKS_AT_MOST = 3
 
+# The bounds keep the server from looking into the chunks of any other time.
+CONFLICTS = """
+SELECT call.row - 1
+FROM   unnest(%(timestamp)s::timestamptz[], %(model_name)s::text[], %(request_id)s::uuid[])
+       WITH ORDINALITY AS call (timestamp, model_name, request_id, row)
+JOIN   prediction_log log USING (request_id, timestamp)
+WHERE  log.model_name <> call.model_name AND log.timestamp >= %(first)s AND log.timestamp <= %(last)s
+ORDER  BY 1
+"""
+
 BY_ID = f"SELECT {COLUMNS} FROM prediction_log WHERE id = %(id)s"
 DELETE = "DELETE FROM prediction_log WHERE id = %(id)s AND timestamp = %(timestamp)s RETURNING id"
 
@@ -103,7 +113,10 @@ class PredictionStore:
         self._commits: GroupCommit[Prediction, Added] = GroupCommit(self._add_group)
 
     def add(self, prediction: Prediction) -> tuple[Prediction, bool]:
-        """Store a call and return it with its id, and True; for a retried one what was stored at first, and False."""
+        """Store a call and return it with its id, and True; for a retried one what was stored at first, and False.
+
+        Raises RequestIdConflict if what was stored at first is a call of another model.
+        """
         return self._commits.write(prediction)
 
     def _add_group(self, predictions: Sequence[Prediction]) -> Sequence[Added | BaseException]:
@@ -130,7 +143,10 @@ class PredictionStore:
             if stored := self._database.rows(INSERT, values):
                 return _prediction(stored[0]), True
             if stored := self._database.read(BY_REQUEST, values):
-                return _prediction(stored[0]), False
+                first = _prediction(stored[0])
+                if first.model_name != prediction.model_name:
+                    raise RequestIdConflict
+                return first, False
             # The first record was deleted between the two statements: store it after all.
 
     def add_many(self, batch: Batch) -> int:
@@ -145,6 +161,21 @@ class PredictionStore:
             except Deadlock:
                 continue
         return self._database.count(statement, values)
+
+    def conflicts(self, calls: Calls) -> Sequence[int]:
+        """The rows of a batch whose request id and timestamp a call of another model has."""
+        known = [row for row, request_id in enumerate(calls.request_id) if request_id]
+        if not known:
+            return []
+        some = calls.at(known)
+        values = {
+            "timestamp": array(some.timestamp),
+            "model_name": text_array(some.model_name),
+            "request_id": array(some.request_id),
+            "first": min(some.timestamp),
+            "last": max(some.timestamp),
+        }
+        return [known[row] for (row,) in self._database.read(CONFLICTS, values)]
 
     def get(self, id: int) -> Prediction | None:
         """The call with this id, if there is one."""

@@ -112,7 +112,8 @@ def log_batch() -> Response:
 
     The body is a JSON array or NDJSON, gzipped or not, of at most 10,000 records and 16 MB inflated. Valid records are
     stored in one transaction, and the answer comes after it is committed; the others are listed with what is wrong.
-    Records that have a `request_id` and a `timestamp` may be sent again without harm.
+    Records that have a `request_id` and a `timestamp` may be sent again without harm; one whose two belong to a call
+    of another model is rejected.
     """
     lines = request.mimetype in NDJSON
     if not (lines or request.is_json):

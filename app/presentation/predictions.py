@@ -148,12 +148,13 @@ def links(pointer: str) -> dict[int, Any]:
 @blp.doc(responses=links("/id"))
 @blp.arguments(PredictionSchema(), example=EXAMPLE)
 @blp.response(200, PredictionSchema, example=STORED, description="The stored record")
-@blp.errors(400, 408, 413, 415, 422, 503)
+@blp.errors(400, 408, 409, 413, 415, 422, 503)
 def log_prediction(prediction: Prediction) -> Prediction:
     """Log one call of a model.
 
     The answer comes after the record is committed. A call that was sent with a `request_id` and a `timestamp` may be
-    sent again without harm: the same two return the first record and store nothing.
+    sent again without harm: the same two return the first record and store nothing. If a call of another model has
+    both, the answer is 409 and tells nothing of that call.
     """
     check_model(prediction.model_name)
     record, is_new = services().predictions.log(prediction)

@@ -16,6 +16,7 @@ from app import cli, logging
 from app.application.catalogue import Catalogue
 from app.application.comparison import Comparisons
 from app.application.condition import Watch
+from app.application.dropped import Dropped
 from app.application.health import Readiness
 from app.application.keys import Keys
 from app.application.predictions import Predictions
@@ -27,6 +28,7 @@ from app.infrastructure import pool_meter
 from app.infrastructure.catalogue_store import CatalogueStore
 from app.infrastructure.condition_store import ConditionStore
 from app.infrastructure.database import Database
+from app.infrastructure.dropped_store import PostgresDroppedStore
 from app.infrastructure.key_store import KeyStore
 from app.infrastructure.patience import GRACE_S
 from app.infrastructure.prediction_store import PredictionStore
@@ -42,6 +44,7 @@ from app.presentation import (
     catalogue,
     comparison,
     docs,
+    dropped,
     errors,
     gate,
     metrics,
@@ -71,6 +74,7 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     pool_meter.attach(meters.pool("primary"), database.engine)
     app.extensions[EXTENSION] = Services(
         predictions=Predictions(PredictionStore(database)),
+        dropped=Dropped(PostgresDroppedStore(database)),
         readers=_readers(database, config, meters),
         readiness=Readiness(Schema(database), is_stopping),
         keys=Keys(KeyStore(database)),
@@ -162,7 +166,7 @@ def _http(app: Flask, config: configuration.Config) -> None:
     )
     smorest = api.create_api(app, service.VERSION, service.DESCRIPTION)
     errors.register(app)
-    for resource in (service, metrics, predictions, batches, statistics, comparison, catalogue):
+    for resource in (service, metrics, predictions, batches, dropped, statistics, comparison, catalogue):
         smorest.register_blueprint(resource.blp)
     docs.register(app)
     if config.cors_origins:

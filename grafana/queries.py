@@ -38,6 +38,7 @@ COVER = """
 """
 STATS = sql(COVER, family="stats")
 LATENCY = sql(COVER, family="latency")
+DROPPED = sql(COVER, family="dropped")
 
 # Which calls. An empty selection of models is an empty array here, where IN () would be an error.
 MODELS = "model_name = ANY (ARRAY[${model:sqlstring}]::text[])"
@@ -167,27 +168,27 @@ FROM   (
     WHERE  {where}
 ) AS counted
 CROSS  JOIN (
-    SELECT coalesce(sum(count), 0) AS dropped
-    FROM   prediction_loss
-    WHERE  timestamp >= $__timeFrom() AND timestamp < $__timeTo()
-      AND  {where}
+    SELECT coalesce(sum(dropped), 0) AS dropped
+    FROM   {dropped}
+    WHERE  {where}
 ) AS lost
 """,
     stats=STATS,
+    dropped=DROPPED,
     where=MODELS,
 )
 
 DROPPED_OVER_TIME = sql(
     """
-SELECT $__timeGroupAlias(timestamp, $__interval),
-       reason     AS metric,
-       sum(count) AS value
-FROM   prediction_loss
-WHERE  timestamp >= $__timeFrom() AND timestamp < $__timeTo()
-  AND  {where}
+SELECT $__timeGroupAlias(bucket, $__interval),
+       reason       AS metric,
+       sum(dropped) AS value
+FROM   {dropped}
+WHERE  {where}
 GROUP  BY 1, 2
 ORDER  BY 1, 2
 """,
+    dropped=DROPPED,
     where=MODELS,
 )
 
@@ -329,10 +330,9 @@ MODELS_TABLE = sql(
     GROUP  BY model_name
 ), lost AS (
     SELECT model_name,
-           sum(count) AS dropped
-    FROM   prediction_loss
-    WHERE  timestamp >= $__timeFrom() AND timestamp < $__timeTo()
-      AND  {where}
+           sum(dropped) AS dropped
+    FROM   {dropped}
+    WHERE  {where}
     GROUP  BY model_name
 )
 SELECT model_name                                                AS "Model",
@@ -352,6 +352,7 @@ ORDER  BY 2 DESC, 1
     ranked=ranked("model_name", "model_name", MODELS),
     percentiles=PERCENTILES,
     stats=STATS,
+    dropped=DROPPED,
     where=MODELS,
 )
 

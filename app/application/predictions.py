@@ -9,7 +9,7 @@ from itertools import chain, count
 from typing import Any, Protocol
 from uuid import UUID
 
-from app.domain.errors import BehindRetention, NotFound
+from app.domain.errors import BehindRetention, NotFound, RequestIdConflict
 from app.domain.losses import Loss
 from app.domain.predictions import Prediction, metadata_json
 
@@ -77,12 +77,16 @@ class Batch:
 
     def without_calls_before(self, retention: BehindRetention) -> Batch:
         """The same batch with the calls rejected that retention would not keep."""
+        behind = [row for row, timestamp in enumerate(self.calls.timestamp) if timestamp < retention.edge]
+        return self.without(behind, {"timestamp": [retention.message]})
+
+    def without(self, rows: Sequence[int], problems: dict[str, Any]) -> Batch:
+        """The same batch with these of its calls rejected for the same problems."""
         refused = dict(self.rejected)
-        places = (place for place in count() if place not in refused)
-        is_kept = [timestamp >= retention.edge for timestamp in self.calls.timestamp]
-        behind = [place for place, kept in zip(places, is_kept) if not kept]
-        refused |= {place: {"timestamp": [retention.message]} for place in behind}
-        calls = self.calls.at([row for row, kept in enumerate(is_kept) if kept])
+        places = [place for place, _ in zip((place for place in count() if place not in refused), self.calls.timestamp)]
+        refused |= {places[row]: problems for row in rows}
+        gone = set(rows)
+        calls = self.calls.at([row for row in range(len(self.calls)) if row not in gone])
         return replace(self, calls=calls, rejected=sorted(refused.items()))
 
     def with_losses(self, losses: Sequence[Loss]) -> Batch:
@@ -114,6 +118,8 @@ class PredictionStore(Protocol):
 
     def add_many(self, batch: Batch) -> int: ...
 
+    def conflicts(self, calls: Calls) -> Sequence[int]: ...
+
     def get(self, id: int) -> Prediction | None: ...
 
     def remove(self, prediction: Prediction) -> bool: ...
@@ -128,15 +134,25 @@ class Predictions:
         self._store = store
 
     def log(self, prediction: Prediction) -> tuple[Prediction, bool]:
-        """Keep a prediction and say whether it is new; the same request id and timestamp give back the first record."""
+        """Keep a prediction and say whether it is new; the same request id and timestamp give back the first record.
+
+        Raises RequestIdConflict if that is a call of another model.
+        """
         return self._store.add(prediction)
 
     def log_batch(self, batch: Batch) -> Receipt:
-        """Keep a batch and the losses reported with it; what was stored before is counted and not stored again."""
+        """Keep a batch and the losses reported with it; what was stored before is counted and not stored again.
+
+        Calls that retention would not keep are rejected, and those whose request id and timestamp a call of another
+        model has.
+        """
         try:
             stored = self._store.add_many(batch) if batch.calls or batch.losses else 0
         except BehindRetention as error:
             return self.log_batch(batch.without_calls_before(error))
+        if stored < len(batch.calls):
+            problems = {"request_id": [RequestIdConflict.message]}
+            batch = batch.without(self._store.conflicts(batch.calls), problems)
         return Receipt(stored, len(batch.calls) - stored, batch.rejected)
 
     def get(self, id: int) -> Prediction:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from itertools import pairwise
 
@@ -134,6 +134,16 @@ def cover(range: TimeRange, state: Materialized, levels: Sequence[Level] = COARS
             left += gap.minus(whole)
         gaps = left
     return segments + [Segment(RAW, gap) for gap in gaps]
+
+
+def cover_minutes(range: TimeRange, levels: Sequence[Level] = COARSE_TO_FINE) -> list[Segment]:
+    """Cover the minutes that begin in a range with whole buckets: for what is never left to be materialised.
+
+    With levels gone the ends of an answerable range are those of the buckets that are left, so that no state is needed.
+    """
+    minutes = TimeRange(_within(ceiling, range.start, MINUTES), _within(ceiling, range.end, MINUTES))
+    always = Materialized(datetime.max.replace(tzinfo=timezone.utc))
+    return [part for part in cover(minutes, always, levels or (MINUTES,)) if part.level is not RAW]
 
 
 def _whole_buckets(gap: TimeRange, level: Level, state: Materialized, changed: list[TimeRange]) -> list[TimeRange]:

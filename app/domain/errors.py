@@ -27,6 +27,22 @@ class BehindRetention(PredlogError):
         super().__init__(f"timestamp: {self.message}")
 
 
+class DroppedBehindRetention(PredlogError):
+    """A report is about a time of which retention has left nothing that it could be counted in."""
+
+    def __init__(self, edge: datetime) -> None:
+        super().__init__(f"What was dropped before {edge.isoformat()} is not counted any more.")
+
+
+class RequestIdConflict(PredlogError):
+    """A call of another model has this request id and timestamp; nothing of that call is told."""
+
+    message = "A call of another model has this request_id and timestamp: nothing was stored."
+
+    def __init__(self) -> None:
+        super().__init__(f"request_id: {self.message}")
+
+
 class NotFound(PredlogError):
     """The thing asked for is not there."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from app.domain.instants import TimeRange
+from app.domain.losses import SATURATION
 from app.domain.sketch import LatencySketch
 
 GROUP_KEYS = ("model_name", "model_version")
@@ -48,7 +49,7 @@ class Series:
 class Tally:
     """Counts, sums (milliseconds), extremes and the latency sketch of a set of calls.
 
-    `dropped` calls are known only by their number: clients had to throw them away.
+    `dropped` calls are known only by their number, which ends at SATURATION: clients had to throw them away.
     """
 
     total: int = 0
@@ -101,7 +102,7 @@ class Tally:
             (x for x in (self.duration_ms_max, other.duration_ms_max) if x is not None), default=None
         )
         self.read_raw += other.read_raw
-        self.dropped += other.dropped
+        self.dropped = min(self.dropped + other.dropped, SATURATION)
         self.sketch.merge(other.sketch)
 
     def percentiles(self, percentiles: Sequence[float]) -> list[float | None]:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.domain.errors import BehindRetention, StorageBusy, StorageUnavailable
+from app.domain.errors import BehindRetention, DroppedBehindRetention, StorageBusy, StorageUnavailable
 from app.domain.instants import parse_instant
 from app.infrastructure import sessions
 from app.infrastructure.patience import PatientConnection
@@ -23,6 +23,7 @@ T = TypeVar("T")
 Row = Sequence[Any]
 
 BEHIND_RETENTION = "PL001"
+DROPPED_BEHIND_RETENTION = "PL002"
 # Connection lost, too many connections, shutdown, lock and statement time-outs, deadlock, disk full, read-only.
 _LATER = ("08", "53", "57", "40", "55P03", "25006", "58")
 
@@ -152,6 +153,8 @@ def storage_errors() -> Iterator[None]:
             raise StorageUnavailable("The database is not available.") from error
         if code == BEHIND_RETENTION:
             raise BehindRetention(_edge(error)) from error
+        if code == DROPPED_BEHIND_RETENTION:
+            raise DroppedBehindRetention(_edge(error)) from error
         if error.connection_invalidated or code.startswith(_LATER):
             raise StorageUnavailable("The database is not available.") from error
         raise

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from app.application.life_cycle import LifeCycle, Overview, Progress, Relation
 from app.infrastructure.database import Database
+from app.infrastructure.dropped_store import RETAIN as RETAIN_DROPPED
 
 PIECE = 20_000
 
@@ -74,6 +75,7 @@ class Plain:
                     continue
                 for family in ("stats", "latency"):
                     _delete(connection, DROP_BUCKETS.format(relation=f"prediction_{family}_{level}", level=level))
+            connection.exec_driver_sql(RETAIN_DROPPED)
 
     def overview(self) -> Overview:
         """What is where."""

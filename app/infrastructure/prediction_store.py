@@ -13,10 +13,12 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 
 from app.application.predictions import Batch, Calls, Cursor, Filters
-from app.domain.errors import BehindRetention
+from app.domain.errors import BehindRetention, RequestIdConflict
 from app.domain.predictions import Prediction, metadata_json
+from app.infrastructure import dropped_store
 from app.infrastructure.array_literals import array, text_array
 from app.infrastructure.database import Database, Deadlock, Row
+from app.infrastructure.dropped_store import reports_json
 from app.infrastructure.group_commit import GroupCommit
 
 # What was stored, and whether it is new.
@@ -63,15 +65,7 @@ FROM   prediction_log
 WHERE  request_id = %(request_id)s::uuid AND timestamp = %(timestamp)s
 """
 
-LOSSES_REPORTED = """
-WITH reported AS (
-    INSERT INTO prediction_loss (id, timestamp, model_name, reason, count)
-    SELECT id, timestamp, model_name, reason, count
-    FROM   json_to_recordset(%(losses)s::json)
-           AS loss (id uuid, timestamp timestamptz, model_name text, reason text, count bigint)
-    ORDER  BY id
-    ON CONFLICT (id) DO NOTHING
-)"""
+LOSSES_REPORTED = f"WITH reported AS ({dropped_store.INSERT})"
 INSERT_MANY = """
 INSERT INTO prediction_log
        (timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id)
@@ -85,6 +79,16 @@ FROM   unnest(%(timestamp)s::timestamptz[], %(model_name)s::text[], %(model_vers
 IN_ORDER = "ORDER  BY request_id, timestamp\n"
 ONLY_NEW = "ON CONFLICT (request_id, timestamp) DO NOTHING"
 DEADLOCKS_AT_MOST = 3
+
+# The bounds keep the server from looking into the chunks of any other time.
+CONFLICTS = """
+SELECT call.row - 1
+FROM   unnest(%(timestamp)s::timestamptz[], %(model_name)s::text[], %(request_id)s::uuid[])
+       WITH ORDINALITY AS call (timestamp, model_name, request_id, row)
+JOIN   prediction_log log USING (request_id, timestamp)
+WHERE  log.model_name <> call.model_name AND log.timestamp >= %(first)s AND log.timestamp <= %(last)s
+ORDER  BY 1
+"""
 
 BY_ID = f"SELECT {COLUMNS} FROM prediction_log WHERE id = %(id)s"
 DELETE = "DELETE FROM prediction_log WHERE id = %(id)s AND timestamp = %(timestamp)s RETURNING id"
@@ -109,7 +113,10 @@ class PredictionStore:
         self._commits: GroupCommit[Prediction, Added] = GroupCommit(self._add_group)
 
     def add(self, prediction: Prediction) -> tuple[Prediction, bool]:
-        """Store a call and return it with its id, and True; for a retried one what was stored at first, and False."""
+        """Store a call and return it with its id, and True; for a retried one what was stored at first, and False.
+
+        Raises RequestIdConflict if what was stored at first is a call of another model.
+        """
         return self._commits.write(prediction)
 
     def _add_group(self, predictions: Sequence[Prediction]) -> Sequence[Added | BaseException]:
@@ -136,7 +143,10 @@ class PredictionStore:
             if stored := self._database.rows(INSERT, values):
                 return _prediction(stored[0]), True
             if stored := self._database.read(BY_REQUEST, values):
-                return _prediction(stored[0]), False
+                first = _prediction(stored[0])
+                if first.model_name != prediction.model_name:
+                    raise RequestIdConflict
+                return first, False
             # The first record was deleted between the two statements: store it after all.
 
     def add_many(self, batch: Batch) -> int:
@@ -144,13 +154,28 @@ class PredictionStore:
         statement = INSERT_MANY + ("" if batch.in_order else IN_ORDER) + ONLY_NEW
         values = _arrays(batch.calls)
         if batch.losses:
-            statement, values = LOSSES_REPORTED + statement, values | {"losses": _losses(batch)}
+            statement, values = LOSSES_REPORTED + statement, values | {"losses": reports_json(batch.losses)}
         for _ in range(DEADLOCKS_AT_MOST):
             try:
                 return self._database.count(statement, values)
             except Deadlock:
                 continue
         return self._database.count(statement, values)
+
+    def conflicts(self, calls: Calls) -> Sequence[int]:
+        """The rows of a batch whose request id and timestamp a call of another model has."""
+        known = [row for row, request_id in enumerate(calls.request_id) if request_id]
+        if not known:
+            return []
+        some = calls.at(known)
+        values = {
+            "timestamp": array(some.timestamp),
+            "model_name": text_array(some.model_name),
+            "request_id": array(some.request_id),
+            "first": min(some.timestamp),
+            "last": max(some.timestamp),
+        }
+        return [known[row] for (row,) in self._database.read(CONFLICTS, values)]
 
     def get(self, id: int) -> Prediction | None:
         """The call with this id, if there is one."""
@@ -186,19 +211,6 @@ def _arrays(calls: Calls) -> dict[str, str]:
         "metadata": array(calls.metadata),
         "request_id": array(calls.request_id),
     }
-
-
-def _losses(batch: Batch) -> str:
-    return json.dumps([
-        {
-            "id": str(loss.id),
-            "timestamp": loss.timestamp.isoformat(),
-            "model_name": loss.model_name,
-            "reason": loss.reason,
-            "count": loss.count,
-        }
-        for loss in batch.losses
-    ])  # fmt: skip
 
 
 def _values(prediction: Prediction) -> dict[str, Any]:

@@ -19,7 +19,11 @@ SHORTEST_PASSWORD = 12
 # The log as a whole: TimescaleDB cannot grant single columns of a table that is in the columnstore.
 READABLE = (
     "prediction_log",
-    *(f"prediction_{family}_{level}" for family in ("stats", "latency") for level in ("minute", "hour", "day")),
+    *(
+        f"prediction_{family}_{level}"
+        for family in ("stats", "latency", "dropped")
+        for level in ("minute", "hour", "day")
+    ),
     "prediction_stats_state",
     "prediction_stats_change",
     "prediction_loss",

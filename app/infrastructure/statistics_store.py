@@ -9,8 +9,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 from app.application.statistics import Key, Part, Question, Reading
-from app.domain.cover import DAYS, HOURS, MINUTES, RAW, Materialized
+from app.domain.cover import DAYS, HOURS, MINUTES, RAW, Materialized, Segment, cover_minutes
 from app.domain.instants import TimeRange
+from app.domain.losses import SATURATION
 from app.domain.sketch import LatencySketch
 from app.domain.statistics import GROUP_KEYS, Selection, Tally
 from app.infrastructure.database import Row
@@ -19,7 +20,7 @@ from app.infrastructure.database import Row
 FROM_ROWS = """
 SELECT {part} AS part, {keys}, true AS raw, {bin} AS bin, count(*) AS calls,
        count(*) FILTER (WHERE was_successful) AS successful,
-       sum(duration_ms) AS sum, min(duration_ms) AS min, max(duration_ms) AS max, NULL::bigint AS dropped
+       sum(duration_ms) AS sum, min(duration_ms) AS min, max(duration_ms) AS max, NULL::numeric AS dropped
 FROM   prediction_log
 WHERE  timestamp >= '{start}' AND timestamp < '{end}'{conditions}
 {group}"""
@@ -27,7 +28,7 @@ WHERE  timestamp >= '{start}' AND timestamp < '{end}'{conditions}
 FROM_STATS = """
 SELECT {part} AS part, {keys}, false AS raw, NULL::integer AS bin, sum(total_requests)::bigint AS calls,
        sum(successful_requests)::bigint AS successful,
-       sum(duration_ms_sum) AS sum, min(duration_ms_min) AS min, max(duration_ms_max) AS max, NULL::bigint AS dropped
+       sum(duration_ms_sum) AS sum, min(duration_ms_min) AS min, max(duration_ms_max) AS max, NULL::numeric AS dropped
 FROM   prediction_stats_{level}
 WHERE  bucket >= '{start}' AND bucket < '{end}'{conditions}
 {group}"""
@@ -36,18 +37,18 @@ FROM_LATENCY = """
 SELECT {part} AS part, {keys}, false AS raw, bin, {calls} AS calls,
        NULL::bigint AS successful,
        NULL::double precision AS sum, NULL::double precision AS min, NULL::double precision AS max,
-       NULL::bigint AS dropped
+       NULL::numeric AS dropped
 FROM   prediction_latency_{level}
 WHERE  bucket >= '{start}' AND bucket < '{end}'{conditions}
 {group}"""
 
-# Losses are known by model, not by version: they belong to no group of versions, but to the total.
-FROM_LOSSES = """
+# What was dropped is known by model, not by version: it belongs to no group of versions, but to the total.
+FROM_DROPPED = """
 SELECT NULL::integer AS part, {keys}, false AS raw,
        NULL::integer AS bin, NULL::bigint AS calls, NULL::bigint AS successful,
-       NULL::double precision AS sum, NULL::double precision AS min, NULL::double precision AS max, count AS dropped
-FROM   prediction_loss
-WHERE  timestamp >= '{start}' AND timestamp < '{end}'{conditions}"""
+       NULL::double precision AS sum, NULL::double precision AS min, NULL::double precision AS max, dropped
+FROM   prediction_dropped_{level}
+WHERE  bucket >= '{start}' AND bucket < '{end}'{conditions}"""
 
 ANSWER = """
 SELECT part, point, model_name, model_version,
@@ -57,7 +58,7 @@ SELECT part, point, model_name, model_version,
        sum(calls)      FILTER (WHERE raw)::bigint AS read_raw,
        array_to_string(array_agg(bin)   FILTER (WHERE bin IS NOT NULL), ',') AS bins,
        array_to_string(array_agg(calls) FILTER (WHERE bin IS NOT NULL), ',') AS bin_calls,
-       sum(dropped)::bigint AS dropped
+       sum(dropped) AS dropped
 FROM  ({branches}) AS parts
 GROUP  BY part, point, model_name, model_version"""
 
@@ -93,7 +94,7 @@ class StatisticsStore:
         """Read the parts in one statement with literal bounds, so that chunks are left out while planning."""
         conditions, values = _conditions(question.selection)
         branches = [branch for number, part in enumerate(parts) for branch in _branches(number, part, conditions)]
-        answer = ANSWER.format(branches="\nUNION ALL".join([*branches, _losses(question, range)]))
+        answer = ANSWER.format(branches="\nUNION ALL".join([*branches, *_dropped(question, range)]))
         state = STATE.format(start=range.start, end=range.end)
         rows = self._run(READ.format(state=state, answer=answer), values)
         tallies = [dict[Key, Tally]() for _ in parts]
@@ -130,11 +131,13 @@ def _branches(number: int, part: Part, conditions: str) -> Iterator[str]:
         yield FROM_LATENCY.format(calls="sum(calls)::bigint", group=_group_by([*group, "bin"]), **common)
 
 
-def _losses(question: Question, range: TimeRange) -> str:
+def _dropped(question: Question, range: TimeRange) -> Iterator[str]:
     edges = question.series.edges[1:-1] if question.series else ()
-    keys, _ = _keys(edges, () if "model_version" in question.group_by else question.group_by, "timestamp")
+    keys, _ = _keys(edges, () if "model_version" in question.group_by else question.group_by, "bucket")
     conditions, _ = _conditions(replace(question.selection, model_version=None))
-    return FROM_LOSSES.format(keys=keys, start=range.start, end=range.end, conditions=conditions)
+    for segment in cover_minutes(range, question.levels) or [Segment(MINUTES, range)]:
+        start, end = segment.range.start, segment.range.end
+        yield FROM_DROPPED.format(keys=keys, level=segment.level, start=start, end=end, conditions=conditions)
 
 
 def _keys(edges: Sequence[datetime], group_by: Sequence[str], time: str) -> tuple[str, list[str]]:
@@ -188,7 +191,7 @@ def _tally(row: Row) -> tuple[int | None, Key, Tally]:
         duration_ms_min=low,
         duration_ms_max=high,
         read_raw=read_raw or 0,
-        dropped=dropped or 0,
+        dropped=min(int(dropped or 0), SATURATION),
         sketch=LatencySketch(zip(_integers(bins), _integers(bin_calls))),
     )
     return number, Key(point or 0, model_name, model_version), tally

@@ -67,18 +67,22 @@ prediction_stats_change = Table(
     Column("changed_to", DateTime(timezone=True), nullable=False),
 )
 
-# What clients had to throw away, by model, minute and reason; the id makes a report that is sent twice count once.
+# What clients dropped, by model, minute and reason; the id makes a report that is sent twice count once. Triggers keep
+# the rollups that statistics read.
 prediction_loss = Table(
     "prediction_loss",
     metadata,
-    Column("id", Uuid, primary_key=True),
+    Column("id", Uuid, nullable=False),
     Column("timestamp", DateTime(timezone=True), nullable=False),
     Column("model_name", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("count", BigInteger, nullable=False),
     Column("reported_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    PrimaryKeyConstraint("id", "model_name", name="prediction_loss_pkey"),
     CheckConstraint("count > 0", name="prediction_loss_count"),
     Index("prediction_loss_time", "timestamp"),
+    Index("prediction_loss_model_time", "model_name", "timestamp"),
+    Index("prediction_loss_reported", "reported_at"),
 )
 
 # Who may call. Of a secret only the SHA-256 is kept; a key that is revoked keeps its row.

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from app.application.life_cycle import Job, LifeCycle, Overview, Progress, Relation
 from app.infrastructure.database import Database
+from app.infrastructure.dropped_store import RETAIN as RETAIN_DROPPED
 
 LOCK = "SELECT pg_advisory_lock(hashtext('prediction_stats_refresh'))"
 UNLOCK = "SELECT pg_advisory_unlock(hashtext('prediction_stats_refresh'))"
@@ -69,7 +70,7 @@ SELECT j.proc_name, coalesce(a.view_name, j.hypertable_name), j.schedule_interva
 FROM   timescaledb_information.jobs j
 LEFT   JOIN timescaledb_information.job_stats s ON s.job_id = j.job_id
 LEFT   JOIN timescaledb_information.continuous_aggregates a ON a.materialization_hypertable_name = j.hypertable_name
-WHERE  j.proc_name = %(job)s OR j.proc_name = 'policy_compression'
+WHERE  j.proc_name IN (%(job)s, 'prediction_dropped_retain', 'policy_compression')
 ORDER  BY j.job_id
 """
 
@@ -100,9 +101,10 @@ class Timescale:
             connection.exec_driver_sql(COLUMNSTORE_JOBS, {"after": after})
 
     def retain(self, life_cycle: LifeCycle) -> None:
-        """Drop the chunks behind the edge, as the job does."""
+        """Drop what is behind the edges, as the jobs do."""
         with self._instead_of_the_job() as connection:
             connection.exec_driver_sql("CALL prediction_stats_retain(%(keep)s::jsonb)", {"keep": _keep(life_cycle)})
+            connection.exec_driver_sql(RETAIN_DROPPED)
 
     def overview(self) -> Overview:
         """What is where, and how the jobs fare."""

@@ -11,6 +11,7 @@ from flask import Flask
 from flask_smorest import Api
 from flask_smorest import Blueprint as SmorestBlueprint
 
+from app.domain.errors import RequestIdConflict
 from app.presentation import fields
 from app.presentation.parsing import StrictParser
 from app.presentation.security_docs import KeyPlugin
@@ -19,6 +20,10 @@ ERRORS: dict[int, tuple[str, Any]] = {
     400: ("The body is not valid JSON.", {"json": ["Invalid JSON body."]}),
     404: ("There is no such thing.", None),
     408: ("The body has not arrived in REQUEST_TIMEOUT_S seconds, or not much more.", None),
+    409: (
+        "A call of another model has this `request_id` and `timestamp`; nothing was stored.",
+        {"json": {"request_id": [RequestIdConflict.message]}},
+    ),
     413: ("The body is larger than the service takes.", None),
     415: ("The body is not of the content type that is expected.", None),
     422: ("A value cannot be used; `errors` names it.", {"json": {"duration_ms": ["Not a number."]}}),

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 import marshmallow as ma
 from flask import Response, current_app, request
 
+from app.domain.losses import MAX_REPORTS
 from app.presentation import batch
 from app.presentation.api import Blueprint, ErrorSchema
 from app.presentation.errors import json_response, overloaded
 from app.presentation.inflate import incomplete, is_gzip, read_body
-from app.presentation.loss_header import HEADER, LOSSES_AT_MOST, LossSchema, read_losses
+from app.presentation.loss_header import HEADER, LEFT_OUT_HEADER, LossSchema, read_losses
 from app.presentation.meters import meters
 from app.presentation.parsing import unsupported_type
 from app.presentation.predictions import EXAMPLE, PredictionSchema
@@ -29,6 +30,12 @@ ANSWER = {"stored": 2, "duplicates": 0, "rejected": []}
 REJECTED = {"stored": 1, "duplicates": 0, "rejected": [{"index": 1, "errors": {"duration_ms": ["Not a number."]}}]}
 _ENDS_WITH_EMPTY_LINE = re.compile(rb"(?:\A|\n)\r?\n\Z")
 NONE_VALID = REJECTED | {"stored": 0}
+LEFT_OUT = {
+    LEFT_OUT_HEADER: {
+        "description": f"How many reports of {HEADER} were left out, since the key may not log their models.",
+        "schema": {"type": "integer"},
+    }
+}
 
 
 class RejectedSchema(ma.Schema):
@@ -80,15 +87,22 @@ class Slots:
             "in": "header",
             "name": HEADER,
             "content": {
-                "application/json": {"schema": {"type": "array", "maxItems": LOSSES_AT_MOST, "items": LossSchema}}
+                "application/json": {"schema": {"type": "array", "maxItems": MAX_REPORTS, "items": LossSchema}}
             },
-            "description": "What the client had to throw away, as a JSON array of reports. "
-            "Reports of models that the key may not log are left out.",
+            "description": "What the client had to throw away, as a JSON array of reports, in ASCII: other "
+            "characters are written as \\uXXXX. `POST /api/v1/dropped` takes the same as a body. "
+            f"Reports of models that the key may not log are left out, and counted in {LEFT_OUT_HEADER}.",
         }
     ],
 )
-@blp.response(200, ReceiptSchema, example=ANSWER, description="All records are stored")
-@blp.alt_response(207, schema=ReceiptSchema, example=REJECTED, description="Some were rejected, the others are stored")
+@blp.response(200, ReceiptSchema, example=ANSWER, headers=LEFT_OUT, description="All records are stored")
+@blp.alt_response(
+    207,
+    schema=ReceiptSchema,
+    example=REJECTED,
+    headers=LEFT_OUT,
+    description="Some were rejected, the others are stored",
+)
 @blp.alt_response(
     422,
     schema={"oneOf": [ReceiptSchema, ErrorSchema]},
@@ -102,7 +116,7 @@ def log_batch() -> Response:
     The body is a JSON array or NDJSON, gzipped or not, of at most 10,000 records and 16 MB inflated. Valid records are
     stored in one transaction, and the answer comes after it is committed; the others are listed with what is wrong.
     Records that have a `request_id` may be sent again without harm; if they have no `timestamp`, the `request_id` must
-    be a UUIDv7.
+    be a UUIDv7. A record whose `request_id` and `timestamp` belong to a call of another model is rejected.
 
     A batch that is mostly invalid and far too cheap to send for the work it makes (many tiny records, or gzip of the
     same one over and over) is answered 413: nothing is stored, and the first rejected records are listed. NDJSON that
@@ -113,9 +127,8 @@ def log_batch() -> Response:
         unsupported_type("application/json or application/x-ndjson", request)
     allowed = models()
     # What a key bound to models says of others is left out: an error would hold up the records for good.
-    losses = [
-        loss for loss in read_losses(request.headers.get(HEADER)) if allowed is None or loss.model_name in allowed
-    ]
+    reports = read_losses(request.headers.get(HEADER))
+    losses = [loss for loss in reports if allowed is None or loss.model_name in allowed]
     slots: Slots = current_app.extensions["predlog.slots"]
     body, sent = read_body(request, current_app.config["MAX_CONTENT_LENGTH"])
     if lines:
@@ -130,7 +143,10 @@ def log_batch() -> Response:
         "duplicates": receipt.duplicates,
         "rejected": [{"index": index, "errors": errors} for index, errors in receipt.rejected],
     }
-    return json_response(answer, 200 if not receipt.rejected else 207 if accepted else 422)
+    response = json_response(answer, 200 if not receipt.rejected else 207 if accepted else 422)
+    if len(losses) < len(reports):
+        response.headers[LEFT_OUT_HEADER] = str(len(reports) - len(losses))
+    return response
 
 
 def _check_end(body: bytes) -> None:

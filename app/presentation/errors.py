@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from app.domain.errors import (
     BehindRetention,
+    DroppedBehindRetention,
     InvalidInput,
     NotAllowed,
     NotAuthenticated,
@@ -21,6 +22,7 @@ from app.domain.errors import (
     NotReady,
     PredlogError,
     RateLimited,
+    RequestIdConflict,
     StorageBusy,
     StorageUnavailable,
 )
@@ -35,6 +37,8 @@ STATUS: dict[type[PredlogError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
     BehindRetention: HTTPStatus.UNPROCESSABLE_ENTITY,
+    DroppedBehindRetention: HTTPStatus.UNPROCESSABLE_ENTITY,
+    RequestIdConflict: HTTPStatus.CONFLICT,
     RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -75,6 +79,8 @@ def _domain_error(error: PredlogError) -> Response:
         log.warning("storage unavailable", cause=type(error.__cause__).__name__)
     if isinstance(error, BehindRetention):
         return _response(status, None, {"json": {"timestamp": [error.message]}})
+    if isinstance(error, RequestIdConflict):
+        return _response(status, None, {"json": {"request_id": [error.message]}})
     if isinstance(error, InvalidInput):
         return _response(status, None, {"query": {error.field: [error.message]}})
     response = _response(status, str(error), None)

@@ -96,8 +96,12 @@ class Meters:
         self._duplicates.inc(receipt.duplicates)
         for why, number in Counts(reason(problems) for _, problems in receipt.rejected).items():
             self._rejected.labels(why).inc(number)
-        for loss in losses:
-            self._dropped.labels(loss.reason).inc(loss.count)
+        self.dropped(losses)
+
+    def dropped(self, reports: Sequence[Loss]) -> None:
+        """Reports of dropped calls were committed, now or before."""
+        for report in reports:
+            self._dropped.labels(report.reason).inc(report.count)
 
     def pool(self, database: str) -> PoolMeter:
         """What one pool of connections is told to."""

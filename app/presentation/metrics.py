@@ -66,7 +66,7 @@ def _count(response: Response) -> Response:
     rule, status = request.url_rule, response.status_code
     seconds = time.perf_counter() - request.environ.get(ARRIVED, g.began)
     meters().request(rule.rule if rule else None, request.method, status, seconds)
-    if status in (400, 403, 422) and rule and rule.endpoint == SINGLE_DOOR:
+    if status in (400, 403, 409, 422) and rule and rule.endpoint == SINGLE_DOOR:
         _count_rejected(response)
     return response
 

@@ -169,13 +169,14 @@ def links(pointer: str) -> dict[int, Any]:
 @blp.doc(responses=links("/id"))
 @blp.arguments(PredictionSchema(), example=EXAMPLE)
 @blp.response(200, PredictionSchema, example=STORED, description="The stored record")
-@blp.errors(400, 408, 413, 415, 422, 503)
+@blp.errors(400, 408, 409, 413, 415, 422, 503)
 def log_prediction(prediction: Prediction) -> Prediction:
     """Log one call of a model.
 
     The answer comes after the record is committed. A call that was sent with a `request_id` may be sent again without
     harm: the same `request_id` and `timestamp` return the first record and store nothing. If the `timestamp` is left
-    out, it is taken from the `request_id`, which must be a UUIDv7 then. `null` in an optional field means "not given".
+    out, it is taken from the `request_id`, which must be a UUIDv7 then. If a call of another model has both, the answer
+    is 409 and tells nothing of that call. `null` in an optional field means "not given".
     """
     check_model(prediction.model_name)
     record, is_new = services().predictions.log(prediction)

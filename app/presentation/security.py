@@ -24,6 +24,8 @@ SCOPES: dict[str, Scope | None] = {
     "api-docs.openapi_json": OPEN,
     "predictions.log_prediction": Scope.WRITE,
     "batches.log_batch": Scope.WRITE,
+    "dropped.report_dropped": Scope.WRITE,
+    "dropped.remove_dropped": Scope.ADMIN,
     "predictions.list_predictions": Scope.READ,
     "predictions.get_prediction": Scope.READ,
     "predictions.delete_prediction": Scope.ADMIN,

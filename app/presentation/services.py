@@ -8,6 +8,7 @@ from typing import cast
 from flask import current_app
 
 from app.application.condition import Watch
+from app.application.dropped import Dropped
 from app.application.health import Readiness
 from app.application.keys import Keys
 from app.application.predictions import Predictions
@@ -21,6 +22,7 @@ class Services:
     """The use cases of one application; whatever is asked about many calls goes to the readers."""
 
     predictions: Predictions
+    dropped: Dropped
     readers: Readers
     readiness: Readiness
     keys: Keys

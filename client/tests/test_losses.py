@@ -61,6 +61,32 @@ def test_a_header_holds_at_most_twenty_reports_and_four_kilobytes_of_ascii():
     assert count == 1 and len(text) <= 4096
 
 
+def test_a_count_beyond_what_the_service_takes_is_told_in_several_reports_and_requests():
+    book = Losses()
+    book.add("a", time.time_ns(), "queue_full", 2 * losses.MAX_COUNT + 5)
+    reports = book.take()
+    assert sorted(report["count"] for report in reports) == [5, losses.MAX_COUNT, losses.MAX_COUNT]
+    assert len({report["id"] for report in reports}) == 3
+    sent = []
+    while reports:
+        text, count = header(reports)
+        sent.append(sum(report["count"] for report in json.loads(text)))
+        del reports[:count]
+    assert max(sent) <= losses.MAX_COUNT and sum(sent) == 2 * losses.MAX_COUNT + 5
+
+
+def test_a_report_that_waited_for_more_than_a_month_is_told_for_now_under_its_identifier():
+    book = Losses()
+    book.add("a", time.time_ns() - 31 * 24 * 60 * MINUTE, "expired")
+    book.add("a", time.time_ns() - 29 * 24 * 60 * MINUTE, "expired")
+    reports = book.take()
+    text, _ = header(reports)
+    said = json.loads(text)
+    assert [report["id"] for report in said] == [report["id"] for report in reports]
+    ages = sorted(time.time() - datetime.fromisoformat(report["timestamp"]).timestamp() for report in said)
+    assert ages[0] < 120 and 28.9 * 86400 < ages[1] < 29.1 * 86400
+
+
 def test_a_long_outage_over_many_models_is_counted_by_the_hour_in_bounded_memory(monkeypatch):
     monkeypatch.setattr(losses, "MOST_KEYS", 100)
     book = Losses()

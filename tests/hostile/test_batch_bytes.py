@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from io import BytesIO, StringIO
 from typing import Any
 from uuid import UUID
@@ -175,12 +176,15 @@ def test_damaged_gzip_is_answered_as_documented(
     victim.post(body, {"Content-Type": content_type, "Content-Encoding": encoding})
 
 
+NOW = datetime.now(timezone.utc).isoformat()
+
+
 @HOSTILE
 @given(st.data(), RECORDS)
 def test_a_damaged_report_of_losses_is_answered_as_documented(
     victim: Victim, data: st.DataObject, records: list[dict[str, Any]]
 ) -> None:
-    key = {"id": str(UUID(int=1)), "timestamp": "2025-06-09T12:00:00Z"}
+    key = {"id": str(UUID(int=1)), "timestamp": NOW}
     loss = {**key, "model_name": MARKER, "reason": "expired", "count": 3}
     report = data.draw(damaged(json.dumps([loss] * len(records)).encode(), st.integers(0, 2)))
     # As a server hands a header on: latin-1, without line ends.

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
@@ -143,7 +144,7 @@ def _places_of(document: dict[str, Any], path: str, method: str, parameters: lis
 
 def loss(model_name: str) -> dict[str, Any]:
     """Three calls that a client had to throw away."""
-    key = {"id": str(uuid4()), "timestamp": "2025-06-09T12:00:00Z"}
+    key = {"id": str(uuid4()), "timestamp": datetime.now(timezone.utc).isoformat()}
     return {**key, "model_name": model_name, "reason": "expired", "count": 3}
 
 

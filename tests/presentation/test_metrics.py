@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from typing import Any
 from uuid import uuid4
 
@@ -170,7 +171,7 @@ def test_a_batch_that_cannot_be_read_at_all_rejects_no_known_number_of_records(c
 def test_what_clients_dropped_is_counted_by_reason(counting: FlaskClient) -> None:
     def loss(reason: str, count: int) -> dict[str, Any]:
         return {
-            "id": str(uuid4()), "model_name": "counted", "timestamp": "2025-06-01T00:00:00Z",
+            "id": str(uuid4()), "model_name": "counted", "timestamp": datetime.now(timezone.utc).isoformat(),
             "reason": reason, "count": count,
         }  # fmt: skip
 

@@ -21,6 +21,8 @@ from sqlalchemy import Connection, Engine
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
+from app.domain.instants import DAY, floor
+from app.domain.losses import MAX_COUNT
 from app.presentation.batch import RECORDS_AT_MOST, read_array, read_lines
 from app.presentation.inflate import CHUNK, read_body
 from app.presentation.predictions import FIELDS_AT_MOST
@@ -612,11 +614,19 @@ def test_a_refused_batch_does_not_keep_its_place(server: Server, record: Any) ->
 # Losses
 
 
+# Ten days ago, at noon.
+NOON = floor(datetime.now(timezone.utc), DAY) - 10 * DAY + timedelta(hours=12)
+
+
+def at(**later: float) -> str:
+    return (NOON + timedelta(**later)).isoformat()
+
+
 def loss(model: str, **fields: Any) -> dict[str, Any]:
     return {
         "id": str(uuid4()),
         "model_name": model,
-        "timestamp": "2025-06-09T12:00:00Z",
+        "timestamp": at(),
         "reason": "queue_full",
         "count": 7,
         **fields,
@@ -631,7 +641,7 @@ def test_losses_are_counted_once_however_often_they_are_reported(
     send: Send, record: Any, client: FlaskClient, model: str
 ) -> None:
     losses = [loss(model), loss(model, reason="expired", count=2), loss(f"{model}-other")]
-    sent = [record(timestamp="2025-06-09T12:00:30Z") for _ in range(3)]
+    sent = [record(timestamp=at(seconds=30)) for _ in range(3)]
     for _ in range(3):
         assert send(sent, **reported(*losses)).status_code == 200
     found = stats(client, model)
@@ -639,20 +649,20 @@ def test_losses_are_counted_once_however_often_they_are_reported(
 
 
 def test_losses_belong_to_their_minute(send: Send, record: Any, client: FlaskClient, model: str) -> None:
-    send([record(timestamp="2025-06-09T12:00:30Z")], **reported(loss(model, timestamp="2025-06-09T13:05:00Z")))
+    send([record(timestamp=at(seconds=30))], **reported(loss(model, timestamp=at(hours=1, minutes=5))))
     series = client.get(
         "/api/v1/stats/timeseries",
         query_string={
             "model_name": model,
-            "from": "2025-06-09T12:00:00Z",
-            "to": "2025-06-09T15:00:00Z",
+            "from": at(),
+            "to": at(hours=3),
             "bucket": "1h",
         },
     ).json
     found = [(point["total_requests"], point["dropped"], point["completeness"]) for point in series["points"]]
     assert found == [(1, 0, 1.0), (0, 7, 0.0), (0, 0, None)]
-    assert stats(client, model, **{"from": "2025-06-09T13:05:00Z", "to": "2025-06-09T13:06:00Z"})["dropped"] == 7
-    assert stats(client, model, **{"from": "2025-06-09T13:06:00Z", "to": "2025-06-09T15:00:00Z"})["dropped"] == 0
+    assert stats(client, model, **{"from": at(hours=1, minutes=5), "to": at(hours=1, minutes=6)})["dropped"] == 7
+    assert stats(client, model, **{"from": at(hours=1, minutes=6), "to": at(hours=3)})["dropped"] == 0
 
 
 def test_losses_are_kept_with_an_empty_batch(send: Send, client: FlaskClient, model: str) -> None:
@@ -666,6 +676,8 @@ def test_losses_are_kept_where_no_record_is_valid(send: Send, client: FlaskClien
 
 
 NO_LOSSES = [
+    "",
+    json.dumps([loss("модель")], ensure_ascii=False).encode().decode("latin-1"),
     "x",
     "{}",
     "[1]",
@@ -676,10 +688,12 @@ NO_LOSSES = [
     json.dumps([loss("a", count=0)]),
     json.dumps([loss("a", count=-1)]),
     json.dumps([loss("a", count=1.5)]),
-    json.dumps([loss("a", count=10**13)]),
+    json.dumps([loss("a", count=MAX_COUNT + 1)]),
+    json.dumps([loss("a", count=MAX_COUNT), loss("a", count=1)]),
     json.dumps([loss("a", id="1")]),
     json.dumps([loss("a", timestamp="1999-01-01T00:00:00Z")]),
     json.dumps([loss("a", timestamp="2999-01-01T00:00:00Z")]),
+    json.dumps([loss("a", timestamp=at(days=-21))]),
     json.dumps([loss("")]),
     json.dumps([loss("a", surprise=1)]),
     json.dumps([loss("a") for _ in range(101)]),

@@ -6,6 +6,7 @@ import base64
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -31,7 +32,7 @@ from service import Service, running
 SECONDS = 60  # more than a revocation takes, by far
 
 OPEN_TO_ALL = {"/", "/health", "/ready", "/docs", "/redoc", "/docs/assets/<name>", "/openapi.json"}
-WRITING = {"/api/v1/predict-log", "/api/v1/predict-logs"}
+WRITING = {"/api/v1/predict-log", "/api/v1/predict-logs", "/api/v1/dropped"}
 VALUES = {"<prediction_id>": str(2**63 - 1), "<name>": "swagger-ui.css"}
 MINE, OTHER = f"model-{uuid4().hex}", f"model-{uuid4().hex}"
 
@@ -85,15 +86,31 @@ def record(model: str = MINE) -> dict[str, Any]:
     return {"model_name": model, "duration_ms": 10, "was_successful": True}
 
 
+def report(model: str, **fields: Any) -> dict[str, Any]:
+    timestamp = datetime.now(timezone.utc).isoformat()
+    return {
+        "id": str(uuid4()),
+        "model_name": model,
+        "timestamp": timestamp,
+        "reason": "queue_full",
+        "count": 3,
+    } | fields
+
+
 def body(rule: str) -> Any:
-    return {"/api/v1/predict-log": record(OTHER), "/api/v1/predict-logs": [record(OTHER)]}.get(rule)
+    bodies = {
+        "/api/v1/predict-log": record(OTHER),
+        "/api/v1/predict-logs": [record(OTHER)],
+        "/api/v1/dropped": [report(OTHER)],
+    }
+    return bodies.get(rule)
 
 
 def needed(method: str, rule: str) -> str | None:
     """The scope that a route should need: what a new one has to have, too."""
     if rule in OPEN_TO_ALL:
         return None
-    if rule in WRITING:
+    if rule in WRITING and method == "POST":
         return "write"
     return "read" if method in ("GET", "HEAD") else "admin"
 
@@ -104,7 +121,7 @@ def expected(method: str, rule: str, caller: str) -> int | None:
     if scope is None or caller in ("admin", scope):
         return None
     if caller == "bound" and scope == "write":  # the records are of another model
-        return 403 if rule == "/api/v1/predict-log" else 422
+        return 422 if rule == "/api/v1/predict-logs" else 403
     return 403 if caller in ("write", "bound", "read") else 401
 
 
@@ -249,13 +266,11 @@ def test_a_batch_of_its_own_model_is_stored_with_a_bound_key(house: House) -> No
 
 def test_a_bound_key_reports_losses_of_its_model_only(house: House, database: Engine) -> None:
     ids = {MINE: str(uuid4()), OTHER: str(uuid4())}
-    losses = [
-        {"id": id, "model_name": model, "timestamp": "2025-06-01T00:00:00Z", "reason": "queue_full", "count": 3}
-        for model, id in ids.items()
-    ]
+    losses = [report(model, id=id) for model, id in ids.items()]
     headers = {"Predlog-Discarded": NOWHERE.json.dumps(losses)}
     response = house.call("POST", "/api/v1/predict-logs", "bound", json=[record(MINE)], headers=headers)
     assert response.status_code == 200
+    assert response.headers["Predlog-Discarded-Left-Out"] == "1"
     with database.connect() as connection:
         kept = connection.exec_driver_sql(
             "SELECT id::text FROM prediction_loss WHERE id = ANY (%s::uuid[])", (list(ids.values()),)

@@ -17,6 +17,9 @@ HEADER = "Predlog-Discarded"
 MOST_REPORTS = 20
 MOST_HEADER_BYTES = 4096
 MOST_KEYS = 5000
+# What the service takes: counts of a request that add up to this at most, and minutes of the last 30 days.
+MAX_COUNT = 60_000_000
+MAX_AGE_MINUTES = 30 * 24 * 60
 
 QUEUE_FULL, SPOOL_FULL, REJECTED, EXPIRED = "queue_full", "spool_full", "rejected", "expired"
 CLOSED, EXIT = "closed", "exit"  # seen by the host alone: there is nobody left to report them
@@ -73,7 +76,11 @@ class Losses:
             reports = self._returned[:most]
             del self._returned[:most]
             while self._counts and len(reports) < most:
-                (name, minute, reason), count = self._counts.popitem()
+                key, count = self._counts.popitem()
+                if count > MAX_COUNT:
+                    self._counts[key] = count - MAX_COUNT
+                    count = MAX_COUNT
+                name, minute, reason = key
                 reports.append(
                     {
                         "id": uuid7(),
@@ -108,13 +115,20 @@ def _moment(minute: int) -> datetime:
 
 
 def header(reports: Sequence[Report], most: int = MOST_REPORTS) -> tuple[str, int]:
-    """As many of the first reports as one header may carry, as ASCII JSON, and how many those are."""
+    """As many of the first reports as one header may carry, as ASCII JSON, and how many those are.
+
+    A report that has waited too long, as in a spool, is told for now: the service would refuse its minute.
+    """
     parts: list[str] = []
-    size = 1
+    size, total = 1, 0
+    oldest = time.time() - (MAX_AGE_MINUTES - 1) * 60
     for report in reports[:most]:
+        if datetime.fromisoformat(report["timestamp"]).timestamp() < oldest:
+            report = {**report, "timestamp": _moment(0).isoformat()}
         part = json.dumps(report, separators=(",", ":"))
         size += len(part) + 1
-        if parts and size > MOST_HEADER_BYTES:
+        total += report["count"]
+        if parts and (size > MOST_HEADER_BYTES or total > MAX_COUNT):
             break
         parts.append(part)
     return f"[{','.join(parts)}]", len(parts)

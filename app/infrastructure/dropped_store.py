@@ -1,0 +1,66 @@
+"""What clients dropped, in PostgreSQL; triggers of the migrations keep the rollups by minute, hour and day."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from app.application.dropped import Removed
+from app.domain.losses import Loss
+from app.infrastructure.database import Database
+
+# In the order of their keys, so that two statements with reports in common wait for each other and not in a circle.
+INSERT = """
+INSERT INTO prediction_loss (id, timestamp, model_name, reason, count)
+SELECT id, timestamp, model_name, reason, count
+FROM   json_to_recordset(%(losses)s::json)
+       AS loss (id uuid, timestamp timestamptz, model_name text, reason text, count bigint)
+ORDER  BY id, model_name
+ON CONFLICT (id, model_name) DO NOTHING"""
+
+REMOVE = """
+SELECT reports, calls FROM prediction_dropped_remove(%(models)s::text[], %(start)s::timestamptz, %(end)s::timestamptz)
+"""
+
+# Commits pieces of its own. On TimescaleDB a job calls it, too.
+RETAIN = "CALL prediction_dropped_retain(0, '{}')"
+
+
+class PostgresDroppedStore:
+    """The table prediction_loss and its rollups."""
+
+    def __init__(
+        self, database: Database, connection: Callable[[], AbstractContextManager[Connection]] | None = None
+    ) -> None:
+        """`connection` lends the one that removes: by default one with the time-outs of the service."""
+        self._database = database
+        self._connection = connection or database.connection
+
+    def add(self, reports: Sequence[Loss]) -> int:
+        """Store reports and return how many are new. Raises DroppedBehindRetention."""
+        return self._database.count(INSERT, {"losses": reports_json(reports)})
+
+    def remove(self, model_names: Sequence[str], start: datetime | None, end: datetime | None) -> Removed:
+        """Remove what was reported, from the rollups as well; no report is stored meanwhile."""
+        values = {"models": list(model_names) or None, "start": start, "end": end}
+        with self._connection() as connection:
+            reports, dropped = connection.exec_driver_sql(REMOVE, values).one()
+        return Removed(reports, int(dropped))
+
+
+def reports_json(reports: Sequence[Loss]) -> str:
+    """Reports as INSERT takes them."""
+    return json.dumps([
+        {
+            "id": str(report.id),
+            "timestamp": report.timestamp.isoformat(),
+            "model_name": report.model_name,
+            "reason": report.reason,
+            "count": report.count,
+        }
+        for report in reports
+    ])  # fmt: skip

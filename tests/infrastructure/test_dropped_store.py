@@ -1,0 +1,293 @@
+"""The rollups of what was dropped: equal to a count of the reports whatever happens to these, and kept by retention."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from flask_migrate import downgrade, upgrade
+from sqlalchemy import Engine, create_engine
+
+from app.application.dropped import Removed
+from app.application.life_cycle import LifeCycle
+from app.application.statistics import Key, Question, Statistics
+from app.domain.errors import DroppedBehindRetention
+from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, floor
+from app.domain.losses import SATURATION, Loss
+from app.domain.statistics import Selection, Series
+from app.infrastructure.database import Database
+from app.infrastructure.dropped_store import PostgresDroppedStore
+from app.infrastructure.engines import maintenance
+from app.infrastructure.statistics_store import StatisticsStore
+from capture import statements
+from conftest import Server, make_app
+from scratch import empty_database
+
+TODAY = floor(datetime.now(timezone.utc), DAY)
+MODELS = ("a", "b", "c")
+INSERT = """
+INSERT INTO prediction_loss (id, timestamp, model_name, reason, count, reported_at)
+VALUES (%(id)s, %(timestamp)s, %(model_name)s, %(reason)s, %(count)s, %(reported_at)s)
+"""
+COUNT = """
+SELECT coalesce(sum(count), 0) FROM prediction_loss
+WHERE  model_name = ANY (%(models)s) AND timestamp >= %(start)s AND timestamp < %(end)s
+"""
+LEVELS = ("minute", "hour", "day")
+
+
+class House:
+    """A database of its own with reports."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.database = Database(engine.url.render_as_string(hide_password=False), pool_size=1)
+        self.store = PostgresDroppedStore(self.database)
+        self.statistics = Statistics(StatisticsStore(self.database.read))
+
+    def run(self, statement: str, **values: Any) -> list[Any]:
+        with self.engine.connect() as connection:
+            result = connection.exec_driver_sql(statement, values)
+            return list(result.fetchall()) if result.returns_rows else []
+
+    def insert(self, model: str, minute: datetime, count: int = 1, reason: str = "expired", **fields: Any) -> None:
+        """Put a report into the table, past the service."""
+        values = {"id": str(uuid4()), "reported_at": datetime.now(timezone.utc), **fields}
+        self.run(INSERT, timestamp=minute, model_name=model, reason=reason, count=count, **values)
+
+    def dropped(self, start: datetime, end: datetime, *models: str) -> int:
+        """What the statistics say."""
+        return self.statistics.ask(Question(Selection(models), TimeRange(start, end), latency=False)).total.dropped
+
+    def reported(self, start: datetime, end: datetime, *models: str) -> int:
+        """The same counted in the reports themselves."""
+        ((count,),) = self.run(COUNT, models=list(models or MODELS), start=start, end=end)
+        return int(count)
+
+    def cells(self) -> list[int]:
+        """How many rows the rollups have, level by level."""
+        return [self.run(f"SELECT count(*) FROM prediction_dropped_{level}")[0][0] for level in LEVELS]
+
+    def retain(self, **days: int) -> None:
+        settings = LifeCycle({level: n * DAY for level, n in days.items()}, columnstore_after=DAY)
+        for _ in maintenance(self.database).refresh(DAY):
+            pass
+        maintenance(self.database).retain(settings)
+
+
+@contextmanager
+def own_database(server: Server) -> Iterator[House]:
+    with empty_database(server) as url:
+        with make_app(url, pool_size=1).app_context():
+            upgrade()
+        house = House(create_engine(url, isolation_level="AUTOCOMMIT", pool_size=1))
+        yield house
+        house.engine.dispose()
+        house.database.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def shared(server: Server) -> Iterator[House]:
+    with own_database(server) as house:
+        yield house
+
+
+@pytest.fixture
+def house(shared: House) -> House:
+    """A database without reports, of which nothing was ever dropped by retention."""
+    shared.run("TRUNCATE prediction_loss")
+    return shared
+
+
+@pytest.fixture
+def old(server: Server) -> Iterator[House]:
+    """A database of thirty days for retention to work on: each day's report, n days ago, was of n calls at noon."""
+    with own_database(server) as house:
+        for day in range(1, 31):
+            noon = TODAY - day * DAY + 12 * HOUR
+            house.insert("a", noon, day, reported_at=noon)
+            house.run("INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful)"
+                      " VALUES (%(at)s, 'a', 1, true)", at=noon)  # fmt: skip
+        yield house
+
+
+def report(model: str, minute: datetime, count: int = 1, id: UUID | None = None) -> Loss:
+    return Loss(id or uuid4(), model, minute, "expired", count)
+
+
+def test_every_range_is_answered_as_the_reports_say_whatever_happens_to_them(house: House) -> None:
+    dice = random.Random(7)
+
+    def minute() -> datetime:
+        return TODAY - dice.choice([5 * MINUTE, 3 * HOUR, 30 * HOUR, 9 * DAY]) * dice.random() // MINUTE * MINUTE
+
+    def floored() -> datetime:
+        return floor(minute(), MINUTE)
+
+    for _ in range(40):
+        action = dice.choice(["add", "add", "add", "delete", "update", "remove"])
+        if action == "add":
+            house.store.add([report(dice.choice(MODELS), floored(), dice.randint(1, 9)) for _ in range(20)])
+        elif action == "delete":
+            house.run("DELETE FROM prediction_loss WHERE id IN (SELECT id FROM prediction_loss LIMIT 7)")
+        elif action == "update":
+            house.run("UPDATE prediction_loss SET count = count + 1, timestamp = timestamp - INTERVAL '7 minutes'"
+                      " WHERE id IN (SELECT id FROM prediction_loss LIMIT 7)")  # fmt: skip
+        else:
+            start = floored()
+            house.store.remove([dice.choice(MODELS)], start, start + dice.choice([MINUTE, HOUR, DAY]))
+        start, end = sorted((floored(), floored()))
+        cut = timedelta(seconds=dice.choice([0, 0, 1, 59]))
+        for models in ((), ("a",), ("b", "c")):
+            assert house.dropped(start + cut, end + cut, *models) == house.reported(start + cut, end + cut, *models)
+    house.run("DELETE FROM prediction_loss")
+    assert house.cells() == [0, 0, 0]
+
+
+def test_writers_and_removals_at_once_leave_rollups_that_agree_with_the_reports(house: House, server: Server) -> None:
+    if not server.concurrent:
+        pytest.skip("all clients of this TimescaleDB share one session")
+    url = house.engine.url.render_as_string(hide_password=False)
+
+    def work(seed: int) -> None:
+        dice, database = random.Random(seed), Database(url, pool_size=1)
+        store = PostgresDroppedStore(database)
+        for _ in range(25):
+            minutes = [TODAY - dice.randint(0, 90) * MINUTE for _ in range(10)]
+            store.add([report(dice.choice(MODELS), minute, dice.randint(1, 9)) for minute in minutes])
+            if dice.random() < 0.3:
+                store.remove([dice.choice(MODELS)], minutes[0], minutes[0] + 20 * MINUTE)
+            elif dice.random() < 0.3:
+                database.count("DELETE FROM prediction_loss WHERE count = %(count)s", {"count": dice.randint(1, 9)})
+        database.engine.dispose()
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
+    expected = house.reported(TODAY - DAY, TODAY + DAY)
+    assert expected > 0
+    for level in LEVELS:
+        assert house.run(f"SELECT sum(dropped) FROM prediction_dropped_{level}") == [(expected,)]
+
+
+def test_points_and_groups_get_what_was_reported_of_them(house: House) -> None:
+    for hour in range(30):
+        house.insert("a" if hour % 2 else "b", TODAY - 2 * DAY + hour * HOUR + 7 * MINUTE, 10**hour % 97 + 1)
+    for width in (7 * MINUTE, HOUR, 5 * HOUR, DAY):
+        edges = tuple(TODAY - 2 * DAY + n * width for n in range(8))
+        question = Question(Selection(), TimeRange(edges[0], edges[-1]), ("model_name",), Series(edges), latency=False)
+        found = {key: tally.dropped for key, tally in house.statistics.ask(question).tallies.items()}
+        expected = {
+            Key(point, model, None): house.reported(edges[point], edges[point + 1], model)
+            for point in range(7) for model in ("a", "b")
+        }  # fmt: skip
+        assert found == {key: count for key, count in expected.items() if count}
+
+
+def test_no_statistics_read_single_reports(house: House) -> None:
+    with statements() as told:
+        house.dropped(TODAY - 9 * DAY + timedelta(seconds=1), TODAY + timedelta(seconds=1))
+        house.dropped(TODAY - 9 * DAY, TODAY, "a")
+    assert told
+    assert not any("prediction_loss" in statement.text for statement in told)
+
+
+def test_sums_beyond_the_largest_number_are_kept_and_taken_back(house: House) -> None:
+    for _ in range(3):
+        house.insert("a", TODAY, SATURATION)
+    house.insert("a", TODAY, 5, reason="rejected")
+    assert house.dropped(TODAY, TODAY + DAY) == SATURATION
+    house.run("DELETE FROM prediction_loss WHERE count = %(count)s", count=SATURATION)
+    assert house.dropped(TODAY, TODAY + DAY) == 5
+
+
+def test_what_is_truncated_is_counted_no_more(house: House) -> None:
+    house.insert("a", TODAY)
+    house.run("TRUNCATE prediction_loss")
+    assert house.cells() == [0, 0, 0]
+
+
+def test_rollups_are_kept_as_long_as_the_aggregates_of_their_level(old: House) -> None:
+    old.retain(raw=5, minute=10, hour=20, day=25)
+    assert old.cells() == [10, 20, 25]
+    assert old.dropped(TODAY - 25 * DAY, TODAY) == sum(range(1, 26))
+    assert old.dropped(TODAY - 15 * DAY + 12 * HOUR, TODAY - 15 * DAY + 13 * HOUR) == 15
+
+
+def test_a_single_report_is_kept_while_it_may_be_sent_again_and_then_goes_with_the_raw_rows(old: House) -> None:
+    sent = report("a", TODAY - 8 * DAY)
+    long_ago = TODAY - 40 * DAY
+    old.store.add([sent])
+    old.insert("a", long_ago, 9, reported_at=long_ago)
+    old.insert("a", TODAY - 2 * DAY, reported_at=long_ago)
+    before = old.dropped(TODAY - 50 * DAY, TODAY)
+    old.retain(raw=5)
+    assert old.store.add([sent]) == 0
+    assert old.run("SELECT count(*) FROM prediction_loss WHERE reported_at = %(at)s", at=long_ago) == [(1,)]
+    assert old.dropped(TODAY - 50 * DAY, TODAY) == before
+
+
+def test_without_retention_all_is_kept(house: House) -> None:
+    house.insert("a", TODAY - 900 * DAY, reported_at=TODAY - 900 * DAY)
+    house.retain()
+    assert house.reported(TODAY - 900 * DAY, TODAY) == house.dropped(TODAY - 900 * DAY, TODAY) == 1
+
+
+def test_a_late_report_is_counted_in_the_levels_that_are_left(old: House) -> None:
+    old.retain(raw=5, minute=10, hour=20, day=25)
+    day = TODAY - 15 * DAY
+    assert old.store.add([report("a", day + 12 * HOUR + MINUTE, 100)]) == 1
+    assert old.dropped(day, day + DAY) == 115
+    assert old.cells() == [10, 20, 25]
+
+
+def test_a_report_behind_all_levels_is_refused_and_none_of_its_request_is_counted(old: House) -> None:
+    old.retain(raw=5, minute=10, hour=20, day=25)
+    before = old.dropped(TODAY - 25 * DAY, TODAY)
+    with pytest.raises(DroppedBehindRetention):
+        old.store.add([report("a", TODAY - 26 * DAY), report("a", TODAY - DAY)])
+    assert old.dropped(TODAY - 25 * DAY, TODAY) == before
+
+
+def test_what_retention_has_left_of_old_reports_can_be_removed(old: House) -> None:
+    old.retain(raw=5, minute=10, hour=20, day=25)
+    old.run("SET predlog.retention = 'on'; DELETE FROM prediction_loss; RESET predlog.retention")
+    old.insert("b", TODAY - 15 * DAY, 4)
+    start = TODAY - 22 * DAY - 12 * HOUR
+    assert old.store.remove(["a"], start, TODAY) == Removed(0, sum(range(1, 23)))
+    assert old.dropped(TODAY - 25 * DAY, TODAY) == 23 + 24 + 25 + 4
+    assert old.store.remove([], None, None) == Removed(1, 23 + 24 + 25 + 4)
+    assert old.cells() == [0, 0, 0]
+
+
+def test_a_report_that_is_sent_twice_in_one_request_is_counted_once(house: House) -> None:
+    sent = report("a", TODAY, 3)
+    assert house.store.add([sent, sent]) == 1
+    assert house.dropped(TODAY, TODAY + DAY) == 3
+
+
+def test_reports_from_before_the_rollups_are_counted_in_them(server: Server) -> None:
+    if not server.concurrent:
+        pytest.skip("each needs a server of its own here, which takes long")
+    with empty_database(server) as url:
+        app = make_app(url, pool_size=1)
+        with app.app_context():
+            upgrade(revision="0012")
+        house = House(create_engine(url, isolation_level="AUTOCOMMIT", pool_size=1))
+        for _ in range(2):
+            for hours in (1, 30, 100):
+                house.insert("a", TODAY - hours * HOUR, SATURATION if hours == 1 else hours)
+            with app.app_context():
+                upgrade()
+            span = TODAY - 10 * DAY, TODAY - 2 * HOUR
+            assert house.dropped(*span) == house.reported(*span) > 0
+            assert house.dropped(TODAY - DAY, TODAY) == SATURATION
+            with app.app_context():
+                downgrade(revision="0012")
+        house.engine.dispose()
+        house.database.engine.dispose()

@@ -133,7 +133,7 @@ def _branches(number: int, part: Part, conditions: str) -> Iterator[str]:
 def _losses(question: Question, range: TimeRange) -> str:
     edges = question.series.edges[1:-1] if question.series else ()
     keys, _ = _keys(edges, () if "model_version" in question.group_by else question.group_by, "timestamp")
-    conditions, _ = _conditions(replace(question.selection, model_version=None))
+    conditions, _ = _conditions(replace(question.selection, model_version=None, model_versions=()))
     return FROM_LOSSES.format(keys=keys, start=range.start, end=range.end, conditions=conditions)
 
 
@@ -162,6 +162,9 @@ def _conditions(selection: Selection) -> tuple[str, dict[str, Any]]:
     if selection.model_version is not None:
         conditions += " AND model_version = %(model_version)s"
         values["model_version"] = selection.model_version
+    if selection.model_versions:
+        conditions += " AND model_version IN %(model_versions)s"
+        values["model_versions"] = selection.model_versions
     return conditions, values
 
 

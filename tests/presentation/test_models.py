@@ -273,7 +273,7 @@ class OneTransaction:
 
     def __init__(self, connection: Connection) -> None:
         self._reader = SnapshotReader(lambda sql, values: list(connection.exec_driver_sql(sql, values).fetchall()))
-        self.state, self.read = self._reader.state, self._reader.read
+        self.state, self.read, self.names = self._reader.state, self._reader.read, self._reader.names
 
     def within_snapshot(self, work: Callable[[CatalogueReader], T]) -> T:
         return work(self._reader)

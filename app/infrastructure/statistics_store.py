@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from app.application.statistics import Key, Part, Question, Reading
-from app.domain.cover import DAYS, HOURS, MINUTES, RAW, Materialized
+from app.domain.cover import DAYS, HOURS, MINUTES, RAW, Materialized, Segment
 from app.domain.instants import TimeRange
 from app.domain.sketch import LatencySketch
 from app.domain.statistics import GROUP_KEYS, Selection, Tally
@@ -74,6 +74,12 @@ STATE = """
 READ_STATE = "SELECT {state} FROM prediction_stats_state"
 READ = "SELECT {state}, answer.* FROM prediction_stats_state LEFT JOIN ({answer}) AS answer ON true"
 
+COUNT_GROUPS = """
+SELECT count(*) FROM (SELECT FROM ({branches}) AS calls GROUP BY {keys} LIMIT {limit:d}) AS few"""
+ALL_NAMES = "SELECT {keys} FROM prediction_model WHERE true{conditions}"
+NAMES_OF_PART = """
+SELECT {keys} FROM {relation} WHERE {time} >= '{start}' AND {time} < '{end}'{conditions}"""
+
 NAMED_LEVELS = (RAW, MINUTES, HOURS, DAYS)
 STATE_COLUMNS = 7
 
@@ -103,6 +109,36 @@ class StatisticsStore:
             if tally:
                 (dropped if number is None else tallies[number])[key] = tally
         return Reading(tallies, dropped, _state(rows[0]))
+
+    def count_groups(self, question: Question, segments: Sequence[Segment] | None, limit: int) -> int:
+        """Count up to `limit` groups with calls in the segments, or with losses in the range of the question.
+
+        Without segments, the groups of all models that were ever logged are counted.
+        """
+        conditions, values = _conditions(question.selection)
+        keys = ", ".join(question.group_by)
+        names = ALL_NAMES.format(keys=keys, conditions=conditions)
+        branches = [names] if segments is None else [_names(segment, keys, conditions) for segment in segments]
+        if question.group_by == ("model_name",):  # the only groups that losses can make
+            collation = "C" if segments is None else "default"  # both sides of a UNION need the same
+            losses = _losses(question, question.range)
+            branches.append(f'SELECT {keys} COLLATE "{collation}" AS {keys} FROM ({losses}) AS losses')
+        if not branches:
+            return 0
+        statement = COUNT_GROUPS.format(branches="\nUNION ALL\n".join(branches), keys=keys, limit=limit)
+        return int(self._run(statement, values)[0][0])
+
+
+def _names(segment: Segment, keys: str, conditions: str) -> str:
+    raw = segment.level is RAW
+    return NAMES_OF_PART.format(
+        keys=keys,
+        relation="prediction_log" if raw else f"prediction_stats_{segment.level}",
+        time="timestamp" if raw else "bucket",
+        start=segment.range.start,
+        end=segment.range.end,
+        conditions=conditions,
+    )
 
 
 def _branches(number: int, part: Part, conditions: str) -> Iterator[str]:

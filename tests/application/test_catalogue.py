@@ -41,6 +41,9 @@ class FakeLog:
         totals = [len(self._within(part.segment.range)) for part in parts]
         return Reading([{KEY: Tally(total=total)} if total else {} for total in totals], {}, self.materialized)
 
+    def count_groups(self, question: Question, segments: Sequence[Segment] | None, limit: int) -> int:
+        raise AssertionError("only a question with a limit counts its groups")
+
     def names(
         self, model_names: Sequence[str], search: str | None, after: tuple[str, str] | None, limit: int
     ) -> Sequence[Key]:

@@ -18,6 +18,7 @@ from app.application.comparison import Comparisons
 from app.application.condition import Watch
 from app.application.health import Readiness
 from app.application.keys import Keys
+from app.application.new_models import NewModels
 from app.application.predictions import Predictions
 from app.application.rate_limit import RateLimit
 from app.application.readers import Reader, Readers, ReplicaStatistics
@@ -28,6 +29,7 @@ from app.infrastructure.catalogue_store import CatalogueStore
 from app.infrastructure.condition_store import ConditionStore
 from app.infrastructure.database import Database
 from app.infrastructure.key_store import KeyStore
+from app.infrastructure.name_store import PostgresNameStore
 from app.infrastructure.patience import GRACE_S
 from app.infrastructure.prediction_store import PredictionStore
 from app.infrastructure.rate_table import RateTable
@@ -68,16 +70,17 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     meters = metrics.register(app, config.pool_size)
     database = _database(url, config)
     pool_meter.attach(meters.pool("primary"), database.engine)
+    direct = _database(config.database_direct_url, config) if config.database_direct_url else database
     app.extensions[EXTENSION] = Services(
         predictions=Predictions(PredictionStore(database)),
         readers=_readers(database, config, meters),
         readiness=Readiness(Schema(database), is_stopping),
         keys=Keys(KeyStore(database)),
         watch=Watch(ConditionStore(database).read),
+        new_models=NewModels(PostgresNameStore(database), config.max_new_models_per_day),
     )
     _migrations(app, config.database_direct_url or url)
     _http(app, config)
-    direct = _database(config.database_direct_url, config) if config.database_direct_url else database
     cli.register(app, direct, config)
     return app
 

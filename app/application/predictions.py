@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from itertools import chain, count
+from operator import itemgetter
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -77,13 +78,17 @@ class Batch:
 
     def without_calls_before(self, retention: BehindRetention) -> Batch:
         """The same batch with the calls rejected that retention would not keep."""
-        refused = dict(self.rejected)
-        places = (place for place in count() if place not in refused)
-        is_kept = [timestamp >= retention.edge for timestamp in self.calls.timestamp]
-        behind = [place for place, kept in zip(places, is_kept) if not kept]
-        refused |= {place: {"timestamp": [retention.message]} for place in behind}
-        calls = self.calls.at([row for row, kept in enumerate(is_kept) if kept])
-        return replace(self, calls=calls, rejected=sorted(refused.items()))
+        is_behind = [timestamp < retention.edge for timestamp in self.calls.timestamp]
+        return self.without(is_behind, {retention.field: [retention.message]})
+
+    def without(self, is_refused: Sequence[bool], errors: dict[str, Any]) -> Batch:
+        """The same batch with some of the calls rejected for the same reason; `is_refused` has a value for each."""
+        rejected = dict(self.rejected)
+        places = (place for place in count() if place not in rejected)
+        refused = [place for place, is_refused_here in zip(places, is_refused) if is_refused_here]
+        rejected |= dict.fromkeys(refused, errors)
+        calls = self.calls.at([row for row, is_refused_here in enumerate(is_refused) if not is_refused_here])
+        return replace(self, calls=calls, rejected=sorted(rejected.items(), key=itemgetter(0)))
 
     def with_losses(self, losses: Sequence[Loss]) -> Batch:
         """The same batch with what its sender had to throw away."""

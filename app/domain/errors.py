@@ -21,10 +21,25 @@ class InvalidInput(PredlogError):
 class BehindRetention(PredlogError):
     """A call happened before `edge`, where retention has dropped the log."""
 
+    field = "timestamp"
+
     def __init__(self, edge: datetime) -> None:
         self.edge = edge
         self.message = f"Must not be before {edge.isoformat()}: older calls are not kept any more."
         super().__init__(f"timestamp: {self.message}")
+
+
+class TooManyNewModels(PredlogError):
+    """A caller has logged as many models and versions that were not known before as it may in a day."""
+
+    field = "model_name"
+
+    def __init__(self, per_day: int) -> None:
+        self.message = (
+            f"This caller may log {per_day} new models and versions a day, and has done so. Models and versions that "
+            "are known are taken. If each call has a name or version of its own, put what differs into the metadata."
+        )
+        super().__init__(f"model_name: {self.message}")
 
 
 class NotFound(PredlogError):

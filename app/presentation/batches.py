@@ -17,6 +17,7 @@ from app.presentation.inflate import read_body
 from app.presentation.loss_header import HEADER, LOSSES_AT_MOST, LossSchema, read_losses
 from app.presentation.meters import meters
 from app.presentation.predictions import EXAMPLE, PredictionSchema
+from app.presentation.rate_limit import caller
 from app.presentation.security import models
 from app.presentation.services import services
 
@@ -112,7 +113,8 @@ def log_batch() -> Response:
     body = read_body(request, current_app.config["MAX_CONTENT_LENGTH"])
     with slots.take():
         read = batch.read_lines(body, allowed) if lines else batch.read_array(body, allowed)
-        receipt = services().predictions.log_batch(read.with_losses(losses))
+        admitted = services().new_models.admit(caller(), read)
+        receipt = services().predictions.log_batch(admitted.with_losses(losses))
     meters().batch(receipt, losses)
     accepted = receipt.stored + receipt.duplicates
     answer = {

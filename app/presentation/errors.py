@@ -23,6 +23,7 @@ from app.domain.errors import (
     RateLimited,
     StorageBusy,
     StorageUnavailable,
+    TooManyNewModels,
 )
 from app.presentation.meters import meters
 
@@ -35,6 +36,7 @@ STATUS: dict[type[PredlogError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
     BehindRetention: HTTPStatus.UNPROCESSABLE_ENTITY,
+    TooManyNewModels: HTTPStatus.UNPROCESSABLE_ENTITY,
     RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -73,8 +75,8 @@ def _domain_error(error: PredlogError) -> Response:
         meters().refused(refusal)
     if isinstance(error, StorageUnavailable):
         log.warning("storage unavailable", cause=type(error.__cause__).__name__)
-    if isinstance(error, BehindRetention):
-        return _response(status, None, {"json": {"timestamp": [error.message]}})
+    if isinstance(error, (BehindRetention, TooManyNewModels)):
+        return _response(status, None, {"json": {error.field: [error.message]}})
     if isinstance(error, InvalidInput):
         return _response(status, None, {"query": {error.field: [error.message]}})
     response = _response(status, str(error), None)

@@ -10,6 +10,7 @@ from flask import current_app
 from app.application.condition import Watch
 from app.application.health import Readiness
 from app.application.keys import Keys
+from app.application.new_models import NewModels
 from app.application.predictions import Predictions
 from app.application.readers import Readers
 
@@ -25,6 +26,7 @@ class Services:
     readiness: Readiness
     keys: Keys
     watch: Watch
+    new_models: NewModels
 
 
 def services() -> Services:

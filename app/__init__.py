@@ -20,6 +20,7 @@ from app.application.health import Readiness
 from app.application.keys import Keys
 from app.application.new_models import NewModels
 from app.application.predictions import Predictions
+from app.application.purge import Purge
 from app.application.rate_limit import RateLimit
 from app.application.readers import Reader, Readers, ReplicaStatistics
 from app.application.statistics import Statistics
@@ -32,6 +33,7 @@ from app.infrastructure.key_store import KeyStore
 from app.infrastructure.name_store import PostgresNameStore
 from app.infrastructure.patience import GRACE_S
 from app.infrastructure.prediction_store import PredictionStore
+from app.infrastructure.purge_store import PostgresPurgeStore
 from app.infrastructure.rate_table import RateTable
 from app.infrastructure.replica import StreamingReplica
 from app.infrastructure.schema import MIGRATIONS, Schema
@@ -48,6 +50,7 @@ from app.presentation import (
     gate,
     metrics,
     predictions,
+    purge,
     rate_limit,
     request_log,
     security,
@@ -78,6 +81,7 @@ def create_app(config: configuration.Config | None = None) -> Flask:
         keys=Keys(KeyStore(database)),
         watch=Watch(ConditionStore(database).read),
         new_models=NewModels(PostgresNameStore(database), config.max_new_models_per_day),
+        purge=Purge(PostgresPurgeStore(direct)),
     )
     _migrations(app, config.database_direct_url or url)
     _http(app, config)
@@ -164,7 +168,7 @@ def _http(app: Flask, config: configuration.Config) -> None:
     )
     smorest = api.create_api(app, service.VERSION, service.DESCRIPTION)
     errors.register(app)
-    for resource in (service, metrics, predictions, batches, statistics, comparison, catalogue):
+    for resource in (service, metrics, predictions, purge, batches, statistics, comparison, catalogue):
         smorest.register_blueprint(resource.blp)
     docs.register(app)
     if config.cors_origins:

@@ -69,7 +69,7 @@ SELECT j.proc_name, coalesce(a.view_name, j.hypertable_name), j.schedule_interva
 FROM   timescaledb_information.jobs j
 LEFT   JOIN timescaledb_information.job_stats s ON s.job_id = j.job_id
 LEFT   JOIN timescaledb_information.continuous_aggregates a ON a.materialization_hypertable_name = j.hypertable_name
-WHERE  j.proc_name = %(job)s OR j.proc_name = 'policy_compression'
+WHERE  j.proc_name IN (%(job)s, 'prediction_model_job') OR j.proc_name = 'policy_compression'
 ORDER  BY j.job_id
 """
 
@@ -103,6 +103,7 @@ class Timescale:
         """Drop the chunks behind the edge, as the job does."""
         with self._instead_of_the_job() as connection:
             connection.exec_driver_sql("CALL prediction_stats_retain(%(keep)s::jsonb)", {"keep": _keep(life_cycle)})
+            connection.exec_driver_sql("CALL prediction_model_tidy(NULL)")
 
     def overview(self) -> Overview:
         """What is where, and how the jobs fare."""

@@ -12,6 +12,7 @@ from app.application.health import Readiness
 from app.application.keys import Keys
 from app.application.new_models import NewModels
 from app.application.predictions import Predictions
+from app.application.purge import Purge
 from app.application.readers import Readers
 
 EXTENSION = "predlog"
@@ -27,6 +28,7 @@ class Services:
     keys: Keys
     watch: Watch
     new_models: NewModels
+    purge: Purge
 
 
 def services() -> Services:

@@ -28,7 +28,7 @@ INSERT = """
 INSERT INTO prediction_log (timestamp, model_name, model_version, duration_ms, was_successful)
 SELECT %(at)s, %(model)s, %(version)s, n, true FROM generate_series(1, %(number)s) AS n
 """
-COMPRESS = "SELECT compress_chunk(chunk, true) FROM show_chunks('prediction_log') AS chunk"
+MOVE_CHUNKS = "SELECT {}(chunk, true) FROM show_chunks('prediction_log') AS chunk"
 SCAN = "SELECT count(*) FROM prediction_log WHERE model_name = %(model)s"
 NOTES = "SELECT count(*) FROM prediction_stats_change WHERE changed_from >= %(start)s AND changed_to <= %(end)s"
 
@@ -157,6 +157,16 @@ def by_threes(server: Server) -> Iterator[Purge]:
     database.engine.dispose()
 
 
+@pytest.fixture
+def compressed(database: Engine) -> Iterator[None]:
+    """All rows that there are lie in the columnstore, for as long as the test runs."""
+    for function in ("compress_chunk", "decompress_chunk"):
+        with database.connect() as connection:
+            connection.exec_driver_sql(MOVE_CHUNKS.format(function))
+        if function == "compress_chunk":
+            yield
+
+
 @pytest.mark.parametrize("is_compressed", [False, True])
 def test_it_may_be_given_up_after_any_piece_and_goes_on_when_it_is_sent_again(
     by_threes: Purge,
@@ -164,7 +174,7 @@ def test_it_may_be_given_up_after_any_piece_and_goes_on_when_it_is_sent_again(
     counted: Callable[[], int],
     refresh: Callable[[], None],
     server: Server,
-    database: Engine,
+    request: pytest.FixtureRequest,
     model: str,
     is_compressed: bool,
 ) -> None:
@@ -175,8 +185,7 @@ def test_it_may_be_given_up_after_any_piece_and_goes_on_when_it_is_sent_again(
     if is_compressed:
         if server.engine == "plain":
             pytest.skip("the plain engine has no columnstore")
-        with database.connect() as connection:
-            connection.exec_driver_sql(COMPRESS)
+        request.getfixturevalue("compressed")
     filters, now = PurgeFilters(model_name=model), datetime.now(timezone.utc)
     assert by_threes.count(filters, now) == 16
     left = 16

@@ -19,7 +19,7 @@ NAMES = (
     "DATABASE_URL", "DATABASE_READ_URL", "REPLICA_LAG_AT_MOST_S", "DATABASE_DIRECT_URL",
     "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "EMBEDDED_DATA_DIR",
     "HOST", "PORT", "WORKERS", "THREADS", "START_TIMEOUT_S", "SHUTDOWN_DELAY_S", "DEBUG", "CORS_ORIGINS", "AUTH",
-    "CONNECTIONS", "REQUEST_TIMEOUT_S", "RATE_LIMIT", "RATE_BURST",
+    "CONNECTIONS", "REQUEST_TIMEOUT_S", "RATE_LIMIT", "RATE_BURST", "MAX_NEW_MODELS_PER_DAY",
     "MAX_BODY_BYTES", "BATCHES_AT_ONCE", "STATEMENT_TIMEOUT_MS", "LOCK_TIMEOUT_MS", "POOL_SIZE", "POOL_TIMEOUT_S",
     "RAW_RETENTION", "MINUTE_RETENTION", "HOUR_RETENTION", "DAY_RETENTION", "COLUMNSTORE_AFTER",
 )  # fmt: skip
@@ -54,6 +54,7 @@ class Config:
     request_timeout_s: float
     rate_limit: float
     rate_burst: int
+    max_new_models_per_day: int
     max_body_bytes: int
     batches_at_once: int
     statement_timeout_ms: int
@@ -102,6 +103,7 @@ def _read(env: Env) -> Config:
         request_timeout_s=env.float("REQUEST_TIMEOUT_S", 60.0, validate=Range(min=1, max=3600)),
         rate_limit=env.float("RATE_LIMIT", 0.0, validate=Range(min=0, max=1_000_000)),
         rate_burst=env.int("RATE_BURST", 100, validate=Range(min=1, max=1_000_000)),
+        max_new_models_per_day=env.int("MAX_NEW_MODELS_PER_DAY", 10_000, validate=Range(min=0, max=1_000_000)),
         max_body_bytes=env.int("MAX_BODY_BYTES", 16 * 2**20, validate=Range(min=1024)),
         batches_at_once=env.int("BATCHES_AT_ONCE", 2, validate=Range(min=1, max=64)),
         statement_timeout_ms=env.int("STATEMENT_TIMEOUT_MS", 30_000, validate=positive),

@@ -19,7 +19,9 @@ from app.application.condition import Watch
 from app.application.dropped import Dropped
 from app.application.health import Readiness
 from app.application.keys import Keys
+from app.application.new_models import NewModels
 from app.application.predictions import Predictions
+from app.application.purge import Purge
 from app.application.rate_limit import RateLimit
 from app.application.readers import Reader, Readers, ReplicaStatistics
 from app.application.statistics import Statistics
@@ -30,8 +32,10 @@ from app.infrastructure.condition_store import ConditionStore
 from app.infrastructure.database import Database
 from app.infrastructure.dropped_store import PostgresDroppedStore
 from app.infrastructure.key_store import KeyStore
+from app.infrastructure.name_store import PostgresNameStore
 from app.infrastructure.patience import GRACE_S
 from app.infrastructure.prediction_store import PredictionStore
+from app.infrastructure.purge_store import PostgresPurgeStore
 from app.infrastructure.rate_table import RateTable
 from app.infrastructure.replica import StreamingReplica
 from app.infrastructure.schema import MIGRATIONS, Schema
@@ -49,6 +53,7 @@ from app.presentation import (
     gate,
     metrics,
     predictions,
+    purge,
     rate_limit,
     request_log,
     security,
@@ -72,6 +77,7 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     meters = metrics.register(app, config.pool_size)
     database = _database(url, config)
     pool_meter.attach(meters.pool("primary"), database.engine)
+    direct = _database(config.database_direct_url, config) if config.database_direct_url else database
     app.extensions[EXTENSION] = Services(
         predictions=Predictions(PredictionStore(database)),
         dropped=Dropped(PostgresDroppedStore(database)),
@@ -79,10 +85,11 @@ def create_app(config: configuration.Config | None = None) -> Flask:
         readiness=Readiness(Schema(database), is_stopping),
         keys=Keys(KeyStore(database)),
         watch=Watch(ConditionStore(database).read),
+        new_models=NewModels(PostgresNameStore(database), config.max_new_models_per_day),
+        purge=Purge(PostgresPurgeStore(direct)),
     )
     _migrations(app, config.database_direct_url or url)
     _http(app, config)
-    direct = _database(config.database_direct_url, config) if config.database_direct_url else database
     cli.register(app, direct, config)
     return app
 
@@ -166,7 +173,7 @@ def _http(app: Flask, config: configuration.Config) -> None:
     )
     smorest = api.create_api(app, service.VERSION, service.DESCRIPTION)
     errors.register(app)
-    for resource in (service, metrics, predictions, batches, dropped, statistics, comparison, catalogue):
+    for resource in (service, metrics, predictions, purge, batches, dropped, statistics, comparison, catalogue):
         smorest.register_blueprint(resource.blp)
     docs.register(app)
     if config.cors_origins:

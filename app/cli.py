@@ -10,7 +10,7 @@ import click
 from flask import Flask, current_app
 from flask.cli import AppGroup
 
-from app import dropped_cli, grafana_cli, key_cli
+from app import dropped_cli, grafana_cli, key_cli, purge_cli
 from app.application.life_cycle import LifeCycle, Maintenance, Overview
 from app.domain.errors import PredlogError
 from app.infrastructure import engines
@@ -43,6 +43,7 @@ def register(app: Flask, database: Database, config: Config) -> None:
     app.cli.add_command(grafana_cli.commands)
     app.cli.add_command(key_cli.commands)
     app.cli.add_command(dropped_cli.commands)
+    app.cli.add_command(purge_cli.commands)
 
 
 def embedded_database_url(config: Config) -> str:

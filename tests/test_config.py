@@ -64,6 +64,7 @@ def test_the_defaults_serve_this_machine_alone_from_an_embedded_database(setting
         ("COLUMNSTORE_AFTER", "12h", timedelta(hours=12)), ("AUTH", "none", "none"), ("AUTH", "keys", "keys"),
         ("CONNECTIONS", "16", 16), ("REQUEST_TIMEOUT_S", "2.5", 2.5),
         ("RATE_LIMIT", "0", 0), ("RATE_LIMIT", "0.5", 0.5), ("RATE_BURST", "1", 1),
+        ("MAX_NEW_MODELS_PER_DAY", "0", 0),
     ],
 )  # fmt: skip
 def test_a_setting_is_taken_from_the_environment(settings: Settings, name: str, text: str, value: Any) -> None:
@@ -85,6 +86,7 @@ def test_a_setting_is_taken_from_the_environment(settings: Settings, name: str, 
         *(("REQUEST_TIMEOUT_S", text) for text in ("0", "0.5", "3601", "nan", "inf", "")),
         *(("RATE_LIMIT", text) for text in ("-1", "nan", "inf", "100/s", "")),
         *(("RATE_BURST", text) for text in ("0", "-1", "1.5", "")),
+        *(("MAX_NEW_MODELS_PER_DAY", text) for text in ("-1", "1.5", "many", "")),
         *(("MAX_BODY_BYTES", text) for text in ("0", "1023", "16MB")),
         *(("BATCHES_AT_ONCE", text) for text in ("0", "x")),
         *(("STATEMENT_TIMEOUT_MS", text) for text in ("0", "30s", "-1")),

@@ -330,3 +330,24 @@ def test_a_database_that_cannot_keep_every_text_is_refused_and_left_as_it_is(ser
         assert "encoded as LATIN1" in migrated.stderr
         assert "Traceback" not in migrated.stderr
         assert house.objects() == before
+
+
+NAMED = """
+INSERT INTO prediction_log (timestamp, model_name, model_version, duration_ms, was_successful)
+VALUES (now() - %(hours)s * INTERVAL '1 hour', %(model)s, %(version)s, 5, true)
+"""
+
+
+def test_the_names_of_models_that_were_logged_before_are_known_after_an_upgrade(house: House) -> None:
+    house.upgrade("0012")
+    for number, hours in enumerate((0, 0.1, 1, 5, 30, 70, 1000)):
+        house.run(NAMED, hours=hours, model=f"m{number}", version="")
+    if house.server.engine == "timescale":
+        for _ in range(3):
+            house.run("CALL prediction_stats_job(0, '{}')")
+    for version, hours in (("late", 40), ("new", 0)):
+        house.run(NAMED, hours=hours, model="m1", version=version)
+    house.upgrade()
+    logged = house.run("SELECT DISTINCT model_name, model_version FROM prediction_log")
+    assert sorted(map(tuple, house.run("SELECT * FROM prediction_model"))) == sorted(map(tuple, logged))
+    assert len(logged) == 9

@@ -19,6 +19,7 @@ from app.domain.statistics import GROUP_KEYS, Selection, Tally
 T = TypeVar("T")
 NOTHING = Tally()
 PLACES_KEPT = 10_000
+NAMES_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,17 @@ class CatalogueReader(Protocol):
 
     def state(self, range: TimeRange) -> Materialized: ...
 
-    def activity(
-        self, model_names: Sequence[str], level: Level, segments: Sequence[Segment]
-    ) -> Mapping[Key, Activity]: ...
+    def activity(self, selection: Selection, level: Level, segments: Sequence[Segment]) -> Mapping[Key, Activity]: ...
 
     def look_up(self, level: Level, places: Sequence[Place]) -> Sequence[datetime | None]: ...
 
 
 class CatalogueStore(Protocol):
-    """Where the log and its aggregates are kept."""
+    """Where the log, its aggregates and the names of all models are kept."""
+
+    def names(
+        self, model_names: Sequence[str], search: str | None, after: tuple[str, str] | None, limit: int
+    ) -> Sequence[Key]: ...
 
     def within_snapshot(self, work: Callable[[CatalogueReader], T]) -> T: ...
 
@@ -97,19 +100,36 @@ class Catalogue:
         self._found = _Found(monotonic)
 
     def page(
-        self, model_names: Sequence[str], after: tuple[str, str] | None, limit: int, now: datetime
+        self,
+        model_names: Sequence[str],
+        after: tuple[str, str] | None,
+        limit: int,
+        now: datetime,
+        search: str | None = None,
     ) -> tuple[Sequence[Entry], bool]:
-        """Return up to `limit` entries after a name and version, and whether there are more."""
-        ever = TimeRange(EARLIEST, now + 2 * FUTURE_TOLERANCE)
-        known = self._tallies(model_names, ever, latency=False)
-        keys = sorted(key for key in known if after is None or key[1:] > after)
-        return self._entries(keys[:limit], ever, now) if keys else [], len(keys) > limit
+        """Return up to `limit` entries after a name and version, and whether there are more.
 
-    def _entries(self, keys: Sequence[Key], ever: TimeRange, now: datetime) -> Sequence[Entry]:
-        names = sorted({str(key.model_name) for key in keys})
-        last_hour, last_day, all_time = (
-            self._tallies(names, replace(ever, start=start)) for start in (now - HOUR, now - DAY, ever.start)
-        )
+        `model_names` are the only models wanted (all if there are none), `search` is a part of their names.
+        """
+        ever = TimeRange(EARLIEST, now + 2 * FUTURE_TOLERANCE)
+        found: dict[Key, Tally] = {}
+        wanted = limit + 1
+        while True:
+            names = self._store.names(model_names, search, after, wanted)
+            calls = self._tallies(names, ever) if names else {}
+            found |= {key: calls[key] for key in names if key in calls}
+            if len(found) > limit or len(names) < wanted:
+                break
+            # Some have no call left: look at the next ones, more of them each time.
+            after = (str(names[-1].model_name), str(names[-1].model_version))
+            wanted = min(2 * wanted, NAMES_AT_ONCE)
+        keys = list(found)[:limit]
+        return self._entries(keys, found, ever, now) if keys else [], len(found) > limit
+
+    def _entries(
+        self, keys: Sequence[Key], all_time: Mapping[Key, Tally], ever: TimeRange, now: datetime
+    ) -> Sequence[Entry]:
+        last_hour, last_day = (self._tallies(keys, replace(ever, start=start)) for start in (now - HOUR, now - DAY))
         traces = self._store.within_snapshot(lambda reader: _Snapshot(reader, ever, now, self._found).traces(keys))
         return [
             Entry(
@@ -123,13 +143,19 @@ class Catalogue:
                 usual_gap=trace.gap,
                 is_silent=is_silent(trace.last.range.start + trace.last.accuracy, trace.gap, now),
             )
-            for key, trace in traces.items()
-            if key in all_time  # else it was deleted since
+            for key, trace in traces.items()  # without those that were deleted since
         ]
 
-    def _tallies(self, model_names: Sequence[str], range: TimeRange, *, latency: bool = True) -> Mapping[Key, Tally]:
-        question = Question(Selection(tuple(model_names)), range, GROUP_KEYS, latency=latency)
+    def _tallies(self, keys: Sequence[Key], range: TimeRange) -> Mapping[Key, Tally]:
+        question = Question(_selection(keys), range, GROUP_KEYS)
         return {key: tally for key, tally in self._statistics.ask(question).tallies.items() if tally.total}
+
+
+def _selection(keys: Sequence[Key]) -> Selection:
+    """These models and versions, and few others: keys that follow each other share their names or have few versions."""
+    names = {str(key.model_name) for key in keys}
+    versions = {str(key.model_version) for key in keys}
+    return Selection(tuple(sorted(names)), model_versions=tuple(sorted(versions)))
 
 
 @dataclass(frozen=True)
@@ -171,8 +197,8 @@ class _Snapshot:
 
     def traces(self, keys: Sequence[Key]) -> Mapping[Key, _Trace]:
         """When each was called first and last, and how often it usually is; without those that are gone."""
-        names = sorted({str(key.model_name) for key in keys})
-        activities = {level: self._activity(names, level) for level in LOOK_BACK}
+        selection = _selection(keys)
+        activities = {level: self._activity(selection, level) for level in LOOK_BACK}
         days, minutes = activities[DAYS], activities[MINUTES]
         keys = [key for key in keys if key in days]
         first = [Place.of(key, DAYS, min(days[key].calls), is_last=False) for key in keys]
@@ -186,11 +212,11 @@ class _Snapshot:
         gaps = [usual_gap([activity[key] for activity in activities.values() if key in activity]) for key in keys]
         return dict(zip(keys, map(_Trace, found, found[len(keys) :], gaps)))
 
-    def _activity(self, names: Sequence[str], level: Level) -> Mapping[Key, Activity]:
+    def _activity(self, selection: Selection, level: Level) -> Mapping[Key, Activity]:
         back = LOOK_BACK[level]
         start = floor(self._now - back, level.width) if back else self._ever.start
         levels = [finer for finer in COARSE_TO_FINE if finer.width <= level.width]
-        return self._reader.activity(names, level, cover(replace(self._ever, start=start), self._state, levels))
+        return self._reader.activity(selection, level, cover(replace(self._ever, start=start), self._state, levels))
 
     def _find(self, places: Sequence[Place]) -> Sequence[Place]:
         """Narrow each place down as far as retention lets: to the hour, to the minute, to the row itself."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from itertools import chain, count
+from operator import itemgetter
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -78,16 +79,18 @@ class Batch:
     def without_calls_before(self, retention: BehindRetention) -> Batch:
         """The same batch with the calls rejected that retention would not keep."""
         behind = [row for row, timestamp in enumerate(self.calls.timestamp) if timestamp < retention.edge]
-        return self.without(behind, {"timestamp": [retention.message]})
+        return self.without(behind, {retention.field: [retention.message]})
 
-    def without(self, rows: Sequence[int], problems: dict[str, Any]) -> Batch:
-        """The same batch with these of its calls rejected for the same problems."""
-        refused = dict(self.rejected)
-        places = [place for place, _ in zip((place for place in count() if place not in refused), self.calls.timestamp)]
-        refused |= {places[row]: problems for row in rows}
+    def without(self, rows: Collection[int], errors: dict[str, Any]) -> Batch:
+        """The same batch with the calls at these places of `calls` rejected for the same reason."""
+        rejected = dict(self.rejected)
+        places = [
+            place for place, _ in zip((place for place in count() if place not in rejected), self.calls.timestamp)
+        ]
+        rejected |= {places[row]: errors for row in rows}
         gone = set(rows)
         calls = self.calls.at([row for row in range(len(self.calls)) if row not in gone])
-        return replace(self, calls=calls, rejected=sorted(refused.items()))
+        return replace(self, calls=calls, rejected=sorted(rejected.items(), key=itemgetter(0)))
 
     def with_losses(self, losses: Sequence[Loss]) -> Batch:
         """The same batch with what its sender had to throw away."""

@@ -11,13 +11,15 @@ from typing import NamedTuple, Protocol
 
 from app.application.settled import SettledTallies
 from app.domain.cover import COARSE_TO_FINE, Level, Materialized, Segment, answerable, cover
-from app.domain.errors import StorageUnavailable
+from app.domain.errors import InvalidInput, StorageUnavailable
 from app.domain.instants import HOUR, TimeRange, floor
 from app.domain.statistics import Freshness, Selection, Series, Tally
 
 # After so many plans that were overtaken by a change, one is made that none can overtake.
 OPTIMISTIC_PLANS = 10
 RECENT_S = 30.0
+# An answer of 1,000 groups with percentiles has about half a megabyte.
+MAX_GROUPS = 1000
 
 
 class Key(NamedTuple):
@@ -30,13 +32,17 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Question:
-    """Which calls to count, over which range, by what, and whether percentiles are wanted."""
+    """Which calls to count, over which range, by what, and whether percentiles are wanted.
+
+    An answer of more than `max_groups` groups is refused; None stands for any number.
+    """
 
     selection: Selection
     range: TimeRange
     group_by: tuple[str, ...] = ()
     series: Series | None = None
     latency: bool = True
+    max_groups: int | None = None
 
     @cached_property
     def levels(self) -> Sequence[Level]:
@@ -103,6 +109,8 @@ class StatisticsStore(Protocol):
 
     def read(self, question: Question, range: TimeRange, parts: Sequence[Part]) -> Reading: ...
 
+    def count_groups(self, question: Question, segments: Sequence[Segment] | None, limit: int) -> int: ...
+
 
 class Statistics:
     """Statistics over any range.
@@ -120,7 +128,11 @@ class Statistics:
         self._settled: SettledTallies[Part, Key] = SettledTallies(monotonic)
 
     def ask(self, question: Question) -> Answer:
-        """Count the calls of the range, equal to a full scan of the log in the same snapshot."""
+        """Count the calls of the range, equal to a full scan of the log in the same snapshot.
+
+        Raises InvalidInput if there are more groups than the question allows.
+        """
+        self._check_groups(question)
         state = self._recent() or self._store.state(question.range)
         self._last_seen = None  # until an answer has come
         for _ in range(OPTIMISTIC_PLANS):
@@ -140,6 +152,19 @@ class Statistics:
         if not reading.state.supports(plan.segments):
             raise StorageUnavailable("The log's past changes faster than it can be counted.")
         return plan.answer(reading, dict(zip(plan.parts, reading.parts)))
+
+    def _check_groups(self, question: Question) -> None:
+        """Count the groups before anything is read of them, and none of them if few models were ever logged."""
+        most = question.max_groups
+        if most is None or self._store.count_groups(question, None, most + 1) <= most:
+            return
+        segments = _Plan.of(question, self._store.state(question.range)).segments
+        if self._store.count_groups(question, segments, most + 1) > most:
+            raise InvalidInput(
+                "group_by",
+                f"There are more than {most} groups: choose models with `model_name`, or a shorter range; "
+                "GET /api/v1/models has all models, page by page.",
+            )
 
     def _recent(self) -> Materialized | None:
         """The state that was seen last, unless so long ago that a plan on it would read much raw that need not be."""

@@ -21,6 +21,8 @@ class InvalidInput(PredlogError):
 class BehindRetention(PredlogError):
     """A call happened before `edge`, where retention has dropped the log."""
 
+    field = "timestamp"
+
     def __init__(self, edge: datetime) -> None:
         self.edge = edge
         self.message = f"Must not be before {edge.isoformat()}: older calls are not kept any more."
@@ -37,10 +39,24 @@ class DroppedBehindRetention(PredlogError):
 class RequestIdConflict(PredlogError):
     """A call of another model has this request id and timestamp; nothing of that call is told."""
 
+    field = "request_id"
     message = "A call of another model has this request_id and timestamp: nothing was stored."
 
     def __init__(self) -> None:
         super().__init__(f"request_id: {self.message}")
+
+
+class TooManyNewModels(PredlogError):
+    """A caller has logged as many models and versions that were not known before as it may in a day."""
+
+    field = "model_name"
+
+    def __init__(self, per_day: int) -> None:
+        self.message = (
+            f"This caller may log {per_day} new models and versions a day, and has done so. Models and versions that "
+            "are known are taken. If each call has a name or version of its own, put what differs into the metadata."
+        )
+        super().__init__(f"model_name: {self.message}")
 
 
 class NotFound(PredlogError):

@@ -17,10 +17,14 @@ DEFAULT_PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 
 @dataclass(frozen=True)
 class Selection:
-    """Which calls to look at: of these models (all where there are none named), of this version (any where None)."""
+    """Which calls to look at: of these models (all if none are named), of this version (any if None).
+
+    `model_versions` are several versions (any if none are named).
+    """
 
     model_names: tuple[str, ...] = ()
     model_version: str | None = None
+    model_versions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,38 @@ from app.application.catalogue import CatalogueReader, Place
 from app.application.statistics import Key
 from app.domain.activity import Activity
 from app.domain.cover import RAW, Level, Segment
+from app.domain.statistics import Selection
 from app.infrastructure.database import Database, retried
 from app.infrastructure.statistics_store import StatisticsStore
 
 T = TypeVar("T")
 
+# In the order of their bytes, which is that of their characters, too.
+NAMES = """
+SELECT model_name, model_version
+FROM   prediction_model
+{where}
+ORDER  BY model_name, model_version
+LIMIT  {limit:d}"""
+CONDITIONS = {
+    "after": "(model_name, model_version) > (%(after_name)s, %(after_version)s)",
+    "model_names": "model_name IN %(model_names)s",
+    "search": "strpos(lower(model_name), lower(%(search)s)) > 0",
+}
+
 FROM_ROWS = """
 SELECT model_name, model_version, extract(epoch FROM date_trunc('{level}', timestamp, 'UTC'))::bigint AS bucket,
        count(*) AS calls
 FROM   prediction_log
-WHERE  timestamp >= '{start}' AND timestamp < '{end}' AND model_name IN %(model_names)s
+WHERE  timestamp >= '{start}' AND timestamp < '{end}'
+  AND  model_name IN %(model_names)s AND model_version IN %(model_versions)s
 GROUP  BY 1, 2, 3"""
 
 FROM_BUCKETS = """
 SELECT model_name, model_version, extract(epoch FROM {bucket})::bigint AS bucket, total_requests AS calls
 FROM   prediction_stats_{source}
-WHERE  bucket >= '{start}' AND bucket < '{end}' AND model_name IN %(model_names)s"""
+WHERE  bucket >= '{start}' AND bucket < '{end}'
+  AND  model_name IN %(model_names)s AND model_version IN %(model_versions)s"""
 
 ACTIVITY = """
 SELECT model_name, model_version,
@@ -55,10 +71,22 @@ HAVING count(*) > 0"""
 class SnapshotReader(StatisticsStore):
     """Reads on one connection, in one snapshot."""
 
-    def activity(self, model_names: Sequence[str], level: Level, segments: Sequence[Segment]) -> Mapping[Key, Activity]:
-        """In which buckets of the level the segments have calls, and how many, for every version of these models."""
+    def names(
+        self, model_names: Sequence[str], search: str | None, after: tuple[str, str] | None, limit: int
+    ) -> Sequence[Key]:
+        """Up to `limit` models and versions that were ever logged, in order, after a name and version."""
+        after_name, after_version = after or (None, None)
+        values = {"model_names": tuple(model_names), "search": search, "after_name": after_name}
+        wanted = {"after": after is not None, "model_names": bool(model_names), "search": search is not None}
+        conditions = [CONDITIONS[name] for name, is_wanted in wanted.items() if is_wanted]
+        where = f"WHERE  {' AND '.join(conditions)}" if conditions else ""
+        rows = self._run(NAMES.format(where=where, limit=limit), values | {"after_version": after_version})
+        return [Key(0, model_name, model_version) for model_name, model_version in rows]
+
+    def activity(self, selection: Selection, level: Level, segments: Sequence[Segment]) -> Mapping[Key, Activity]:
+        """In which buckets of the level the segments have calls, and how many, for these versions of these models."""
         branches = "\nUNION ALL".join(_branch(level, segment) for segment in segments)
-        rows = self._run(ACTIVITY.format(branches=branches), {"model_names": tuple(model_names)})
+        rows = self._run(ACTIVITY.format(branches=branches), vars(selection))
         activities = {}
         for model_name, model_version, buckets, calls in rows:
             counts: Counter[int] = Counter()
@@ -85,6 +113,12 @@ class CatalogueStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def names(
+        self, model_names: Sequence[str], search: str | None, after: tuple[str, str] | None, limit: int
+    ) -> Sequence[Key]:
+        """The same as SnapshotReader's, in a snapshot of its own."""
+        return SnapshotReader(self._database.read).names(model_names, search, after, limit)
 
     def within_snapshot(self, work: Callable[[CatalogueReader], T]) -> T:
         """Do some reading that all sees the same moment."""

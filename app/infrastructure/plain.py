@@ -37,6 +37,9 @@ WHERE  ctid = ANY (ARRAY(SELECT ctid FROM {relation}
                          WHERE  bucket < (SELECT {level}_from FROM prediction_stats_state) LIMIT %(piece)s))
 """
 
+# Models of which nothing is left.
+TIDY = "CALL prediction_model_tidy(NULL)"
+
 RELATIONS = """
 SELECT c.relname, greatest(c.reltuples, 0)::bigint, pg_total_relation_size(c.oid),
        (to_jsonb(state) ->> (CASE c.relname WHEN 'prediction_log' THEN 'raw'
@@ -76,6 +79,7 @@ class Plain:
                 for family in ("stats", "latency"):
                     _delete(connection, DROP_BUCKETS.format(relation=f"prediction_{family}_{level}", level=level))
             connection.exec_driver_sql(RETAIN_DROPPED)
+            connection.exec_driver_sql(TIDY)
 
     def overview(self) -> Overview:
         """What is where."""

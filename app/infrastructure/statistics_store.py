@@ -75,6 +75,12 @@ STATE = """
 READ_STATE = "SELECT {state} FROM prediction_stats_state"
 READ = "SELECT {state}, answer.* FROM prediction_stats_state LEFT JOIN ({answer}) AS answer ON true"
 
+COUNT_GROUPS = """
+SELECT count(*) FROM (SELECT FROM ({branches}) AS calls GROUP BY {keys} LIMIT {limit:d}) AS few"""
+ALL_NAMES = "SELECT {keys} FROM prediction_model WHERE true{conditions}"
+NAMES_OF_PART = """
+SELECT {keys} FROM {relation} WHERE {time} >= '{start}' AND {time} < '{end}'{conditions}"""
+
 NAMED_LEVELS = (RAW, MINUTES, HOURS, DAYS)
 STATE_COLUMNS = 7
 
@@ -105,6 +111,36 @@ class StatisticsStore:
                 (dropped if number is None else tallies[number])[key] = tally
         return Reading(tallies, dropped, _state(rows[0]))
 
+    def count_groups(self, question: Question, segments: Sequence[Segment] | None, limit: int) -> int:
+        """Count up to `limit` groups with calls in the segments, or with losses in the range of the question.
+
+        Without segments, the groups of all models that were ever logged are counted.
+        """
+        conditions, values = _conditions(question.selection)
+        keys = ", ".join(question.group_by)
+        names = ALL_NAMES.format(keys=keys, conditions=conditions)
+        branches = [names] if segments is None else [_names(segment, keys, conditions) for segment in segments]
+        if question.group_by == ("model_name",):  # the only groups that losses can make
+            collation = "C" if segments is None else "default"  # both sides of a UNION need the same
+            dropped = "\nUNION ALL\n".join(_dropped(question, question.range))
+            branches.append(f'SELECT {keys} COLLATE "{collation}" AS {keys} FROM ({dropped}) AS dropped')
+        if not branches:
+            return 0
+        statement = COUNT_GROUPS.format(branches="\nUNION ALL\n".join(branches), keys=keys, limit=limit)
+        return int(self._run(statement, values)[0][0])
+
+
+def _names(segment: Segment, keys: str, conditions: str) -> str:
+    raw = segment.level is RAW
+    return NAMES_OF_PART.format(
+        keys=keys,
+        relation="prediction_log" if raw else f"prediction_stats_{segment.level}",
+        time="timestamp" if raw else "bucket",
+        start=segment.range.start,
+        end=segment.range.end,
+        conditions=conditions,
+    )
+
 
 def _branches(number: int, part: Part, conditions: str) -> Iterator[str]:
     level, range = part.segment.level, part.segment.range
@@ -134,7 +170,7 @@ def _branches(number: int, part: Part, conditions: str) -> Iterator[str]:
 def _dropped(question: Question, range: TimeRange) -> Iterator[str]:
     edges = question.series.edges[1:-1] if question.series else ()
     keys, _ = _keys(edges, () if "model_version" in question.group_by else question.group_by, "bucket")
-    conditions, _ = _conditions(replace(question.selection, model_version=None))
+    conditions, _ = _conditions(replace(question.selection, model_version=None, model_versions=()))
     for segment in cover_minutes(range, question.levels) or [Segment(MINUTES, range)]:
         start, end = segment.range.start, segment.range.end
         yield FROM_DROPPED.format(keys=keys, level=segment.level, start=start, end=end, conditions=conditions)
@@ -165,6 +201,9 @@ def _conditions(selection: Selection) -> tuple[str, dict[str, Any]]:
     if selection.model_version is not None:
         conditions += " AND model_version = %(model_version)s"
         values["model_version"] = selection.model_version
+    if selection.model_versions:
+        conditions += " AND model_version IN %(model_versions)s"
+        values["model_versions"] = selection.model_versions
     return conditions, values
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Double,
     Identity,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
@@ -83,6 +84,23 @@ prediction_loss = Table(
     Index("prediction_loss_time", "timestamp"),
     Index("prediction_loss_model_time", "model_name", "timestamp"),
     Index("prediction_loss_reported", "reported_at"),
+)
+
+# Every model and version that was ever logged, in the order of their bytes; one without calls may stay for a while.
+prediction_model = Table(
+    "prediction_model",
+    metadata,
+    Column("model_name", Text(collation="C"), primary_key=True),
+    Column("model_version", Text(collation="C"), primary_key=True),
+)
+
+# How many new models each caller may log: GCRA's theoretical arrival time, and what the last question was granted.
+prediction_model_allowance = Table(
+    "prediction_model_allowance",
+    metadata,
+    Column("caller", Text, primary_key=True),
+    Column("tat", DateTime(timezone=True), nullable=False),
+    Column("granted", Integer, nullable=False),
 )
 
 # Who may call. Of a secret only the SHA-256 is kept; a key that is revoked keeps its row.

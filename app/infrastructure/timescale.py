@@ -70,7 +70,7 @@ SELECT j.proc_name, coalesce(a.view_name, j.hypertable_name), j.schedule_interva
 FROM   timescaledb_information.jobs j
 LEFT   JOIN timescaledb_information.job_stats s ON s.job_id = j.job_id
 LEFT   JOIN timescaledb_information.continuous_aggregates a ON a.materialization_hypertable_name = j.hypertable_name
-WHERE  j.proc_name IN (%(job)s, 'prediction_dropped_retain', 'policy_compression')
+WHERE  j.proc_name IN (%(job)s, 'prediction_dropped_retain', 'prediction_model_job', 'policy_compression')
 ORDER  BY j.job_id
 """
 
@@ -105,6 +105,7 @@ class Timescale:
         with self._instead_of_the_job() as connection:
             connection.exec_driver_sql("CALL prediction_stats_retain(%(keep)s::jsonb)", {"keep": _keep(life_cycle)})
             connection.exec_driver_sql(RETAIN_DROPPED)
+            connection.exec_driver_sql("CALL prediction_model_tidy(NULL)")
 
     def overview(self) -> Overview:
         """What is where, and how the jobs fare."""

@@ -20,6 +20,7 @@ from app.presentation.loss_header import HEADER, LEFT_OUT_HEADER, LossSchema, re
 from app.presentation.meters import meters
 from app.presentation.parsing import unsupported_type
 from app.presentation.predictions import EXAMPLE, PredictionSchema
+from app.presentation.rate_limit import caller
 from app.presentation.security import models
 from app.presentation.services import services
 
@@ -135,7 +136,8 @@ def log_batch() -> Response:
         _check_end(body)
     with slots.take():
         read = (batch.read_lines if lines else batch.read_array)(body, allowed, sent)
-        receipt = services().predictions.log_batch(read.with_losses(losses))
+        admitted = services().new_models.admit(caller(), read)
+        receipt = services().predictions.log_batch(admitted.with_losses(losses))
     meters().batch(receipt, losses)
     accepted = receipt.stored + receipt.duplicates
     answer = {

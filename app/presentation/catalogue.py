@@ -52,6 +52,10 @@ class CatalogueQuerySchema(ma.Schema):
             "example": ["apartment_price_v1"],
         },
     )
+    search = name(
+        MODEL_NAME_LENGTH,
+        metadata={"description": "Only models whose name has this in it, in upper or lower case.", "example": "price"},
+    )
     limit = ma.fields.Integer(
         load_default=100, validate=Range(1, 200), metadata={"description": "How many at most, 1 to 200."}
     )
@@ -125,10 +129,12 @@ def list_models(query: dict[str, Any]) -> Response:
     nightly job, count as one. Counts and instants are exact at every moment, `p95_duration_ms` is within 1 % of the
     true one. While there is more, the header `Link` with `rel="next"` has the address of the next page.
     """
-    limit, cursor = query["limit"], query.get("cursor")
+    limit, cursor, search = query["limit"], query.get("cursor"), query.get("search")
     after = _decode(cursor) if cursor else None
     now = datetime.now(timezone.utc)
-    entries, more = services().readers.ask(lambda reader: reader.catalogue.page(query["model_name"], after, limit, now))
+    entries, more = services().readers.ask(
+        lambda reader: reader.catalogue.page(query["model_name"], after, limit, now, search)
+    )
     response = as_json([_written(entry) for entry in entries])
     if more:
         arguments: dict[str, Any] = {**request.args.to_dict(flat=False), "cursor": _encode(entries[-1])}

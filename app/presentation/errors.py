@@ -25,6 +25,7 @@ from app.domain.errors import (
     RequestIdConflict,
     StorageBusy,
     StorageUnavailable,
+    TooManyNewModels,
 )
 from app.presentation.meters import meters
 
@@ -39,6 +40,7 @@ STATUS: dict[type[PredlogError], HTTPStatus] = {
     BehindRetention: HTTPStatus.UNPROCESSABLE_ENTITY,
     DroppedBehindRetention: HTTPStatus.UNPROCESSABLE_ENTITY,
     RequestIdConflict: HTTPStatus.CONFLICT,
+    TooManyNewModels: HTTPStatus.UNPROCESSABLE_ENTITY,
     RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -77,10 +79,8 @@ def _domain_error(error: PredlogError) -> Response:
         meters().refused(refusal)
     if isinstance(error, StorageUnavailable):
         log.warning("storage unavailable", cause=type(error.__cause__).__name__)
-    if isinstance(error, BehindRetention):
-        return _response(status, None, {"json": {"timestamp": [error.message]}})
-    if isinstance(error, RequestIdConflict):
-        return _response(status, None, {"json": {"request_id": [error.message]}})
+    if isinstance(error, (BehindRetention, RequestIdConflict, TooManyNewModels)):
+        return _response(status, None, {"json": {error.field: [error.message]}})
     if isinstance(error, InvalidInput):
         return _response(status, None, {"query": {error.field: [error.message]}})
     response = _response(status, str(error), None)

@@ -41,6 +41,7 @@ from app.presentation.fields import (
 )
 from app.presentation.meters import meters
 from app.presentation.ranges import check_order
+from app.presentation.rate_limit import caller
 from app.presentation.security import check_model
 from app.presentation.services import services
 
@@ -179,6 +180,7 @@ def log_prediction(prediction: Prediction) -> Prediction:
     is 409 and tells nothing of that call. `null` in an optional field means "not given".
     """
     check_model(prediction.model_name)
+    services().new_models.check(caller(), prediction)
     record, is_new = services().predictions.log(prediction)
     meters().stored(is_new=is_new)
     return record

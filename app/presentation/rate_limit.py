@@ -19,12 +19,13 @@ def register(app: Flask, limit: RateLimit) -> None:
         """Raises RateLimited."""
         if request.endpoint is None or request.method == "OPTIONS" or needed_for(request.endpoint) is OPEN:
             return
-        limit.check(_caller())
+        limit.check(caller())
 
     app.before_request(check)
 
 
-def _caller() -> str:
+def caller() -> str:
+    """Who calls, as far as allowances go: the key, or without one the address."""
     key: Key | None = g.get("key")
     return f"key {key.id}" if key else _network(request.environ.get("REMOTE_ADDR") or "")
 

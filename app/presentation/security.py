@@ -29,6 +29,7 @@ SCOPES: dict[str, Scope | None] = {
     "predictions.list_predictions": Scope.READ,
     "predictions.get_prediction": Scope.READ,
     "predictions.delete_prediction": Scope.ADMIN,
+    "purge.purge_predictions": Scope.ADMIN,
     "statistics.stats": Scope.READ,
     "statistics.timeseries": Scope.READ,
     "comparison.compare": Scope.READ,

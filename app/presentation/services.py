@@ -11,7 +11,9 @@ from app.application.condition import Watch
 from app.application.dropped import Dropped
 from app.application.health import Readiness
 from app.application.keys import Keys
+from app.application.new_models import NewModels
 from app.application.predictions import Predictions
+from app.application.purge import Purge
 from app.application.readers import Readers
 
 EXTENSION = "predlog"
@@ -27,6 +29,8 @@ class Services:
     readiness: Readiness
     keys: Keys
     watch: Watch
+    new_models: NewModels
+    purge: Purge
 
 
 def services() -> Services:

@@ -12,7 +12,7 @@ from flask import Response
 from marshmallow.validate import OneOf
 from webargs.fields import DelimitedList
 
-from app.application.statistics import Key, Question
+from app.application.statistics import MAX_GROUPS, Key, Question
 from app.domain.errors import InvalidInput
 from app.domain.instants import DAY
 from app.domain.statistics import GROUP_KEYS, Tally
@@ -43,7 +43,7 @@ class StatsQuerySchema(RangeSchema):
         ma.fields.String(validate=OneOf(GROUP_KEYS)),
         load_default=[],
         metadata={
-            "description": "Count by `model_name`, by `model_version`, or by both.",
+            "description": f"Count by `model_name`, by `model_version`, or by both; at most {MAX_GROUPS:,} groups.",
             "default": [],
             "example": ["model_name"],
         },
@@ -110,7 +110,13 @@ def stats(query: dict[str, Any]) -> Response:
     """
     group_by = tuple(key for key in GROUP_KEYS if key in query["group_by"])
     percentiles = query["percentiles"]
-    question = Question(query["selection"], query["range"], group_by, latency=bool(percentiles))
+    question = Question(
+        query["selection"],
+        query["range"],
+        group_by,
+        latency=bool(percentiles),
+        max_groups=MAX_GROUPS if group_by else None,
+    )
     answer = services().readers.ask(lambda reader: reader.statistics.ask(question))
     body = tallied(answer.total, percentiles) | counted(question, answer)
     if group_by:

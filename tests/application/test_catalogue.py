@@ -16,7 +16,7 @@ from app.application.statistics import Key, Part, Question, Reading, Statistics
 from app.domain.activity import Activity
 from app.domain.cover import RAW, Level, Materialized, Segment
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, floor
-from app.domain.statistics import Tally
+from app.domain.statistics import Selection, Tally
 
 T = TypeVar("T")
 NOW = datetime(2026, 6, 10, 17, 59, 36, tzinfo=timezone.utc)
@@ -41,7 +41,15 @@ class FakeLog:
         totals = [len(self._within(part.segment.range)) for part in parts]
         return Reading([{KEY: Tally(total=total)} if total else {} for total in totals], {}, self.materialized)
 
-    def activity(self, model_names: Sequence[str], level: Level, segments: Sequence[Segment]) -> Mapping[Key, Activity]:
+    def count_groups(self, question: Question, segments: Sequence[Segment] | None, limit: int) -> int:
+        raise AssertionError("only a question with a limit counts its groups")
+
+    def names(
+        self, model_names: Sequence[str], search: str | None, after: tuple[str, str] | None, limit: int
+    ) -> Sequence[Key]:
+        return [KEY]
+
+    def activity(self, selection: Selection, level: Level, segments: Sequence[Segment]) -> Mapping[Key, Activity]:
         calls = [call for segment in segments for call in self._within(segment.range)]
         buckets = Counter(int(floor(call, level.width).timestamp()) for call in calls)
         return {KEY: Activity(level, buckets)} if buckets else {}

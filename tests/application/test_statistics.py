@@ -47,6 +47,9 @@ class FakeStore:
         tallies = [{Key(): Tally(total=100 * len(self.plans), read_raw=5)}]
         return Reading(tallies + [{}] * (len(parts) - 1), {}, self._now())
 
+    def count_groups(self, question: Question, segments: Sequence[Segment] | None, limit: int) -> int:
+        raise AssertionError("only a question with a limit counts its groups")
+
 
 def test_a_plan_that_still_holds_is_read_once() -> None:
     store = FakeStore([WHOLE])

@@ -104,6 +104,10 @@ class Client(werkzeug.Client):
 def agree(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
     """Of each parameter the document says what it may be, not which of them go together: mend three of four."""
     query = case.query
+    if (case.method.upper(), case.path) == ("DELETE", "/api/v1/predictions") and query:
+        # A purge of all would leave nothing to the other operations.
+        query.pop("from", None)
+        query["to"] = "2000-01-02"
     if case.meta is None or not case.meta.generation.mode.is_positive or crc32(repr(query).encode()) % 4 == 0:
         return
     _make_recent(case)

@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -20,10 +21,14 @@ from flask_migrate import upgrade
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 
+from app.application.purge import Purge, PurgeFilters
 from app.application.statistics import Key, Question, Statistics
+from app.domain.errors import StorageUnavailable
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, floor
 from app.domain.sketch import RELATIVE_ERROR
 from app.domain.statistics import Selection, Series, Tally
+from app.infrastructure.database import Database
+from app.infrastructure.purge_store import PostgresPurgeStore
 from app.infrastructure.statistics_store import StatisticsStore
 from conftest import Server, make_app
 from scratch import empty_database
@@ -47,6 +52,12 @@ DELETE = """
 DELETE FROM prediction_log
 WHERE  (id, timestamp) IN (SELECT id, timestamp FROM prediction_log
                            WHERE  model_name = %(model)s ORDER BY random() LIMIT %(limit)s)
+"""
+
+NAMES_MISSING = """
+SELECT DISTINCT model_name COLLATE "C", model_version COLLATE "C" FROM prediction_log
+EXCEPT
+SELECT model_name, model_version FROM prediction_model
 """
 
 SCAN = """
@@ -85,11 +96,13 @@ class History:
         self.database, self.server, self.models = database, server, models
         self.random = random.Random(seed)
         self.sent: list[dict[str, Any]] = []
+        url = database.url.render_as_string(hide_password=False)
+        self.purger = Purge(PostgresPurgeStore(Database(url, pool_size=1), piece=self.random.randint(1, 50)))
 
     def write(self) -> None:
-        """Insert, send again, or delete."""
+        """Insert, send again, delete, or purge."""
         action = self.random.choices(
-            [self.log_now, self.log_late, self.log_batch, self.log_again, self.delete], [5, 3, 2, 1, 2]
+            [self.log_now, self.log_late, self.log_batch, self.log_again, self.delete, self.purge], [5, 3, 2, 1, 2, 1]
         )[0]
         action()
 
@@ -112,8 +125,26 @@ class History:
         with self.database.connect() as connection:
             connection.exec_driver_sql(DELETE, {"model": model, "limit": limit})
 
+    def purge(self) -> None:
+        """Remove many in pieces: a whole version, or a range of times, or one; perhaps not to the end."""
+        model, now = self.random.choice(self.models), datetime.now(timezone.utc)
+        start, end = sorted([now - self._age(), now - self._age()])
+        filters = self.random.choice([
+            PurgeFilters(model, self.random.choice(["", "1", "2"])),
+            PurgeFilters(model, start=start, end=end),
+            PurgeFilters(model, start=self.random.choice(SPOTS)),
+            PurgeFilters(request_id=UUID(self.sent[-1]["request_id"]) if self.sent else UUID(int=1)),
+        ])  # fmt: skip
+        with suppress(StorageUnavailable):  # somebody else was in the way: the next purge goes on
+            for _ in self.purger.run(filters, now):
+                if self.random.random() < 0.1:
+                    return
+
     def maintain(self) -> None:
         """Refresh as the job does, or by a foreign hand; move chunks in and out of the columnstore."""
+        if self.random.random() < 0.2:
+            with self.database.connect() as connection:
+                connection.exec_driver_sql("CALL prediction_model_tidy(NULL)")
         if self.server.engine != "timescale":
             return
         with self.database.connect() as connection:
@@ -201,6 +232,7 @@ class Checker:
                 self.snapshot.connection = connection
                 chunks = self._chunks(connection)
                 answer = self.statistics.ask(question)
+                assert connection.exec_driver_sql(NAMES_MISSING).fetchall() == []
                 truth = {row[0]: row[1:] for row in connection.exec_driver_sql(SCAN, values)}
         with self.database.connect() as connection:
             is_whole = chunks == self._chunks(connection)

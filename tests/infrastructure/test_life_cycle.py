@@ -47,6 +47,14 @@ COMMIT
 """
 
 
+COMPRESS_AGGREGATES = """
+SELECT compress_chunk(chunk, true)
+FROM   unnest(ARRAY['prediction_stats_minute', 'prediction_stats_hour', 'prediction_latency_minute',
+                    'prediction_latency_hour', 'prediction_latency_day']) AS relation,
+       show_chunks(relation::regclass) AS chunk
+"""
+
+
 class House:
     """A service that keeps single calls for ten days and minutes for twenty."""
 
@@ -61,8 +69,8 @@ class House:
         assert response.status_code == expected, response.text
         return response.json
 
-    def stats(self, start: datetime, end: datetime) -> Any:
-        query = {"model_name": "m", "from": start.isoformat(), "to": end.isoformat()}
+    def stats(self, start: datetime, end: datetime, model_name: str = "m") -> Any:
+        query = {"model_name": model_name, "from": start.isoformat(), "to": end.isoformat()}
         response = self.client.get("/api/v1/stats", query_string=query)
         assert response.status_code == 200, response.text
         return response.json
@@ -75,6 +83,12 @@ class House:
     def rows(self) -> int:
         with self.engine.connect() as connection:
             return int(connection.exec_driver_sql("SELECT count(*) FROM prediction_log").scalar_one())
+
+    def names(self) -> list[str]:
+        """The names that are kept for the list of models, once they were tidied."""
+        with self.engine.connect() as connection:
+            connection.exec_driver_sql("CALL prediction_model_tidy(NULL)")
+            return list(connection.exec_driver_sql("SELECT model_name FROM prediction_model ORDER BY 1").scalars())
 
     def retain(self) -> None:
         self.run("stats", "refresh")
@@ -93,6 +107,8 @@ def house(server: Server) -> Iterator[House]:
         for day in range(1, 31):
             for minute in (0, 90):
                 house.log(TODAY - day * DAY + timedelta(minutes=600 + minute, seconds=20))
+            if day > 10:
+                house.log(TODAY - day * DAY, model_name="typo")
         house.retain()
         yield house
         engine.dispose()
@@ -121,6 +137,32 @@ def test_a_range_that_can_be_cut_to_the_hour_only_says_so(house: House) -> None:
     stats = house.stats(start, TODAY - 24 * DAY)
     assert stats["range"]["from"] == (start - timedelta(minutes=30)).isoformat()
     assert (stats["total_requests"], stats["cut_to_request"]) == (2, False)
+
+
+def test_a_model_is_purged_with_what_the_aggregates_alone_still_know_of_it(house: House) -> None:
+    def models() -> list[str]:
+        return [entry["model_name"] for entry in house.client.get("/api/v1/models").json or []]
+
+    others = house.stats(TODAY - 30 * DAY, TODAY)
+    house.log(TODAY - 5 * DAY + timedelta(hours=3), model_name="typo")
+    assert models() == ["m", "typo"]
+    assert house.stats(TODAY - 30 * DAY, TODAY, "typo")["total_requests"] == 21
+    if house.server.engine == "timescale":
+        with house.engine.connect() as connection:
+            connection.exec_driver_sql(COMPRESS_AGGREGATES)
+    since = f"?model_name=typo&from={(TODAY - 25 * DAY).date()}&to={(TODAY - 15 * DAY).date()}"
+    answer = house.client.delete(f"/api/v1/predictions{since}").json or {}
+    assert (answer["deleted"], answer["aggregates_deleted"]) == (0, False)
+    assert answer["aggregates_kept_before"] == (TODAY - 10 * DAY).isoformat()
+    assert house.stats(TODAY - 30 * DAY, TODAY, "typo")["total_requests"] == 21
+    answer = house.client.delete("/api/v1/predictions?model_name=typo").json or {}
+    assert (answer["deleted"], answer["aggregates_deleted"], answer["complete"]) == (1, True, True)
+    for _ in range(2):
+        assert models() == ["m"]
+        assert house.stats(TODAY - 30 * DAY, TODAY, "typo")["total_requests"] == 0
+        assert house.stats(TODAY - 30 * DAY, TODAY)["total_requests"] == others["total_requests"]
+        house.run("stats", "refresh")
+    assert house.names() == ["m"]
 
 
 def test_a_range_of_kept_rows_is_cut_to_the_second(house: House) -> None:

@@ -33,6 +33,12 @@ SELECT timestamp, %(model)s, %(version)s, n, n > %(failed)s
 FROM   unnest(%(timestamps)s::timestamptz[]) WITH ORDINALITY AS calls (timestamp, n)
 """
 
+MANY_VERSIONS = """
+INSERT INTO prediction_log (timestamp, model_name, model_version, duration_ms, was_successful)
+SELECT now() - n * INTERVAL '10 minutes', %(model)s, n::text, n, true
+FROM   generate_series(1, %(number)s) AS n
+"""
+
 SETTLED = """
 SELECT materialized_to > now() - INTERVAL '5 minutes' AND NOT EXISTS (SELECT FROM prediction_stats_change)
 FROM   prediction_stats_state
@@ -246,6 +252,76 @@ def test_a_page_that_ends_with_the_last_entry_has_no_next_one(client: FlaskClien
     assert "Link" not in response.headers
 
 
+def test_models_come_in_the_order_of_their_characters(client: FlaskClient, model: str, log: Any) -> None:
+    names = [f"{model}{tail}" for tail in ("-B", "-a", "Z", "_", "é", "ж", "\uffff", "😀")]
+    for name in reversed(names):
+        log(model_name=name)
+    assert names == sorted(names)
+    seen, address = [], f"{URL}?{urlencode({'model_name': names, 'limit': 3}, doseq=True)}"
+    while address:
+        response = client.get(address)
+        seen += [entry["model_name"] for entry in response.json or []]
+        link = re.fullmatch(r'<(.*)>; rel="next"', response.headers.get("Link", ""))
+        address = link[1] if link else ""
+    assert seen == names
+
+
+def test_models_are_found_by_a_part_of_their_name_page_by_page(client: FlaskClient, model: str, log: Any) -> None:
+    for name in (f"{model}-Price", f"{model}-other", f"a-{model}-price_v2", f"{model}-%rice"):
+        log(model_name=name)
+    seen, address = [], f"{URL}?{urlencode({'search': f'{model}-PRICE', 'limit': 1})}"
+    for _ in range(2):
+        response = client.get(address)
+        seen += [entry["model_name"] for entry in response.json or []]
+        link = re.fullmatch(r'<(.*)>; rel="next"', response.headers.get("Link", ""))
+        address = link[1] if link else ""
+    assert (seen, address) == ([f"a-{model}-price_v2", f"{model}-Price"], "")
+    assert client.get(URL, query_string={"search": f"{model}-_rice"}).json == []
+
+
+def test_names_without_calls_are_passed_over_however_many(
+    client: FlaskClient, database: Engine, model: str, log: Any
+) -> None:
+    names = [f"{model}-{number:04}" for number in range(2500)]
+    with database.connect() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO prediction_model SELECT unnest(%(names)s::text[]), ''", {"names": names}
+        )
+    for number in (3, 1700, 2499):
+        log(model_name=names[number])
+    query = {"search": model, "limit": 2}
+    first = client.get(URL, query_string=query)
+    assert [entry["model_name"] for entry in first.json or []] == [names[3], names[1700]]
+    link = re.fullmatch(r'<(.*)>; rel="next"', first.headers["Link"])
+    second = client.get(link[1] if link else "")
+    assert [entry["model_name"] for entry in second.json or []] == [names[2499]]
+    assert "Link" not in second.headers
+    with database.connect() as connection:
+        connection.exec_driver_sql("CALL prediction_model_tidy(NULL)")
+        left = connection.exec_driver_sql(
+            "SELECT model_name FROM prediction_model WHERE model_name LIKE %(names)s ORDER BY 1", {"names": f"{model}%"}
+        ).scalars()
+        assert list(left) == [names[3], names[1700], names[2499]]
+
+
+def test_a_page_counts_the_models_that_it_shows_and_no_others(
+    client: FlaskClient, database: Engine, model: str, refresh: Callable[[], None]
+) -> None:
+    with database.connect() as connection:
+        connection.exec_driver_sql(MANY_VERSIONS, {"model": model, "number": 300})
+    refresh()
+    with statements() as sent:
+        response = client.get(URL, query_string={"model_name": model, "limit": 1})
+    assert len(response.json or []) == 1
+    with database.connect() as connection:
+        fetched = [
+            len(connection.exec_driver_sql(statement.text, statement.parameters).fetchall())
+            for statement in sent
+            if "prediction_" in statement.text
+        ]
+    assert fetched and max(fetched) < 20  # of 300 versions
+
+
 @pytest.mark.parametrize(
     ("query", "parameter"),
     [
@@ -258,6 +334,7 @@ def test_a_page_that_ends_with_the_last_entry_has_no_next_one(client: FlaskClien
         ({"model_name": ""}, "model_name"),
         ({"model_name": [str(i) for i in range(51)]}, "model_name"),
         ({"since": "2025-06-09"}, "since"),
+        ({"search": ""}, "search"),
     ],
 )
 def test_bad_input_is_refused_by_the_name_of_the_parameter(
@@ -273,7 +350,8 @@ class OneTransaction:
 
     def __init__(self, connection: Connection) -> None:
         self._reader = SnapshotReader(lambda sql, values: list(connection.exec_driver_sql(sql, values).fetchall()))
-        self.state, self.read = self._reader.state, self._reader.read
+        self.state, self.read, self.names = self._reader.state, self._reader.read, self._reader.names
+        self.count_groups = self._reader.count_groups
 
     def within_snapshot(self, work: Callable[[CatalogueReader], T]) -> T:
         return work(self._reader)

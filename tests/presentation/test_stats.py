@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import Engine
 
+from app.application.statistics import MAX_GROUPS
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, floor, parse_instant
 from capture import statements
 from conftest import Server, make_app
@@ -208,6 +210,77 @@ def test_groups_add_up_to_the_total(
         assert sum(group[name] for group in answer["groups"]) == answer[name]
     assert [answer[name] for name in NUMBERS] == [3, 2, 1, 2 / 3, 2, 1, 3]
     assert {*expected[0], *NUMBERS, "percentiles"} <= set(answer["groups"][0])
+
+
+@pytest.fixture
+def many(database: Engine) -> Callable[..., None]:
+    """Log a call for each of so many models, or versions of one."""
+
+    def many(model: str, versions: str, number: int) -> None:
+        with database.connect() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO prediction_log (timestamp, model_name, model_version, duration_ms, was_successful) "
+                f"SELECT now() - n * INTERVAL '1 second', %(model)s, {versions}, 1, true "
+                "FROM generate_series(1, %(number)s) AS n",
+                {"model": model, "number": number},
+            )
+
+    return many
+
+
+@pytest.mark.parametrize("group_by", ["model_version", "model_name,model_version"])
+def test_more_groups_than_an_answer_may_have_are_refused_with_what_to_do(
+    client: FlaskClient, many: Callable[..., None], model: str, group_by: str
+) -> None:
+    query = {"model_name": model, "group_by": group_by, "percentiles": ""}
+    many(model, "n::text", MAX_GROUPS)
+    assert len(ask(client, **query)["groups"]) == MAX_GROUPS
+    many(model, "'one more'", 1)
+    for _ in range(2):
+        response = client.get(URL, query_string=query)
+        assert response.status_code == 422
+        (message,) = (response.json or {})["errors"]["query"]["group_by"]
+        assert f"{MAX_GROUPS} groups" in message and "`model_name`" in message and "/api/v1/models" in message
+
+
+def test_models_that_are_known_by_their_losses_alone_are_groups_too(
+    client: FlaskClient, database: Engine, model: str
+) -> None:
+    with database.connect() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO prediction_loss (id, timestamp, model_name, reason, count) "
+            "SELECT gen_random_uuid(), '2003-04-05 06:07:00+00', %(model)s || n, 'expired', 1 "
+            "FROM generate_series(1, %(number)s) AS n",
+            {"model": model, "number": MAX_GROUPS + 1},
+        )
+    query = {"from": "2003-04-05", "to": "2003-04-05", "group_by": "model_name"}
+    assert client.get(URL, query_string=query).status_code == 422
+    with database.connect() as connection:
+        connection.exec_driver_sql("DELETE FROM prediction_loss WHERE model_name = %(model)s", {"model": f"{model}1"})
+    assert len(ask(client, **query)["groups"]) == MAX_GROUPS
+
+
+def test_groups_outside_of_the_range_do_not_count(
+    client: FlaskClient, many: Callable[..., None], log: Log, model: str, refresh: Refresh
+) -> None:
+    many(model, "n::text", MAX_GROUPS + 1)
+    log(model_version="old", timestamp="2025-06-09T12:00:00")
+    refresh()
+    query = {"model_name": model, "group_by": "model_version", "from": "2025-06-09", "to": "2025-06-09"}
+    (group,) = ask(client, **query)["groups"]
+    assert group["model_version"] == "old"
+
+
+def test_deleted_groups_do_not_count(
+    client: FlaskClient, many: Callable[..., None], database: Engine, model: str, refresh: Refresh
+) -> None:
+    many(model, "n::text", MAX_GROUPS + 1)
+    refresh()
+    with database.connect() as connection:
+        connection.exec_driver_sql(
+            "DELETE FROM prediction_log WHERE model_name = %(model)s AND model_version = '7'", {"model": model}
+        )
+    assert len(ask(client, model_name=model, group_by="model_version")["groups"]) == MAX_GROUPS
 
 
 def test_without_group_by_there_are_no_groups(client: FlaskClient, model: str) -> None:

@@ -1,0 +1,77 @@
+"""No caller may make up names without end: so many new models and versions a day."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from app.application.predictions import Batch
+from app.domain.errors import TooManyNewModels
+from app.domain.predictions import Prediction
+
+# Name and version.
+Model = tuple[str, str]
+
+KNOWN_FOR_S = 300.0
+MAX_KNOWN = 50_000
+
+
+class NameStore(Protocol):
+    """The names of all models and versions, and how many new ones each caller may still log."""
+
+    def known(self, models: Sequence[Model]) -> set[Model]:
+        """Return those of the models that were ever logged."""
+        ...
+
+    def grant(self, caller: str, wanted: int, per_day: int) -> int:
+        """Take up to `wanted` from what is left of the caller's allowance, and return how many were left."""
+        ...
+
+
+class NewModels:
+    """Admits models and versions that are known, and of new ones `per_day` for each caller; any number if that is 0.
+
+    The allowance comes back evenly over the day. What is known is remembered, so that a call of a known model costs a
+    look into a set.
+    """
+
+    def __init__(self, store: NameStore, per_day: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._per_day = per_day
+        self._monotonic = monotonic
+        self._known: set[Model] = set()
+        self._known_since = monotonic()
+
+    def check(self, caller: str, prediction: Prediction) -> None:
+        """Raises TooManyNewModels if this caller may not log this model."""
+        if self._refused(caller, [(prediction.model_name, prediction.model_version)]):
+            raise TooManyNewModels(self._per_day)
+
+    def admit(self, caller: str, batch: Batch) -> Batch:
+        """Return the same batch, with the calls rejected whose models this caller may not log."""
+        models = list(zip(batch.calls.model_name, batch.calls.model_version))
+        refused = self._refused(caller, models)
+        if not refused:
+            return batch
+        error = TooManyNewModels(self._per_day)
+        return batch.without(
+            [row for row, model in enumerate(models) if model in refused], {error.field: [error.message]}
+        )
+
+    def _refused(self, caller: str, models: Iterable[Model]) -> set[Model]:
+        known = self._recently_known()
+        if not self._per_day or known.issuperset(models):
+            return set()
+        unknown = [model for model in dict.fromkeys(models) if model not in known]
+        found = self._store.known(unknown)
+        new = [model for model in unknown if model not in found]
+        granted = self._store.grant(caller, len(new), self._per_day) if new else 0
+        known.update(found, new[:granted])
+        return set(new[granted:])
+
+    def _recently_known(self) -> set[Model]:
+        """What is known, forgotten now and then: a model may have been purged."""
+        if self._monotonic() - self._known_since > KNOWN_FOR_S or len(self._known) > MAX_KNOWN:
+            self._known, self._known_since = set(), self._monotonic()
+        return self._known

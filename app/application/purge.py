@@ -1,0 +1,132 @@
+"""Remove many predictions for good: those of a model, of a range of time, or with a request id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+from app.domain.errors import InvalidInput
+from app.domain.instants import TimeRange
+from app.domain.predictions import EARLIEST, FUTURE_TOLERANCE
+
+
+@dataclass(frozen=True)
+class PurgeFilters:
+    """Which predictions to remove: those that pass all filters; None stands for any.
+
+    Raises InvalidInput if there is no filter, if a version stands without its model, or a range ends before it begins.
+    """
+
+    model_name: str | None = None
+    model_version: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    request_id: UUID | None = None
+
+    def __post_init__(self) -> None:
+        if not any((self.model_name, self.start, self.end, self.request_id)):
+            raise InvalidInput("model_name", "Missing: give `model_name`, `from`, `to` or `request_id`.")
+        if self.model_version is not None and self.model_name is None:
+            raise InvalidInput("model_version", "Missing: `model_name`, whose version it is.")
+        if self.start and self.end and self.start >= self.end:
+            raise InvalidInput("from", "Must not be after the end of the range.")
+
+    @property
+    def is_whole_model(self) -> bool:
+        """Whether all is meant that there ever was of a model, or of a version of it."""
+        return self.model_name is not None and not (self.start or self.end or self.request_id)
+
+    def range(self, now: datetime) -> TimeRange:
+        """The range of time in which predictions are looked for; what is logged with a later time stays."""
+        start, end = self.start or EARLIEST, self.end or now + 2 * FUTURE_TOLERANCE
+        return TimeRange(min(start, end), end)
+
+
+@dataclass(frozen=True)
+class Purged:
+    """How far a purge has come.
+
+    `deleted` counts predictions. `buckets_deleted` counts what the aggregates had of a whole model from before
+    `raw_from`, where retention has left nothing else; of other purges that is kept. `is_complete` says that nothing is
+    left to do.
+    """
+
+    deleted: int = 0
+    buckets_deleted: int = 0
+    raw_from: datetime | None = None
+    is_complete: bool = False
+
+    def keeps_aggregates_of(self, filters: PurgeFilters, now: datetime) -> bool:
+        """Whether the range reaches behind the retention edge, where the aggregates stay as they are."""
+        is_of_times = not (filters.is_whole_model or filters.request_id)
+        return bool(is_of_times and self.raw_from and filters.range(now).start < self.raw_from)
+
+
+class PurgeStore(Protocol):
+    """Where predictions and aggregates are removed; each call is a transaction of its own and may be repeated."""
+
+    def raw_from(self) -> datetime | None:
+        """Return the retention edge: there are no single predictions before it."""
+        ...
+
+    def count(self, filters: PurgeFilters, within: TimeRange) -> int:
+        """Count the predictions that would be removed."""
+        ...
+
+    def remove_predictions(self, filters: PurgeFilters, within: TimeRange) -> tuple[int, datetime | None]:
+        """Remove the oldest of them, and return how many, and where the next ones begin; None after the last."""
+        ...
+
+    def first_bucket(self, filters: PurgeFilters, before: datetime) -> datetime | None:
+        """Return the first day that the aggregates have of a model before the retention edge."""
+        ...
+
+    def remove_buckets(self, filters: PurgeFilters, within: TimeRange) -> int:
+        """Remove what the aggregates have of a model, behind the retention edge."""
+        ...
+
+    def tidy(self, model_name: str | None) -> None:
+        """Take models without predictions out of the list of models."""
+        ...
+
+
+class Purge:
+    """Removes predictions piece by piece, from the statistics as well; the aggregates stay exact at every moment."""
+
+    WEEK = timedelta(days=7)
+
+    def __init__(self, store: PurgeStore) -> None:
+        self._store = store
+
+    def count(self, filters: PurgeFilters, now: datetime) -> int:
+        """Count the predictions that a purge would remove now."""
+        return self._store.count(filters, filters.range(now))
+
+    def run(self, filters: PurgeFilters, now: datetime) -> Iterator[Purged]:
+        """Remove, and say after each piece how far it has come.
+
+        A purge that is given up between two pieces has done what it said; the same purge again goes on with the rest.
+        Losses that clients have reported for a model are not predictions: they stay.
+        """
+        deleted, buckets, raw_from = 0, 0, self._store.raw_from()
+        range = filters.range(now)
+        start: datetime | None = range.start
+        while start is not None:
+            number, start = self._store.remove_predictions(filters, TimeRange(start, range.end))
+            deleted += number
+            yield Purged(deleted, buckets, raw_from)
+        for week in self._weeks_of_aggregates(filters, raw_from):
+            buckets += self._store.remove_buckets(filters, week)
+            yield Purged(deleted, buckets, raw_from)
+        self._store.tidy(filters.model_name)
+        yield Purged(deleted, buckets, raw_from, is_complete=True)
+
+    def _weeks_of_aggregates(self, filters: PurgeFilters, raw_from: datetime | None) -> Iterator[TimeRange]:
+        start = self._store.first_bucket(filters, raw_from) if raw_from and filters.is_whole_model else None
+        while start and raw_from and start < raw_from:
+            week = TimeRange(start, min(start + self.WEEK, raw_from))
+            yield week
+            start = week.end

@@ -1,0 +1,176 @@
+"""Remove many predictions from PostgreSQL, piece by piece, each in a transaction of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from typing import Any
+
+from sqlalchemy import Connection
+
+from app.application.purge import PurgeFilters
+from app.domain.errors import StorageUnavailable
+from app.domain.instants import TimeRange
+from app.infrastructure.database import Database
+from app.infrastructure.sessions import BehindPooler
+
+# So few that writers, who wait for a delete on the plain engine, wait for a moment only.
+PIECE = 5_000
+
+STATE = "SELECT engine, raw_from FROM prediction_stats_state"
+CONDITIONS = {
+    "model_name": "model_name = %(model_name)s",
+    "model_version": "model_version = %(model_version)s",
+    "request_id": "request_id = %(request_id)s::uuid",
+}
+WITHIN = "timestamp >= %(start)s AND timestamp < %(end)s"
+COUNT = "SELECT count(*) FROM prediction_log WHERE {conditions}"
+
+# By id, too: many may have the same timestamp.
+LAST_OF_PIECE = """
+SELECT timestamp, id
+FROM   prediction_log
+WHERE  {conditions}
+ORDER  BY timestamp, id
+OFFSET %(piece)s - 1 LIMIT 1
+"""
+UP_TO_LAST = "timestamp <= %(last)s AND (timestamp, id) <= (%(last)s, %(last_id)s)"
+DELETE = "DELETE FROM prediction_log WHERE {conditions}"
+
+# On TimescaleDB a delete must note what it changes: here once for each hour, where the trigger would do so for each
+# minute; it is told that all of the piece is noted.
+DELETE_AND_NOTE = """
+WITH gone AS (
+    DELETE FROM prediction_log WHERE {conditions} RETURNING timestamp
+), noted AS (
+    INSERT INTO prediction_stats_change (changed_from, changed_to)
+    SELECT date_trunc('minute', min(timestamp), 'UTC'),
+           date_trunc('minute', max(timestamp), 'UTC') + INTERVAL '1 minute'
+    FROM   gone
+    GROUP  BY date_trunc('hour', timestamp, 'UTC')
+)
+SELECT count(*) FROM gone
+"""
+NOTED = "SELECT set_config('predlog.noted_range', tstzrange(%(start)s, %(end)s)::text, true)"
+# A piece may have more rows of the columnstore in its batches than TimescaleDB unpacks in one transaction by default.
+UNPACK_ALL = "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0"
+# Rows behind the edge are in no statistics of their own any more: they go as retention would have them go.
+AS_RETENTION = "SET LOCAL predlog.retention = 'on'"
+
+LEVELS = ("minute", "hour", "day")
+RELATIONS = tuple(f"prediction_{family}_{level}" for family in ("stats", "latency") for level in LEVELS)
+HYPERTABLES = """
+SELECT format('%%I.%%I', materialization_hypertable_schema, materialization_hypertable_name)
+FROM   timescaledb_information.continuous_aggregates
+WHERE  view_name = ANY (%(relations)s)
+"""
+FIRST_BUCKET = "SELECT min(bucket) FROM prediction_stats_day WHERE {conditions} AND bucket < %(before)s"
+DELETE_BUCKETS = "DELETE FROM {relation} WHERE {conditions} AND bucket >= %(start)s AND bucket < %(end)s"
+# What is remembered of buckets holds for a generation.
+NEXT_GENERATION = "UPDATE prediction_stats_state SET generation = generation + 1"
+
+
+class PostgresPurgeStore:
+    """The log and its aggregates on both engines."""
+
+    def __init__(self, database: Database, piece: int = PIECE) -> None:
+        self._database = database
+        self._piece = piece
+
+    def raw_from(self) -> datetime | None:
+        """Return the retention edge: there are no single predictions before it."""
+        ((_, edge),) = self._database.read(STATE)
+        return _utc(edge)
+
+    def count(self, filters: PurgeFilters, within: TimeRange) -> int:
+        """Count the predictions that would be removed, however long it takes."""
+        conditions, values = _conditions(filters, within)
+        with self._database.maintenance() as connection:
+            return int(connection.exec_driver_sql(COUNT.format(conditions=conditions), values).scalar_one())
+
+    def remove_predictions(self, filters: PurgeFilters, within: TimeRange) -> tuple[int, datetime | None]:
+        """Remove the oldest of them, and return how many, and where the next ones begin; None after the last."""
+        with self._transaction() as connection:
+            engine, edge = connection.exec_driver_sql(STATE).one()
+            is_behind = edge is not None and within.start < edge
+            part = TimeRange(within.start, min(edge, within.end)) if is_behind else within
+            conditions, values = _conditions(filters, part)
+            last = connection.exec_driver_sql(
+                LAST_OF_PIECE.format(conditions=conditions), values | {"piece": self._piece}
+            ).one_or_none()
+            if last:
+                conditions += f" AND {UP_TO_LAST}"
+                values |= {"last": last[0], "last_id": last[1]}
+            deleted = _delete(connection, engine, conditions, values, is_behind=is_behind)
+        if last:
+            return deleted, _utc(last[0])
+        return deleted, part.end if part.end < within.end else None
+
+    def first_bucket(self, filters: PurgeFilters, before: datetime) -> datetime | None:
+        """Return the first day that the aggregates have of a model before the retention edge."""
+        conditions, values = _conditions(filters)
+        ((first,),) = self._database.read(FIRST_BUCKET.format(conditions=conditions), values | {"before": before})
+        return _utc(first)
+
+    def remove_buckets(self, filters: PurgeFilters, within: TimeRange) -> int:
+        """Remove what the aggregates have of a model, on all levels at once, behind the retention edge."""
+        conditions, values = _conditions(filters)
+        values |= {"start": within.start, "end": within.end}
+        with self._transaction() as connection:
+            deleted = 0
+            for relation in _tables_of_aggregates(connection):
+                statement = DELETE_BUCKETS.format(relation=relation, conditions=conditions)
+                deleted += connection.exec_driver_sql(statement, values).rowcount
+            connection.exec_driver_sql(NEXT_GENERATION)
+            return deleted
+
+    def tidy(self, model_name: str | None) -> None:
+        """Take models without predictions out of the list of models; if that cannot be now, the daily run does it."""
+        among = None if model_name is None else [model_name]
+        with suppress(StorageUnavailable, BehindPooler), self._database.maintenance() as connection:
+            connection.exec_driver_sql("CALL prediction_model_tidy(%(among)s::text[])", {"among": among})
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """Each statement sees what was committed before it, whatever isolation is the database's default."""
+        with self._database.connection() as connection:
+            connection.exec_driver_sql("BEGIN ISOLATION LEVEL READ COMMITTED")
+            try:
+                yield connection
+                connection.exec_driver_sql("COMMIT")
+            except BaseException:
+                connection.invalidate()
+                raise
+
+
+def _delete(connection: Connection, engine: str, conditions: str, values: dict[str, Any], *, is_behind: bool) -> int:
+    if engine == "plain":
+        if is_behind:
+            connection.exec_driver_sql(AS_RETENTION)
+        return connection.exec_driver_sql(DELETE.format(conditions=conditions), values).rowcount
+    connection.exec_driver_sql(UNPACK_ALL)
+    connection.exec_driver_sql(NOTED, values)
+    return int(connection.exec_driver_sql(DELETE_AND_NOTE.format(conditions=conditions), values).scalar_one())
+
+
+def _conditions(filters: PurgeFilters, within: TimeRange | None = None) -> tuple[str, dict[str, Any]]:
+    values: dict[str, Any] = {name: value for name in CONDITIONS if (value := getattr(filters, name)) is not None}
+    conditions = [CONDITIONS[name] for name in values]
+    if "request_id" in values:
+        values["request_id"] = str(values["request_id"])
+    if within is not None:
+        conditions.append(WITHIN)
+        values |= {"start": within.start, "end": within.end}
+    return " AND ".join(conditions), values
+
+
+def _utc(instant: datetime | None) -> datetime | None:
+    return instant.astimezone(timezone.utc) if instant else None
+
+
+def _tables_of_aggregates(connection: Connection) -> Sequence[str]:
+    engine, _ = connection.exec_driver_sql(STATE).one()
+    if engine == "plain":
+        return RELATIONS
+    return list(connection.exec_driver_sql(HYPERTABLES, {"relations": list(RELATIONS)}).scalars())

@@ -1,0 +1,160 @@
+"""MAX_NEW_MODELS_PER_DAY: each caller may log so many models and versions that were not known before."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import Engine
+
+from app.application.new_models import KNOWN_FOR_S, NewModels
+from app.infrastructure.database import Database
+from app.infrastructure.name_store import PostgresNameStore
+from capture import statements
+from conftest import Server, make_app
+
+SINGLE, BATCH = "/api/v1/predict-log", "/api/v1/predict-logs"
+FORGET = "DELETE FROM prediction_model_allowance"
+GIVE_BACK = "UPDATE prediction_model_allowance SET tat = tat - %(share)s * INTERVAL '1 day' WHERE caller = %(caller)s"
+
+
+@pytest.fixture
+def caller() -> str:
+    return f"192.0.2.{uuid4()}"
+
+
+@pytest.fixture
+def workers(server: Server, database: Engine) -> Iterator[Callable[[int], FlaskClient]]:
+    """Makes one more worker of a service that lets each caller log so many new models."""
+    with database.connect() as connection:
+        connection.exec_driver_sql(FORGET)
+    apps = []
+
+    def worker(per_day: int) -> FlaskClient:
+        apps.append(make_app(server.url, pool_size=2 if server.concurrent else 1, max_new_models_per_day=per_day))
+        return apps[-1].test_client()
+
+    yield worker
+    for app in apps:
+        app.extensions["predlog"].predictions._store._database.engine.dispose()
+
+
+def record(model: str, version: str | None = None) -> dict[str, Any]:
+    return {"model_name": model, "duration_ms": 1, "was_successful": True} | (
+        {"model_version": version} if version else {}
+    )
+
+
+def test_a_name_too_many_is_refused_in_both_doors_with_the_same_words(
+    workers: Callable[[int], FlaskClient], model: str
+) -> None:
+    client = workers(2)
+    assert client.post(SINGLE, json=record(f"{model}-1")).status_code == 200
+    records = [record(f"{model}-{i}") for i in (3, 2, 2, 4, 1)]
+    response = client.post(BATCH, json=records)
+    refused = client.post(SINGLE, json=record(f"{model}-2"))
+    assert (response.status_code, refused.status_code) == (207, 422)
+    assert (response.json or {})["stored"] == 2
+    assert [rejected["index"] for rejected in (response.json or {})["rejected"]] == [1, 2, 3]
+    errors = (refused.json or {})["errors"]["json"]
+    assert all(rejected["errors"] == errors for rejected in (response.json or {})["rejected"])
+    assert "2 new models" in errors["model_name"][0]
+
+
+def test_a_version_that_is_not_known_is_a_new_name(workers: Callable[[int], FlaskClient], model: str) -> None:
+    client = workers(2)
+    answers = [client.post(SINGLE, json=record(model, version)).status_code for version in (None, "1", "2", "1", None)]
+    assert answers == [200, 200, 422, 200, 200]
+
+
+def test_known_names_go_on_in_every_worker(workers: Callable[[int], FlaskClient], model: str) -> None:
+    first, second = workers(1), workers(1)
+    assert first.post(SINGLE, json=record(model)).status_code == 200
+    assert second.post(SINGLE, json=record(f"{model}-2")).status_code == 422
+    assert second.post(SINGLE, json=record(model)).status_code == 200
+    assert second.post(BATCH, json=[record(model)] * 3).status_code == 200
+
+
+def test_a_rejected_record_stays_at_its_place_among_those_rejected_for_other_reasons(
+    workers: Callable[[int], FlaskClient], model: str
+) -> None:
+    client = workers(1)
+    lines = [record(model), {"model_name": model}, record(f"{model}-2"), record(model)]
+    body = "\n".join(map(json.dumps, lines))
+    response = client.post(BATCH, data=body, content_type="application/x-ndjson")
+    rejected = {each["index"]: set(each["errors"]) for each in (response.json or {})["rejected"]}
+    assert rejected == {1: {"duration_ms", "was_successful"}, 2: {"model_name"}}
+    assert (response.json or {})["stored"] == 2
+
+
+def test_without_a_limit_any_name_is_taken(workers: Callable[[int], FlaskClient], model: str) -> None:
+    response = workers(0).post(BATCH, json=[record(f"{model}-{i}") for i in range(50)])
+    assert (response.json or {})["stored"] == 50
+
+
+def test_a_known_name_asks_the_database_nothing(workers: Callable[[int], FlaskClient], model: str) -> None:
+    client = workers(5)
+    client.post(SINGLE, json=record(model))
+    with statements() as sent:
+        client.post(SINGLE, json=record(model))
+        client.post(BATCH, json=[record(model)] * 100)
+    assert [statement.text for statement in sent if "prediction_model" in statement.text] == []
+
+
+@pytest.fixture
+def store(server: Server) -> Iterator[PostgresNameStore]:
+    database = Database(server.url, pool_size=4 if server.concurrent else 1)
+    yield PostgresNameStore(database)
+    database.engine.dispose()
+
+
+@pytest.mark.parametrize("per_day", [1, 7, 10, 9_999, 1_000_000])
+def test_the_allowance_can_be_used_at_once_and_comes_back_evenly(
+    store: PostgresNameStore, database: Engine, caller: str, per_day: int
+) -> None:
+    assert store.grant(caller, per_day + 3, per_day) == per_day
+    assert store.grant(caller, 1, per_day) in (0, *([1] if per_day > 9_999 else []))
+    with database.connect() as connection:
+        connection.exec_driver_sql(GIVE_BACK, {"share": 0.5, "caller": caller})
+    assert store.grant(caller, per_day, per_day) == pytest.approx(per_day // 2, abs=2 + per_day // 50_000)
+    with database.connect() as connection:
+        connection.exec_driver_sql(GIVE_BACK, {"share": 30, "caller": caller})
+    assert store.grant(caller, 2 * per_day, per_day) == per_day
+
+
+def test_callers_have_allowances_of_their_own(store: PostgresNameStore, caller: str) -> None:
+    assert store.grant(caller, 5, 5) == 5
+    assert store.grant(f"{caller}'", 5, 5) == 5
+
+
+def test_workers_that_ask_at_the_same_time_do_not_get_more_than_there_is(
+    server: Server, store: PostgresNameStore, caller: str
+) -> None:
+    if not server.concurrent:
+        pytest.skip("all clients of this TimescaleDB share one session")
+    granted: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: granted.extend(store.grant(caller, 3, 50) for _ in range(10))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(granted), sum(granted)) == (40, 50)
+
+
+def test_what_is_known_is_looked_up_again_after_a_while(store: PostgresNameStore, log: Any, model: str) -> None:
+    clock = [0.0]
+    new_models = NewModels(store, 5, lambda: clock[0])
+    log()
+    asked = []
+    for clock[0] in (0.0, 1.0, KNOWN_FOR_S + 1):
+        with statements() as sent:
+            assert new_models._refused("somebody", [(model, "")]) == set()
+        asked.append(len(sent))
+    assert asked == [1, 0, 1]

@@ -19,7 +19,8 @@ NAMES = (
     "DATABASE_URL", "DATABASE_READ_URL", "REPLICA_LAG_AT_MOST_S", "DATABASE_DIRECT_URL",
     "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "EMBEDDED_DATA_DIR",
     "HOST", "PORT", "WORKERS", "THREADS", "START_TIMEOUT_S", "SHUTDOWN_DELAY_S", "DEBUG", "CORS_ORIGINS", "AUTH",
-    "CONNECTIONS", "REQUEST_TIMEOUT_S", "RATE_LIMIT", "RATE_BURST", "MAX_NEW_MODELS_PER_DAY",
+    "CONNECTIONS", "CONNECTIONS_PER_ADDRESS", "REQUEST_TIMEOUT_S", "RATE_LIMIT", "RATE_BURST",
+    "MAX_NEW_MODELS_PER_DAY", "ANSWER_MEMORY_BYTES", "LIST_TIMEOUT_MS",
     "MAX_BODY_BYTES", "BATCHES_AT_ONCE", "STATEMENT_TIMEOUT_MS", "LOCK_TIMEOUT_MS", "POOL_SIZE", "POOL_TIMEOUT_S",
     "RAW_RETENTION", "MINUTE_RETENTION", "HOUR_RETENTION", "DAY_RETENTION", "COLUMNSTORE_AFTER",
 )  # fmt: skip
@@ -51,7 +52,10 @@ class Config:
     cors_origins: tuple[str, ...]
     auth: str
     connections: int
+    connections_per_address: int
     request_timeout_s: float
+    answer_memory_bytes: int
+    list_timeout_ms: int
     rate_limit: float
     rate_burst: int
     max_new_models_per_day: int
@@ -100,7 +104,10 @@ def _read(env: Env) -> Config:
         cors_origins=tuple(env.list("CORS_ORIGINS", [], validate=_check_origins)),
         auth=env.str("AUTH", KEYS, validate=OneOf((KEYS, NO_AUTH), error="Must be keys or none.")),
         connections=env.int("CONNECTIONS", 512, validate=Range(min=16, max=16_384)),
+        connections_per_address=env.int("CONNECTIONS_PER_ADDRESS", 0, validate=Range(min=0, max=16_384)),
         request_timeout_s=env.float("REQUEST_TIMEOUT_S", 60.0, validate=Range(min=1, max=3600)),
+        answer_memory_bytes=env.int("ANSWER_MEMORY_BYTES", 64 * 2**20, validate=Range(min=4 * 2**20)),
+        list_timeout_ms=env.int("LIST_TIMEOUT_MS", 5_000, validate=positive),
         rate_limit=env.float("RATE_LIMIT", 0.0, validate=Range(min=0, max=1_000_000)),
         rate_burst=env.int("RATE_BURST", 100, validate=Range(min=1, max=1_000_000)),
         max_new_models_per_day=env.int("MAX_NEW_MODELS_PER_DAY", 10_000, validate=Range(min=0, max=1_000_000)),

@@ -11,7 +11,8 @@ try:
     config = load()
     if FOLDER in os.environ:  # started by `python -m app`
         end_with_master()
-        silence.watch(config.port, config.request_timeout_s)
+        limits = silence.Limits(config.request_timeout_s, config.connections, config.connections_per_address)
+        silence.watch(config.port, limits)
     app = create_app(config)
 except ConfigurationError as error:
     sys.exit(f"predlog: {error}")

@@ -79,7 +79,7 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     pool_meter.attach(meters.pool("primary"), database.engine)
     direct = _database(config.database_direct_url, config) if config.database_direct_url else database
     app.extensions[EXTENSION] = Services(
-        predictions=Predictions(PredictionStore(database)),
+        predictions=Predictions(PredictionStore(database, config.list_timeout_ms)),
         dropped=Dropped(PostgresDroppedStore(database)),
         readers=_readers(database, config, meters),
         readiness=Readiness(Schema(database), is_stopping),
@@ -132,18 +132,19 @@ def _database(url: str, config: configuration.Config) -> Database:
 
 
 def _readers(database: Database, config: configuration.Config, meters: Meters) -> Readers:
-    primary = _reader(database, Statistics(StatisticsStore(database.read)))
+    primary = _reader(database, Statistics(StatisticsStore(database.read)), config)
     if config.database_read_url is None:
         return Readers(primary)
     follower = _database(config.database_read_url, config)
     pool_meter.attach(meters.pool("replica"), follower.engine)
     state = StreamingReplica(database, follower, config.replica_lag_at_most_s)
-    return Readers(primary, _reader(follower, ReplicaStatistics(StatisticsStore(follower.read), state)), state)
+    statistics = ReplicaStatistics(StatisticsStore(follower.read), state)
+    return Readers(primary, _reader(follower, statistics, config), state)
 
 
-def _reader(database: Database, statistics: Statistics) -> Reader:
+def _reader(database: Database, statistics: Statistics, config: configuration.Config) -> Reader:
     return Reader(
-        predictions=Predictions(PredictionStore(database)),
+        predictions=Predictions(PredictionStore(database, config.list_timeout_ms)),
         statistics=statistics,
         comparisons=Comparisons(statistics),
         catalogue=Catalogue(CatalogueStore(database), statistics),
@@ -166,10 +167,15 @@ def _http(app: Flask, config: configuration.Config) -> None:
     if config.rate_limit:
         allowance = Allowance(config.rate_limit, config.rate_burst)
         rate_limit.register(app, RateLimit(allowance, RateTable(shared_file("rates"))))
-    memory = 2 * config.batches_at_once * config.max_body_bytes
     # Flask's own way to put middleware in, which to mypy is a method that must not be replaced.
     app.wsgi_app = gate.Gate(  # type: ignore[method-assign]
-        app.wsgi_app, config.threads, memory, config.request_timeout_s
+        app.wsgi_app,
+        places=config.threads,
+        # A request uses one database connection at a time: a quarter of the permits and connections is left to writes.
+        reads=max(1, min(config.threads, config.pool_size) * 3 // 4),
+        bodies=2 * config.batches_at_once * config.max_body_bytes,
+        answers=config.answer_memory_bytes,
+        patience_s=config.request_timeout_s,
     )
     smorest = api.create_api(app, service.VERSION, service.DESCRIPTION)
     errors.register(app)

@@ -18,12 +18,14 @@ from types import FrameType
 import psycopg2
 from sqlalchemy.engine import make_url
 
-from app import admission, lifetime
+from app import admission, lifetime, silence
 from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from config import Config, ConfigurationError, load
 
 RESTARTS_AT_MOST = 5
 STEADY_S = 30
+# What the server keeps of an answer that is not read, and takes of a request's headers.
+BUFFER_BYTES = 64 * 1024
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -130,12 +132,13 @@ def _migrate() -> None:
 
 def _serve(config: Config) -> int:
     """Keep the WSGI server up. It has a session of its own, so that Ctrl-C reaches us first."""
+    threads = str(config.connections + silence.SPARE)
     command = [
         *(sys.executable, "-m", "granian", "wsgi:app", "--interface", "wsgi", "--no-ws"),
         *("--host", config.host, "--port", str(config.port)),
         # A thread for each connection: those that wait for slow clients are many, those that work are THREADS.
-        *("--workers", str(config.workers), "--backpressure", str(config.connections)),
-        *("--blocking-threads", str(config.connections), "--http", "1"),
+        *("--workers", str(config.workers), "--backpressure", threads, "--blocking-threads", threads),
+        *("--http", "1", "--http1-buffer-size", str(BUFFER_BYTES)),
         *("--respawn-failed-workers", "--workers-kill-timeout", "20", "--log-level", "error"),
     ]
     figures = os.path.join(os.environ[lifetime.FOLDER], "metrics")

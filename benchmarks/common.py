@@ -78,14 +78,21 @@ def service(dsn: str, workers: int) -> Iterator[int]:
 
 
 @contextmanager
-def running(command: list[str], environment: dict[str, str], port: int, path: str) -> Iterator[None]:
-    """Run a server from when `path` answers 200 until the end of the block."""
+def running(
+    command: list[str], environment: dict[str, str], port: int, path: str, folder: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server in a folder, from when `path` answers 200 until the end of the block."""
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         _wait(port, path)
-        yield
+        yield process
     finally:
         process.send_signal(signal.SIGINT)
         try:

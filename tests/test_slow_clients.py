@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+from app.silence import SPARE
 from conftest import Server
 from service import Service, running
 
@@ -42,6 +43,15 @@ def impatient(plain: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with running(
         tmp_path_factory.mktemp("impatient"), "--no-migrate",
         DATABASE_URL=plain.url, AUTH="none", WORKERS="1", THREADS="2", POOL_SIZE="2", REQUEST_TIMEOUT_S="2",
+    ) as service:  # fmt: skip
+        yield service
+
+
+@pytest.fixture(scope="module")
+def narrow(plain: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(
+        tmp_path_factory.mktemp("narrow"), "--no-migrate",
+        DATABASE_URL=plain.url, AUTH="none", WORKERS="1", CONNECTIONS="16", REQUEST_TIMEOUT_S="600",
     ) as service:  # fmt: skip
         yield service
 
@@ -143,15 +153,64 @@ def test_who_falls_silent_is_cut_off(impatient: Service, sent: bytes) -> None:
 
 @linux_only
 def test_who_does_not_read_the_answer_is_cut_off(impatient: Service) -> None:
-    large = RECORD | {"model_name": f"large-{uuid4()}", "error": "x" * 4096, "metadata": {"x": "x" * 4000}}
-    assert impatient.request("POST", "/api/v1/predict-logs", [large] * 1000, timeout=PATIENCE)[0] == 200
     with connect(impatient, receive_buffer=4096) as slow:
-        slow.sendall(head("GET", f"/api/v1/predictions?limit=1000&model_name={large['model_name']}"))
+        slow.sendall(head("GET", large_list(impatient)))
         time.sleep(8)
         received = answer(slow)
     assert received.startswith(b"HTTP/1.1 200")
-    # Of 8 MB no more than the system had taken to send.
-    assert len(received) < 1000 * 8000
+    assert len(received) < 2**19, "of a megabyte, what the system has taken to send at first"
+
+
+@linux_only
+def test_who_reads_a_byte_now_and_then_is_cut_off_whatever_it_sends(impatient: Service) -> None:
+    with connect(impatient, receive_buffer=4096) as slow:
+        slow.sendall(head("GET", large_list(impatient)))
+        until = time.monotonic() + PATIENCE
+        with pytest.raises(ConnectionError):
+            while True:
+                assert slow.recv(1)
+                slow.sendall(b"G")
+                assert time.monotonic() < until
+                time.sleep(0.2)
+    assert_served(impatient)
+
+
+@linux_only
+def test_who_reads_steadily_may_read_for_longer_than_it_may_be_silent(impatient: Service) -> None:
+    with connect(impatient, receive_buffer=4096) as steady:
+        steady.sendall(head("GET", large_list(impatient)))
+        began, received = time.monotonic(), b""
+        while not received.endswith(b"]\n"):
+            chunk = steady.recv(8192)
+            assert chunk, "cut off"
+            received += chunk
+            if time.monotonic() - began < 6:
+                time.sleep(0.05)
+    assert len(json.loads(received.partition(b"\r\n\r\n")[2])) > 100
+
+
+def large_list(service: Service) -> str:
+    """Where a megabyte of records can be read."""
+    large = RECORD | {"model_name": f"large-{uuid4()}", "error": "x" * 4096, "metadata": {"x": "x" * 4000}}
+    assert service.request("POST", "/api/v1/predict-logs", [large] * 200, timeout=PATIENCE)[0] == 200
+    return f"/api/v1/predictions?limit=1000&model_name={large['model_name']}"
+
+
+@linux_only
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        head("GET", "/health"),
+        b"GET /health HTTP/1.1\r\nHost: local",
+        head("POST", "/api/v1/predict-log", 9) + b"{",
+    ],
+    ids=["nothing", "a request", "half a header", "half a record"],
+)
+def test_others_are_served_beside_more_connections_than_a_worker_may_hold(narrow: Service, sent: bytes) -> None:
+    with connections(narrow, 16 + 2 * SPARE, sent):
+        time.sleep(1)
+        assert_served(narrow)
 
 
 def test_a_body_that_takes_too_long_is_answered_408(impatient: Service) -> None:

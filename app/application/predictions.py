@@ -114,6 +114,19 @@ class Cursor:
     id: int
 
 
+@dataclass(frozen=True)
+class Page:
+    """Calls, newest first, with their ids.
+
+    `next` is where the next page begins, None where there is no more. A page may have fewer calls than were asked for,
+    or none, while there is more: so many bytes fit into it, and so many calls are looked through for it.
+    """
+
+    ids: Sequence[int]
+    calls: Calls
+    next: Cursor | None
+
+
 class PredictionStore(Protocol):
     """Where predictions are kept."""
 
@@ -127,7 +140,7 @@ class PredictionStore(Protocol):
 
     def remove(self, prediction: Prediction) -> bool: ...
 
-    def newest(self, filters: Filters, cursor: Cursor | None, limit: int) -> Sequence[Prediction]: ...
+    def page(self, filters: Filters, cursor: Cursor | None, limit: int) -> Page: ...
 
 
 class Predictions:
@@ -170,11 +183,6 @@ class Predictions:
         if not self._store.remove(self.get(id)):
             raise NotFound(f"There is no prediction with id {id}.")
 
-    def page(self, filters: Filters, cursor: Cursor | None, limit: int) -> tuple[Sequence[Prediction], Cursor | None]:
-        """Return up to `limit` predictions, newest first, and the cursor of the next page if there is one."""
-        found = self._store.newest(filters, cursor, limit + 1)
-        page = found[:limit]
-        if len(found) <= limit:
-            return page, None
-        last = page[-1]
-        return page, Cursor(last.timestamp, last.id or 0)
+    def page(self, filters: Filters, cursor: Cursor | None, limit: int) -> Page:
+        """Return up to `limit` predictions that pass the filters, older than the cursor. Raises StorageTimeout."""
+        return self._store.page(filters, cursor, limit)

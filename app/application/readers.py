@@ -7,16 +7,15 @@ was seen on one is taken for true on another, which stands at another place of t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from app.application.catalogue import Catalogue
 from app.application.comparison import Comparisons
-from app.application.predictions import Cursor, Filters
+from app.application.predictions import Cursor, Filters, Page
 from app.application.statistics import Answer, Question, Statistics, StatisticsStore
 from app.domain.errors import StorageBusy, StorageUnavailable
-from app.domain.predictions import Prediction
 
 T = TypeVar("T")
 
@@ -24,9 +23,7 @@ T = TypeVar("T")
 class PredictionList(Protocol):
     """Lists logged calls, and cannot log any."""
 
-    def page(
-        self, filters: Filters, cursor: Cursor | None, limit: int
-    ) -> tuple[Sequence[Prediction], Cursor | None]: ...
+    def page(self, filters: Filters, cursor: Cursor | None, limit: int) -> Page: ...
 
 
 @dataclass(frozen=True)

@@ -87,5 +87,9 @@ class StorageBusy(StorageUnavailable):
     """The database is there, but had no time for this call; it would be no help to put it to another server."""
 
 
+class StorageTimeout(StorageBusy):
+    """The database was not done with a statement in the time that it may take."""
+
+
 class NotReady(PredlogError):
     """The service runs but must not get traffic: not migrated, or about to stop."""

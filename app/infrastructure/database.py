@@ -13,7 +13,13 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.domain.errors import BehindRetention, DroppedBehindRetention, StorageBusy, StorageUnavailable
+from app.domain.errors import (
+    BehindRetention,
+    DroppedBehindRetention,
+    StorageBusy,
+    StorageTimeout,
+    StorageUnavailable,
+)
 from app.domain.instants import parse_instant
 from app.infrastructure import sessions
 from app.infrastructure.patience import PatientConnection
@@ -96,9 +102,13 @@ class Database:
             finally:
                 connection.invalidate()
 
-    def rows(self, statement: str, parameters: dict[str, Any] | None = None) -> list[Row]:
-        """Run one statement and fetch all of its rows."""
+    def rows(
+        self, statement: str, parameters: dict[str, Any] | None = None, timeout_ms: int | None = None
+    ) -> list[Row]:
+        """Run one statement and fetch all of its rows. Raises StorageTimeout after `timeout_ms`."""
         with self.connection() as connection:
+            if timeout_ms is not None:
+                sessions.limit(connection, timeout_ms)
             return list(connection.exec_driver_sql(statement, parameters or {}).fetchall())
 
     def count(self, statement: str, parameters: dict[str, Any]) -> int:
@@ -106,9 +116,11 @@ class Database:
         with self.connection() as connection:
             return connection.exec_driver_sql(statement, parameters).rowcount
 
-    def read(self, statement: str, parameters: dict[str, Any] | None = None) -> list[Row]:
+    def read(
+        self, statement: str, parameters: dict[str, Any] | None = None, timeout_ms: int | None = None
+    ) -> list[Row]:
         """Like `rows` for a statement that may be repeated: a connection that has died meanwhile is replaced once."""
-        return retried(lambda: self.rows(statement, parameters))
+        return retried(lambda: self.rows(statement, parameters, timeout_ms))
 
 
 def _roll_back(connection: Connection) -> None:
@@ -148,7 +160,7 @@ def storage_errors() -> Iterator[None]:
         if code == DEADLOCK:
             raise Deadlock("The database is busy.") from error
         if code == QUERY_CANCELED:
-            raise StorageBusy("The database is not available.") from error
+            raise StorageTimeout("The database is not available.") from error
         if isinstance(error, (OperationalError, InterfaceError)):
             raise StorageUnavailable("The database is not available.") from error
         if code == BEHIND_RETENTION:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, event
 from app.domain.errors import PredlogError
 
 POOLED = "predlog.pooled"
+TIMEOUT_MS = "predlog_timeout_ms"
 
 
 class BehindPooler(PredlogError):
@@ -49,9 +50,20 @@ def keep(engine: Engine, settings: Mapping[str, str]) -> None:
     def accompany(
         connection: Connection, cursor: Cursor, statement: str, parameters: Any, context: Any, executemany: bool
     ) -> tuple[str, Any]:
+        timeout_ms = connection.get_execution_options().get(TIMEOUT_MS)
+        if timeout_ms is not None:
+            statement = f"SET LOCAL statement_timeout = {timeout_ms:d}; {statement}"
         if connection.info[POOLED] and cursor.connection.get_transaction_status() == TRANSACTION_STATUS_IDLE:
             statement = for_transaction + statement
         return statement, parameters
+
+
+def limit(connection: Connection, timeout_ms: int) -> None:
+    """Give each statement that the connection sends from now on so many milliseconds, until it is given back.
+
+    The limit goes along in the same message, which is a transaction of its own, so that nothing is left of it.
+    """
+    connection.execution_options(**{TIMEOUT_MS: timeout_ms})
 
 
 def refuse_pooler(connection: Connection) -> None:

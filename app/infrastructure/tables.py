@@ -42,6 +42,13 @@ prediction_log = Table(
     Index("prediction_log_request", "request_id", "timestamp", unique=True),
     Index("prediction_log_time", text("timestamp DESC"), text("id DESC")),
     Index("prediction_log_model_time", "model_name", text("timestamp DESC"), text("id DESC")),
+    Index(
+        "prediction_log_failed",
+        text("timestamp DESC"),
+        text("id DESC"),
+        "model_name",
+        postgresql_where=text("NOT was_successful"),
+    ),
 )
 
 # One row: what the aggregates hold. On the plain engine they hold everything at every moment.

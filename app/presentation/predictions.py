@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import marshmallow as ma
-from flask import request, url_for
+from flask import Response, request, url_for
 from marshmallow.validate import Length, Range
 
 from app.application.predictions import Cursor, Filters
@@ -39,6 +39,7 @@ from app.presentation.fields import (
     bound,
     name,
 )
+from app.presentation.listing import page_json
 from app.presentation.meters import meters
 from app.presentation.ranges import check_order
 from app.presentation.rate_limit import caller
@@ -197,16 +198,20 @@ def log_prediction(prediction: Prediction) -> Prediction:
     headers={"Link": {"description": 'The next page, as `<…>; rel="next"`.', "schema": {"type": "string"}}},
 )
 @blp.errors(422, 503)
-def list_predictions(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
+def list_predictions(query: dict[str, Any]) -> Response:
     """List logged calls, newest first.
 
-    While there is more, the header `Link` with `rel="next"` has the address of the next page.
+    While there is more, the header `Link` with `rel="next"` has the address of the next page: follow it until there is
+    none. A page may have fewer calls than `limit`, or none, and still lead on: it holds a megabyte of records, and with
+    `model_version`, `min_duration_ms` or `was_successful=true` the service looks through 50,000 calls for it. A page
+    that takes longer than `LIST_TIMEOUT_MS` is answered 503: narrow the list then, with `model_name`, `from` and `to`.
     """
-    page, cursor = services().readers.ask(lambda reader: reader.predictions.page(**query))
-    if cursor is None:
-        return page, {}
-    more: dict[str, Any] = {**request.args.to_dict(), "cursor": _encode(cursor)}
-    return page, {"Link": f'<{url_for("predictions.list_predictions", **more)}>; rel="next"'}
+    page = services().readers.ask(lambda reader: reader.predictions.page(**query))
+    response = Response(page_json(page), mimetype="application/json")
+    if page.next is not None:
+        more: dict[str, Any] = {**request.args.to_dict(), "cursor": _encode(page.next)}
+        response.headers["Link"] = f'<{url_for("predictions.list_predictions", **more)}>; rel="next"'
+    return response
 
 
 @blp.route("/predictions/<prediction_id>")

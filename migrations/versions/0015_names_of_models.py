@@ -1,7 +1,7 @@
 """The names of all models and versions, and how many new ones each caller may log
 
 Revision ID: 0015
-Revises: 0012
+Revises: 0014
 Create Date: 2026-11-25
 
 A page of the models used to be cut from the counts of all of them. Now their names have a table of their own, in the
@@ -18,7 +18,7 @@ from alembic import op
 from app.infrastructure.engines import StorageEngine, chosen
 
 revision = "0015"
-down_revision = "0013"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 

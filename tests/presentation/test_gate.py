@@ -7,14 +7,15 @@ import io
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import Client
 
-from app.presentation.gate import VISIT, Gate, Visit
+from app.presentation.gate import PIECE_BYTES, VISIT, Gate, Visit
 from conftest import Server, make_app
 from figures import Figures
 
@@ -76,7 +77,7 @@ def test_no_more_requests_than_there_are_places_are_worked_on_at_once() -> None:
         start_response("200 OK", [])
         return [b"done"]
 
-    client = Client(Gate(application, places=3, memory=0, patience_s=1))
+    client = Client(gate(application, places=3))
     started = [in_background(lambda: client.get("/").data) for _ in range(20)]
     for thread, _ in started:
         thread.join(PATIENCE)
@@ -152,30 +153,127 @@ def test_an_application_that_fails_gives_its_place_back() -> None:
             assert visit.hold(10)
             raise ZeroDivisionError
 
-    gate = Gate(application, places=1, memory=10, patience_s=1)
+    guarded = gate(application, bodies=10)
     for _ in range(5):
         with pytest.raises(ZeroDivisionError):
-            Client(gate).get("/")
-    assert gate.reserve(10)
+            Client(guarded).get("/")
+    assert guarded.bodies.take(10)
 
 
-def test_an_answer_is_handed_on_in_one_piece_and_closed() -> None:
-    closed = []
+class Answer:
+    """An answer that knows whether it was closed."""
 
-    class Answer:
-        def __iter__(self) -> Any:
-            return iter([b"one", b"two"])
+    def __init__(self, *parts: bytes) -> None:
+        self.parts = parts
+        self.times_closed = 0
 
-        def close(self) -> None:
-            closed.append(True)
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.parts)
+
+    def close(self) -> None:
+        self.times_closed += 1
+
+
+def gate(application: Any, places: int = 1, reads: int | None = None, bodies: int = 0, answers: int = 0) -> Gate:
+    return Gate(application, places=places, reads=reads or places, bodies=bodies, answers=answers, patience_s=1)
+
+
+def ask(guarded: Gate, method: str = "GET") -> Any:
+    return guarded({"PATH_INFO": "/", "REQUEST_METHOD": method}, lambda *_: None)
+
+
+def test_a_small_answer_is_handed_on_in_one_piece_and_closed() -> None:
+    answer = Answer(b"one", b"two")
+    assert ask(gate(lambda *_: answer)) == [b"onetwo"]
+    assert answer.times_closed == 1
+
+
+def test_a_large_answer_is_handed_on_in_small_pieces_and_closed_at_the_end() -> None:
+    answer = Answer(b"x" * 100_000, b"y", b"z" * 50_000)
+    handed_on = ask(gate(lambda *_: answer))
+    pieces = list(handed_on)
+    assert b"".join(pieces) == b"".join(answer.parts)
+    assert max(map(len, pieces)) <= PIECE_BYTES
+    assert answer.times_closed == 0
+    handed_on.close()
+    assert answer.times_closed == 1
+
+
+def test_an_answer_that_is_not_read_holds_its_memory_and_no_place() -> None:
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        visit: Visit = environ[VISIT]
+        return [b"x" * 100_000] if visit.hold_answer(100_000) else [b"none left"]
+
+    guarded = gate(application, places=1, answers=250_000)
+    unread = [ask(guarded) for _ in range(2)]
+    assert ask(guarded) == [b"none left"]
+    next(iter(unread[0]))
+    unread[0].close()
+    assert ask(guarded) != [b"none left"]
+
+
+def test_an_answer_to_a_write_always_finds_memory_and_the_next_write_none_until_it_is_read() -> None:
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        visit: Visit = environ[VISIT]
+        if visit.is_overdrawn:
+            return [b"refused"]
+        return [b"x" * 100_000] if visit.hold_answer(100_000) else [b"none left"]
+
+    guarded = gate(application, answers=150_000)
+    unread = [ask(guarded), *(ask(guarded, "POST") for _ in range(2))]
+    assert all(not isinstance(answer, list) for answer in unread)
+    assert ask(guarded) == [b"none left"]
+    assert ask(guarded, "POST") == [b"refused"]
+    unread[-1].close()
+    assert ask(guarded, "POST") != [b"refused"]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+def test_reads_leave_places_to_writes(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each read that is let in asks for one more, and has something written."""
+    monkeypatch.setattr("app.presentation.gate.WAIT_S", 0.05)
+    let_in = []
 
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:
-        start_response("200 OK", [])
-        return Answer()
+        let_in.append(environ["REQUEST_METHOD"] if environ[VISIT].has_place else "none")
+        if let_in[-1] == method:
+            ask(guarded, method)
+            ask(guarded, "POST")
+        return [b""]
 
-    answer = Gate(application, places=1, memory=0, patience_s=1)({"PATH_INFO": "/"}, lambda *_: None)
-    assert answer == [b"onetwo"]
-    assert closed == [True]
+    guarded = gate(application, places=4, reads=2)
+    ask(guarded, method)
+    assert let_in == [method, method, "none", "POST", "POST"]
+    assert [guarded.enter() for _ in range(4)] == [True] * 4, "all were given back"
+
+
+@pytest.mark.parametrize("path", ["/ready", "/health"])
+def test_probes_are_answered_while_reads_have_all_they_may(servers: Callable[[str], Server], path: str) -> None:
+    client = make_app(servers("plain").url, threads=2, pool_size=2).test_client()
+    guarded = client.application.wsgi_app
+    assert guarded.enter(is_read=True)
+    assert client.get(path).status_code == 200
+    guarded.leave(is_read=True)
+
+
+def test_a_large_answer_that_finds_no_memory_is_refused_in_the_shape_of_every_error(
+    servers: Callable[[str], Server],
+) -> None:
+    client = make_app(servers("plain").url).test_client()
+    memory = client.application.wsgi_app.answers
+    large = {**RECORD, "model_name": f"large-{uuid4()}", "error": "x" * 4000}
+    assert client.post(BATCH, json=[large] * 100).status_code == 200
+    url = f"/api/v1/predictions?model_name={large['model_name']}"
+    taken = 64 * 2**20 - 100_000
+    assert memory.take(taken)
+    response = client.get(url)
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+    assert set(response.json) == {"code", "status", "message"}
+    assert response.headers["X-Request-ID"]
+    assert Figures(client.get("/metrics").text)("predlog_requests_refused_total", reason="memory") == 1
+    assert client.get(f"{url}&limit=1").status_code == 200, "small ones have room"
+    memory.give_back(taken)
+    assert len(client.get(url).json) == 100
 
 
 def batch_of(size: int) -> bytes:
@@ -196,12 +294,12 @@ def test_large_bodies_have_so_much_memory_and_then_wait_outside(
     }
     for _ in range(10):  # one after the other they have room, however many
         assert client.post(BATCH, **sent).status_code == 200
-    assert gate.reserve(1_500_000)
+    assert gate.bodies.take(1_500_000)
     response = client.post(BATCH, **sent)
     assert response.status_code == 503
     assert response.headers.getlist("Retry-After") == ["1"]
     assert client.post(BATCH, json=[RECORD]).status_code == 200, "small ones have room"
-    gate.reserve(-1_500_000)
+    gate.bodies.give_back(1_500_000)
     assert client.post(BATCH, **sent).status_code == 200
     assert Figures(client.get("/metrics").text)("predlog_requests_refused_total", reason="memory") == 1
 

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import Engine
 
+from app.infrastructure import prediction_store
 from capture import statements
+from conftest import Server, make_app
 
 URL = "/api/v1/predictions"
 Log = Callable[..., dict[str, Any]]
@@ -194,3 +197,127 @@ def test_a_record_is_listed_as_it_is_shown_alone(client: FlaskClient, log: Log, 
     stored = log(model_version="1", error="é", metadata={"a": [1.5]}, timestamp=datetime.now(timezone.utc).isoformat())
     assert client.get(URL, query_string={"model_name": model}).json == [stored]
     assert client.get(f"{URL}/{stored['id']}").json == stored
+
+
+QUERIES: list[dict[str, str]] = [
+    {},
+    {"model_version": "1"},
+    {"was_successful": "true"},
+    {"was_successful": "false"},
+    {"min_duration_ms": "7.5"},
+    {"min_duration_ms": "1e9"},
+    {"model_version": "1", "was_successful": "false", "min_duration_ms": "3"},
+]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("limit", [1, 3, 1000])
+def test_pages_that_look_through_few_calls_lead_to_the_same_ones_as_a_page_that_looks_through_all(
+    client: FlaskClient, log: Log, model: str, midnight: datetime, monkeypatch: pytest.MonkeyPatch,
+    query: dict[str, str], limit: int,
+) -> None:  # fmt: skip
+    for n in range(16):
+        moment = midnight + timedelta(seconds=n // 2)  # two at a time
+        log(duration_ms=n, was_successful=n % 5 != 0, model_version=str(n % 3), timestamp=moment.isoformat())
+    everything = {"model_name": model, **query}
+    expected = client.get(URL, query_string={**everything, "limit": 1000}).json
+    for most in (1, 2, 4, 7, 16):
+        monkeypatch.setattr(prediction_store, "SEARCHED_AT_MOST", most)
+        read = list(pages(client, **everything, limit=limit))
+        assert [record for page in read for record in page] == expected
+        assert max(map(len, read)) <= limit
+
+
+def test_a_page_that_has_found_nothing_yet_leads_on(
+    client: FlaskClient, insert: Insert, model: str, midnight: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert([midnight + timedelta(minutes=n) for n in range(10)])
+    monkeypatch.setattr(prediction_store, "SEARCHED_AT_MOST", 4)
+    response = client.get(URL, query_string={"model_name": model, "min_duration_ms": 1e9})
+    assert response.json == []
+    assert "Link" in response.headers
+
+
+@pytest.mark.parametrize("query", [{"model_version": "none"}, {"min_duration_ms": "1e9"}, {"was_successful": "true"}])
+def test_a_page_looks_through_so_many_calls_at_most_whatever_it_finds(
+    client: FlaskClient, database: Engine, insert: Insert, model: str, midnight: datetime,
+    monkeypatch: pytest.MonkeyPatch, query: dict[str, str],
+) -> None:  # fmt: skip
+    """The plan says how many rows came out of the log."""
+    insert([midnight + timedelta(seconds=n) for n in range(500)])
+    monkeypatch.setattr(prediction_store, "SEARCHED_AT_MOST", 20)
+    with statements() as sent:
+        client.get(URL, query_string={"model_name": model, **query})
+    with database.connect() as connection:
+        connection.exec_driver_sql("SET enable_seqscan = off")
+        connection.exec_driver_sql("SET enable_bitmapscan = off")
+        connection.exec_driver_sql("SET enable_sort = off")
+        plan = connection.exec_driver_sql(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) {sent[-1].text}", sent[-1].parameters
+        ).scalar()
+        connection.invalidate()
+    assert 0 < _rows_read(plan[0]["Plan"]) <= 21
+
+
+def _rows_read(node: dict[str, Any]) -> float:
+    if "Plans" not in node:
+        removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+        return float(node["Actual Rows"] + removed) * node["Actual Loops"]
+    return sum(map(_rows_read, node["Plans"]))
+
+
+def test_failed_calls_are_found_in_an_index_of_theirs(
+    client: FlaskClient, insert: Insert, model: str, midnight: datetime
+) -> None:
+    insert([midnight + timedelta(minutes=n) for n in range(50)])
+    with statements() as sent:
+        found = client.get(URL, query_string={"model_name": model, "was_successful": "false"}).json
+    assert [record["duration_ms"] for record in found] == [50, 40, 30, 20, 10]
+    assert "row_number" not in sent[-1].text, "nothing is looked through in vain"
+
+
+def test_a_page_has_so_many_bytes_at_most_and_leads_on(client: FlaskClient, model: str, midnight: datetime) -> None:
+    large = {
+        "model_name": model, "duration_ms": 1, "was_successful": True, "error": "\x01é" * 2048,
+        "metadata": {"x": "x" * 4000},
+    }  # fmt: skip
+    records = [{**large, "timestamp": (midnight + timedelta(seconds=n)).isoformat()} for n in range(120)]
+    assert client.post("/api/v1/predict-logs", json=records).json["stored"] == 120
+    one = len(client.get(URL, query_string={"model_name": model, "limit": 1}).data)
+    response = client.get(URL, query_string={"model_name": model, "limit": 1000})
+    assert prediction_store.PAGE_BYTES * 0.9 < len(response.data) <= prediction_store.PAGE_BYTES + one
+    read = [record["timestamp"] for page in pages(client, model_name=model, limit=1000) for record in page]
+    assert read == [record["timestamp"] for record in reversed(records)]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 1000])
+def test_pages_cut_by_bytes_lead_through_everything_once(
+    client: FlaskClient, insert: Insert, model: str, midnight: datetime, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    insert([midnight + timedelta(minutes=n) for n in range(11)])
+    for size in (1, 700, 1500, 100_000):
+        monkeypatch.setattr(prediction_store, "PAGE_BYTES", size)
+        read = list(pages(client, model_name=model, limit=limit))
+        assert [record["duration_ms"] for page in read for record in page] == list(range(11, 0, -1))
+        assert all(read), "no page of several is empty"
+
+
+def test_a_list_that_takes_too_long_says_what_to_do(
+    servers: Callable[[str], Server], server: Server, database: Engine, midnight: datetime
+) -> None:
+    if not server.concurrent:
+        pytest.skip("one session at a time")
+    impatient = make_app(server.url, list_timeout_ms=100, lock_timeout_ms=60_000).test_client()
+    with database.connect().execution_options(isolation_level="READ COMMITTED") as other, other.begin():
+        other.exec_driver_sql("LOCK TABLE prediction_log IN ACCESS EXCLUSIVE MODE")
+        response = impatient.get(URL)
+    assert response.status_code == 503
+    assert "LIST_TIMEOUT_MS" in response.json["message"]
+    assert "model_name" in response.json["message"]
+    assert impatient.get(URL).status_code == 200, "the limit was for that statement alone"
+
+
+def test_the_calls_of_years_ago_are_listed_where_there_are_no_newer_ones(client: FlaskClient, log: Log) -> None:
+    old = log(timestamp="2025-06-09T12:00:00Z")
+    found = client.get(URL, query_string={"to": "2025-06-09", "min_duration_ms": "0"}).json
+    assert old in found

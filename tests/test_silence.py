@@ -1,0 +1,127 @@
+"""Which connections are closed: told from what the kernel says of each, look by look."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from app.silence import LEAST_BYTES_A_SECOND, Judge, Limits
+from app.sockets import Connection
+
+SILENT_S = 60.0
+IDLE = Connection("socket:[1]", 1, "10.0.0.1", received_s=5, sent_s=4, acked=9, unread=0, has_asked=True)
+
+
+def idle(number: int, quiet_s: float = 5, peer: str = "10.0.0.1") -> Connection:
+    return replace(IDLE, inode=f"socket:[{number}]", peer=peer, received_s=quiet_s + 0.1, sent_s=quiet_s)
+
+
+def judge(connections: int = 100, per_address: int = 0) -> Judge:
+    return Judge(Limits(SILENT_S, connections, per_address))
+
+
+@pytest.mark.parametrize(
+    "sight",
+    [
+        replace(IDLE, received_s=61, sent_s=61),
+        replace(IDLE, received_s=61, sent_s=61, has_asked=False),
+        replace(IDLE, received_s=61, sent_s=100),  # half a request
+    ],
+    ids=["answered", "never asked", "half a request"],
+)
+def test_a_client_that_is_silent_for_too_long_is_closed(sight: Connection) -> None:
+    assert judge().condemned([sight], 1000) == [sight]
+
+
+@pytest.mark.parametrize("sight", [replace(IDLE, received_s=59), replace(IDLE, received_s=1000, sent_s=59)])
+def test_a_client_that_has_sent_or_read_something_meanwhile_is_not(sight: Connection) -> None:
+    assert judge().condemned([sight], 1000) == []
+
+
+def looks_until_closed(bytes_a_second: float, step_s: float = 5.0) -> int | None:
+    """A client that goes on sending, and reads its answer so fast; looks are taken for half an hour."""
+    course = judge()
+    for look in range(360):
+        acked = int(bytes_a_second * look * step_s)
+        sight = replace(IDLE, received_s=0.1, sent_s=0.1, unread=100_000, acked=acked)
+        if course.condemned([sight], 1000 + look * step_s):
+            return look
+    return None
+
+
+@pytest.mark.parametrize("bytes_a_second", [0, 0.5, LEAST_BYTES_A_SECOND * 0.9])
+def test_a_client_that_reads_too_slowly_is_closed_whatever_it_sends(bytes_a_second: float) -> None:
+    look = looks_until_closed(bytes_a_second)
+    assert look is not None
+    assert look * 5.0 <= SILENT_S + 5.0
+
+
+def test_a_client_that_reads_fast_enough_may_read_for_longer_than_it_may_be_silent() -> None:
+    assert looks_until_closed(LEAST_BYTES_A_SECOND * 1.1) is None
+
+
+def test_a_client_that_has_read_all_of_an_answer_begins_anew_with_the_next() -> None:
+    course = judge()
+    unread = replace(IDLE, received_s=0, unread=10)
+    for now in range(0, 600, 50):
+        assert course.condemned([unread], now) == []
+        assert course.condemned([replace(unread, unread=0)], now + 25) == []
+
+
+def test_as_many_as_there_may_be_are_left_alone() -> None:
+    assert judge(connections=10).condemned([idle(n, 50) for n in range(10)], 1000) == []
+
+
+def test_beyond_the_limit_those_go_that_are_idle_for_longest() -> None:
+    connections = [idle(n, n / 10) for n in range(20)]
+    random.Random(1).shuffle(connections)
+    gone = judge(connections=15).condemned(connections, 1000)
+    assert sorted(connection.sent_s for connection in gone) == [1.5, 1.6, 1.7, 1.8, 1.9]
+
+
+def test_beyond_the_limit_the_address_that_has_most_gives_way() -> None:
+    greedy = [idle(n, 1) for n in range(30)]
+    others = [idle(100 + n, 50, peer=f"10.0.1.{n}") for n in range(5)]
+    gone = judge(connections=20).condemned(greedy + others, 1000)
+    assert len(gone) == 15
+    assert {connection.peer for connection in gone} == {"10.0.0.1"}
+
+
+def test_a_new_connection_is_kept_rather_than_requests_that_come_byte_by_byte() -> None:
+    """A byte now and then makes none of them look younger."""
+    course, slow = judge(connections=10), [replace(idle(n), received_s=0.1, sent_s=30) for n in range(10)]
+    assert course.condemned(slow, 1000) == []
+    new = replace(idle(99), received_s=0, sent_s=0, has_asked=False)
+    (gone,) = course.condemned([*slow, new], 1010)
+    assert gone in slow
+
+
+def test_a_first_request_is_under_way_in_the_same_moment_as_its_connection() -> None:
+    asking = replace(IDLE, received_s=3, sent_s=3, acked=0)
+    assert not asking.is_idle
+    assert replace(asking, has_asked=False).is_idle
+    assert replace(asking, acked=1).is_idle
+
+
+def test_a_request_that_has_just_come_is_kept_rather_than_idle_connections() -> None:
+    course, asking = judge(connections=10), replace(idle(99, 40))
+    others = [idle(n, 2) for n in range(10)]
+    course.condemned([*others[1:], asking], 1000)
+    asking = replace(asking, received_s=0.01, sent_s=40)
+    (gone,) = course.condemned([*others, asking], 1000)
+    assert gone in others
+
+
+def test_an_address_may_have_a_limit_of_its_own_but_for_this_machine() -> None:
+    theirs, ours = [idle(n, n) for n in range(10)], [idle(100 + n, n, peer="127.0.0.1") for n in range(10)]
+    gone = judge(per_address=8).condemned(theirs + ours, 1000)
+    assert {connection.inode for connection in gone} == {"socket:[8]", "socket:[9]"}
+
+
+def test_what_is_gone_is_forgotten() -> None:
+    course = judge()
+    for n in range(1000):
+        course.condemned([idle(n)], n)
+    assert len(course._courses) == 1

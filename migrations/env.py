@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from alembic import context
 from flask import current_app
+from psycopg2.extensions import connection as DriverConnection
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
-from app.infrastructure.sessions import BehindPooler, refuse_pooler
+from app.domain.errors import PredlogError
+from app.infrastructure import sessions
 from app.infrastructure.tables import metadata
 
 # Two replicas that start at once must not migrate at once: the second waits here, then finds nothing to do.
@@ -52,15 +56,15 @@ def _connect(engine: Engine) -> Connection:
 
 
 def _check(connection: Connection) -> None:
+    """End with a sentence where the migrations could not run; else have sessions.PINNED hold while they do."""
     try:
-        refuse_pooler(connection)
-    except BehindPooler as error:
+        sessions.refuse_pooler(connection)
+        sessions.pin(cast(DriverConnection, connection.connection.driver_connection))
+    except PredlogError as error:
         raise SystemExit(str(error)) from None
-    encoding = connection.scalar(text("SHOW server_encoding"))
-    if encoding != "UTF8":
-        raise SystemExit(
-            f"The database is encoded as {encoding}, which cannot keep every text: make it with ENCODING 'UTF8'."
-        )
+    if not connection.scalar(text("SELECT current_schema()")):
+        raise SystemExit("No schema of the search path exists: make it with CREATE SCHEMA, or name another one.")
+    connection.commit()
 
 
 if context.is_offline_mode():

@@ -9,7 +9,6 @@ from datetime import datetime, timezone
 from typing import Any
 
 import marshmallow as ma
-from flask import request, url_for
 from marshmallow.validate import Length, Range
 
 from app.application.predictions import Cursor, Filters
@@ -36,8 +35,11 @@ from app.presentation.fields import (
     Text,
     bound,
     name,
+    version,
+    zone,
 )
 from app.presentation.meters import meters
+from app.presentation.pages import link_to_next_page
 from app.presentation.ranges import check_order
 from app.presentation.security import check_model
 from app.presentation.services import services
@@ -101,10 +103,11 @@ class PredictionQuerySchema(ma.Schema):
     """Which predictions to list."""
 
     model_name = name(MODEL_NAME_LENGTH, metadata={"description": "Only calls of this model."})
-    model_version = name(MODEL_VERSION_LENGTH, metadata={"description": "Only calls of this version."})
+    model_version = version("Only calls of this version; empty: only calls without one.")
     was_successful = ma.fields.Boolean(metadata={"description": "Only calls that succeeded, or only the others."})
-    start = bound("Not before this date (UTC) or instant.", data_key="from", example="2025-06-01")
-    end = bound("Up to this date (included, UTC) or instant (not included).", data_key="to", example="2025-06-09")
+    start = bound("Not before this date or instant.", data_key="from", example="2025-06-01")
+    end = bound("Up to this date (included) or instant (not included).", data_key="to", example="2025-06-09")
+    timezone = zone("IANA time zone of the dates.")
     min_duration_ms = QueryMilliseconds(
         metadata={"description": "Only calls that took at least this long.", "minimum": 0, "maximum": LONGEST_MS}
     )
@@ -113,11 +116,11 @@ class PredictionQuerySchema(ma.Schema):
 
     @ma.post_load
     def to_filters(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        limit, cursor = data.pop("limit"), data.pop("cursor", None)
+        limit, cursor, zone = data.pop("limit"), data.pop("cursor", None), data.pop("timezone")
         texts = dict(data)
         for key, field in (("start", "from"), ("end", "to")):
             if key in data:
-                data[key] = parse_bound(field, data[key], timezone.utc, is_end=key == "end")
+                data[key] = parse_bound(field, data[key], zone, is_end=key == "end")
         if "start" in data and "end" in data:
             check_order(("from", texts["start"]), ("to", texts["end"]), TimeRange(data["start"], data["end"]))
         return {"filters": Filters(**data), "limit": limit, "cursor": _decode(cursor) if cursor else None}
@@ -175,13 +178,12 @@ def log_prediction(prediction: Prediction) -> Prediction:
 def list_predictions(query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
     """List logged calls, newest first.
 
-    While there is more, the header `Link` with `rel="next"` has the address of the next page.
+    While there is more, the header `Link` with `rel="next"` has the address of the next page, relative to this one.
     """
     page, cursor = services().readers.ask(lambda reader: reader.predictions.page(**query))
     if cursor is None:
         return page, {}
-    more: dict[str, Any] = {**request.args.to_dict(), "cursor": _encode(cursor)}
-    return page, {"Link": f'<{url_for("predictions.list_predictions", **more)}>; rel="next"'}
+    return page, {"Link": link_to_next_page(_encode(cursor))}
 
 
 @blp.route("/predictions/<prediction_id>")

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 from urllib.request import urlopen
 
 import pytest
@@ -39,10 +39,10 @@ def test_a_page_names_no_other_host(away: FlaskClient, page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_files_of_a_page_are_served_and_may_be_kept(away: FlaskClient, page: str) -> None:
-    files = re.findall(r'(?:src|href)="(/[^"]+)"', away.get(page).text)
+    files = re.findall(r'(?:src|href)="(docs/[^"]+)"', away.get(page).text)
     assert files
     for file in files:
-        with away.get(file) as response:
+        with away.get(urljoin(page, file)) as response:
             assert response.status_code == 200, file
             assert response.mimetype in ("text/css", "text/javascript", "application/javascript")
             assert "max-age" in response.headers["Cache-Control"]

@@ -18,6 +18,11 @@ from app.infrastructure.tables import metadata
 MIGRATION_LOCK = 0x70726564
 
 
+EXTENSION = "SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'timescaledb'"
+OUT_OF_REACH = f"{EXTENSION} AND extnamespace::regnamespace::name <> ALL (current_schemas(true))"
+WHERE_WE_ARE = "SELECT quote_ident(current_database()), current_setting('search_path')"
+
+
 def include_name(name: str | None, type_: str, parent_names: dict[str, str | None]) -> bool:
     """Leave to the migrations what SQLAlchemy does not describe: aggregates and what TimescaleDB makes itself."""
     return type_ != "table" or name in metadata.tables
@@ -41,6 +46,8 @@ def run_migrations_online() -> None:
             )
             with context.begin_transaction():
                 context.run_migrations()
+            if "search_path" in str(connection.engine.url.query.get("options", "")):
+                _tell_jobs_the_search_path(connection)
         finally:
             connection.rollback()
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
@@ -55,6 +62,15 @@ def _connect(engine: Engine) -> Connection:
         raise SystemExit(f"The database is not available: {str(error.orig).strip()}") from None
 
 
+def _tell_jobs_the_search_path(connection: Connection) -> None:
+    """Have TimescaleDB's jobs, which do not come by our address, find the tables where it says that they are."""
+    if connection.scalar(text(EXTENSION)):
+        name, path = connection.execute(text(WHERE_WE_ARE)).one()
+        statement = f"ALTER ROLE CURRENT_USER IN DATABASE {name} SET search_path = {path}"
+        connection.exec_driver_sql(statement.replace("%", "%%"), {})
+    connection.commit()
+
+
 def _check(connection: Connection) -> None:
     """End with a sentence where the migrations could not run; else have sessions.PINNED hold while they do."""
     try:
@@ -64,6 +80,10 @@ def _check(connection: Connection) -> None:
         raise SystemExit(str(error)) from None
     if not connection.scalar(text("SELECT current_schema()")):
         raise SystemExit("No schema of the search path exists: make it with CREATE SCHEMA, or name another one.")
+    if schema := connection.scalar(text(OUT_OF_REACH)):
+        raise SystemExit(
+            f"TimescaleDB is in the schema {schema}, which the search path leaves out: name it, too, at the end."
+        )
     connection.commit()
 
 

@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from app.infrastructure.database import Database
 from app.infrastructure.database_url import DatabaseUrlError, canonical, of_parts
 from conftest import Server, make_app
-from scratch import url_where_nobody_listens
+from scratch import empty_database, url_where_nobody_listens
 from service import ROOT, Service, running
 
 SECRET = "h4rd-to-guess"
@@ -198,21 +198,42 @@ def test_a_server_that_is_away_is_passed_over(server: Server) -> None:
     assert app.test_client().get("/ready").status_code == 200
 
 
-def test_a_schema_of_its_own_has_all_tables(servers: Callable[[str], Server], model: str) -> None:
-    server = servers("plain")
-    admin = Database(server.url)
-    schema = f"schema_{model[-12:]}"
-    admin.count(f"CREATE SCHEMA {schema}", {})
-    app = make_app(canonical(f"{server.url.partition('?')[0]}?schema={schema}"))
-    with app.app_context():
-        upgrade()
-    client = app.test_client()
-    assert client.get("/ready").status_code == 200
-    body = {"model_name": model, "duration_ms": 1, "was_successful": True}
-    assert client.post("/api/v1/predict-log", json=body).status_code == 200
-    assert admin.rows(f"SELECT model_name FROM {schema}.prediction_log") == [(model,)]
-    admin.count(f"DROP SCHEMA {schema} CASCADE", {})
-    admin.engine.dispose()
+def test_a_schema_of_its_own_has_all_tables(server: Server) -> None:
+    if not server.concurrent:
+        pytest.skip("it has one database only")
+    with empty_database(server) as url:
+        admin = Database(url)
+        admin.count("CREATE SCHEMA app", {})
+        app = make_app(canonical(f"{url.partition('?')[0]}?schema=app"))
+        with app.app_context():
+            upgrade()
+        client = app.test_client()
+        assert client.get("/ready").json == {"status": "ready", "engine": server.engine}
+        body = {"model_name": "m", "duration_ms": 1, "was_successful": True}
+        assert client.post("/api/v1/predict-log", json=body).status_code == 200
+        assert admin.rows("SELECT model_name FROM app.prediction_log") == [("m",)]
+        by_default = Database(url).rows("SELECT current_setting('search_path')")[0][0]
+        assert ("app" in by_default) == (server.engine == "timescale"), "the jobs come by no address"
+        admin.engine.dispose()
+
+
+def test_a_schema_beside_an_extension_that_is_elsewhere_is_refused_until_both_are_named(
+    servers: Callable[[str], Server],
+) -> None:
+    server = servers("timescale")
+    if not server.concurrent:
+        pytest.skip("it has one database only")
+    with empty_database(server) as url:
+        admin = Database(url)
+        admin.count("CREATE EXTENSION timescaledb", {})
+        admin.count("CREATE SCHEMA app", {})
+        admin.engine.dispose()
+        with make_app(canonical(f"{url}?schema=app")).app_context(), pytest.raises(SystemExit, match="schema public"):
+            upgrade()
+        app = make_app(canonical(f"{url}?currentSchema=app,public"))
+        with app.app_context():
+            upgrade()
+        assert app.test_client().get("/ready").status_code == 200
 
 
 def test_a_schema_that_does_not_exist_stops_the_migrations_with_a_sentence(servers: Callable[[str], Server]) -> None:

@@ -11,10 +11,7 @@ from pathlib import Path
 from environs import Env, EnvError
 from marshmallow import ValidationError
 from marshmallow.validate import Length, OneOf, Range
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
-DRIVER = "postgresql+psycopg2"
 NAMES = (
     "DATABASE_URL", "DATABASE_READ_URL", "REPLICA_LAG_AT_MOST_S", "DATABASE_DIRECT_URL",
     "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "EMBEDDED_DATA_DIR",
@@ -90,9 +87,9 @@ def _read(env: Env) -> Config:
     positive = Range(min=1)
     return Config(
         database_url=_database_url(env),
-        database_read_url=_psycopg2_url(env, "DATABASE_READ_URL"),
+        database_read_url=_address(env, "DATABASE_READ_URL", writes=False),
         replica_lag_at_most_s=env.float("REPLICA_LAG_AT_MOST_S", 10.0, validate=Range(min=1, max=86_400)),
-        database_direct_url=_psycopg2_url(env, "DATABASE_DIRECT_URL"),
+        database_direct_url=_address(env, "DATABASE_DIRECT_URL", writes=True),
         embedded_data_dir=env.path("EMBEDDED_DATA_DIR", None),
         host=env.str("HOST", "127.0.0.1", validate=Length(min=1)),
         port=env.int("PORT", 8000, validate=Range(min=1, max=65535)),
@@ -126,37 +123,38 @@ def _read(env: Env) -> Config:
 
 
 def _database_url(env: Env) -> str | None:
-    """DATABASE_URL, or one made of DB_HOST, DB_PORT, …; None (the embedded server) where neither is set."""
-    if url := _psycopg2_url(env, "DATABASE_URL"):
+    """DATABASE_URL, or one made of DB_HOST, DB_PORT, …; None (the embedded server) if neither is set."""
+    if url := _address(env, "DATABASE_URL", writes=True):
         return url
     host = env.str("DB_HOST", None)
     if not host:
         return None
-    return URL.create(
-        DRIVER,
-        username=env.str("DB_USER", "postgres"),
-        password=env.str("DB_PASSWORD", None),
-        host=host,
-        port=env.int("DB_PORT", 5432, validate=Range(min=1, max=65535)),
-        database=env.str("DB_NAME", "ml_logging_db"),
-    ).render_as_string(hide_password=False)
+    parts = {
+        "user": env.str("DB_USER", "postgres"),
+        "password": env.str("DB_PASSWORD", ""),
+        "host": host,
+        "port": str(env.int("DB_PORT", 5432, validate=Range(min=1, max=65535))),
+        "dbname": env.str("DB_NAME", "ml_logging_db"),
+    }
+    return _canonical("DB_HOST", parts, writes=True)
 
 
-def _psycopg2_url(env: Env, name: str) -> str | None:
-    """A URL of any PostgreSQL driver, read as psycopg2's; None where it is not set, or empty."""
-    text = env.str(name, None)
-    if not text:
-        return None
+def _address(env: Env, name: str, *, writes: bool) -> str | None:
+    """The address of a database, written for any PostgreSQL driver, as ours reads it; None if not set, or empty."""
+    text = env.str(name, "").strip()
+    return _canonical(name, text, writes=writes) if text else None
+
+
+def _canonical(name: str, address: str | dict[str, str], *, writes: bool) -> str:
+    from app.infrastructure import database_url  # app itself imports this module
+
     try:
-        url = make_url(text)
-    except (ArgumentError, ValueError):
-        # The text may hold a password: it is not repeated.
-        raise ConfigurationError(
-            f"{name} is not a URL: expected postgresql://user:password@host:port/database"
-        ) from None
-    if url.get_backend_name() not in ("postgresql", "postgres"):
-        raise ConfigurationError(f"{name} must begin with postgresql://, not {url.drivername}://")
-    return url.set(drivername=DRIVER).render_as_string(hide_password=False)
+        if isinstance(address, str):
+            return database_url.canonical(address, writes=writes)
+        return database_url.of_parts(address, writes=writes)
+    except database_url.DatabaseUrlError as error:
+        # The address may hold a password: the error does not repeat it.
+        raise ConfigurationError(f"{name} {error}") from None
 
 
 def _check_origins(origins: list[str]) -> None:

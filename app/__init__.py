@@ -10,6 +10,7 @@ from flask.json.provider import DefaultJSONProvider
 from flask_cors import CORS
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import make_url
 
 import config as configuration
 from app import cli, logging
@@ -29,7 +30,7 @@ from app.domain.rate import Allowance
 from app.infrastructure import pool_meter
 from app.infrastructure.catalogue_store import CatalogueStore
 from app.infrastructure.condition_store import ConditionStore
-from app.infrastructure.database import Database
+from app.infrastructure.database import Database, only_to_the_host
 from app.infrastructure.dropped_store import PostgresDroppedStore
 from app.infrastructure.key_store import KeyStore
 from app.infrastructure.name_store import PostgresNameStore
@@ -103,7 +104,6 @@ def _json(app: Flask) -> DefaultJSONProvider:
 
 def _database(url: str, config: configuration.Config) -> Database:
     settings = {
-        "timezone": "UTC",
         # The statements are short: compiling them, or calling for helpers, would take longer than they do.
         "jit": "off",
         "max_parallel_workers_per_gather": "0",
@@ -154,6 +154,7 @@ def _reader(database: Database, statistics: Statistics, config: configuration.Co
 def _migrations(app: Flask, url: str) -> None:
     """Flask-Migrate wants Flask-SQLAlchemy; nothing else here does."""
     app.config["SQLALCHEMY_DATABASE_URI"] = url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"connect_args": only_to_the_host(make_url(url))}
     db = SQLAlchemy(metadata=metadata)
     db.init_app(app)
     Migrate(app, db, directory=str(MIGRATIONS), compare_type=True, compare_server_default=True)

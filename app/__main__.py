@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from types import FrameType
 
-import psycopg2
-from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
-from app import admission, lifetime, silence
+from app import admission, lifetime, listening, silence
+from app.infrastructure.database import Database
 from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from app.infrastructure.sessions import WrongEncoding
 from config import Config, ConfigurationError, load
 
 RESTARTS_AT_MOST = 5
@@ -44,7 +44,8 @@ def main() -> int:
         signal.signal(number, _raise_stop)
     try:
         config = load()
-        _check_port(config)
+        # Said at once, instead of after a database was started.
+        config = replace(config, host=listening.address(config.host, config.port))
         with _database(config), _folder():
             url = config.database_url or os.environ["DATABASE_URL"]
             _wait_for_database(config, url)
@@ -75,20 +76,6 @@ def _raise_stop(number: int, frame: FrameType | None) -> None:
     raise Stop(number)
 
 
-def _check_port(config: Config) -> None:
-    """Say so at once where somebody else has the port, instead of starting a database first."""
-    with socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((config.host, config.port))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise ConfigurationError(
-                    f"HOST {config.host} is no address of this machine: {error.strerror}"
-                ) from None
-            raise ConfigurationError(f"PORT {config.port} is in use; choose another, or end what has it") from None
-
-
 @contextlib.contextmanager
 def _database(config: Config) -> Iterator[None]:
     """Start the embedded server where no database is set; child processes find it in DATABASE_URL."""
@@ -113,16 +100,22 @@ def _folder() -> Iterator[None]:
 
 def _wait_for_database(config: Config, url: str) -> None:
     """A database that starts at the same time as we do may take a moment longer."""
-    address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    database = Database(url, pool_size=1, connect_args={"connect_timeout": 3})
     until = time.monotonic() + config.start_timeout_s
-    while True:
-        try:
-            psycopg2.connect(address, connect_timeout=3).close()
-            return
-        except psycopg2.OperationalError as error:
-            if time.monotonic() > until:
-                raise ConfigurationError(f"the database is not available: {str(error).strip()}") from None
-        time.sleep(0.5)
+    try:
+        while True:
+            try:
+                database.engine.connect().close()
+                return
+            except WrongEncoding as error:
+                raise ConfigurationError(str(error)) from None
+            except DBAPIError as error:
+                if time.monotonic() > until:
+                    reason = str(error.orig).strip()
+                    raise ConfigurationError(f"the database is not available: {reason}") from None
+            time.sleep(0.5)
+    finally:
+        database.engine.dispose()
 
 
 def _migrate() -> None:
@@ -152,7 +145,7 @@ def _serve(config: Config) -> int:
             server = subprocess.Popen(
                 command, env=environment, start_new_session=True, preexec_fn=lifetime.die_with_parent
             )
-            print(f"Predlog: http://{config.host}:{config.port} (Ctrl-C stops it)", file=sys.stderr)
+            print(f"Predlog: {listening.url(config.host, config.port)} (Ctrl-C stops it)", file=sys.stderr)
             server.wait()
             print(f"predlog: the server ended with {server.returncode}, starting it again", file=sys.stderr)
             failures = 0 if time.monotonic() - began > STEADY_S else failures + 1

@@ -11,11 +11,16 @@ from app.domain.errors import NotReady
 
 @dataclass(frozen=True)
 class SchemaState:
-    """Which revision the database is at, which one this code needs, and the engine it was migrated to."""
+    """Which revision the database is at, which one this code needs, and the engine it was migrated to.
+
+    `is_writable`: whether the server takes writes; `missing`: tables that are not there, or not for us to use.
+    """
 
     revision: str | None
     head: str
     engine: str | None
+    is_writable: bool = True
+    missing: tuple[str, ...] = ()
 
 
 class Schema(Protocol):
@@ -25,7 +30,7 @@ class Schema(Protocol):
 
 
 class Readiness:
-    """Ready while the database can be reached and is migrated to head, until the process is told to stop."""
+    """Ready while the database takes writes and is migrated to head, until the process is told to stop."""
 
     def __init__(self, schema: Schema, is_stopping: Callable[[], bool]) -> None:
         self._schema = schema
@@ -38,4 +43,8 @@ class Readiness:
         state = self._schema.state()
         if state.revision != state.head or state.engine is None:
             raise NotReady(f"The database is at revision {state.revision}, this service needs {state.head}.")
+        if state.missing:
+            raise NotReady(f"The database has no {' and no '.join(state.missing)} that the service may use.")
+        if not state.is_writable:
+            raise NotReady("The database is read-only.")
         return state.engine

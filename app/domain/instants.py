@@ -21,6 +21,37 @@ _INSTANT = re.compile(
     re.ASCII,
 )
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+# In a query string + stands for a space. After the time of day a space can have been nothing but the + of an offset.
+_LOST_PLUS = re.compile(r"^(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?) (?=\d\d(?::?\d\d)?\Z)", re.ASCII)
+_SLIPS = tuple(
+    (re.compile(pattern, re.ASCII), hint)
+    for pattern, hint in (
+        (r".*%.*", "; it is percent-encoded twice: + is %2B, and : may stay as it is"),
+        (
+            r".*\d:\d\S* +[+]?\d\d(:?\d\d)?",
+            "; the + of an offset is %2B in an address, or write UTC with Z",
+        ),
+        (r"-?\d{9,11}(\.\d+)?", "; not seconds since 1970"),
+        (r"-?\d{12,20}", "; not milliseconds since 1970"),
+        (r"[\"'].*[\"']", " without quotes"),
+        (r"\d{1,2}[./]\d{1,2}[./]\d{4}", " as in 2025-06-09"),
+        (r"\s.*|.*\s", " without spaces around it"),
+        (r"\d{8}(T.*)?|\d{4}[-./]\d{1,2}([-./]\d{1,2}.*)?", " as in 2025-06-09 or 2025-06-09T12:00:00Z"),
+    )
+)
+
+
+# Years 1 to 9999 are all that can be written.
+FIRST = datetime.min.replace(tzinfo=timezone.utc)
+LAST = datetime.max.replace(tzinfo=timezone.utc)
+
+
+class BeyondTheCalendar(ValueError):
+    """A moment that in UTC is before the year 1 or after 9999; `nearest` is the one closest to it that can be told."""
+
+    def __init__(self, day: str) -> None:
+        super().__init__("Not a valid date and time: there is no such moment in the calendar.")
+        self.nearest = FIRST if day < "5000" else LAST
 
 
 @dataclass(frozen=True, order=True)
@@ -85,7 +116,9 @@ def parse_instant(text: str) -> datetime:
     try:
         parsed = datetime.fromisoformat(f"{day}T{minutes}{seconds or ':00'}{offset}")
         return parsed.astimezone(timezone.utc) + timedelta(microseconds=(nanoseconds + 500) // 1000)
-    except (ValueError, OverflowError):
+    except OverflowError:
+        raise BeyondTheCalendar(day) from None
+    except ValueError:
         raise ValueError("Not a valid date and time: there is no such moment in the calendar.") from None
 
 
@@ -104,20 +137,35 @@ def is_date(text: str) -> bool:
 
 
 def parse_bound(field: str, text: str, zone: tzinfo, *, is_end: bool) -> datetime:
-    """Read a date or an instant as the bound of a half-open range.
+    """Read a date or an instant of a query string as the bound of a half-open range.
 
-    A date stands for the local day in `zone`, which an end includes whole. Raises InvalidInput.
+    A date stands for the local day in `zone`, which an end includes whole. A bound beyond the years 1 to 9999 of UTC is
+    the first or the last moment of these. Raises InvalidInput.
     """
+    text = _LOST_PLUS.sub(r"\1+", text)
     try:
         if not _DATE.fullmatch(text):
             return parse_instant(text)
         day = date.fromisoformat(text)
-        return local_midnight(day + DAY if is_end else day, zone)
-    except OverflowError:
-        raise InvalidInput(field, "Must lie within the years 1 to 9999.") from None
+        try:
+            return local_midnight(day + DAY if is_end else day, zone)
+        except OverflowError:
+            raise BeyondTheCalendar(text) from None
+    except BeyondTheCalendar as beyond:
+        return beyond.nearest
     except ValueError as error:
-        reason = str(error) if not _DATE.fullmatch(text) else "There is no such day in the calendar."
-        raise InvalidInput(field, f"{reason} Expected a date or an ISO 8601 instant.") from None
+        reason = "There is no such day in the calendar." if _DATE.fullmatch(text) else str(error)
+        raise InvalidInput(field, f"{reason} Expected a date or an ISO 8601 instant{_hint(text)}.") from None
+
+
+def parse_query_zone(name: str) -> tzinfo:
+    """Find the time zone that a query string names. Raises ValueError with a sentence."""
+    return parse_zone(name.replace(" ", "+"))  # no name has a space: a + that is not encoded arrives as one
+
+
+def _hint(text: str) -> str:
+    """What to write instead, if it can be guessed what was meant."""
+    return next((hint for slip, hint in _SLIPS if slip.fullmatch(text) and not _DATE.fullmatch(text)), "")
 
 
 def local_midnight(day: date, zone: tzinfo) -> datetime:

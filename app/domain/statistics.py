@@ -85,8 +85,15 @@ class Tally:
 
     @property
     def average_duration_ms(self) -> float | None:
-        """Mean duration in milliseconds; None where there were no calls."""
-        return self.duration_ms_sum / self.total if self.total else None
+        """Mean duration in milliseconds, never beyond the extremes; None where there were no calls.
+
+        The sum of ten times 0.1 is less than 1 in binary numbers, and their mean would be below each of them.
+        """
+        if not self.total:
+            return None
+        mean = self.duration_ms_sum / self.total
+        low, high = self.duration_ms_min, self.duration_ms_max
+        return mean if low is None or high is None else min(max(mean, low), high)
 
     def __add__(self, other: Tally) -> Tally:
         both = Tally()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -9,9 +10,11 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from psycopg2 import Error as DriverError
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.domain.errors import (
     BehindRetention,
@@ -34,12 +37,23 @@ DROPPED_BEHIND_RETENTION = "PL002"
 _LATER = ("08", "53", "57", "40", "55P03", "25006", "58")
 
 DEADLOCK = "40P01"
+INSUFFICIENT_PRIVILEGE = "42501"
+READ_ONLY = "25006"
+# The server goes on without this session, or has become one that takes no writes, as after a failover.
+UNUSABLE = (READ_ONLY, "57P01", "57P02", "57P03", "57P04", "57P05")
+# A connection so young says what the server is like now: another one would be no better.
+FRESH_S = 1.0
+SINCE = "predlog.since"
 QUERY_CANCELED = "57014"
 UNDEFINED_TABLE = "42P01"
 
 
 class NotMigrated(StorageUnavailable):
     """A table is missing."""
+
+
+class ReadOnly(StorageUnavailable):
+    """The server takes no writes: nothing of the statement was done."""
 
 
 class Deadlock(StorageUnavailable):
@@ -50,7 +64,8 @@ class Database:
     """A pool of connections in autocommit: a statement is a transaction, unless `snapshot` is asked for.
 
     `settings` of PostgreSQL hold in each statement, whatever pooler is on the way. A server that says nothing at all
-    is waited for `patience_s` seconds, without limit where that is None.
+    is waited for `patience_s` seconds, without limit where that is None. What the URL says of a connection goes before
+    `connect_args`.
     """
 
     def __init__(
@@ -62,11 +77,18 @@ class Database:
         connect_args: Mapping[str, Any] | None = None,
         **pool: Any,
     ) -> None:
-        connect = {**(connect_args or {}), "connection_factory": partial(PatientConnection, patience_s=patience_s)}
+        address, search_path = sessions.take_search_path(make_url(url))
+        connect = {
+            **{name: value for name, value in (connect_args or {}).items() if name not in address.query},
+            **only_to_the_host(address),
+            "connection_factory": partial(PatientConnection, patience_s=patience_s),
+        }
         self.engine: Engine = create_engine(
-            url, isolation_level="AUTOCOMMIT", poolclass=MeteredPool, connect_args=connect, **pool
+            address, isolation_level="AUTOCOMMIT", poolclass=MeteredPool, connect_args=connect, **pool
         )
-        sessions.keep(self.engine, settings or {})
+        sessions.keep(self.engine, {**(settings or {}), **search_path})
+        event.listen(self.engine, "connect", _begun)
+        event.listen(self.engine, "handle_error", _throw_away_what_cannot_work)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -105,22 +127,51 @@ class Database:
     def rows(
         self, statement: str, parameters: dict[str, Any] | None = None, timeout_ms: int | None = None
     ) -> list[Row]:
-        """Run one statement and fetch all of its rows. Raises StorageTimeout after `timeout_ms`."""
-        with self.connection() as connection:
-            if timeout_ms is not None:
-                sessions.limit(connection, timeout_ms)
-            return list(connection.exec_driver_sql(statement, parameters or {}).fetchall())
+        """Run one statement and fetch all of its rows; a connection that takes no writes any more is replaced once.
+
+        Raises StorageTimeout after `timeout_ms`.
+        """
+        return retried(lambda: self._rows(statement, parameters, timeout_ms), ReadOnly)
 
     def count(self, statement: str, parameters: dict[str, Any]) -> int:
-        """Run one statement and say how many rows it wrote."""
-        with self.connection() as connection:
-            return connection.exec_driver_sql(statement, parameters).rowcount
+        """Run one statement and say how many rows it wrote, with the same second try."""
+        return retried(lambda: self._count(statement, parameters), ReadOnly)
 
     def read(
         self, statement: str, parameters: dict[str, Any] | None = None, timeout_ms: int | None = None
     ) -> list[Row]:
         """Like `rows` for a statement that may be repeated: a connection that has died meanwhile is replaced once."""
-        return retried(lambda: self.rows(statement, parameters, timeout_ms))
+        return retried(lambda: self._rows(statement, parameters, timeout_ms))
+
+    def reconnect(self) -> None:
+        """Have every statement from now on run on a connection that is made anew, to where the address then leads."""
+        self.engine.dispose()
+
+    def _rows(self, statement: str, parameters: dict[str, Any] | None, timeout_ms: int | None) -> list[Row]:
+        with self.connection() as connection:
+            if timeout_ms is not None:
+                sessions.limit(connection, timeout_ms)
+            return list(connection.exec_driver_sql(statement, parameters or {}).fetchall())
+
+    def _count(self, statement: str, parameters: dict[str, Any]) -> int:
+        with self.connection() as connection:
+            return connection.exec_driver_sql(statement, parameters).rowcount
+
+
+def only_to_the_host(address: URL) -> dict[str, str]:
+    """Connection arguments that keep PGHOSTADDR from leading elsewhere than to the host that the address names."""
+    return {"hostaddr": ""} if (address.host or "host" in address.query) and "hostaddr" not in address.query else {}
+
+
+def _begun(connection: object, record: ConnectionPoolEntry) -> None:
+    record.info[SINCE] = time.monotonic()
+
+
+def _throw_away_what_cannot_work(context: ExceptionContext) -> None:
+    """Have SQLAlchemy replace the connection, and all that are older than this moment, as if it were broken."""
+    code = getattr(context.original_exception, "pgcode", None)
+    if code in UNUSABLE and context.connection and not context.connection.invalidated:
+        context.is_disconnect |= time.monotonic() - context.connection.info[SINCE] > FRESH_S
 
 
 def _roll_back(connection: Connection) -> None:
@@ -132,14 +183,14 @@ def _roll_back(connection: Connection) -> None:
         raise
 
 
-def retried(read: Callable[[], T]) -> T:
-    """Call once more where the connection turns out to be dead: after a restart of the server each one is, once."""
+def retried(work: Callable[[], T], after: type[StorageUnavailable] = StorageUnavailable) -> T:
+    """Call once more after such an error if the connection was thrown away: after a restart each one is, once."""
     try:
-        return read()
-    except StorageUnavailable as error:
+        return work()
+    except after as error:
         if not (isinstance(error.__cause__, DBAPIError) and error.__cause__.connection_invalidated):
             raise
-    return read()
+    return work()
 
 
 def _edge(error: DBAPIError) -> datetime:
@@ -157,6 +208,10 @@ def storage_errors() -> Iterator[None]:
         code = getattr(error.orig, "pgcode", None) or ""
         if code == UNDEFINED_TABLE:
             raise NotMigrated("The database is not migrated: run `flask --app wsgi db upgrade`.") from error
+        if code == READ_ONLY:
+            raise ReadOnly("The database is read-only.") from error
+        if code == INSUFFICIENT_PRIVILEGE:
+            raise StorageUnavailable("The service's role lacks a right in the database.") from error
         if code == DEADLOCK:
             raise Deadlock("The database is busy.") from error
         if code == QUERY_CANCELED:

@@ -79,6 +79,7 @@ class StreamingReplica:
         except (StorageUnavailable, DBAPIError) as error:
             return self._give_up("away", cause=type(error.__cause__ or error).__name__)
         if not is_replica or (written and written[:2] != tuple(cluster)):
+            self._replica.reconnect()  # by then the address may lead to another server
             return self._give_up("not a replica of DATABASE_URL's database")
         if written and replayed >= written[2]:
             self._as_of = max(self._as_of, written_at)

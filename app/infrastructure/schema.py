@@ -11,7 +11,14 @@ from app.application.health import SchemaState
 from app.infrastructure.database import Database, NotMigrated
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
-STATE = "SELECT version_num, engine FROM alembic_version, prediction_stats_state"
+# Without these nothing can be logged.
+NEEDED = {"prediction_log": "INSERT", "prediction_loss": "INSERT", "api_key": "SELECT"}
+STATE = f"""
+SELECT version_num, engine, NOT current_setting('transaction_read_only')::boolean,
+       ARRAY(SELECT name FROM (VALUES {", ".join(map(str, NEEDED.items()))}) AS needed (name, privilege)
+             WHERE  has_table_privilege(to_regclass(name), privilege) IS NOT TRUE)
+FROM   alembic_version, prediction_stats_state
+"""
 
 
 class Schema:
@@ -25,9 +32,20 @@ class Schema:
         return ScriptDirectory(str(MIGRATIONS)).get_current_head() or ""
 
     def state(self) -> SchemaState:
-        """Read the revision and the engine; both None where nothing has been migrated yet."""
+        """Read the state; revision and engine are None if nothing has been migrated yet.
+
+        A server that has become read-only keeps its sessions so, even once it takes writes again or another one does:
+        they are replaced, and the state is what a new one sees.
+        """
+        state = self._read()
+        if not state.is_writable:
+            self._database.reconnect()
+            state = self._read()
+        return state
+
+    def _read(self) -> SchemaState:
         try:
-            revision, engine = self._database.read(STATE)[0]
-        except NotMigrated:
-            revision = engine = None
-        return SchemaState(revision, self._head, engine)
+            revision, engine, is_writable, missing = self._database.read(STATE)[0]
+        except (NotMigrated, IndexError):
+            return SchemaState(None, self._head, None)
+        return SchemaState(revision, self._head, engine, is_writable, tuple(missing))

@@ -73,7 +73,11 @@ def create_api(app: Flask, version: str, description: str) -> Api:
         OPENAPI_VERSION="3.0.3",
         OPENAPI_URL_PREFIX="/",
         OPENAPI_JSON_PATH="openapi.json",
-        API_SPEC_OPTIONS={"info": {"description": description}},
+        API_SPEC_OPTIONS={
+            "info": {"description": description},
+            # Relative to the document itself, wherever a proxy has put it.
+            "servers": [{"url": ".", "description": "This service"}],
+        },
     )
     api = PredlogApi(app, spec_kwargs={"extra_plugins": [KeyPlugin(ErrorSchema)]})
     api.register_field(fields.Instant, "string", "date-time")

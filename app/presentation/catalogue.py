@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import marshmallow as ma
-from flask import Response, request, url_for
+from flask import Response
 from marshmallow.validate import Length, Range
 
 from app.application.catalogue import Entry
@@ -18,6 +18,7 @@ from app.domain.predictions import MODEL_NAME_LENGTH
 from app.domain.statistics import Tally
 from app.presentation.api import Blueprint
 from app.presentation.fields import Instant, Milliseconds, Text, name
+from app.presentation.pages import link_to_next_page
 from app.presentation.ranges import MODELS_AT_MOST
 from app.presentation.services import services
 from app.presentation.tallies import as_json, milliseconds
@@ -127,7 +128,8 @@ def list_models(query: dict[str, Any]) -> Response:
     A version is silent where there was no call for ten times its usual gap. That gap is looked for in the 50 latest
     days, hours and minutes with calls: three of four gaps are no longer. Calls that come in bursts, as those of a
     nightly job, count as one. Counts and instants are exact at every moment, `p95_duration_ms` is within 1 % of the
-    true one. While there is more, the header `Link` with `rel="next"` has the address of the next page.
+    true one. While there is more, the header `Link` with `rel="next"` has the address of the next page,
+    relative to this one.
     """
     limit, cursor, search = query["limit"], query.get("cursor"), query.get("search")
     after = _decode(cursor) if cursor else None
@@ -137,8 +139,7 @@ def list_models(query: dict[str, Any]) -> Response:
     )
     response = as_json([_written(entry) for entry in entries])
     if more:
-        arguments: dict[str, Any] = {**request.args.to_dict(flat=False), "cursor": _encode(entries[-1])}
-        response.headers["Link"] = f'<{url_for("catalogue.list_models", **arguments)}>; rel="next"'
+        response.headers["Link"] = link_to_next_page(_encode(entries[-1]))
     return response
 
 

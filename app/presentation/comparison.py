@@ -14,10 +14,9 @@ from app.application.statistics import Question
 from app.domain.comparison import DEFAULT_CONFIDENCE
 from app.domain.errors import InvalidInput
 from app.domain.instants import TimeRange, parse_bound
-from app.domain.predictions import MODEL_VERSION_LENGTH
 from app.presentation.api import Blueprint
 from app.presentation.contrasts import EXAMPLE, ComparisonSchema, written
-from app.presentation.fields import bound, name
+from app.presentation.fields import bound, version
 from app.presentation.ranges import RangeSchema, check_order
 from app.presentation.services import services
 from app.presentation.tallies import as_json
@@ -32,8 +31,8 @@ COMMON_BOUNDS = {"from_date": "from_date", "start": "from", "to_date": "to_date"
 class CompareQuerySchema(RangeSchema):
     """Two versions over one range, or two ranges, or two versions each over a range of its own."""
 
-    version_a = name(MODEL_VERSION_LENGTH, metadata={"description": "The version to compare with.", "example": "1.4"})
-    version_b = name(MODEL_VERSION_LENGTH, metadata={"description": "The version to compare.", "example": "1.5"})
+    version_a = version("The version to compare with; empty: calls without one.", example="1.4")
+    version_b = version("The version to compare; empty: calls without one.", example="1.5")
     from_a = bound("First day or instant of a.")
     to_a = bound("Last day of a (included), or an instant (not included).")
     from_b = bound("First day or instant of b.")

@@ -97,9 +97,13 @@ EXAMPLE = {
 
 
 class SideSchema(TallySchema):
-    """One side: its version (null where any was counted), its range, and what was counted in it."""
+    """One side: its version, its range, and what was counted in it."""
 
-    model_version = ma.fields.String(required=True, allow_none=True)
+    model_version = ma.fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "null where calls of any version were counted, empty where those without one were."},
+    )
     range = ma.fields.Nested(SpanSchema, required=True)
     cut_to_request = ma.fields.Boolean(required=True)
     freshness = ma.fields.Nested(FreshnessSchema, required=True)

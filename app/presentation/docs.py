@@ -1,11 +1,14 @@
-"""Swagger UI and ReDoc from files that an installed package ships: no request leaves the host."""
+"""Swagger UI and ReDoc from files that an installed package ships: no request leaves the host.
+
+All addresses are relative to that of the page: they are right behind a proxy that takes a prefix off.
+"""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
 
-from flask import Blueprint, Flask, Response, abort, render_template_string, send_from_directory
+from flask import Blueprint, Flask, Response, abort, send_from_directory
 
 # The package is made for Django, but its files are plain; it is found, never imported, and needs no Django.
 PACKAGE = "drf_spectacular_sidecar"
@@ -22,13 +25,13 @@ SWAGGER_UI = """<!doctype html>
   <meta name="viewport" content="width=device-width, initial-scale=1">
   <title>Predlog API</title>
   <link rel="icon" href="data:,">
-  <link rel="stylesheet" href="{{ url_for('docs.asset', name='swagger-ui.css') }}">
+  <link rel="stylesheet" href="docs/assets/swagger-ui.css">
 </head>
 <body>
   <div id="ui"></div>
-  <script src="{{ url_for('docs.asset', name='swagger-ui-bundle.js') }}"></script>
+  <script src="docs/assets/swagger-ui-bundle.js"></script>
   <script>
-    SwaggerUIBundle({url: "/openapi.json", dom_id: "#ui", deepLinking: true, tryItOutEnabled: true,
+    SwaggerUIBundle({url: "openapi.json", dom_id: "#ui", deepLinking: true, tryItOutEnabled: true,
                      persistAuthorization: true, validatorUrl: null});
   </script>
 </body>
@@ -46,8 +49,8 @@ REDOC = """<!doctype html>
 </head>
 <body>
   <div id="ui"></div>
-  <script src="{{ url_for('docs.asset', name='redoc.standalone.js') }}"></script>
-  <script>Redoc.init("/openapi.json", {}, document.getElementById("ui"))</script>
+  <script src="docs/assets/redoc.standalone.js"></script>
+  <script>Redoc.init("openapi.json", {}, document.getElementById("ui"))</script>
 </body>
 </html>
 """
@@ -74,12 +77,12 @@ def register(app: Flask) -> None:
 
 @blp.get("/docs")
 def swagger_ui() -> str | Response:
-    return render_template_string(SWAGGER_UI) if _folder() else Response(MISSING, 404, mimetype="text/plain")
+    return SWAGGER_UI if _folder() else Response(MISSING, 404, mimetype="text/plain")
 
 
 @blp.get("/redoc")
 def redoc() -> str | Response:
-    return render_template_string(REDOC) if _folder() else Response(MISSING, 404, mimetype="text/plain")
+    return REDOC if _folder() else Response(MISSING, 404, mimetype="text/plain")
 
 
 @blp.get("/docs/assets/<name>")

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 from uuid import UUID
 
 from marshmallow import ValidationError, fields
 from marshmallow.validate import Length
 
-from app.domain.instants import parse_instant
-from app.domain.predictions import duration_problem, metadata_json, shortest_number, text_problem
+from app.domain.instants import parse_instant, parse_query_zone
+from app.domain.predictions import (
+    MODEL_VERSION_LENGTH,
+    duration_problem,
+    metadata_json,
+    shortest_number,
+    text_problem,
+)
 
 _BEYOND_NANOSECONDS = re.compile(r"(?<=[.,]\d{9})\d+", re.ASCII)
 _UUID = re.compile(r"(urn:)?(uuid:)?\{?[0-9a-f-]{32,45}\}?", re.ASCII | re.IGNORECASE)
@@ -30,6 +36,29 @@ class Text(fields.String):
 def name(length: int, **kwargs: Any) -> Text:
     """A name of 1 to `length` characters."""
     return Text(validate=Length(min=1, max=length), **kwargs)
+
+
+def version(description: str, **metadata: Any) -> Text:
+    """The version of a model as a filter; the empty one stands for calls that were logged without a version."""
+    return Text(validate=Length(max=MODEL_VERSION_LENGTH), metadata={"description": description, **metadata})
+
+
+class Zone(Text):
+    """A time zone of the IANA data base, by its name."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return parse_query_zone(super()._deserialize(value, *args, **kwargs))
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
+
+
+def zone(description: str) -> Zone:
+    """The time zone that dates are meant in; UTC if it is not given."""
+    return Zone(
+        load_default=timezone.utc,
+        metadata={"description": description, "default": "UTC", "example": "Europe/Berlin", "format": "time-zone"},
+    )
 
 
 def bound(description: str, data_key: str | None = None, **metadata: str) -> Text:

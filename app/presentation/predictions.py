@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import marshmallow as ma
-from flask import Response, request, url_for
+from flask import Response
 from marshmallow.validate import Length, Range
 
 from app.application.predictions import Cursor, Filters
@@ -38,9 +38,12 @@ from app.presentation.fields import (
     Text,
     bound,
     name,
+    version,
+    zone,
 )
 from app.presentation.listing import page_json
 from app.presentation.meters import meters
+from app.presentation.pages import link_to_next_page
 from app.presentation.ranges import check_order
 from app.presentation.rate_limit import caller
 from app.presentation.security import check_model
@@ -124,10 +127,11 @@ class PredictionQuerySchema(ma.Schema):
     """Which predictions to list."""
 
     model_name = name(MODEL_NAME_LENGTH, metadata={"description": "Only calls of this model."})
-    model_version = name(MODEL_VERSION_LENGTH, metadata={"description": "Only calls of this version."})
+    model_version = version("Only calls of this version; empty: only calls without one.")
     was_successful = ma.fields.Boolean(metadata={"description": "Only calls that succeeded, or only the others."})
-    start = bound("Not before this date (UTC) or instant.", data_key="from", example="2025-06-01")
-    end = bound("Up to this date (included, UTC) or instant (not included).", data_key="to", example="2025-06-09")
+    start = bound("Not before this date or instant.", data_key="from", example="2025-06-01")
+    end = bound("Up to this date (included) or instant (not included).", data_key="to", example="2025-06-09")
+    timezone = zone("IANA time zone of the dates.")
     min_duration_ms = QueryMilliseconds(
         metadata={"description": "Only calls that took at least this long.", "minimum": 0, "maximum": LONGEST_MS}
     )
@@ -136,11 +140,11 @@ class PredictionQuerySchema(ma.Schema):
 
     @ma.post_load
     def to_filters(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        limit, cursor = data.pop("limit"), data.pop("cursor", None)
+        limit, cursor, zone = data.pop("limit"), data.pop("cursor", None), data.pop("timezone")
         texts = dict(data)
         for key, field in (("start", "from"), ("end", "to")):
             if key in data:
-                data[key] = parse_bound(field, data[key], timezone.utc, is_end=key == "end")
+                data[key] = parse_bound(field, data[key], zone, is_end=key == "end")
         if "start" in data and "end" in data:
             check_order(("from", texts["start"]), ("to", texts["end"]), TimeRange(data["start"], data["end"]))
         return {"filters": Filters(**data), "limit": limit, "cursor": _decode(cursor) if cursor else None}
@@ -201,16 +205,16 @@ def log_prediction(prediction: Prediction) -> Prediction:
 def list_predictions(query: dict[str, Any]) -> Response:
     """List logged calls, newest first.
 
-    While there is more, the header `Link` with `rel="next"` has the address of the next page: follow it until there is
-    none. A page may have fewer calls than `limit`, or none, and still lead on: it holds a megabyte of records, and with
-    `model_version`, `min_duration_ms` or `was_successful=true` the service looks through 50,000 calls for it. A page
-    that takes longer than `LIST_TIMEOUT_MS` is answered 503: narrow the list then, with `model_name`, `from` and `to`.
+    While there is more, the header `Link` with `rel="next"` has the address of the next page, relative to this one:
+    follow it until there is none. A page may have fewer calls than `limit`, or none, and still lead on: it holds a
+    megabyte of records, and with `model_version`, `min_duration_ms` or `was_successful=true` the service looks through
+    50,000 calls for it. A page that takes longer than `LIST_TIMEOUT_MS` is answered 503: narrow the list then, with
+    `model_name`, `from` and `to`.
     """
     page = services().readers.ask(lambda reader: reader.predictions.page(**query))
     response = Response(page_json(page), mimetype="application/json")
     if page.next is not None:
-        more: dict[str, Any] = {**request.args.to_dict(), "cursor": _encode(page.next)}
-        response.headers["Link"] = f'<{url_for("predictions.list_predictions", **more)}>; rel="next"'
+        response.headers["Link"] = link_to_next_page(_encode(page.next))
     return response
 
 

@@ -10,10 +10,10 @@ from marshmallow.validate import Length
 from webargs.fields import DelimitedList
 
 from app.domain.errors import InvalidInput
-from app.domain.instants import TimeRange, is_date, parse_bound, parse_zone
-from app.domain.predictions import EARLIEST, FUTURE_TOLERANCE, MODEL_NAME_LENGTH, MODEL_VERSION_LENGTH
+from app.domain.instants import TimeRange, is_date, parse_bound
+from app.domain.predictions import EARLIEST, FUTURE_TOLERANCE, MODEL_NAME_LENGTH
 from app.domain.statistics import DEFAULT_PERCENTILES, Selection
-from app.presentation.fields import Text, bound, name, plain_number
+from app.presentation.fields import bound, name, plain_number, version, zone
 
 MODELS_AT_MOST = 50
 PERCENTILES_AT_MOST = 20
@@ -38,15 +38,8 @@ class SelectionSchema(ma.Schema):
         validate=Length(max=MODELS_AT_MOST, error=f"At most {MODELS_AT_MOST} models."),
         metadata={"description": "Only calls of this model; repeat it for several.", "example": ["apartment_price_v1"]},
     )
-    model_version = name(MODEL_VERSION_LENGTH, metadata={"description": "Only calls of this version."})
-    timezone = Text(
-        load_default="UTC",
-        metadata={
-            "description": "IANA time zone of the dates and of days in a series.",
-            "example": "Europe/Berlin",
-            "format": "time-zone",
-        },
-    )
+    model_version = version("Only calls of this version; empty: only calls without one.")
+    timezone = zone("IANA time zone of the dates and of days in a series.")
     percentiles = DelimitedList(
         Percentile(metadata={"minimum": 0, "maximum": 100}),
         load_default=list(DEFAULT_PERCENTILES),
@@ -73,10 +66,7 @@ class RangeSchema(SelectionSchema):
 
     @ma.post_load
     def to_question(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        try:
-            zone = parse_zone(data.pop("timezone"))
-        except ValueError as error:
-            raise ma.ValidationError(str(error), "timezone") from None
+        zone = data.pop("timezone")
         start = _bound(data, "from_date", "from", "start")
         end = _bound(data, "to_date", "to", "end")
         until = parse_bound(*end, zone, is_end=True) if end else open_end()

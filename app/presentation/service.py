@@ -19,16 +19,17 @@ except PackageNotFoundError:  # run from a checkout that is not installed
 DESCRIPTION = (
     "A prediction log for machine-learning services: every call of a model kept, and counted exactly, over any range."
 )
+# Relative to the address of this page, so that they are right behind a proxy that takes a prefix off.
 LINKS = {
-    "docs": "/docs",
-    "redoc": "/redoc",
-    "openapi": "/openapi.json",
-    "health": "/health",
-    "ready": "/ready",
-    "predictions": "/api/v1/predictions",
-    "stats": "/api/v1/stats",
-    "compare": "/api/v1/stats/compare",
-    "models": "/api/v1/models",
+    "docs": "docs",
+    "redoc": "redoc",
+    "openapi": "openapi.json",
+    "health": "health",
+    "ready": "ready",
+    "predictions": "api/v1/predictions",
+    "stats": "api/v1/stats",
+    "compare": "api/v1/stats/compare",
+    "models": "api/v1/models",
 }
 
 
@@ -37,7 +38,12 @@ class InfoSchema(ma.Schema):
 
     name = ma.fields.String(required=True)
     version = ma.fields.String(required=True)
-    links = ma.fields.Dict(keys=ma.fields.String(), values=ma.fields.String(), required=True)
+    links = ma.fields.Dict(
+        keys=ma.fields.String(),
+        values=ma.fields.String(metadata={"format": "uri-reference"}),
+        required=True,
+        metadata={"description": "Addresses relative to this page."},
+    )
 
 
 class HealthSchema(ma.Schema):
@@ -70,5 +76,5 @@ def health() -> dict[str, str]:
 @blp.response(200, ReadySchema, example={"status": "ready", "engine": "timescale"})
 @blp.errors(503)
 def ready() -> dict[str, str]:
-    """Say whether the service should get traffic: database reachable and migrated, and not about to stop."""
+    """Say whether the service should get traffic: database migrated and taking writes, and not about to stop."""
     return {"status": "ready", "engine": services().readiness.check()}

@@ -14,7 +14,7 @@ from webargs.fields import DelimitedList
 
 from app.application.statistics import MAX_GROUPS, Key, Question
 from app.domain.errors import InvalidInput
-from app.domain.instants import DAY
+from app.domain.instants import DAY, FIRST
 from app.domain.statistics import GROUP_KEYS, Tally
 from app.domain.timeline import BUCKETS, choose_bucket, timeline
 from app.presentation.api import Blueprint
@@ -61,10 +61,7 @@ class SeriesQuerySchema(RangeSchema):
 
     def beginning(self, end: datetime) -> datetime:
         """A series that names no beginning is a day long."""
-        try:
-            return end - DAY
-        except OverflowError:
-            raise InvalidInput("to", "Must lie within the years 1 to 9999.") from None
+        return end - min(DAY, end - FIRST)
 
 
 class GroupSchema(TallySchema):

@@ -14,7 +14,9 @@ from app.domain.errors import InvalidInput
 from app.domain.instants import (
     DAY,
     EPOCH,
+    FIRST,
     HOUR,
+    LAST,
     MINUTE,
     TimeRange,
     ceiling,
@@ -22,6 +24,7 @@ from app.domain.instants import (
     local_midnight,
     parse_bound,
     parse_instant,
+    parse_query_zone,
     parse_zone,
 )
 
@@ -148,16 +151,80 @@ def test_an_instant_is_taken_as_it_is_at_either_end_and_in_any_zone() -> None:
         ("2025-6-9", "UTC", False),
         ("yesterday", "UTC", True),
         ("", "UTC", False),
-        ("9999-12-31", "UTC", True),
-        ("9999-12-31", "America/New_York", True),
-        ("0001-01-01", "Asia/Tokyo", False),
         ("10000-01-01", "UTC", False),
+        ("0000-01-01", "UTC", False),
     ],
 )
 def test_a_bound_that_cannot_be_read_names_its_field(text: str, zone: str, is_end: bool) -> None:
     with pytest.raises(InvalidInput) as refusal:
         parse_bound("from_date", text, ZoneInfo(zone), is_end=is_end)
     assert refusal.value.field == "from_date"
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "is_end", "expected"),
+    [
+        ("9999-12-31", "UTC", True, LAST),
+        ("9999-12-31", "America/New_York", True, LAST),
+        ("9999-12-31", "Asia/Tokyo", True, LAST),
+        ("9999-12-31T23:59:59-01:00", "UTC", True, LAST),
+        ("9999-12-31T23:59:59.9999999Z", "UTC", False, LAST),
+        ("0001-01-01", "Asia/Tokyo", False, FIRST),
+        ("0001-01-01", "America/New_York", False, datetime(1, 1, 1, 4, 56, 2, tzinfo=UTC)),
+        ("0001-01-01T00:00:00+01:00", "UTC", False, FIRST),
+    ],
+)
+def test_a_bound_at_the_ends_of_the_calendar_is_the_nearest_moment_that_there_is(
+    text: str, zone: str, is_end: bool, expected: datetime
+) -> None:
+    assert parse_bound("from", text, ZoneInfo(zone), is_end=is_end) == expected
+
+
+@given(st.dates(), st.sampled_from(["UTC", "Asia/Tokyo", "America/New_York", "Pacific/Kiritimati", "Pacific/Apia"]))
+def test_every_day_of_the_calendar_can_be_asked_for(day: date, name: str) -> None:
+    zone = ZoneInfo(name)
+    start, end = (parse_bound("from", day.isoformat(), zone, is_end=is_end) for is_end in (False, True))
+    assert FIRST <= start <= end <= LAST
+
+
+@given(st.datetimes(), st.sampled_from(["02:00", "0200", "02", "00:00"]))
+def test_a_plus_that_was_not_encoded_is_read_as_one(wall: datetime, offset: str) -> None:
+    sent, meant = (f"{wall.isoformat()}{sign}{offset}" for sign in " +")
+    assert parse_bound("from", sent, UTC, is_end=False) == parse_bound("from", meant, UTC, is_end=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("2025-06-01T00:00:00%2B02:00", "encoded twice"),
+        ("2025-06-01T00:00:00  02:00", "%2B"),
+        ("1749470400", "seconds since 1970"),
+        ("1749470400000", "milliseconds since 1970"),
+        ('"2025-06-09"', "without quotes"),
+        ("09.06.2025", "as in 2025-06-09"),
+        ("6/9/2025", "as in 2025-06-09"),
+        ("20250609", "as in 2025-06-09"),
+        ("2025/06/09", "as in 2025-06-09"),
+        ("2025-6-9", "as in 2025-06-09"),
+        ("2025-06", "as in 2025-06-09"),
+        ("2025-06-09T12", "2025-06-09T12:00:00Z"),
+        (" 2025-06-09", "without spaces"),
+    ],
+)
+def test_a_common_slip_is_told_what_to_write(text: str, hint: str) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        parse_bound("from", text, UTC, is_end=False)
+    assert hint in refusal.value.message
+
+
+def test_a_body_has_no_plus_to_lose() -> None:
+    with pytest.raises(ValueError, match="Not a valid"):
+        parse_instant("2025-06-09T12:00:00 02:00")
+
+
+@pytest.mark.parametrize("name", ["Etc/GMT+2", "Etc/GMT 2"])
+def test_the_plus_of_a_zone_is_read_in_a_query(name: str) -> None:
+    assert parse_query_zone(name).utcoffset(datetime(2025, 1, 1)) == timedelta(hours=-2)
 
 
 @pytest.mark.parametrize(

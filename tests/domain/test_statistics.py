@@ -78,6 +78,20 @@ def test_the_average_is_the_sum_over_the_count() -> None:
     assert Tally(total=4, duration_ms_sum=530.4).average_duration_ms == 530.4 / 4
 
 
+def test_ten_times_the_same_duration_does_not_average_below_it() -> None:
+    assert sum([0.1] * 10) / 10 < 0.1, "as PostgreSQL adds, too"
+    tenth = Tally(total=1, duration_ms_sum=0.1, duration_ms_min=0.1, duration_ms_max=0.1)
+    assert sum([tenth] * 10, Tally()).average_duration_ms == 0.1
+
+
+@given(st.lists(st.floats(0, 1e292), min_size=1, max_size=30))
+def test_an_average_is_never_beyond_the_extremes(durations: list[float]) -> None:
+    calls = [Tally(total=1, duration_ms_sum=x, duration_ms_min=x, duration_ms_max=x) for x in durations]
+    average = sum(calls, Tally()).average_duration_ms
+    assert average is not None
+    assert min(durations) <= average <= max(durations)
+
+
 def test_one_duration_is_every_percentile_exactly() -> None:
     assert tally_of([(123.4, True, False)] * 3).percentiles([0, 50, 99, 100]) == [123.4] * 4
     assert RELATIVE_ERROR == 0.01

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 from urllib.request import urlopen
 
 import pytest
@@ -39,10 +39,10 @@ def test_a_page_names_no_other_host(away: FlaskClient, page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_files_of_a_page_are_served_and_may_be_kept(away: FlaskClient, page: str) -> None:
-    files = re.findall(r'(?:src|href)="(/[^"]+)"', away.get(page).text)
+    files = re.findall(r'(?:src|href)="(docs/[^"]+)"', away.get(page).text)
     assert files
     for file in files:
-        with away.get(file) as response:
+        with away.get(urljoin(page, file)) as response:
             assert response.status_code == 200, file
             assert response.mimetype in ("text/css", "text/javascript", "application/javascript")
             assert "max-age" in response.headers["Cache-Control"]
@@ -55,14 +55,19 @@ class QuietHandler(WSGIRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module")
-def address(servers: Callable[[str], Server]) -> Iterator[str]:
-    """Where a browser finds the service."""
-    app = make_app(servers("plain").url)
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=QuietHandler)
+@pytest.fixture(scope="module", params=["", "/ml/predlog"], ids=["at the root", "below a prefix"])
+def address(request: pytest.FixtureRequest, servers: Callable[[str], Server]) -> Iterator[str]:
+    """Where a browser finds the service: by itself, and behind a proxy that takes a prefix off and says nothing."""
+    app, prefix = make_app(servers("plain").url), request.param
+
+    def proxy(environ: dict[str, Any], start_response: Any) -> Any:
+        assert environ["PATH_INFO"].startswith(prefix)
+        return app(environ | {"PATH_INFO": environ["PATH_INFO"][len(prefix) :]}, start_response)
+
+    server = make_server("127.0.0.1", 0, proxy, threaded=True, request_handler=QuietHandler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    yield f"http://127.0.0.1:{server.server_port}{prefix}"
     server.shutdown()
     thread.join()
     server.server_close()

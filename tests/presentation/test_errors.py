@@ -246,7 +246,7 @@ def test_a_cursor_that_was_not_given_out_is_refused(client: FlaskClient, text: s
 
 
 BOUNDS = ["", "x", "2025-6-9", "2025-02-29", "0000-01-01", "10000-01-01", "2025-06-09T25:00Z",
-          "2025-06-09T12:00:00 02:00", "%00", "1749470400", "2025-06-09%00", "%ff"]  # fmt: skip
+          "2025-06-09T12:00:00%20%2002:00", "%00", "1749470400", "2025-06-09%00", "%ff"]  # fmt: skip
 QUERIES: list[tuple[str, str, str]] = [
     *((LIST, "limit", v) for v in (
         "0", "-1", "1001", "x", "1.5", "", "9" * 30, "9" * 5000, "1_0", "%201", "%EF%BC%91", "true")),
@@ -254,11 +254,10 @@ QUERIES: list[tuple[str, str, str]] = [
         "-1", "x", "", "nan", "inf", "-inf", "1e999", "1_0", "%EF%BC%91", "true", "0x1")),
     *((LIST, "was_successful", v) for v in ("", "maybe", "2", "%00", "null")),
     *((path, name, v) for path in (LIST, STATS, SERIES) for name in ("from", "to") for v in BOUNDS),
-    *((path, "to", "9999-12-31") for path in (LIST, STATS, SERIES)),
     *((STATS, name, v) for name in ("from_date", "to_date") for v in ("", "x", "2025-02-29", "%00")),
     *((path, "model_name", v) for path in (LIST, STATS, SERIES) for v in ("", "%00", "x" * 201, "%ff", "%ED%A0%80")),
-    *((path, "model_version", v) for path in (LIST, STATS, SERIES) for v in ("", "%00", "x" * 201, "%ff", "%ED%A0%80")),
-    *((path, "timezone", v) for path in (STATS, SERIES) for v in (
+    *((path, "model_version", v) for path in (LIST, STATS, SERIES) for v in ("%00", "x" * 201, "%ff", "%ED%A0%80")),
+    *((path, "timezone", v) for path in (LIST, STATS, SERIES) for v in (
         "", "Mars/Olympus", "../../etc/passwd", "/etc/passwd", "Europe", ".", "%00", "%ff", "x" * 5000, "UTC%20",
         "zone.tab")),
     *((STATS, "percentiles", v) for v in ("x", "101", "-1", "nan", "inf", ",", "50,", "5_0", ",".join(["1"] * 21))),
@@ -266,7 +265,7 @@ QUERIES: list[tuple[str, str, str]] = [
     *((SERIES, "bucket", v) for v in ("", "x", "2h", "0", "1H", "%00")),
     *((path, name, "1") for path in (LIST, STATS, SERIES) for name in (
         "nope", "%00", "%ff", "Limit", "model_name%20", "x" * 9000)),
-    (STATS, "limit", "1"), (SERIES, "group_by", "model_name"), (LIST, "timezone", "UTC"),
+    (STATS, "limit", "1"), (SERIES, "group_by", "model_name"),
 ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urljoin
 
 import pytest
 from flask.testing import FlaskClient
@@ -240,7 +240,7 @@ def test_pages_follow_each_other_until_all_are_seen(client: FlaskClient, model: 
         seen += [(entry["model_name"], entry["model_version"]) for entry in page]
         link = re.fullmatch(r'<(.*)>; rel="next"', response.headers.get("Link", ""))
         assert (link is not None) == (len(seen) < 6)
-        address = link[1] if link else ""
+        address = urljoin(URL, link[1]) if link else ""
     assert seen == [(name, version) for name in names for version in (None, "1", "2")]
 
 
@@ -436,4 +436,4 @@ def test_the_example_is_an_answer_as_documented() -> None:
 
 def test_the_links_of_the_service_name_both_pages(client: FlaskClient) -> None:
     links = (client.get("/").json or {})["links"]
-    assert (links["models"], links["compare"]) == (URL, "/api/v1/stats/compare")
+    assert (urljoin("/", links["models"]), urljoin("/", links["compare"])) == (URL, "/api/v1/stats/compare")

@@ -154,7 +154,7 @@ def running_url(data_dir: Path | None = None) -> str | None:
 
 
 def _url(password: str, port: int) -> str:
-    return f"postgresql+psycopg2://{NAME}:{password}@{HOST}:{port}/{NAME}"
+    return f"postgresql+psycopg2://{NAME}:{password}@{HOST}:{port}/{NAME}?sslmode=disable"
 
 
 def _dismiss(keeper_process: subprocess.Popen[bytes]) -> int:

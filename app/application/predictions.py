@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from itertools import chain, count
@@ -18,7 +18,7 @@ from app.domain.predictions import Prediction, metadata_json
 class Filters:
     """Which predictions to list; None stands for any. `start` belongs to the range, `end` does not."""
 
-    model_name: str | None = None
+    model_names: Sequence[str] | None = None
     model_version: str | None = None
     was_successful: bool | None = None
     start: datetime | None = None
@@ -139,10 +139,10 @@ class Predictions:
             return self.log_batch(batch.without_calls_before(error))
         return Receipt(stored, len(batch.calls) - stored, batch.rejected)
 
-    def get(self, id: int) -> Prediction:
-        """Return one prediction. Raises NotFound."""
+    def get(self, id: int, models: Set[str] | None = None) -> Prediction:
+        """Return one prediction. Raises NotFound, also for one of a model that is not among `models` (None: any)."""
         prediction = self._store.get(id)
-        if prediction is None:
+        if prediction is None or (models is not None and prediction.model_name not in models):
             raise NotFound(f"There is no prediction with id {id}.")
         return prediction
 

@@ -90,7 +90,7 @@ BY_ID = f"SELECT {COLUMNS} FROM prediction_log WHERE id = %(id)s"
 DELETE = "DELETE FROM prediction_log WHERE id = %(id)s AND timestamp = %(timestamp)s RETURNING id"
 
 CONDITIONS = {
-    "model_name": "model_name = %(model_name)s",
+    "model_names": "model_name IN %(model_names)s",
     "model_version": "model_version = %(model_version)s",
     "was_successful": "was_successful = %(was_successful)s",
     "start": "timestamp >= %(start)s",

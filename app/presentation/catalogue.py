@@ -19,6 +19,7 @@ from app.domain.statistics import Tally
 from app.presentation.api import Blueprint
 from app.presentation.fields import Instant, Milliseconds, Text, name
 from app.presentation.ranges import MODELS_AT_MOST
+from app.presentation.security import readable
 from app.presentation.services import services
 from app.presentation.tallies import as_json, milliseconds
 
@@ -128,7 +129,8 @@ def list_models(query: dict[str, Any]) -> Response:
     limit, cursor = query["limit"], query.get("cursor")
     after = _decode(cursor) if cursor else None
     now = datetime.now(timezone.utc)
-    entries, more = services().readers.ask(lambda reader: reader.catalogue.page(query["model_name"], after, limit, now))
+    models = readable(query["model_name"])
+    entries, more = services().readers.ask(lambda reader: reader.catalogue.page(models, after, limit, now))
     response = as_json([_written(entry) for entry in entries])
     if more:
         arguments: dict[str, Any] = {**request.args.to_dict(flat=False), "cursor": _encode(entries[-1])}

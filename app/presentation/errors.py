@@ -23,6 +23,7 @@ from app.domain.errors import (
     RateLimited,
     StorageBusy,
     StorageUnavailable,
+    TooManyFailures,
 )
 from app.presentation.meters import meters
 
@@ -40,6 +41,7 @@ STATUS: dict[type[PredlogError], HTTPStatus] = {
 }
 # What a refused call is counted under.
 REFUSALS: dict[type[PredlogError], str] = {
+    TooManyFailures: "authentication",
     RateLimited: "rate_limit",
     StorageBusy: "database_busy",
     StorageUnavailable: "database_away",

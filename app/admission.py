@@ -24,6 +24,8 @@ def check(config: Config, url: str) -> None:
     """
     if config.auth == NO_AUTH:
         _say(f"AUTH=none: whoever reaches {config.host}:{config.port} may log, read and delete.")
+        if not config.allowed_hosts and not is_loopback(config.host):
+            _say("So may web pages, by any host name: ALLOWED_HOSTS has those that are allowed.")
         return
     try:
         keys = _keys(url)

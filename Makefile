@@ -7,8 +7,13 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 # The lists are complete, so nothing else is resolved: --no-deps keeps Django out, which only a package of files names.
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+# A file that is not the one that was pinned is refused, wherever it comes from.
+INSTALL = $(PIP) --require-hashes
+LOCK    = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links --default-index https://pypi.org/simple --override overrides.txt \
+	setup.cfg --extra embedded --extra docs
 
 .PHONY: run test test-faults demo lint check lock clean
 .DEFAULT_GOAL := run
@@ -54,14 +59,12 @@ $(VENV)/test: requirements-test.txt $(VENV)/run
 	@$(INSTALL) -r requirements-test.txt
 	@touch $@
 
-# Pin everything anew. Django is overridden away: drf-spectacular-sidecar is taken for its files alone.
+# Pin everything anew, with the hashes of PyPI's files for every platform. Django is overridden away:
+# drf-spectacular-sidecar is taken for its files alone.
 lock: $(VENV)/python
-	@$(INSTALL) uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url \
-		--no-emit-find-links --override overrides.txt setup.cfg --extra embedded --extra docs --output-file requirements.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url \
-		--no-emit-find-links --override overrides.txt setup.cfg --extra embedded --extra docs --extra test --extra lint \
-		--constraint requirements.txt --output-file requirements-test.txt
+	@$(PIP) uv
+	$(LOCK) --output-file requirements.txt
+	$(LOCK) --extra test --extra lint --constraint requirements.txt --output-file requirements-test.txt
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

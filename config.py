@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from itertools import pairwise
 from pathlib import Path
 
 from environs import Env, EnvError
-from marshmallow import ValidationError
 from marshmallow.validate import Length, OneOf, Range
 
 NAMES = (
     "DATABASE_URL", "DATABASE_READ_URL", "REPLICA_LAG_AT_MOST_S", "DATABASE_DIRECT_URL",
     "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "EMBEDDED_DATA_DIR",
     "HOST", "PORT", "WORKERS", "THREADS", "START_TIMEOUT_S", "SHUTDOWN_DELAY_S", "DEBUG", "CORS_ORIGINS", "AUTH",
-    "CONNECTIONS", "CONNECTIONS_PER_ADDRESS", "REQUEST_TIMEOUT_S", "RATE_LIMIT", "RATE_BURST",
-    "MAX_NEW_MODELS_PER_DAY", "ANSWER_MEMORY_BYTES", "LIST_TIMEOUT_MS",
+    "ALLOWED_HOSTS", "AUTH_FAILURES_PER_MINUTE", "CONNECTIONS", "CONNECTIONS_PER_ADDRESS", "REQUEST_TIMEOUT_S",
+    "RATE_LIMIT", "RATE_BURST", "MAX_NEW_MODELS_PER_DAY", "ANSWER_MEMORY_BYTES", "LIST_TIMEOUT_MS",
     "MAX_BODY_BYTES", "BATCHES_AT_ONCE", "STATEMENT_TIMEOUT_MS", "LOCK_TIMEOUT_MS", "POOL_SIZE", "POOL_TIMEOUT_S",
     "RAW_RETENTION", "MINUTE_RETENTION", "HOUR_RETENTION", "DAY_RETENTION", "COLUMNSTORE_AFTER",
 )  # fmt: skip
+# What may also be given as the path of a file that holds it: NAME_FILE. The last two are read by commands alone.
+SECRETS = (
+    "DATABASE_URL", "DATABASE_READ_URL", "DATABASE_DIRECT_URL", "DB_PASSWORD",
+    "PREDLOG_READER_PASSWORD", "PREDLOG_ADMIN_KEY",
+)  # fmt: skip
+SECRET_BYTES_AT_MOST = 64 * 1024
 # Who may call: holders of an API key, or whoever reaches the service.
 KEYS, NO_AUTH = "keys", "none"
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME = rf"{_LABEL}(?:\.{_LABEL})*"
+# A wildcard stands for whatever is below a domain of two labels or more, or below localhost.
+_HOST = re.compile(rf"{_NAME}|\*\.(?:localhost|{_LABEL}\.{_NAME})|\[([0-9a-f:.]+)\]", re.ASCII)
+_ORIGIN = re.compile(r"(https?)://([^/?#@\\\s]+?)(?::([0-9]{1,5}))?", re.ASCII)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _DURATION = re.compile(r"(\d{1,6}) *(d|days?|h|hours?)", re.IGNORECASE)
 
 
@@ -48,6 +61,8 @@ class Config:
     debug: bool
     cors_origins: tuple[str, ...]
     auth: str
+    allowed_hosts: tuple[str, ...]
+    auth_failures_per_minute: int
     connections: int
     connections_per_address: int
     request_timeout_s: float
@@ -80,6 +95,7 @@ def load(env_file: str | None = ".env") -> Config:
         raise ConfigurationError(str(error)) from None
     _check_retention(config)
     _check_database(config)
+    _check_origins(config)
     return config
 
 
@@ -98,8 +114,10 @@ def _read(env: Env) -> Config:
         start_timeout_s=env.float("START_TIMEOUT_S", 30.0, validate=Range(min=0, max=3600)),
         shutdown_delay_s=env.float("SHUTDOWN_DELAY_S", 2.0, validate=Range(min=0, max=60)),
         debug=env.bool("DEBUG", False),
-        cors_origins=tuple(env.list("CORS_ORIGINS", [], validate=_check_origins)),
+        cors_origins=_list(env, "CORS_ORIGINS", _origin_problem),
         auth=env.str("AUTH", KEYS, validate=OneOf((KEYS, NO_AUTH), error="Must be keys or none.")),
+        allowed_hosts=_list(env, "ALLOWED_HOSTS", _host_problem),
+        auth_failures_per_minute=env.int("AUTH_FAILURES_PER_MINUTE", 60, validate=Range(min=0, max=1_000_000)),
         connections=env.int("CONNECTIONS", 512, validate=Range(min=16, max=16_384)),
         connections_per_address=env.int("CONNECTIONS_PER_ADDRESS", 0, validate=Range(min=0, max=16_384)),
         request_timeout_s=env.float("REQUEST_TIMEOUT_S", 60.0, validate=Range(min=1, max=3600)),
@@ -131,7 +149,7 @@ def _database_url(env: Env) -> str | None:
         return None
     parts = {
         "user": env.str("DB_USER", "postgres"),
-        "password": env.str("DB_PASSWORD", ""),
+        "password": secret("DB_PASSWORD", env) or "",
         "host": host,
         "port": str(env.int("DB_PORT", 5432, validate=Range(min=1, max=65535))),
         "dbname": env.str("DB_NAME", "ml_logging_db"),
@@ -141,7 +159,7 @@ def _database_url(env: Env) -> str | None:
 
 def _address(env: Env, name: str, *, writes: bool) -> str | None:
     """The address of a database, written for any PostgreSQL driver, as ours reads it; None if not set, or empty."""
-    text = env.str(name, "").strip()
+    text = (secret(name, env) or "").strip()
     return _canonical(name, text, writes=writes) if text else None
 
 
@@ -157,10 +175,80 @@ def _canonical(name: str, address: str | dict[str, str], *, writes: bool) -> str
         raise ConfigurationError(f"{name} {error}") from None
 
 
-def _check_origins(origins: list[str]) -> None:
-    for origin in origins:
-        if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
-            raise ValidationError("Origins look like https://example.org, several are separated by commas.")
+def secret(name: str, env: Env | None = None) -> str | None:
+    """The secret NAME, or what stands in the file that NAME_FILE names; None if neither is set, or both are empty.
+
+    Line ends at the end of the file are left out. Raises ConfigurationError, which never repeats the secret.
+    """
+    env = env or Env()
+    value, path = env.str(name, None), env.str(f"{name}_FILE", None)
+    if not path:
+        return value or None
+    if value:
+        raise ConfigurationError(f"{name} and {name}_FILE are both set: leave one of them out")
+    try:
+        with open(path, "rb") as file:
+            content = file.read(SECRET_BYTES_AT_MOST + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "its name is not valid"
+        raise ConfigurationError(f"{name}_FILE names {path!r}, which cannot be read: {reason}") from None
+    try:
+        text = content.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{name}_FILE names {path!r}, which is not UTF-8 text") from None
+    if not text or len(content) > SECRET_BYTES_AT_MOST or any(character in text for character in "\r\n\0"):
+        raise ConfigurationError(f"{name}_FILE names {path!r}, which does not hold one line with the secret")
+    return text
+
+
+def _list(env: Env, name: str, problem: Callable[[str], str | None]) -> tuple[str, ...]:
+    """Values between commas; `problem` says in a sentence why one cannot be taken. `*` stands alone."""
+    values = tuple(value.strip() for value in env.str(name, "").split(",")) if env.str(name, "").strip() else ()
+    for value in values:
+        if reason := None if values == ("*",) else problem(value):
+            raise ConfigurationError(f"{name}: {value!r} {reason}")
+    return values
+
+
+def _origin_problem(origin: str) -> str | None:
+    if origin == "*":
+        return "stands for every origin, so it must stand alone"
+    match = _ORIGIN.fullmatch(origin)
+    if match is None:
+        return "is no origin: expected https://example.org or https://*.example.org, with a port or without, no path"
+    scheme, host, port = match.groups()
+    if port and (port.startswith("0") or int(port) > 65535):
+        return "has a port that does not exist"
+    if port and int(port) == _DEFAULT_PORTS[scheme]:
+        return f"must be written without :{port}, as browsers send it"
+    return _host_problem(host, "in its host ")
+
+
+def _host_problem(host: str, where: str = "") -> str | None:
+    match = _HOST.fullmatch(host)
+    # Browsers take a name that ends in a number for an IPv4 address.
+    is_address = host.rpartition(".")[2].isdigit()
+    if match is None or len(host) > 253 or (is_address and not _is_ipv4(host)):
+        return (
+            f"has something {where}that is no host: expected example.org in lower case (other alphabets as xn--…), "
+            "*.example.org for all names below it, 192.0.2.1 or [2001:db8::1]"
+        )
+    if match[1]:
+        try:
+            shortest = f"[{IPv6Address(match[1]).compressed}]"
+        except AddressValueError:
+            return "is no IPv6 address"
+        if shortest != host:
+            return f"must be written as {shortest}, as browsers send it"
+    return None
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        IPv4Address(host)
+    except AddressValueError:
+        return False
+    return True
 
 
 def _duration(env: Env, name: str, default: str) -> timedelta:
@@ -180,6 +268,14 @@ def _check_database(config: Config) -> None:
     for name in ("database_read_url", "database_direct_url"):
         if getattr(config, name) and config.database_url is None:
             raise ConfigurationError(f"{name.upper()} needs DATABASE_URL (or DB_HOST), the address of the primary")
+
+
+def _check_origins(config: Config) -> None:
+    """A page of any origin, and no key to keep it out, would be every web page that somebody here looks at."""
+    if config.cors_origins == ("*",) and config.auth == NO_AUTH:
+        raise ConfigurationError(
+            "CORS_ORIGINS=* with AUTH=none would let every web page read and delete: name the origins, or set AUTH=keys"
+        )
 
 
 def _check_retention(config: Config) -> None:

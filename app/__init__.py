@@ -26,6 +26,7 @@ from app.application.purge import Purge
 from app.application.rate_limit import RateLimit
 from app.application.readers import Reader, Readers, ReplicaStatistics
 from app.application.statistics import Statistics
+from app.domain.hosts import ANY, AllowedHosts, origin_pattern
 from app.domain.rate import Allowance
 from app.infrastructure import pool_meter
 from app.infrastructure.catalogue_store import CatalogueStore
@@ -44,6 +45,7 @@ from app.infrastructure.statistics_store import StatisticsStore
 from app.infrastructure.tables import metadata
 from app.lifetime import is_stopping, shared_file
 from app.presentation import (
+    allowed_hosts,
     api,
     batches,
     catalogue,
@@ -52,6 +54,7 @@ from app.presentation import (
     dropped,
     errors,
     gate,
+    headers,
     metrics,
     predictions,
     purge,
@@ -162,9 +165,11 @@ def _migrations(app: Flask, url: str) -> None:
 
 def _http(app: Flask, config: configuration.Config) -> None:
     request_log.register(app)
+    headers.register(app)
     gate.register(app)
+    allowed_hosts.register(app, AllowedHosts(config.allowed_hosts, config.host))
     if config.auth != configuration.NO_AUTH:
-        security.register(app)
+        _authentication(app, config)
     if config.rate_limit:
         allowance = Allowance(config.rate_limit, config.rate_burst)
         rate_limit.register(app, RateLimit(allowance, RateTable(shared_file("rates"))))
@@ -184,4 +189,14 @@ def _http(app: Flask, config: configuration.Config) -> None:
         smorest.register_blueprint(resource.blp)
     docs.register(app)
     if config.cors_origins:
-        CORS(app, origins=list(config.cors_origins), expose_headers=["Link", "X-Request-ID", "Retry-After"])
+        # A string with a wildcard would be a regular expression to flask-cors, and not the one that is meant.
+        origins = [origin if origin == ANY else origin_pattern(origin) for origin in config.cors_origins]
+        CORS(app, origins=origins, expose_headers=["Link", "X-Request-ID", "Retry-After"])
+
+
+def _authentication(app: Flask, config: configuration.Config) -> None:
+    if number := config.auth_failures_per_minute:
+        limit = RateLimit(Allowance(number / 60, number), RateTable(shared_file("auth-failures")))
+        security.register(app, rate_limit.failures(limit))
+    else:
+        security.register(app)

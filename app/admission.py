@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from datetime import datetime, timezone
 
 from app.domain.errors import PredlogError
+from app.domain.hosts import ANY
 from app.domain.keys import Key
 from app.domain.loopback import is_loopback
 from app.infrastructure.database import Database
@@ -22,6 +24,8 @@ def check(config: Config, url: str) -> None:
     """
     if config.auth == NO_AUTH:
         _say(f"AUTH=none: whoever reaches {config.host}:{config.port} may log, read and delete.")
+        if not config.allowed_hosts and not is_loopback(config.host):
+            _say("So may web pages, by any host name: ALLOWED_HOSTS has those that are allowed.")
         return
     try:
         keys = _keys(url)
@@ -33,10 +37,15 @@ def check(config: Config, url: str) -> None:
             f"HOST={config.host} can be reached from elsewhere, and no key exists. Make one with {CREATE}; "
             "or set AUTH=none where something else keeps strangers out, or HOST=127.0.0.1."
         )
+    if not keys and ANY in config.cors_origins:
+        raise ConfigurationError(
+            "CORS_ORIGINS=* would let every web page read and delete as long as no key exists. "
+            f"Make one with {CREATE}, or name the origins."
+        )
     if not keys:
         _say(f"No key exists: only this machine may call. {CREATE} makes the first.")
-    elif all(key.revoked_at for key in keys):
-        _say(f"Every key is revoked: nobody may call. {CREATE} makes a new one.")
+    elif not any(key.holds(datetime.now(timezone.utc)) for key in keys):
+        _say(f"Every key is revoked or expired: nobody may call. {CREATE} makes a new one.")
 
 
 def _keys(url: str) -> Sequence[Key]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
 import click
-import structlog
 from flask import current_app
 from flask.cli import AppGroup
 
@@ -16,11 +14,11 @@ from app.domain.errors import PredlogError
 from app.domain.instants import parse_bound
 from app.infrastructure.database import Database
 from app.infrastructure.dropped_store import PostgresDroppedStore
+from app.presentation.audit import audit
 
 EXTENSION = "predlog.maintenance"
 
 commands = AppGroup("dropped", help="What clients reported as dropped.")
-audit = structlog.get_logger("predlog.audit")
 
 
 @commands.command()
@@ -39,8 +37,7 @@ def remove(models: Sequence[str], start: str | None, end: str | None) -> None:
         removed = dropped.remove(models, *bounds)
     except PredlogError as error:
         raise click.ClickException(str(error)) from None
-    by = f"flask command of user id {os.getuid()}"
-    audit.info("dropped calls removed", by=by, **facts(models, *bounds), **vars(removed))
+    audit("dropped.removed", **facts(models, *bounds), **vars(removed))
     click.echo(f"{removed.reports:,} reports of {removed.dropped:,} dropped calls are removed.")
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 from flask import current_app
 from flask.cli import AppGroup
 
 from app.infrastructure.reader_role import ROLE, ReaderRoleError, create
+from config import ConfigurationError, secret
 
 PASSWORD = "PREDLOG_READER_PASSWORD"
 
@@ -19,10 +18,14 @@ commands = AppGroup("grafana", help="What Grafana needs of the database.")
 def create_reader() -> None:
     """Create the role that Grafana reads with, or renew its rights and password.
 
-    The password comes from PREDLOG_READER_PASSWORD, so that neither the shell's history nor a list of processes
-    shows it. Run it again after every migration that adds something for Grafana to read.
+    The password comes from PREDLOG_READER_PASSWORD, or from the file that PREDLOG_READER_PASSWORD_FILE names, so that
+    neither the shell's history nor a list of processes shows it. Run it again after every migration that adds
+    something for Grafana to read.
     """
-    password = os.environ.get(PASSWORD, "")
+    try:
+        password = secret(PASSWORD)
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from None
     if not password:
         raise click.ClickException(f"{PASSWORD} is not set: it is the password that {ROLE} shall have.")
     try:

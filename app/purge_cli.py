@@ -7,16 +7,15 @@ from datetime import datetime, timezone
 from uuid import UUID
 
 import click
-import structlog
 from flask.cli import AppGroup
 
 from app.application.purge import Purged, PurgeFilters
 from app.domain.errors import PredlogError
 from app.domain.instants import parse_bound
+from app.presentation.audit import audit
 from app.presentation.purge import audited
 from app.presentation.services import services
 
-log = structlog.get_logger(__name__)
 commands = AppGroup("predictions", help="The logged calls.")
 
 
@@ -77,7 +76,7 @@ def _purge(filters: PurgeFilters, number: int, now: datetime) -> Purged:
                 bar.update(min(purged.deleted, bar.length or 0) - bar.pos)
             bar.update((bar.length or 0) - bar.pos)
     finally:
-        log.info("predictions purged", by="command", **audited(filters, purged))
+        audit("predictions.purged", **audited(filters, purged))
     return purged
 
 

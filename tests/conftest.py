@@ -27,6 +27,7 @@ from app.infrastructure.embedded import EmbeddedPostgres
 from databases import Provider, reasons, timescale_provider
 from service import running
 
+UNGUARDED = {"auth": configuration.NO_AUTH, "auth_failures_per_minute": 0}
 PENDING = """
 SELECT count(*) FROM prediction_stats_change, prediction_stats_state WHERE changed_to <= materialized_to
 """
@@ -87,12 +88,15 @@ def _start(engine: str, stack: ExitStack) -> Server:
 
 
 def make_config(url: str, **settings: Any) -> configuration.Config:
-    """The default settings, whatever the environment says, but for these; whoever calls needs no key."""
+    """The default settings, whatever the environment says, but for these; whoever calls needs no key.
+
+    Calls with bad keys are many here, and all come from one address: they are not limited, either.
+    """
     with pytest.MonkeyPatch.context() as environment:
         for name in configuration.NAMES:
             environment.delenv(name, raising=False)
         defaults = configuration.load(env_file=None)
-    return dataclasses.replace(defaults, database_url=url, **{"auth": configuration.NO_AUTH, **settings})
+    return dataclasses.replace(defaults, database_url=url, **{**UNGUARDED, **settings})
 
 
 def make_app(url: str, **settings: Any) -> Flask:

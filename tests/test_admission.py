@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -32,8 +34,8 @@ def keys(database: Engine) -> Iterator[Keys]:
     storage.engine.dispose()
 
 
-def start(url: str, auth: str = "keys", host: str = "127.0.0.1") -> None:
-    check(make_config(url, auth=auth, host=host), url)
+def start(url: str, auth: str = "keys", host: str = "127.0.0.1", **settings: Any) -> None:
+    check(make_config(url, auth=auth, host=host, **settings), url)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
@@ -68,9 +70,29 @@ def test_with_revoked_keys_only_it_says_that_nobody_may_call(
     assert "Every key is revoked" in capsys.readouterr().err
 
 
+def test_with_expired_keys_only_it_says_so_too(keys: Keys, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    yesterday = datetime.now(timezone.utc) - timedelta(days=1)
+    Keys(keys._store, now=lambda: yesterday).create("guest", Scope.READ, expires_at=yesterday + timedelta(hours=1))
+    start(server.url, host="0.0.0.0")
+    assert "Every key is revoked or expired" in capsys.readouterr().err
+
+
+def test_without_a_key_pages_of_every_origin_are_refused(keys: Keys, server: Server) -> None:
+    with pytest.raises(ConfigurationError, match=r"CORS_ORIGINS=\* would let every web page"):
+        start(server.url, cors_origins=("*",))
+    start(server.url, cors_origins=("https://example.org",))
+    keys.create("first", Scope.READ)
+    start(server.url, cors_origins=("*",))
+
+
 def test_without_auth_it_starts_anywhere_and_says_what_that_means(capsys: pytest.CaptureFixture[str]) -> None:
     start(NOWHERE, auth="none", host="0.0.0.0")
-    assert "AUTH=none: whoever reaches 0.0.0.0:8000 may log, read and delete." in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "AUTH=none: whoever reaches 0.0.0.0:8000 may log, read and delete." in said
+    assert "by any host name: ALLOWED_HOSTS" in said
+    start(NOWHERE, auth="none", host="0.0.0.0", allowed_hosts=("logs.example.org",))
+    start(NOWHERE, auth="none")
+    assert "ALLOWED_HOSTS" not in capsys.readouterr().err
 
 
 def test_a_database_that_is_away_does_not_stop_the_start(capsys: pytest.CaptureFixture[str]) -> None:

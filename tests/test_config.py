@@ -17,7 +17,7 @@ from unittest.mock import patch
 import pytest
 from sqlalchemy import make_url
 
-from config import NAMES, Config, ConfigurationError, load
+from config import NAMES, SECRETS, Config, ConfigurationError, load
 
 REPOSITORY = Path(__file__).parents[1]
 PASSWORD = "h4rd-to-guess"
@@ -30,7 +30,7 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
     with patch.dict(os.environ):
 
         def settings(env_file: str | None = None, **environment: str) -> Config:
-            for name in NAMES:
+            for name in (*NAMES, *(f"{name}_FILE" for name in SECRETS)):
                 os.environ.pop(name, None)
             os.environ.update(environment)
             if env_file is None:
@@ -66,6 +66,10 @@ def test_the_defaults_serve_this_machine_alone_from_an_embedded_database(setting
         ("ANSWER_MEMORY_BYTES", "8388608", 8_388_608), ("LIST_TIMEOUT_MS", "100", 100),
         ("RATE_LIMIT", "0", 0), ("RATE_LIMIT", "0.5", 0.5), ("RATE_BURST", "1", 1),
         ("MAX_NEW_MODELS_PER_DAY", "0", 0),
+        ("CORS_ORIGINS", "https://*.a.org:8443 , http://[::1]:3000", ("https://*.a.org:8443", "http://[::1]:3000")),
+        ("ALLOWED_HOSTS", "", ()), ("ALLOWED_HOSTS", "*", ("*",)),
+        ("ALLOWED_HOSTS", "a.org, *.a.org,192.0.2.1,[::1]", ("a.org", "*.a.org", "192.0.2.1", "[::1]")),
+        ("AUTH_FAILURES_PER_MINUTE", "0", 0), ("AUTH_FAILURES_PER_MINUTE", "600", 600),
     ],
 )  # fmt: skip
 def test_a_setting_is_taken_from_the_environment(settings: Settings, name: str, text: str, value: Any) -> None:
@@ -82,6 +86,18 @@ def test_a_setting_is_taken_from_the_environment(settings: Settings, name: str, 
         *(("SHUTDOWN_DELAY_S", text) for text in ("-1", "61", "soon", "nan", "inf")),
         *(("DEBUG", text) for text in ("maybe", "2", "")),
         *(("CORS_ORIGINS", text) for text in ("example.org", "https://", "https://a.org/path", "https://a.org,b.org", "ftp://a.org")),
+        *(("CORS_ORIGINS", text) for text in (
+            "https://*", "https://*.org", "https://a.*.org", "https://x*.a.org", "https://*.*.org", "*,https://a.org",
+            "https://A.org", "https://u:p@a.org", "https://a.org/", "https://a.org?q", "https://a.org#f", "https://a.org.",
+            "https://a..org", "https://a.org:443", "http://a.org:80", "https://a.org:0", "https://a.org:08443",
+            "https://a.org:65536", "https://a.org:x", "https://.*", "https://^a.org$", "https://(a|b).org",
+            "https://a.org\\", "https://[a-z].org", "https://[0:0::1]", "https://[::1", "https://999.0.2.1",
+            "https://*.2.1", "https://пример.рф", "null", "https://a.org,", "https://a.org https://b.org",
+            "https://-a.org", "https://" + "a" * 64 + ".org")),
+        *(("ALLOWED_HOSTS", text) for text in (
+            "a.org:8000", "https://a.org", "A.org", "*.org", "*,a.org", "a.org/", "a.*", "::1", "[::1]:80", "a b", ",",
+            "a.org,", "192.0.2.256", "*.0.2.1", ".a.org", "a.org.")),
+        *(("AUTH_FAILURES_PER_MINUTE", text) for text in ("-1", "1.5", "nan", "")),
         *(("AUTH", text) for text in ("", "None", "off")),
         *(("CONNECTIONS", text) for text in ("0", "15", "many", "")),
         *(("CONNECTIONS_PER_ADDRESS", text) for text in ("-1", "16385", "many", "")),
@@ -257,6 +273,64 @@ def test_a_coarser_level_must_not_be_kept_shorter_than_a_finer_one(
 )
 def test_any_other_retention_will_do(settings: Settings, kept: dict[str, str]) -> None:
     assert settings(**{f"{level}_RETENTION": length for level, length in kept.items()}).raw_retention
+
+
+def test_every_origin_and_no_key_is_refused(settings: Settings) -> None:
+    with pytest.raises(ConfigurationError, match=r"CORS_ORIGINS=\* with AUTH=none would let every web page"):
+        settings(CORS_ORIGINS="*", AUTH="none")
+    assert settings(CORS_ORIGINS="https://a.org", AUTH="none").auth == "none"
+
+
+def by_file(settings: Settings, tmp_path: Path, name: str, content: bytes, **others: str) -> Config:
+    """Load with NAME_FILE naming a file that holds this."""
+    path = tmp_path / "secret"
+    path.write_bytes(content)
+    return settings(**{f"{name}_FILE": str(path), **others})
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
+def test_a_secret_may_be_given_as_a_file(settings: Settings, tmp_path: Path, end: str) -> None:
+    url = f"postgresql://u:{PASSWORD}@h/db"
+    for name in ("DATABASE_URL", "DATABASE_READ_URL", "DATABASE_DIRECT_URL"):
+        others = {} if name == "DATABASE_URL" else {"DB_HOST": "h"}
+        config = by_file(settings, tmp_path, name, (url + end).encode(), **others)
+        assert getattr(config, name.lower()) == url.replace("://", "+psycopg2://")
+    config = by_file(settings, tmp_path, "DB_PASSWORD", f" é{PASSWORD} {end}".encode(), DB_HOST="h")
+    assert make_url(config.database_url or "").password == f" é{PASSWORD} ", "blanks may be part of a password"
+
+
+def test_the_env_file_may_name_a_secrets_file_too(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(PASSWORD)
+    config = settings(f"DB_HOST=h\nDB_PASSWORD_FILE={tmp_path / 'secret'}\n")
+    assert make_url(config.database_url or "").password == PASSWORD
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"two\nlines", b"\xff", b"nul\0", b"x" * 70_000], ids=lambda content: repr(content[:10])
+)
+def test_a_file_without_one_line_of_text_is_refused(settings: Settings, tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(ConfigurationError, match="DB_PASSWORD_FILE"):
+        by_file(settings, tmp_path, "DB_PASSWORD", content, DB_HOST="h")
+
+
+@pytest.mark.parametrize("path", ["missing", ".", "x" * 5000])
+def test_a_file_that_cannot_be_read_is_named(settings: Settings, path: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"DB_PASSWORD_FILE names .* cannot be read: "):
+        settings(DB_HOST="h", DB_PASSWORD_FILE=path)
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "DB_PASSWORD"])
+def test_a_secret_and_its_file_together_are_refused(settings: Settings, tmp_path: Path, name: str) -> None:
+    both = {"DB_HOST": "h", name: f"postgresql://u:{PASSWORD}@h/db"}
+    with pytest.raises(ConfigurationError, match=f"{name} and {name}_FILE are both set") as refusal:
+        by_file(settings, tmp_path, name, PASSWORD.encode(), **both)
+    assert PASSWORD not in str(refusal.value)
+
+
+def test_an_empty_one_of_the_two_is_not_set(settings: Settings, tmp_path: Path) -> None:
+    config = by_file(settings, tmp_path, "DB_PASSWORD", PASSWORD.encode(), DB_HOST="h", DB_PASSWORD="")
+    assert make_url(config.database_url or "").password == PASSWORD
+    assert make_url(settings(DB_HOST="h", DB_PASSWORD="p", DB_PASSWORD_FILE="").database_url or "").password == "p"
 
 
 def test_the_example_file_lists_every_setting_with_its_default(settings: Settings) -> None:

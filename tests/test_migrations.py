@@ -351,3 +351,32 @@ def test_the_names_of_models_that_were_logged_before_are_known_after_an_upgrade(
     logged = house.run("SELECT DISTINCT model_name, model_version FROM prediction_log")
     assert sorted(map(tuple, house.run("SELECT * FROM prediction_model"))) == sorted(map(tuple, logged))
     assert len(logged) == 9
+
+
+def test_keys_that_were_limited_end_when_their_limits_are_taken_back(house: House) -> None:
+    house.upgrade()
+    limits = {
+        "free": ("read", None, None),
+        "writes one": ("write", ["a"], None),
+        "reads one": ("read", ["a"], None),
+        "guest": ("admin", None, "2099-01-01"),
+    }
+    for number, (name, (scope, models, end)) in enumerate(limits.items()):
+        house.run(
+            "INSERT INTO api_key (name, scope, model_names, hash, expires_at)"
+            " VALUES (%(name)s, %(scope)s, %(models)s, %(hash)s, %(end)s)",
+            name=name, scope=scope, models=models, hash=bytes([number] * 32), end=end,
+        )  # fmt: skip
+    house.downgrade("0012")
+    rows = {name: rest for name, *rest in house.run("SELECT name, model_names, revoked_at IS NULL FROM api_key")}
+    assert rows == {
+        "free": [None, True],
+        "writes one": [["a"], True],
+        "reads one": [None, False],
+        "guest": [None, False],
+    }
+    response = make_app(house.url, auth="keys", pool_size=1).test_client().get("/api/v1/stats")
+    assert response.status_code == 503
+    assert response.json is not None and "db upgrade" in response.json["message"]
+    house.upgrade()
+    assert house.run("SELECT count(*) FROM api_key WHERE last_used_at IS NULL AND previous_hash IS NULL") == [(4,)]

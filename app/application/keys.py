@@ -1,48 +1,89 @@
-"""Make keys, end them, and find out whose key a call brings."""
+"""Make keys, renew them, end them, and find out whose key a call brings."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
 from typing import Protocol
 
 from app.application.key_ring import KeyRing
+from app.application.key_usage import KeyUsage
 from app.domain import keys
 from app.domain.errors import InvalidInput, NotAuthenticated, NotFound
 from app.domain.keys import Key, Scope
 from app.domain.predictions import MODEL_NAME_LENGTH, text_problem
 
+FIRST_KEY = "first admin key"
+
 
 class KeyStore(Protocol):
     """Where keys are kept."""
 
-    def add(self, name: str, scope: Scope, models: frozenset[str] | None, hash: bytes) -> Key: ...
+    def add(
+        self, name: str, scope: Scope, models: frozenset[str] | None, hash: bytes, expires_at: datetime | None = None
+    ) -> Key: ...
+
+    def add_first(self, name: str, scope: Scope, hash: bytes) -> Key | None: ...
 
     def all(self) -> Sequence[Key]: ...
 
     def revoke(self, id: int) -> Key | None: ...
 
+    def rotate(self, key: Key, hash: bytes, previous_until: datetime | None) -> Key | None: ...
+
+    def mark_used(self, times: Mapping[int, datetime]) -> None: ...
+
+
+def utc_now() -> datetime:
+    """The time of this machine's clock."""
+    return datetime.now(timezone.utc)
+
 
 class Keys:
     """The API keys."""
 
-    def __init__(self, store: KeyStore, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: KeyStore,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
         self._store = store
         self._ring = KeyRing(store.all, clock)
+        self._usage = KeyUsage(store.mark_used)
+        self._now = now
 
-    def create(self, name: str, scope: Scope, models: Iterable[str] = ()) -> tuple[Key, str]:
-        """Make a key, for these models or for all, and return it with what its holder sends, which nobody can
-        find out later. Raises InvalidInput.
+    def create(
+        self, name: str, scope: Scope, models: Iterable[str] = (), expires_at: datetime | None = None
+    ) -> tuple[Key, str]:
+        """Make a key, for these models or for all, until that time or for ever.
+
+        Returns the key and what its holder sends, which nobody can find out later. Raises InvalidInput.
         """
         bound = frozenset(models) or None
         _check("name", name, keys.NAME_LENGTH)
         for model in bound or ():
             _check("model", model, MODEL_NAME_LENGTH)
-        if bound and scope is not Scope.WRITE:
-            raise InvalidInput("model", "Only a key of scope write can be bound to models.")
+        if bound and scope is Scope.ADMIN:
+            raise InvalidInput("model", "A key of scope admin cannot be bound to models.")
+        if expires_at is not None and expires_at <= self._now():
+            raise InvalidInput("expires", "Must lie in the future.")
         secret = keys.new_secret()
-        key = self._store.add(name, scope, bound, keys.hash_of(secret))
+        key = self._store.add(name, scope, bound, keys.hash_of(secret), expires_at)
         return key, keys.full_key(key.id, secret)
+
+    def create_first(self, given: str) -> tuple[Key | None, bool]:
+        """Take an operator's own key as the first admin key, unless there ever was a key.
+
+        Returns the key that was made, or None, and whether the operator's key is good for a call now.
+        """
+        made = self._store.add_first(FIRST_KEY, Scope.ADMIN, keys.hash_of_given(given))
+        if made:
+            return made, True
+        known, now = self._store.all(), self._now()
+        found = _of_given({str(key.id): key for key in known}, given, now)
+        return None, found is not None and found.holds(now)
 
     def all(self) -> Sequence[Key]:
         """Every key there ever was."""
@@ -52,8 +93,32 @@ class Keys:
         """End a key: within seconds no worker takes it any more. Raises NotFound."""
         key = self._store.revoke(id)
         if key is None:
-            raise NotFound(f"There is no key with id {id}.")
+            raise _no_such_key(id)
         return key
+
+    def rotate(self, id: int, grace: timedelta) -> tuple[Key, str]:
+        """Give a key a new secret; the one it has is accepted for the time of grace, too.
+
+        Returns the key and what its holder sends from now on. Without grace every older secret ends at once. Raises
+        NotFound, and InvalidInput if the key has ended or an older secret is accepted still.
+        """
+        now = self._now()
+        key = next((key for key in self._store.all() if key.id == id), None)
+        if key is None:
+            raise _no_such_key(id)
+        if not key.holds(now):
+            raise InvalidInput("id", f"Key {id} has ended; make a new one.")
+        if grace and key.has_previous(now):
+            raise InvalidInput(
+                "grace",
+                f"Key {id} was rotated before, and its older secret is accepted still. Rotate it when that has ended, "
+                "or with a grace of 0, which ends both older secrets at once.",
+            )
+        secret = keys.new_secret()
+        renewed = self._store.rotate(key, keys.hash_of(secret), now + grace if grace else None)
+        if renewed is None:
+            raise InvalidInput("id", f"Key {id} was changed by somebody else at the same time; look at it again.")
+        return renewed, keys.full_key(id, secret)
 
     def identify(self, sent: str | None, *, however_old: bool = False) -> Key | None:
         """The key that a call brings; None while no key was ever made. Raises NotAuthenticated, StorageUnavailable.
@@ -66,11 +131,33 @@ class Keys:
             return None
         if not sent:
             raise NotAuthenticated("A key is needed: send it as `Authorization: Bearer …` or as `X-API-Key: …`.")
-        id, secret = keys.split_key(sent) or ("", "")
-        key = known.get(id)
-        if key is None or not key.fits(secret) or key.revoked_at is not None:
+        now = self._now()
+        key = _of(known, sent, now)
+        if key is None or key.revoked_at is not None:
             raise NotAuthenticated("This key is unknown or revoked.")
+        if key.has_expired(now):
+            raise NotAuthenticated("This key has expired.")
+        self._usage.note(key.id, now)
         return key
+
+
+def _of(known: Mapping[str, Key], sent: str, now: datetime) -> Key | None:
+    parts = keys.split_key(sent)
+    if parts is None:
+        return _of_given(known, sent, now)
+    id, secret = parts
+    key = known.get(id)
+    return key if key and key.accepts(keys.hash_of(secret), now) else None
+
+
+def _of_given(known: Mapping[str, Key], sent: str, now: datetime) -> Key | None:
+    """An operator's own key has no id in it: it is told by its hash alone."""
+    hash = keys.hash_of_given(sent)
+    return next((key for key in known.values() if key.accepts(hash, now)), None)
+
+
+def _no_such_key(id: int) -> NotFound:
+    return NotFound(f"There is no key with id {id}.")
 
 
 def _check(field: str, text: str, length: int) -> None:

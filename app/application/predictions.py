@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from itertools import chain, count
@@ -19,7 +19,7 @@ from app.domain.predictions import Prediction, metadata_json
 class Filters:
     """Which predictions to list; None stands for any. `start` belongs to the range, `end` does not."""
 
-    model_name: str | None = None
+    model_names: Sequence[str] | None = None
     model_version: str | None = None
     was_successful: bool | None = None
     start: datetime | None = None
@@ -171,10 +171,10 @@ class Predictions:
             batch = batch.without(self._store.conflicts(batch.calls), problems)
         return Receipt(stored, len(batch.calls) - stored, batch.rejected)
 
-    def get(self, id: int) -> Prediction:
-        """Return one prediction. Raises NotFound."""
+    def get(self, id: int, models: Set[str] | None = None) -> Prediction:
+        """Return one prediction. Raises NotFound, also for one of a model that is not among `models` (None: any)."""
         prediction = self._store.get(id)
-        if prediction is None:
+        if prediction is None or (models is not None and prediction.model_name not in models):
             raise NotFound(f"There is no prediction with id {id}.")
         return prediction
 

@@ -79,6 +79,14 @@ class RateLimited(PredlogError):
         self.wait_s = wait_s
 
 
+class TooManyFailures(RateLimited):
+    """From the caller's address came too many calls without a good key; the text is for who has none, either."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(wait_s)
+        self.args = ("Too many calls without a valid key came from this address; send one with a valid key.",)
+
+
 class StorageUnavailable(PredlogError):
     """The database cannot be reached, or cannot answer now; the same call may succeed later."""
 

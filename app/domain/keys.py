@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,7 +12,11 @@ from enum import Enum
 
 NAME_LENGTH = 200
 SECRET_BYTES = 32
+# A key that an operator makes up: 32 random characters are 128 bits and more.
+GIVEN_KEY_LENGTH, LONGEST_GIVEN_KEY = 32, 200
 _MARK = "predlog"
+_GIVEN_KEY = re.compile(rf"[!-~]{{{GIVEN_KEY_LENGTH},{LONGEST_GIVEN_KEY}}}", re.ASCII)
+_DIFFERENT_CHARACTERS = 8
 
 
 class Scope(str, Enum):
@@ -30,7 +35,9 @@ class Scope(str, Enum):
 class Key:
     """A key as it is kept: never with its secret, only with the secret's hash.
 
-    `models` are the names that a key of scope `write` may log; None stands for any.
+    `models` are the names that a key of scope `write` may log, or one of scope `read` may read; None stands for any.
+    After a rotation the secret before it, whose hash is `previous_hash`, is accepted until `previous_until`.
+    `last_used_at` is right to the minute or so; None if the key was never used.
     """
 
     id: int
@@ -40,10 +47,32 @@ class Key:
     created_at: datetime
     models: frozenset[str] | None = None
     revoked_at: datetime | None = None
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    previous_hash: bytes | None = field(default=None, repr=False)
+    previous_until: datetime | None = None
 
     def fits(self, secret: str) -> bool:
         """Whether this is the key's secret, found out in a time that says nothing about it."""
         return hmac.compare_digest(hash_of(secret), self.hash)
+
+    def accepts(self, hash: bytes, now: datetime) -> bool:
+        """Whether this is the hash of the key's secret, or of the one before it while that is accepted still."""
+        fits_now = hmac.compare_digest(hash, self.hash)
+        fits_before = self.previous_hash is not None and hmac.compare_digest(hash, self.previous_hash)
+        return fits_now or (fits_before and self.has_previous(now))
+
+    def has_previous(self, now: datetime) -> bool:
+        """Whether the secret before the last rotation is accepted still."""
+        return self.previous_until is not None and now < self.previous_until
+
+    def has_expired(self, now: datetime) -> bool:
+        """Whether the key's time is over."""
+        return self.expires_at is not None and self.expires_at <= now
+
+    def holds(self, now: datetime) -> bool:
+        """Whether the key is neither revoked nor expired."""
+        return self.revoked_at is None and not self.has_expired(now)
 
 
 def new_secret() -> str:
@@ -56,13 +85,30 @@ def hash_of(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
+def hash_of_given(key: str) -> bytes:
+    """What is kept of a key that an operator made up; never equal to the hash of a secret that Predlog has made."""
+    return hashlib.sha256(b"given\0" + key.encode()).digest()
+
+
+def given_key_problem(key: str) -> str | None:
+    """Why an operator's own key cannot be taken, in a sentence that does not repeat it; None if it can be taken."""
+    if key.startswith(f"{_MARK}_"):
+        return f"must not begin with {_MARK}_, as the keys do that Predlog makes itself"
+    if not _GIVEN_KEY.fullmatch(key) or len(set(key)) < _DIFFERENT_CHARACTERS:
+        return (
+            f"must be {GIVEN_KEY_LENGTH} to {LONGEST_GIVEN_KEY} random ASCII characters without spaces: "
+            "take the output of `openssl rand -hex 32`"
+        )
+    return None
+
+
 def full_key(id: int, secret: str) -> str:
     """The key as its holder sends it; the id in it says which key a stray one is, and which to revoke."""
     return f"{_MARK}_{id}_{secret}"
 
 
 def split_key(key: str) -> tuple[str, str] | None:
-    """The id and the secret of a key as it is sent, or None for what cannot be one."""
+    """The id and the secret of a key as it is sent, or None for what Predlog has not made."""
     mark, _, rest = key.partition("_")
     id, _, secret = rest.partition("_")
     return (id, secret) if mark == _MARK and id and secret else None

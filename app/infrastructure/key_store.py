@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import TypeVar
 
 from sqlalchemy.exc import ProgrammingError
@@ -13,10 +14,21 @@ from app.infrastructure.database import Database, Row
 
 T = TypeVar("T")
 
-COLUMNS = "id, name, scope, hash, created_at, model_names, revoked_at"
+COLUMNS = (
+    "id, name, scope, hash, created_at, model_names, revoked_at, expires_at, last_used_at, previous_hash, "
+    "previous_until"
+)
 INSERT = f"""
-INSERT INTO api_key (name, scope, model_names, hash)
-VALUES (%(name)s, %(scope)s, %(models)s::text[], %(hash)s)
+INSERT INTO api_key (name, scope, model_names, hash, expires_at)
+VALUES (%(name)s, %(scope)s, %(models)s::text[], %(hash)s, %(expires_at)s)
+RETURNING {COLUMNS}
+"""
+# Of two that come at the same time the unique index lets one in.
+INSERT_FIRST = f"""
+INSERT INTO api_key (name, scope, hash)
+SELECT %(name)s, %(scope)s, %(hash)s
+WHERE  NOT EXISTS (SELECT FROM api_key)
+ON CONFLICT (hash) DO NOTHING
 RETURNING {COLUMNS}
 """
 ALL = f"SELECT {COLUMNS} FROM api_key ORDER BY id"
@@ -25,7 +37,27 @@ UPDATE api_key SET revoked_at = coalesce(revoked_at, now())
 WHERE  id = %(id)s
 RETURNING {COLUMNS}
 """
-UNDEFINED_TABLE = "42P01"
+ROTATE = f"""
+UPDATE api_key
+SET    hash = %(new)s, previous_hash = CASE WHEN %(until)s::timestamptz IS NOT NULL THEN hash END,
+       previous_until = %(until)s
+WHERE  id = %(id)s AND hash = %(old)s AND revoked_at IS NULL
+RETURNING {COLUMNS}
+"""
+# Locked in the order of their ids, so that two workers never wait for each other in a circle.
+MARK_USED = """
+WITH used AS (
+    SELECT api_key.id, times.at
+    FROM   api_key JOIN unnest(%(ids)s::bigint[], %(times)s::timestamptz[]) AS times (id, at) USING (id)
+    ORDER  BY api_key.id
+    FOR    NO KEY UPDATE OF api_key
+)
+UPDATE api_key SET last_used_at = greatest(last_used_at, used.at)
+FROM   used
+WHERE  api_key.id = used.id
+"""
+# A table or a column that a later migration makes.
+NOT_MIGRATED = ("42P01", "42703")
 
 
 class KeyStore:
@@ -34,10 +66,23 @@ class KeyStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, name: str, scope: Scope, models: frozenset[str] | None, hash: bytes) -> Key:
+    def add(
+        self, name: str, scope: Scope, models: frozenset[str] | None, hash: bytes, expires_at: datetime | None = None
+    ) -> Key:
         """Keep a new key and give it an id. Raises NotReady, StorageUnavailable."""
-        values = {"name": name, "scope": scope.value, "models": models and sorted(models), "hash": hash}
+        values = {
+            "name": name,
+            "scope": scope.value,
+            "models": models and sorted(models),
+            "hash": hash,
+            "expires_at": expires_at,
+        }
         return _key(_migrated(lambda: self._database.rows(INSERT, values))[0])
+
+    def add_first(self, name: str, scope: Scope, hash: bytes) -> Key | None:
+        """Keep a new key unless there ever was one, and then return None. Raises NotReady, StorageUnavailable."""
+        values = {"name": name, "scope": scope.value, "hash": hash}
+        return _first(_migrated(lambda: self._database.rows(INSERT_FIRST, values)))
 
     def all(self) -> Sequence[Key]:
         """Every key there ever was. Raises NotReady, StorageUnavailable."""
@@ -45,21 +90,49 @@ class KeyStore:
 
     def revoke(self, id: int) -> Key | None:
         """End a key, now unless it has ended before; None where there is none. Raises NotReady, StorageUnavailable."""
-        found = _migrated(lambda: self._database.rows(REVOKE, {"id": id}))
-        return _key(found[0]) if found else None
+        return _first(_migrated(lambda: self._database.rows(REVOKE, {"id": id})))
+
+    def rotate(self, key: Key, hash: bytes, previous_until: datetime | None) -> Key | None:
+        """Replace the hash of a key, which stays accepted until then; None if the key has changed since it was read.
+
+        Raises NotReady, StorageUnavailable.
+        """
+        values = {"id": key.id, "old": key.hash, "new": hash, "until": previous_until}
+        return _first(_migrated(lambda: self._database.rows(ROTATE, values)))
+
+    def mark_used(self, times: Mapping[int, datetime]) -> None:
+        """Keep when keys were used, by their ids. Raises NotReady, StorageUnavailable."""
+        values = {"ids": list(times), "times": list(times.values())}
+        _migrated(lambda: self._database.count(MARK_USED, values))
 
 
 def _migrated(ask: Callable[[], T]) -> T:
     try:
         return ask()
     except ProgrammingError as error:
-        if getattr(error.orig, "pgcode", None) != UNDEFINED_TABLE:
+        if getattr(error.orig, "pgcode", None) not in NOT_MIGRATED:
             raise
         raise NotReady("The database is not migrated: run `flask --app wsgi db upgrade`.") from None
 
 
+def _first(rows: Sequence[Row]) -> Key | None:
+    return _key(rows[0]) if rows else None
+
+
 def _key(row: Row) -> Key:
-    id, name, scope, hash, created_at, models, revoked_at = row
+    (
+        id,
+        name,
+        scope,
+        hash,
+        created_at,
+        models,
+        revoked_at,
+        expires_at,
+        last_used_at,
+        previous_hash,
+        previous_until,
+    ) = row
     return Key(
         id=id,
         name=name,
@@ -68,4 +141,8 @@ def _key(row: Row) -> Key:
         created_at=created_at,
         models=None if models is None else frozenset(models),
         revoked_at=revoked_at,
+        expires_at=expires_at,
+        last_used_at=last_used_at,
+        previous_hash=None if previous_hash is None else bytes(previous_hash),
+        previous_until=previous_until,
     )

@@ -94,7 +94,7 @@ BY_ID = f"SELECT {COLUMNS} FROM prediction_log WHERE id = %(id)s"
 DELETE = "DELETE FROM prediction_log WHERE id = %(id)s AND timestamp = %(timestamp)s RETURNING id"
 
 CONDITIONS = {
-    "model_name": "model_name = %(model_name)s",
+    "model_names": "model_name IN %(model_names)s",
     "model_version": "model_version = %(model_version)s",
     "was_successful": "was_successful = %(was_successful)s",
     "start": "timestamp >= %(start)s",
@@ -236,7 +236,9 @@ class PredictionStore:
 
 
 def _is_searched(filters: Filters, name: str) -> bool:
-    """Whether no index finds what passes this filter: there is one of failed calls alone."""
+    """Whether no index finds what passes this filter: there is one of each model, and one of failed calls alone."""
+    if name == "model_names":
+        return len(filters.model_names or ()) > 1
     return name in ("model_version", "min_duration_ms") or (name == "was_successful" and bool(filters.was_successful))
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
     text,
 )
@@ -110,7 +111,8 @@ prediction_model_allowance = Table(
     Column("granted", Integer, nullable=False),
 )
 
-# Who may call. Of a secret only the SHA-256 is kept; a key that is revoked keeps its row.
+# Who may call. Of a secret only the SHA-256 is kept; a key that is revoked keeps its row. After a rotation the secret
+# before it is good until previous_until.
 api_key = Table(
     "api_key",
     metadata,
@@ -121,9 +123,18 @@ api_key = Table(
     Column("hash", LargeBinary, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("revoked_at", DateTime(timezone=True)),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("last_used_at", DateTime(timezone=True)),
+    Column("previous_hash", LargeBinary),
+    Column("previous_until", DateTime(timezone=True)),
+    UniqueConstraint("hash", name="api_key_hash_once"),
     CheckConstraint("scope IN ('write', 'read', 'admin')", name="api_key_scope"),
     CheckConstraint(
-        "model_names IS NULL OR scope = 'write' AND cardinality(model_names) > 0", name="api_key_model_names"
+        "model_names IS NULL OR scope IN ('write', 'read') AND cardinality(model_names) > 0", name="api_key_model_names"
+    ),
+    CheckConstraint(
+        "(previous_hash IS NULL) = (previous_until IS NULL) AND octet_length(previous_hash) = 32",
+        name="api_key_previous",
     ),
     CheckConstraint("octet_length(hash) = 32", name="api_key_hash"),
 )

@@ -20,6 +20,7 @@ from app.presentation.api import Blueprint
 from app.presentation.fields import Instant, Milliseconds, Text, name
 from app.presentation.pages import link_to_next_page
 from app.presentation.ranges import MODELS_AT_MOST
+from app.presentation.security import readable
 from app.presentation.services import services
 from app.presentation.tallies import as_json, milliseconds
 
@@ -134,9 +135,8 @@ def list_models(query: dict[str, Any]) -> Response:
     limit, cursor, search = query["limit"], query.get("cursor"), query.get("search")
     after = _decode(cursor) if cursor else None
     now = datetime.now(timezone.utc)
-    entries, more = services().readers.ask(
-        lambda reader: reader.catalogue.page(query["model_name"], after, limit, now, search)
-    )
+    models = readable(query["model_name"])
+    entries, more = services().readers.ask(lambda reader: reader.catalogue.page(models, after, limit, now, search))
     response = as_json([_written(entry) for entry in entries])
     if more:
         response.headers["Link"] = link_to_next_page(_encode(entries[-1]))

@@ -6,16 +6,14 @@ from datetime import datetime, timezone
 from typing import Any
 
 import marshmallow as ma
-import structlog
-from flask import g
 from marshmallow.validate import Length
 
 from app.application.dropped import Removed, facts
 from app.domain.instants import parse_bound
-from app.domain.keys import Key
 from app.domain.losses import Loss
 from app.domain.predictions import MODEL_NAME_LENGTH
 from app.presentation.api import Blueprint
+from app.presentation.audit import audit
 from app.presentation.fields import bound, name
 from app.presentation.loss_header import LossSchema
 from app.presentation.meters import meters
@@ -24,7 +22,6 @@ from app.presentation.security import check_model
 from app.presentation.services import services
 
 blp = Blueprint("dropped", __name__, url_prefix="/api/v1", description="Calls that were never logged")
-audit = structlog.get_logger("predlog.audit")
 
 # Of today, so that it may be sent as it is.
 REPORT = {
@@ -102,7 +99,5 @@ def remove_dropped(query: dict[str, Any]) -> Removed:
     begin in it; where retention has left only hours or days, it is that of the whole ones that lie in it.
     """
     removed = services().dropped.remove(**query)
-    key: Key | None = g.get("key")
-    by = f"key {key.id}" if key else "a caller without a key"
-    audit.info("dropped calls removed", by=by, **facts(**query), **vars(removed))
+    audit("dropped.removed", **facts(**query), **vars(removed))
     return removed

@@ -25,6 +25,7 @@ from app.domain.errors import (
     RequestIdConflict,
     StorageBusy,
     StorageUnavailable,
+    TooManyFailures,
     TooManyNewModels,
 )
 from app.presentation.meters import meters
@@ -46,6 +47,7 @@ STATUS: dict[type[PredlogError], HTTPStatus] = {
 }
 # What a refused call is counted under.
 REFUSALS: dict[type[PredlogError], str] = {
+    TooManyFailures: "authentication",
     RateLimited: "rate_limit",
     StorageBusy: "database_busy",
     StorageUnavailable: "database_away",

@@ -19,7 +19,16 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 NO_ROUTE, OTHER_METHOD = "none", "other"
 
-REFUSALS = ("rate_limit", "places", "batches", "memory", "database_busy", "database_away", "not_ready")
+REFUSALS = (
+    "rate_limit",
+    "authentication",
+    "places",
+    "batches",
+    "memory",
+    "database_busy",
+    "database_away",
+    "not_ready",
+)
 # A record is counted under the first of its fields that could not be used, or else under one of the others.
 FIELDS = (
     "model_name", "model_version", "duration_ms", "was_successful", "timestamp", "error", "metadata", "request_id",

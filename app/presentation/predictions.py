@@ -27,6 +27,7 @@ from app.domain.predictions import (
     timestamp_problem,
 )
 from app.presentation.api import Blueprint
+from app.presentation.audit import audit
 from app.presentation.fields import (
     Identifier,
     Instant,
@@ -46,7 +47,7 @@ from app.presentation.meters import meters
 from app.presentation.pages import link_to_next_page
 from app.presentation.ranges import check_order
 from app.presentation.rate_limit import caller
-from app.presentation.security import check_model
+from app.presentation.security import check_model, models, readable
 from app.presentation.services import services
 
 blp = Blueprint("predictions", __name__, url_prefix="/api/v1", description="Logged calls, one by one")
@@ -141,13 +142,18 @@ class PredictionQuerySchema(ma.Schema):
     @ma.post_load
     def to_filters(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
         limit, cursor, zone = data.pop("limit"), data.pop("cursor", None), data.pop("timezone")
+        names = readable([data.pop("model_name")] if "model_name" in data else [])
         texts = dict(data)
         for key, field in (("start", "from"), ("end", "to")):
             if key in data:
                 data[key] = parse_bound(field, data[key], zone, is_end=key == "end")
         if "start" in data and "end" in data:
             check_order(("from", texts["start"]), ("to", texts["end"]), TimeRange(data["start"], data["end"]))
-        return {"filters": Filters(**data), "limit": limit, "cursor": _decode(cursor) if cursor else None}
+        return {
+            "filters": Filters(model_names=names or None, **data),
+            "limit": limit,
+            "cursor": _decode(cursor) if cursor else None,
+        }
 
 
 class PredictionPathSchema(ma.Schema):
@@ -225,7 +231,7 @@ def list_predictions(query: dict[str, Any]) -> Response:
 @blp.doc(operationId="get_prediction")
 def get_prediction(path: dict[str, int], **_: str) -> Prediction:
     """Look at one logged call."""
-    return services().predictions.get(path["prediction_id"])
+    return services().predictions.get(path["prediction_id"], models())
 
 
 @blp.route("/predictions/<prediction_id>", methods=["DELETE"])
@@ -236,6 +242,7 @@ def get_prediction(path: dict[str, int], **_: str) -> Prediction:
 def delete_prediction(path: dict[str, int], **_: str) -> dict[str, str]:
     """Delete one logged call, from the statistics as well."""
     services().predictions.delete(path["prediction_id"])
+    audit("prediction.deleted", prediction=path["prediction_id"])
     return {"message": "Предсказание успешно удалено"}
 
 

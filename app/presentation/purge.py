@@ -7,18 +7,16 @@ from datetime import datetime, timezone
 from typing import Any
 
 import marshmallow as ma
-import structlog
 
 from app.application.purge import Purged, PurgeFilters
 from app.domain.instants import parse_bound
 from app.domain.predictions import MODEL_NAME_LENGTH, MODEL_VERSION_LENGTH
 from app.presentation.api import Blueprint
+from app.presentation.audit import audit
 from app.presentation.fields import Identifier, Instant, bound, name
-from app.presentation.rate_limit import caller
 from app.presentation.services import services
 
 blp = Blueprint("purge", __name__, url_prefix="/api/v1", description="Logged calls, removed for good")
-log = structlog.get_logger(__name__)
 
 # What takes longer is left for the next request: proxies give up after a minute.
 MAX_PURGE_S = 25.0
@@ -87,7 +85,7 @@ def purge_predictions(filters: PurgeFilters) -> dict[str, Any]:
             if time.monotonic() > until:
                 break
     finally:
-        log.info("predictions purged", by=caller(), **audited(filters, purged))
+        audit("predictions.purged", **audited(filters, purged))
     return {
         "deleted": purged.deleted,
         "complete": purged.is_complete,

@@ -14,6 +14,7 @@ from app.domain.instants import TimeRange, is_date, parse_bound
 from app.domain.predictions import EARLIEST, FUTURE_TOLERANCE, MODEL_NAME_LENGTH
 from app.domain.statistics import DEFAULT_PERCENTILES, Selection
 from app.presentation.fields import bound, name, plain_number, version, zone
+from app.presentation.security import readable
 
 MODELS_AT_MOST = 50
 PERCENTILES_AT_MOST = 20
@@ -72,7 +73,7 @@ class RangeSchema(SelectionSchema):
         until = parse_bound(*end, zone, is_end=True) if end else open_end()
         range = TimeRange(parse_bound(*start, zone, is_end=False) if start else self.beginning(until), until)
         check_order(start, end, range)
-        selection = Selection(tuple(sorted(set(data.pop("model_name")))), data.pop("model_version", None))
+        selection = Selection(readable(data.pop("model_name")), data.pop("model_version", None))
         return {"selection": selection, "range": range, "zone": zone, **data}
 
 

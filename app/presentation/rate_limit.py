@@ -1,13 +1,15 @@
-"""So many calls a second for each key, and where no key is needed for each address."""
+"""So many calls a second for each key, or for each address if no key is needed; so many without a good key."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from flask import Flask, g, request
 
 from app.application.rate_limit import RateLimit
+from app.domain.errors import RateLimited, TooManyFailures
 from app.domain.keys import Key
 from app.presentation.security import OPEN, needed_for
 
@@ -24,10 +26,27 @@ def register(app: Flask, limit: RateLimit) -> None:
     app.before_request(check)
 
 
+def failures(limit: RateLimit) -> Callable[[], None]:
+    """What a call is counted with that brought no good key; one with a good key is never asked."""
+
+    def count() -> None:
+        """Raises TooManyFailures."""
+        try:
+            limit.check(_address())
+        except RateLimited as error:
+            raise TooManyFailures(error.wait_s) from None
+
+    return count
+
+
 def caller() -> str:
     """Who calls, as far as allowances go: the key, or without one the address."""
     key: Key | None = g.get("key")
-    return f"key {key.id}" if key else _network(request.environ.get("REMOTE_ADDR") or "")
+    return f"key {key.id}" if key else _address()
+
+
+def _address() -> str:
+    return _network(request.environ.get("REMOTE_ADDR") or "")
 
 
 @lru_cache(maxsize=1024)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from flask import Flask, g, request
 from structlog.contextvars import bind_contextvars
 
-from app.domain.errors import NotAllowed
+from app.domain.errors import NotAllowed, NotAuthenticated
 from app.domain.keys import Key, Scope
 from app.domain.loopback import is_loopback, is_loopback_header
 from app.presentation.services import services
@@ -39,14 +41,29 @@ SCOPES: dict[str, Scope | None] = {
 # Wanted most while the database is away: keys that were read before it went are good for them until it is back.
 WITHOUT_THE_DATABASE = ("metrics.metrics",)
 
+# What they answer is about all models.
+ABOUT_ALL_MODELS = ("metrics.metrics",)
+
 MODEL_NOT_ALLOWED = "This key may not log this model."
+MODEL_NOT_READABLE = "This key may not read this model."
 _BEARER = "bearer "
 _SIGNS_OF_A_PROXY = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_X_REAL_IP", "HTTP_VIA")
 
 
-def register(app: Flask) -> None:
-    """Check every call; the caller's key is `g.key` while it is answered, None where no key was ever made."""
-    app.before_request(check)
+def register(app: Flask, count_failure: Callable[[], None] = lambda: None) -> None:
+    """Check every call; the caller's key is `g.key` while it is answered, None where no key was ever made.
+
+    `count_failure` is told of each call without a good key, and may raise what answers it.
+    """
+
+    def check_call() -> None:
+        try:
+            check()
+        except NotAuthenticated:
+            count_failure()
+            raise
+
+    app.before_request(check_call)
 
 
 def check() -> None:
@@ -65,6 +82,8 @@ def check() -> None:
     bind_contextvars(key=key.id)
     if not key.scope.allows(needed):
         raise NotAllowed(f"This call needs a key with scope {needed.value}, this key has scope {key.scope.value}.")
+    if key.models is not None and endpoint in ABOUT_ALL_MODELS:
+        raise NotAllowed("This call needs a key that is bound to no model.")
 
 
 def needed_for(endpoint: str) -> Scope | None:
@@ -73,7 +92,7 @@ def needed_for(endpoint: str) -> Scope | None:
 
 
 def models() -> frozenset[str] | None:
-    """The models that this call may log; None stands for any."""
+    """The models that this call may log, or read; None stands for any."""
     key: Key | None = g.get("key")
     return key.models if key else None
 
@@ -83,6 +102,18 @@ def check_model(model_name: str) -> None:
     allowed = models()
     if allowed is not None and model_name not in allowed:
         raise NotAllowed(MODEL_NOT_ALLOWED)
+
+
+def readable(model_names: Iterable[str]) -> tuple[str, ...]:
+    """The models that a question is about: those that it names, or all (an empty tuple) if it names none.
+
+    With a key that is bound to models, a question that names none is about these. Raises NotAllowed where it names
+    another one.
+    """
+    asked, allowed = set(model_names), models()
+    if allowed is not None and not asked <= allowed:
+        raise NotAllowed(MODEL_NOT_READABLE)
+    return tuple(sorted(asked or allowed or ()))
 
 
 def _sent() -> str | None:

@@ -8,16 +8,25 @@ import marshmallow as ma
 from apispec import APISpec, BasePlugin
 
 from app.domain.keys import Scope
-from app.presentation.security import OPEN, needed_for
+from app.presentation.allowed_hosts import PROBES
+from app.presentation.security import ABOUT_ALL_MODELS, OPEN, needed_for
 
 SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, sent as `Authorization: Bearer …`."},
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key, sent by itself."},
 }
 ANSWERS = {
-    401: ("Unauthorized", "The call brings no key, or one that is unknown or revoked."),
-    403: ("Forbidden", "The key has not the scope that this call needs, or may not log this model."),
-    429: ("Too Many Requests", "This key, or where none is needed this address, calls too often; see Retry-After."),
+    401: ("Unauthorized", "The call brings no key, or one that is unknown, revoked or expired."),
+    403: (
+        "Forbidden",
+        "The key has not the scope that this call needs, or is bound to other models; or the Host header names a host "
+        "that is not in ALLOWED_HOSTS.",
+    ),
+    429: (
+        "Too Many Requests",
+        "This key, or if none is needed this address, calls too often, or too many calls without a valid key came from "
+        "this address; see Retry-After.",
+    ),
 }
 
 
@@ -37,10 +46,21 @@ class KeyPlugin(BasePlugin):
 
     def operation_helper(self, path: str | None = None, operations: dict[Any, Any] | None = None, **route: Any) -> None:
         """Called by apispec for each route."""
-        needed = needed_for(route["rule"].endpoint)
+        endpoint = route["rule"].endpoint
+        needed = needed_for(endpoint)
         for operation in (operations or {}).values():
             operation["security"] = [] if needed is OPEN else [{name: []} for name in SCHEMES]
             if needed is not OPEN:
                 text = f"{operation.get('description', '')}\n\nNeeds a key with scope `{needed.value}`"
                 operation["description"] = text.strip() + ("." if needed is Scope.ADMIN else " or `admin`.")
+                if needed is Scope.READ:
+                    operation["description"] += f" {_of_models(endpoint)}"
                 operation["responses"] |= {str(status): phrase for status, (phrase, _) in ANSWERS.items()}
+            elif endpoint not in PROBES:
+                operation["responses"]["403"] = ANSWERS[403][0]
+
+
+def _of_models(endpoint: str) -> str:
+    if endpoint in ABOUT_ALL_MODELS:
+        return "A key that is bound to models is refused."
+    return "With a key that is bound to models the answer is about these alone, and to name another one is a 403."

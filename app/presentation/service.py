@@ -18,6 +18,9 @@ except PackageNotFoundError:  # run from a checkout that is not installed
 
 DESCRIPTION = (
     "A prediction log for machine-learning services: every call of a model kept, and counted exactly, over any range."
+    "\n\n"
+    "Errors have one shape, but for those of the HTTP server itself: what it cannot read as HTTP it answers 400, an "
+    "address that is too long 414, headers that are too many or too long 431, each without a body."
 )
 # Relative to the address of this page, so that they are right behind a proxy that takes a prefix off.
 LINKS = {

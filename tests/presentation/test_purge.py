@@ -229,8 +229,9 @@ def test_the_log_says_who_removed_what_and_how_many(client: FlaskClient, put: Pu
     put(HOUR, 3)
     with capture_logs() as lines:
         purge(client, model_name=model, to=NOW.isoformat())
-    (line,) = [line for line in lines if line["event"] == "predictions purged"]
-    assert (line["by"], line["filter_model_name"], line["deleted"]) == ("127.0.0.1", model, 3)
+    (line,) = [line for line in lines if line.get("action") == "predictions.purged"]
+    assert (line["by"], line["filter_model_name"]) == ("a caller without a key from 127.0.0.1", model)
+    assert line["deleted"] == 3
     assert (line["filter_end"], line["complete"]) == (str(NOW), True)
 
 

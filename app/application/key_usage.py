@@ -1,0 +1,56 @@
+"""When each key was used last: noted by the call, written by a thread of its own a few seconds later."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from app.domain.errors import PredlogError
+
+# Each worker notes the use of a key once in so long.
+EVERY = timedelta(minutes=1)
+# How many seconds the first note waits for others, which are then written with it.
+DELAY_S = 5.0
+
+
+class KeyUsage:
+    """What a call does here is to look into a dictionary; no call waits for the database."""
+
+    def __init__(self, write: Callable[[Mapping[int, datetime]], None], delay_s: float = DELAY_S) -> None:
+        """`write` keeps the times by key id; what it cannot keep is noted again a minute later."""
+        self._write = write
+        self._delay_s = delay_s
+        self._noted: dict[int, datetime] = {}
+        self._waiting: dict[int, datetime] = {}
+        self._lock = threading.Lock()
+
+    def note(self, id: int, now: datetime) -> None:
+        """Say that a key is used at this moment."""
+        last = self._noted.get(id)
+        if last is not None and now - last < EVERY:
+            return
+        with self._lock:
+            self._noted[id] = now
+            is_first = not self._waiting
+            self._waiting[id] = now
+        if is_first:
+            self._start()
+
+    def _start(self) -> None:
+        timer = threading.Timer(self._delay_s, self.flush)
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:  # no thread is to be had; the call is answered all the same
+            with self._lock:
+                self._waiting = {}
+
+    def flush(self) -> None:
+        """Write what waits. A database that is away loses a minute's note, nothing else."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, {}
+        if waiting:
+            with suppress(PredlogError):
+                self._write(waiting)

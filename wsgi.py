@@ -3,7 +3,8 @@
 import os
 import sys
 
-from app import create_app, silence
+from app import cli, create_app, silence
+from app.infrastructure import reader_limits
 from app.lifetime import FOLDER, end_with_master
 from config import ConfigurationError, load
 
@@ -13,5 +14,6 @@ try:
         end_with_master()
         silence.watch(config.port, config.request_timeout_s)
     app = create_app(config)
+    reader_limits.watch(app.extensions[cli.EXTENSION][0].engine)
 except ConfigurationError as error:
     sys.exit(f"predlog: {error}")

@@ -29,10 +29,15 @@ _LATER = ("08", "53", "57", "40", "55P03", "25006", "58")
 DEADLOCK = "40P01"
 QUERY_CANCELED = "57014"
 UNDEFINED_TABLE = "42P01"
+INSUFFICIENT_PRIVILEGE = "42501"
 
 
 class NotMigrated(StorageUnavailable):
     """A table is missing."""
+
+
+class NotPermitted(StorageUnavailable):
+    """The role that we log in as may not do this."""
 
 
 class Deadlock(StorageUnavailable):
@@ -144,6 +149,11 @@ def storage_errors() -> Iterator[None]:
         code = getattr(error.orig, "pgcode", None) or ""
         if code == UNDEFINED_TABLE:
             raise NotMigrated("The database is not migrated: run `flask --app wsgi db upgrade`.") from error
+        if code == INSUFFICIENT_PRIVILEGE:
+            raise NotPermitted(
+                "The role of DATABASE_URL may not do this: set DATABASE_DIRECT_URL to the address of the database with "
+                "the role that owns it; `flask --app wsgi db upgrade` gives the others their rights."
+            ) from error
         if code == DEADLOCK:
             raise Deadlock("The database is busy.") from error
         if code == QUERY_CANCELED:

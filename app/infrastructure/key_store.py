@@ -31,13 +31,15 @@ UNDEFINED_TABLE = "42P01"
 class KeyStore:
     """The table api_key. Rows are never deleted: a key that was given out stays known, and so does its end."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, owner: Database | None = None) -> None:
+        """Read with `database`; write with `owner`, where the role that answers requests may not make keys."""
         self._database = database
+        self._owner = owner or database
 
     def add(self, name: str, scope: Scope, models: frozenset[str] | None, hash: bytes) -> Key:
         """Keep a new key and give it an id. Raises NotReady, StorageUnavailable."""
         values = {"name": name, "scope": scope.value, "models": models and sorted(models), "hash": hash}
-        return _key(_migrated(lambda: self._database.rows(INSERT, values))[0])
+        return _key(_migrated(lambda: self._owner.rows(INSERT, values))[0])
 
     def all(self) -> Sequence[Key]:
         """Every key there ever was. Raises NotReady, StorageUnavailable."""
@@ -45,7 +47,7 @@ class KeyStore:
 
     def revoke(self, id: int) -> Key | None:
         """End a key, now unless it has ended before; None where there is none. Raises NotReady, StorageUnavailable."""
-        found = _migrated(lambda: self._database.rows(REVOKE, {"id": id}))
+        found = _migrated(lambda: self._owner.rows(REVOKE, {"id": id}))
         return _key(found[0]) if found else None
 
 

@@ -58,6 +58,7 @@ def run_migrations_online() -> None:
             )
             with context.begin_transaction():
                 context.run_migrations()
+            connection.commit()
             with connection.begin(), connection.connection.cursor() as cursor:
                 rights.apply(cursor)
 

@@ -22,7 +22,12 @@ import config as configuration
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "docker-compose.yml"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-SECRETS = {"DB_PASSWORD": "first", "PREDLOG_READER_PASSWORD": "second", "GRAFANA_ADMIN_PASSWORD": "third"}
+SECRETS = {
+    "DB_PASSWORD": "first",
+    "PREDLOG_READER_PASSWORD": "second",
+    "GRAFANA_ADMIN_PASSWORD": "third",
+    "PREDLOG_SERVICE_PASSWORD": "fourth",
+}
 LASTING = ("db", "predlog", "grafana")
 
 
@@ -78,8 +83,8 @@ def test_only_who_needs_a_secret_gets_it(services: dict[str, Any]) -> None:
     }
     assert held == {
         "db": {"DB_PASSWORD"},
-        "migrate": {"DB_PASSWORD", "PREDLOG_READER_PASSWORD"},
-        "predlog": {"DB_PASSWORD"},
+        "migrate": {"DB_PASSWORD", "PREDLOG_READER_PASSWORD", "PREDLOG_SERVICE_PASSWORD"},
+        "predlog": {"PREDLOG_SERVICE_PASSWORD"},
         "grafana": {"PREDLOG_READER_PASSWORD", "GRAFANA_ADMIN_PASSWORD"},
     }
 
@@ -132,7 +137,7 @@ def test_the_service_has_no_more_rights_than_it_needs(name: str, services: dict[
 
 @pytest.mark.parametrize("name", ["predlog", "migrate"])
 def test_the_service_is_given_settings_that_it_knows(name: str, services: dict[str, Any]) -> None:
-    given = set(services[name]["environment"]) - {"PREDLOG_READER_PASSWORD"}
+    given = set(services[name]["environment"]) - {"PREDLOG_READER_PASSWORD", "PREDLOG_SERVICE_PASSWORD"}
     assert given <= set(configuration.NAMES)
 
 

@@ -38,5 +38,5 @@ def create(engine: Engine, password: str) -> list[str]:
         if not login_role.attempt(cursor, SQL("GRANT {} TO CURRENT_USER").format(role)):
             left.append("the right to end its sessions: GRANT the role to the owner of prediction_log")
         if functions := rights.still_public(cursor):
-            left.append(f"EXECUTE on {', '.join(functions)}, still granted to PUBLIC")
+            left.append(f"EXECUTE on {', '.join(functions)} and their like, still granted to PUBLIC")
     return left

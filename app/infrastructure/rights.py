@@ -8,6 +8,7 @@ is nobody's but the owner's until it stands here.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from psycopg2.extensions import cursor
 from psycopg2.sql import SQL, Composable, Identifier
@@ -59,76 +60,32 @@ SELECT current_database(), current_schema(),
 
 # Triggers run their functions for everybody; nobody but the owner may hang them on another table or call a procedure.
 OWN_FUNCTIONS = """
-SELECT oid::regprocedure::text, proname, pg_get_function_identity_arguments(oid)
+SELECT oid::regprocedure::text
 FROM   pg_proc
-WHERE  pronamespace = current_schema()::regnamespace AND proname LIKE 'prediction%%'
+WHERE  pronamespace = current_schema()::regnamespace AND proname LIKE 'prediction%'
   AND  pg_has_role(proowner, 'USAGE') AND has_function_privilege('public', oid, 'EXECUTE')
 """
 
-# What PostgreSQL and TimescaleDB let anybody do and a reader could stop the others with: fill the table of locks, the
-# disk with large objects or WAL, the workers with jobs. Of TimescaleDB's functions those that change something; whether
-# a function is one of them is told by its volatility, and the names of those that only look.
-DANGEROUS = r"""
-SELECT p.oid
-FROM   pg_proc p
-WHERE  p.pronamespace = 'pg_catalog'::regnamespace
-  AND  p.proname ~ '^(pg_(try_)?advisory_|lo_|loread$|lowrite$)|^pg_(notify|export_snapshot|logical_emit_message|current_xact_id)$|^txid_current$'
-UNION ALL
-SELECT p.oid
-FROM   pg_proc p
-JOIN   pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
-JOIN   pg_extension e ON e.oid = d.refobjid AND e.extname = 'timescaledb'
-WHERE  p.provolatile = 'v'
-  AND  p.proname !~ '(size|row_count|status)$|(^|_)(show|get|is|to)_|^(locf|interpolate|time_bucket_gapfill|cagg_watermark|tsl_loaded)'
-"""  # noqa: E501
-
-STILL_PUBLIC = f"""
-SELECT DISTINCT p.proname::text
-FROM   pg_proc p
-WHERE  p.oid IN ({DANGEROUS}) AND has_function_privilege('public', p.oid, 'EXECUTE')
+TAKE_FROM_PUBLIC = Path(__file__).parent / "embedded" / "take_from_public.sql"
+# One for each kind of what only the owner of PostgreSQL's or the extension's own functions can take away.
+STILL_PUBLIC = """
+SELECT DISTINCT proname::text
+FROM   pg_proc
+WHERE  proname IN ('pg_advisory_lock', 'lo_create', 'pg_logical_emit_message', 'add_job')
+  AND  has_function_privilege('public', oid, 'EXECUTE')
 ORDER  BY 1
-"""
-
-# Roles of other programs in the same database keep what they had. What another role owns is left as it is.
-TAKE_FROM_PUBLIC = f"""
-DO $$
-DECLARE
-    others   text := (SELECT string_agg(quote_ident(rolname), ', ') FROM pg_roles
-                      WHERE  rolcanlogin AND NOT rolsuper AND rolname NOT IN ('{SERVICE}', '{READER}'));
-    routine  regprocedure;
-BEGIN
-    FOR routine IN SELECT p.oid FROM pg_proc p WHERE p.oid IN ({DANGEROUS}) AND pg_has_role(p.proowner, 'USAGE')
-                                               AND  has_function_privilege('public', p.oid, 'EXECUTE') LOOP
-        EXECUTE format('REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC', routine);
-        IF others IS NOT NULL THEN
-            EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %s', routine, others);
-        END IF;
-    END LOOP;
-    IF has_database_privilege('public', current_database(), 'TEMP')
-       AND (SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = current_database()) THEN
-        EXECUTE format('REVOKE TEMP ON DATABASE %I FROM PUBLIC', current_database());
-        IF others IS NOT NULL THEN
-            EXECUTE format('GRANT TEMP ON DATABASE %I TO %s', current_database(), others);
-        END IF;
-    END IF;
-    IF has_schema_privilege('public', current_schema(), 'CREATE')
-       AND (SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = current_schema()) THEN
-        EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', current_schema());
-    END IF;
-END
-$$
 """
 
 
 def apply(cursor: cursor) -> None:
     """Give each of the two roles that exists the rights listed here, and no others; what is right is not touched."""
     cursor.execute(OWN_FUNCTIONS)
-    for signature, _, _ in cursor.fetchall():
+    for (signature,) in cursor.fetchall():
         cursor.execute(f"REVOKE EXECUTE ON ROUTINE {signature} FROM PUBLIC")
     cursor.execute(EXISTING, [(SERVICE, READER)])
     roles = {name for (name,) in cursor.fetchall()}
     if roles:
-        cursor.execute(TAKE_FROM_PUBLIC)
+        cursor.execute(TAKE_FROM_PUBLIC.read_text())
     if SERVICE in roles:
         _grant(cursor, SERVICE, SERVICE_RIGHTS, SERVICE_FUNCTIONS)
     if READER in roles:
@@ -136,7 +93,7 @@ def apply(cursor: cursor) -> None:
 
 
 def still_public(cursor: cursor) -> list[str]:
-    """The functions that the reader should not be able to run, and can, for only their owner could take them away."""
+    """The functions that the reader should not be able to run and can, because only their owner could change that."""
     cursor.execute(STILL_PUBLIC)
     return [name for (name,) in cursor.fetchall()]
 

@@ -43,7 +43,7 @@ from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError
 signal.signal(signal.SIGINT, signal.default_int_handler)
 server = EmbeddedPostgres(Path(sys.argv[1]) if sys.argv[1] else None)
 try:
-    url = server.start()
+    url = server.start().owner
 except EmbeddedPostgresError as error:
     sys.exit(str(error))
 {after_start}
@@ -244,7 +244,7 @@ def as_owner_of(cluster: Path) -> dict[str, Any]:
 
 def test_a_second_start_finds_the_data_at_the_same_url(new_dir: Path) -> None:
     server = EmbeddedPostgres(new_dir)
-    first = server.start()
+    first = server.start().owner
     execute(first, "CREATE TABLE kept AS SELECT 42 AS n")
     server.stop()
     with EmbeddedPostgres(new_dir) as server:
@@ -260,7 +260,7 @@ def test_the_role_may_create_roles_and_schemas(data_dir: Path) -> None:
 
 def test_stopping_twice_is_stopping_once(data_dir: Path) -> None:
     server = EmbeddedPostgres(data_dir)
-    url = server.start()
+    url = server.start().owner
     server.stop()
     server.stop()
     assert not answers(url)
@@ -268,10 +268,10 @@ def test_stopping_twice_is_stopping_once(data_dir: Path) -> None:
 
 def test_a_stopped_server_can_be_started_again(data_dir: Path) -> None:
     server = EmbeddedPostgres(data_dir)
-    url = server.start()
+    url = server.start().owner
     server.stop()
     try:
-        assert server.start() == url
+        assert server.start().owner == url
         assert answers(url)
     finally:
         server.stop()
@@ -627,7 +627,7 @@ def test_ctrl_c_in_the_terminal_leaves_the_order_to_the_caller(
 @only_linux
 def test_no_process_is_left_when_the_keeper_is_killed(data_dir: Path) -> None:
     server = EmbeddedPostgres(data_dir)
-    url = server.start()
+    url = server.start().owner
     processes = processes_of(data_dir, url)
     os.kill(processes[0], signal.SIGKILL)
     wait_for(lambda: all(map(is_gone, processes)), "the end of the server")

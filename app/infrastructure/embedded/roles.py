@@ -5,6 +5,8 @@ What is said here is said in single-user mode, where a line is a statement: befo
 
 from __future__ import annotations
 
+from pathlib import Path
+
 NAME = "predlog"  # of the owner and of the database
 SERVICE = "predlog_service"
 SUPERUSER = "predlog_superuser"
@@ -77,20 +79,8 @@ DO $$ DECLARE command text; BEGIN
 END $$
 """
 
-# Anybody may take advisory locks, make large objects, and more; only a superuser can change that. The owner keeps it.
-TAKE_FROM_PUBLIC = f"""
-DO $$ DECLARE routine regprocedure; BEGIN
-    FOR routine IN
-        SELECT oid FROM pg_proc
-        WHERE  pronamespace = 'pg_catalog'::regnamespace
-          AND  proname ~ '^pg_(try_)?advisory_|^lo_|^(loread|lowrite|txid_current)$|^pg_(notify|export_snapshot|logical_emit_message|current_xact_id)$'
-          AND  has_function_privilege('public', oid, 'EXECUTE')
-    LOOP
-        EXECUTE format('REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC', routine);
-        EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO {NAME}', routine);
-    END LOOP;
-END $$
-"""  # noqa: E501
+# Anybody may take advisory locks, make large objects, and more; only a superuser can change that.
+TAKE_FROM_PUBLIC = Path(__file__).with_name("take_from_public.sql")
 
 
 def of_cluster(owners_password: str, services_password: str, *, is_new: bool) -> list[str]:
@@ -110,4 +100,4 @@ def of_cluster(owners_password: str, services_password: str, *, is_new: bool) ->
 
 def of_database() -> list[str]:
     """What is then to be run in the database itself."""
-    return [OWN_OBJECTS, TAKE_FROM_PUBLIC]
+    return [OWN_OBJECTS, TAKE_FROM_PUBLIC.read_text().rstrip().removesuffix(";")]

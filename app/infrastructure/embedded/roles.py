@@ -39,7 +39,7 @@ LIMIT_TEMP_FILES = f"GRANT SET ON PARAMETER temp_file_limit TO {NAME}"
 MANAGE = f"""
 DO $$ DECLARE other name; BEGIN
     FOR other IN SELECT rolname FROM pg_roles
-                 WHERE oid >= 16384 AND NOT rolsuper AND rolname NOT IN ('{NAME}', '{SERVICE}') LOOP
+                 WHERE rolname !~ '^pg_' AND NOT rolsuper AND rolname NOT IN ('{NAME}', '{SERVICE}') LOOP
         EXECUTE format('GRANT %I TO {NAME} WITH ADMIN OPTION', other);
     END LOOP;
 END $$
@@ -55,18 +55,20 @@ DO $$ DECLARE command text; BEGIN
     FOR command IN
         WITH theirs AS (
             SELECT 'pg_namespace'::regclass AS class, oid, 'SCHEMA' AS kind, quote_ident(nspname) AS name
-            FROM   pg_namespace WHERE nspowner = 10 AND oid >= 16384
+            FROM   pg_namespace WHERE nspowner = 10 AND oid::regnamespace::text !~ '^(pg_|information_schema$|public$)'
             UNION ALL
             SELECT 'pg_class'::regclass, oid,
                    CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
                                 ELSE 'TABLE' END, oid::regclass::text
-            FROM   pg_class WHERE relowner = 10 AND oid >= 16384 AND relkind IN ('r', 'p', 'v', 'm', 'S')
+            FROM   pg_class WHERE relowner = 10
+              AND relnamespace::regnamespace::text !~ '^(pg_|information_schema$)' AND relkind IN ('r', 'p', 'v', 'm', 'S')
             UNION ALL
             SELECT 'pg_proc'::regclass, oid, 'ROUTINE', oid::regprocedure::text
-            FROM   pg_proc WHERE proowner = 10 AND oid >= 16384
+            FROM   pg_proc WHERE proowner = 10 AND pronamespace::regnamespace::text !~ '^(pg_|information_schema$)'
             UNION ALL
             SELECT 'pg_type'::regclass, oid, 'TYPE', oid::regtype::text
-            FROM   pg_type WHERE typowner = 10 AND oid >= 16384 AND typtype IN ('e', 'd', 'r')
+            FROM   pg_type WHERE typowner = 10
+              AND typnamespace::regnamespace::text !~ '^(pg_|information_schema$)' AND typtype IN ('e', 'd', 'r')
         )
         SELECT format('ALTER %s %s OWNER TO {NAME}', kind, name)
         FROM   theirs t

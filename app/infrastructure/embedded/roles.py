@@ -61,7 +61,8 @@ DO $$ DECLARE command text; BEGIN
                    CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
                                 ELSE 'TABLE' END, oid::regclass::text
             FROM   pg_class WHERE relowner = 10
-              AND relnamespace::regnamespace::text !~ '^(pg_|information_schema$)' AND relkind IN ('r', 'p', 'v', 'm', 'S')
+              AND relnamespace::regnamespace::text !~ '^(pg_|information_schema$)'
+              AND relkind IN ('r', 'p', 'v', 'm', 'S')
             UNION ALL
             SELECT 'pg_proc'::regclass, oid, 'ROUTINE', oid::regprocedure::text
             FROM   pg_proc WHERE proowner = 10 AND pronamespace::regnamespace::text !~ '^(pg_|information_schema$)'

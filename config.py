@@ -22,10 +22,10 @@ NAMES = (
     "MAX_BODY_BYTES", "BATCHES_AT_ONCE", "STATEMENT_TIMEOUT_MS", "LOCK_TIMEOUT_MS", "POOL_SIZE", "POOL_TIMEOUT_S",
     "RAW_RETENTION", "MINUTE_RETENTION", "HOUR_RETENTION", "DAY_RETENTION", "COLUMNSTORE_AFTER",
 )  # fmt: skip
-# What may also be given as the path of a file that holds it: NAME_FILE. The last two are read by commands alone.
+# What may also be given as the path of a file that holds it: NAME_FILE. The last three are read by commands alone.
 SECRETS = (
     "DATABASE_URL", "DATABASE_READ_URL", "DATABASE_DIRECT_URL", "DB_PASSWORD",
-    "PREDLOG_READER_PASSWORD", "PREDLOG_ADMIN_KEY",
+    "PREDLOG_READER_PASSWORD", "PREDLOG_SERVICE_PASSWORD", "PREDLOG_ADMIN_KEY",
 )  # fmt: skip
 SECRET_BYTES_AT_MOST = 64 * 1024
 # Who may call: holders of an API key, or whoever reaches the service.

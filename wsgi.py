@@ -3,7 +3,8 @@
 import os
 import sys
 
-from app import create_app, silence
+from app import cli, create_app, silence
+from app.infrastructure import reader_limits
 from app.lifetime import FOLDER, end_with_master
 from config import ConfigurationError, load
 
@@ -14,5 +15,6 @@ try:
         limits = silence.Limits(config.request_timeout_s, config.connections, config.connections_per_address)
         silence.watch(config.port, limits)
     app = create_app(config)
+    reader_limits.watch(app.extensions[cli.EXTENSION][0].engine)
 except ConfigurationError as error:
     sys.exit(f"predlog: {error}")

@@ -77,7 +77,9 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
     app.extensions["predlog.slots"] = batches.Slots(config.batches_at_once)
     app.json = _json(app)
-    url = config.database_url or cli.embedded_database_url(config)
+    if config.database_url is None:
+        config = cli.with_embedded_database(config)
+    url = config.database_url or ""
     meters = metrics.register(app, config.pool_size)
     database = _database(url, config)
     pool_meter.attach(meters.pool("primary"), database.engine)
@@ -87,7 +89,7 @@ def create_app(config: configuration.Config | None = None) -> Flask:
         dropped=Dropped(PostgresDroppedStore(database)),
         readers=_readers(database, config, meters),
         readiness=Readiness(Schema(database), is_stopping),
-        keys=Keys(KeyStore(database)),
+        keys=Keys(KeyStore(database, direct)),
         watch=Watch(ConditionStore(database).read),
         new_models=NewModels(PostgresNameStore(database), config.max_new_models_per_day),
         purge=Purge(PostgresPurgeStore(direct)),

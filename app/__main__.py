@@ -48,10 +48,10 @@ def main() -> int:
         config = replace(config, host=listening.address(config.host, config.port))
         with _database(config), _folder():
             url = config.database_url or os.environ["DATABASE_URL"]
-            _wait_for_database(config, url)
             if arguments.migrate:
-                _wait_for_database(config, config.database_direct_url or url)
+                _wait_for_database(config, config.database_direct_url or os.environ.get("DATABASE_DIRECT_URL") or url)
                 _migrate()
+            _wait_for_database(config, url)
             admission.check(config, url)
             return _serve(config)
     except (ConfigurationError, EmbeddedPostgresError) as error:
@@ -78,12 +78,13 @@ def _raise_stop(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def _database(config: Config) -> Iterator[None]:
-    """Start the embedded server where no database is set; child processes find it in DATABASE_URL."""
+    """Start the embedded server if no database is set; child processes find it in the environment."""
     if config.database_url is not None:
         yield
         return
     with EmbeddedPostgres(config.embedded_data_dir) as server:
-        os.environ["DATABASE_URL"] = server.url
+        os.environ["DATABASE_URL"] = server.urls.service
+        os.environ["DATABASE_DIRECT_URL"] = server.urls.owner
         print(f"Embedded PostgreSQL: {server.data_dir}", file=sys.stderr)
         yield
 
@@ -136,7 +137,8 @@ def _serve(config: Config) -> int:
     ]
     figures = os.path.join(os.environ[lifetime.FOLDER], "metrics")
     os.mkdir(figures)
-    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": figures}
+    # The owner's password is for migrations and commands; nobody who answers requests needs it.
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": figures, "DATABASE_DIRECT_URL": ""}
     server: subprocess.Popen[bytes] | None = None
     failures = 0
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,13 +11,13 @@ import click
 from flask import Flask, current_app
 from flask.cli import AppGroup
 
-from app import dropped_cli, grafana_cli, key_cli, purge_cli
+from app import dropped_cli, grafana_cli, key_cli, purge_cli, role_cli
 from app.application.life_cycle import LifeCycle, Maintenance, Overview
 from app.domain.errors import PredlogError
 from app.infrastructure import engines
 from app.infrastructure.database import Database
 from app.terminal import table
-from config import Config
+from config import Config, ConfigurationError
 
 EXTENSION = "predlog.maintenance"
 
@@ -44,18 +45,26 @@ def register(app: Flask, database: Database, config: Config) -> None:
     app.cli.add_command(key_cli.commands)
     app.cli.add_command(dropped_cli.commands)
     app.cli.add_command(purge_cli.commands)
+    app.cli.add_command(role_cli.commands)
 
 
-def embedded_database_url(config: Config) -> str:
-    """Without a DATABASE_URL: the embedded server that runs, or one for as long as this process lives."""
-    from app.infrastructure.embedded import EmbeddedPostgres, running_url  # needs a POSIX system, and its wheel
+def with_embedded_database(config: Config) -> Config:
+    """Without a DATABASE_URL: the embedded server that runs, or one for as long as this process lives.
 
-    if running := running_url(config.embedded_data_dir):
-        return running
-    server = EmbeddedPostgres(config.embedded_data_dir)
-    url = server.start()
-    atexit.register(server.stop)
-    return url
+    Raises ConfigurationError if it cannot be started.
+    """
+    # It needs a POSIX system, and its wheel.
+    from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError, running_urls
+
+    try:
+        urls = running_urls(config.embedded_data_dir)
+        if urls is None:
+            server = EmbeddedPostgres(config.embedded_data_dir)
+            urls = server.start()
+            atexit.register(server.stop)
+    except EmbeddedPostgresError as error:
+        raise ConfigurationError(str(error)) from error
+    return replace(config, database_url=urls.service, database_direct_url=urls.owner)
 
 
 @stats.command()

@@ -6,7 +6,8 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from app.infrastructure.reader_role import ROLE, ReaderRoleError, create
+from app.infrastructure.login_role import RoleError
+from app.infrastructure.reader_role import ROLE, create
 from config import ConfigurationError, secret
 
 PASSWORD = "PREDLOG_READER_PASSWORD"
@@ -19,8 +20,7 @@ def create_reader() -> None:
     """Create the role that Grafana reads with, or renew its rights and password.
 
     The password comes from PREDLOG_READER_PASSWORD, or from the file that PREDLOG_READER_PASSWORD_FILE names, so that
-    neither the shell's history nor a list of processes shows it. Run it again after every migration that adds
-    something for Grafana to read.
+    neither the shell's history nor a list of processes shows it.
     """
     try:
         password = secret(PASSWORD)
@@ -29,7 +29,9 @@ def create_reader() -> None:
     if not password:
         raise click.ClickException(f"{PASSWORD} is not set: it is the password that {ROLE} shall have.")
     try:
-        create(current_app.extensions["migrate"].db.engine, password)
-    except ReaderRoleError as error:
+        left = create(current_app.extensions["migrate"].db.engine, password)
+    except RoleError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"{ROLE} may log in and read the log and its aggregates, and nothing else.")
+    for what in left:
+        click.echo(f"Only a superuser could also settle this: {what}.", err=True)

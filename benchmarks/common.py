@@ -30,7 +30,7 @@ def server(engine: str) -> Iterator[URL]:
     with tempfile.TemporaryDirectory(prefix="predlog-benchmark-") as folder:
         os.chmod(folder, 0o755)  # started by root, the server runs as somebody else
         with EmbeddedPostgres(Path(folder, "data")) as embedded:
-            yield make_url(embedded.url).set(drivername="postgresql")
+            yield make_url(embedded.url).set(drivername="postgresql", query={})
 
 
 @contextmanager

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 from alembic import context
 from flask import current_app
+from psycopg2 import errors
 from psycopg2.extensions import connection as DriverConnection
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.domain.errors import PredlogError
-from app.infrastructure import sessions
+from app.infrastructure import reader_limits, rights, sessions
 from app.infrastructure.tables import metadata
 
-# Two replicas that start at once must not migrate at once: the second waits here, then finds nothing to do.
-MIGRATION_LOCK = 0x70726564
+# Two replicas that start at once must not migrate at once: the second waits, then finds nothing to do. An advisory lock
+# would be anybody's to take; so the session that migrates stands in a table, and one that is gone holds nothing.
+LOCK_TABLE = "CREATE TABLE IF NOT EXISTS alembic_version_lock (pid integer, since timestamptz)"
+LOCK_OUT = "LOCK TABLE alembic_version_lock IN EXCLUSIVE MODE"
+FORGET_THE_GONE = """
+DELETE FROM alembic_version_lock l
+WHERE  pid = pg_backend_pid()
+   OR  NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid AND coalesce(a.backend_start = l.since, true))
+"""
+HOLD = """
+INSERT INTO alembic_version_lock
+SELECT pg_backend_pid(), (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())
+WHERE  NOT EXISTS (SELECT FROM alembic_version_lock)
+"""
+RELEASE = "DELETE FROM alembic_version_lock WHERE pid = pg_backend_pid()"
+LOOK_AGAIN_AFTER_S = 0.2
+# Two sessions have made the table at the same moment.
+MADE_MEANWHILE = (errors.UniqueViolation, errors.DuplicateTable)
 
 
 EXTENSION = "SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'timescaledb'"
@@ -29,14 +49,13 @@ def include_name(name: str | None, type_: str, parent_names: dict[str, str | Non
 
 
 def run_migrations_online() -> None:
-    with _connect(current_app.extensions["migrate"].db.engine) as connection:
+    engine = current_app.extensions["migrate"].db.engine
+    with _connect(engine) as connection:
         _check(connection)
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
-        connection.commit()
-        # A migration may take what it needs; the limits of the service's own statements are not for it.
-        connection.execute(text("SET statement_timeout = 0"))
-        connection.commit()
-        try:
+        with _alone(connection), reader_limits.enforced(engine):
+            # A migration may take what it needs; the limits of the service's own statements are not for it.
+            connection.execute(text("SET statement_timeout = 0"))
+            connection.commit()
             context.configure(
                 connection=connection,
                 target_metadata=metadata,
@@ -48,11 +67,42 @@ def run_migrations_online() -> None:
                 context.run_migrations()
             if "search_path" in str(connection.engine.url.query.get("options", "")):
                 _tell_jobs_the_search_path(connection)
-        finally:
-            connection.rollback()
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
-            connection.execute(text("RESET statement_timeout"))
             connection.commit()
+            with connection.begin(), connection.connection.cursor() as cursor:
+                rights.apply(cursor)
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """Wait for whoever else migrates, and hold off whoever comes."""
+    while not _hold(connection):
+        time.sleep(LOOK_AGAIN_AFTER_S)
+    try:
+        yield
+    finally:
+        connection.rollback()
+        connection.execute(text(RELEASE))
+        connection.execute(text("RESET statement_timeout"))
+        connection.commit()
+
+
+def _hold(connection: Connection) -> bool:
+    try:
+        for statement in (LOCK_TABLE, LOCK_OUT, FORGET_THE_GONE):
+            connection.execute(text(statement))
+        held = connection.execute(text(HOLD)).rowcount == 1
+        connection.commit()
+        return held
+    except DBAPIError as error:
+        connection.rollback()
+        if isinstance(error.orig, MADE_MEANWHILE):
+            return False
+        if isinstance(error.orig, errors.InsufficientPrivilege):
+            raise SystemExit(
+                "This role may not migrate: set DATABASE_DIRECT_URL to the address of the database with the role that "
+                "owns it."
+            ) from None
+        raise
 
 
 def _connect(engine: Engine) -> Connection:

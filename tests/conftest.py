@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import secrets
 import sys
 import tempfile
 import time
@@ -17,12 +18,13 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, make_url
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import config as configuration
 from app import create_app
+from app.infrastructure import service_role
 from app.infrastructure.embedded import EmbeddedPostgres
 from databases import Provider, reasons, timescale_provider
 from service import running
@@ -35,10 +37,12 @@ SELECT count(*) FROM prediction_stats_change, prediction_stats_state WHERE chang
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """A migrated database and what it can do."""
+    """A migrated database and what it can do. The URL is the owner's."""
 
     engine: str
     url: str
+    service_url: str
+    """Of the role that may only what the service needs; where there is one session for all, the owner's."""
     provider: Provider | None
 
     @property
@@ -74,17 +78,37 @@ def servers() -> Iterator[Callable[[str], Server]]:
 
 def _start(engine: str, stack: ExitStack) -> Server:
     provider = timescale_provider() if engine == "timescale" else None
+    service_url = ""
     if provider:
-        url = stack.enter_context(provider.start())
+        url = service_url = stack.enter_context(provider.start())
     elif engine == "plain":
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="predlog-tests-"))
         os.chmod(folder, 0o755)  # started by root, the server runs as somebody else
-        url = stack.enter_context(EmbeddedPostgres(Path(folder, "data"))).url
+        urls = stack.enter_context(EmbeddedPostgres(Path(folder, "data"))).urls
+        url, service_url = urls.owner, urls.service
     else:
         pytest.skip(f"no TimescaleDB here: {'; '.join(reasons())}")
     with make_app(url).app_context():
         upgrade()
-    return Server(engine, url, provider)
+    if provider and provider.concurrent:
+        service_url = _make_service_role(url, stack)
+    return Server(engine, url, service_url, provider)
+
+
+def _make_service_role(url: str, stack: ExitStack) -> str:
+    """As `flask roles create-service` does; returns the role's URL."""
+    password = secrets.token_hex(16)
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    service_role.create(engine, password)
+
+    def forget() -> None:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"DROP OWNED BY {service_role.ROLE}")
+            connection.exec_driver_sql(f"DROP ROLE {service_role.ROLE}")
+        engine.dispose()
+
+    stack.callback(forget)
+    return make_url(url).set(username=service_role.ROLE, password=password).render_as_string(hide_password=False)
 
 
 def make_config(url: str, **settings: Any) -> configuration.Config:
@@ -112,8 +136,8 @@ def server(request: pytest.FixtureRequest, servers: Callable[[str], Server]) -> 
 
 @pytest.fixture(scope="session")
 def app(server: Server) -> Flask:
-    """The application on both engines. A single connection where the engine has only one session."""
-    return make_app(server.url, pool_size=8 if server.concurrent else 1)
+    """The application on both engines, as the service's role. One connection if the engine has only one session."""
+    return make_app(server.service_url, database_direct_url=server.url, pool_size=8 if server.concurrent else 1)
 
 
 @pytest.fixture

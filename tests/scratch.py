@@ -6,11 +6,14 @@ import os
 import secrets
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from psycopg2.errors import InsufficientPrivilege
 from sqlalchemy import create_engine, make_url
+from sqlalchemy.exc import ProgrammingError
 
 from app.infrastructure.embedded import EmbeddedPostgres
 from conftest import Server
@@ -28,7 +31,7 @@ def empty_database(server: Server, options: str = "") -> Iterator[str]:
     try:
         yield make_url(server.url).set(database=name).render_as_string(hide_password=False)
     finally:
-        _execute(server.url, f"DROP DATABASE {name} WITH (FORCE)")
+        _drop(server.url, name)
 
 
 @contextmanager
@@ -45,6 +48,18 @@ def url_where_nobody_listens() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"postgresql+psycopg2://nobody:secret-password@127.0.0.1:{probe.getsockname()[1]}/nowhere"
+
+
+def _drop(url: str, name: str) -> None:
+    """Autovacuum may be at work there, which none but a superuser can end: it is through in a moment."""
+    until = time.monotonic() + 30
+    while True:
+        try:
+            return _execute(url, f"DROP DATABASE {name} WITH (FORCE)")
+        except ProgrammingError as error:
+            if not isinstance(error.orig, InsufficientPrivilege) or time.monotonic() > until:
+                raise
+        time.sleep(0.2)
 
 
 def _execute(url: str, statement: str) -> None:

@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parents[1]
 APP = REPOSITORY / "app"
 LAYERS = ("domain", "application", "infrastructure", "presentation")
 # They put the layers together, or are commands that do.
-WIRING = ("app/__init__.py", "app/__main__.py", "app/cli.py")
+WIRING = ("app/__init__.py", "app/__main__.py", "app/cli.py", "app/dropped_cli.py", "app/key_cli.py")
 
 
 def modules(folder: str) -> list[Path]:

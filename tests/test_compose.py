@@ -28,6 +28,7 @@ SECRETS = {
     "PREDLOG_READER_PASSWORD": "second",
     "GRAFANA_ADMIN_PASSWORD": "third",
     "PREDLOG_ADMIN_KEY": "fourth",
+    "PREDLOG_SERVICE_PASSWORD": "fifth",
 }
 LASTING = ("db", "predlog", "grafana")
 
@@ -84,8 +85,8 @@ def test_only_who_needs_a_secret_gets_it(services: dict[str, Any]) -> None:
     }
     assert held == {
         "db": {"DB_PASSWORD"},
-        "migrate": {"DB_PASSWORD", "PREDLOG_READER_PASSWORD", "PREDLOG_ADMIN_KEY"},
-        "predlog": {"DB_PASSWORD"},
+        "migrate": {"DB_PASSWORD", "PREDLOG_READER_PASSWORD", "PREDLOG_ADMIN_KEY", "PREDLOG_SERVICE_PASSWORD"},
+        "predlog": {"PREDLOG_SERVICE_PASSWORD"},
         "grafana": {"PREDLOG_READER_PASSWORD", "GRAFANA_ADMIN_PASSWORD"},
     }
 

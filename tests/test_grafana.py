@@ -7,8 +7,10 @@ import json
 import math
 import random
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
@@ -16,14 +18,17 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg2
 import pytest
 import yaml
 from flask import Flask
 from flask.testing import FlaskClient
-from psycopg2 import errors
+from psycopg2 import InterfaceError, OperationalError, errors
 from sqlalchemy import Engine, create_engine, make_url
 
 from app.domain.sketch import RELATIVE_ERROR, bin_of, value_of
+from app.infrastructure import reader_limits, rights
+from app.presentation.services import EXTENSION
 from conftest import Server, materialize
 from grafana_sql import Value, Variable, View, seconds, whole_minutes
 
@@ -447,6 +452,20 @@ CHANGES = {
     "lock": "DO $$ BEGIN LOCK TABLE prediction_log IN SHARE MODE; END $$",
     "migrate": "UPDATE alembic_version SET version_num = 'x'",
     "read passwords": "SELECT rolpassword FROM pg_authid",
+    "lock rows": "SELECT * FROM prediction_stats_state FOR UPDATE",
+    "lock as writers do": "DO $$ BEGIN LOCK TABLE prediction_log IN ROW EXCLUSIVE MODE; END $$",
+    "take our lock": "SELECT pg_advisory_xact_lock(hashtext('prediction_stats'))",
+    "try a lock": "SELECT pg_try_advisory_lock(1)",
+    "fill the table of locks": "SELECT pg_advisory_lock_shared(n) FROM generate_series(1, 1000000) AS n",
+    "make a temporary table": "CREATE TEMP TABLE reader_made (x integer)",
+    "make a temporary function": "CREATE FUNCTION pg_temp.f() RETURNS integer LANGUAGE sql RETURN 1",
+    "make a large object": "SELECT lo_create(0)",
+    "fill a large object": "SELECT lo_from_bytea(0, 'x')",
+    "write WAL": "SELECT pg_logical_emit_message(false, 'x', repeat('x', 1000))",
+    "notify by function": "SELECT pg_notify('x', 'y')",
+    "burn transactions": "SELECT txid_current()",
+    "end its own kind": "SELECT prediction_end_reads('0 s')",
+    "read keys": "SELECT * FROM api_key",
 }
 TIMESCALE_CHANGES = {
     "refresh": "CALL refresh_continuous_aggregate('prediction_stats_hour', NULL, NULL)",
@@ -457,15 +476,26 @@ TIMESCALE_CHANGES = {
     "job": "CALL prediction_stats_job(0, '{}')",
     "drop chunks": "SELECT drop_chunks('prediction_log', older_than => now())",
     "compress": "SELECT compress_chunk(c) FROM show_chunks('prediction_log') AS c",
+    "have a job": "SELECT add_job('_timescaledb_functions.policy_retention', '1 s')",
+    "run a job": "CALL run_job(1000)",
+    "alter a job": "SELECT alter_job(1000, scheduled => false)",
+    "hold the refresh": "SELECT prediction_stats_hold()",
+    "note itself as the holder": "UPDATE prediction_stats_holder SET pid = pg_backend_pid()",
+    "stop the workers": "SELECT _timescaledb_functions.stop_background_workers()",
+}
+PLAIN_CHANGES = {
+    "keep deletes out": "DO $$ BEGIN LOCK TABLE prediction_stats_lock IN ACCESS SHARE MODE; END $$",
 }
 
 
-@pytest.mark.parametrize("change", [*CHANGES, *TIMESCALE_CHANGES])
+@pytest.mark.parametrize("change", [*CHANGES, *TIMESCALE_CHANGES, *PLAIN_CHANGES])
 def test_the_reader_changes_nothing_even_where_it_switches_its_own_guard_off(
     change: str, server: Server, reader: Read
 ) -> None:
     if change in TIMESCALE_CHANGES and server.engine != "timescale":
         pytest.skip("plain PostgreSQL has no such thing")
+    if change in PLAIN_CHANGES and server.engine != "plain":
+        pytest.skip("TimescaleDB has no such thing")
     if change == "refresh" and not server.concurrent:
         pytest.skip(
             "where all share one session the role is taken on in a transaction, and in one nothing is refreshed"
@@ -473,7 +503,7 @@ def test_the_reader_changes_nothing_even_where_it_switches_its_own_guard_off(
     reader("SET default_transaction_read_only = off")
     try:
         with pytest.raises(errors.InsufficientPrivilege):
-            reader({**CHANGES, **TIMESCALE_CHANGES}[change])
+            reader({**CHANGES, **TIMESCALE_CHANGES, **PLAIN_CHANGES}[change])
     finally:
         reader("RESET default_transaction_read_only")
 
@@ -508,6 +538,85 @@ def test_the_reader_writes_nothing_by_default_and_its_statements_end(server: Ser
     assert reader("SHOW statement_timeout") == [{"statement_timeout": "30s"}]
     with pytest.raises(errors.ReadOnlySqlTransaction):
         reader(CHANGES["insert"])
+
+
+def test_what_the_reader_has_set_for_itself_is_undone_when_it_is_made_again(
+    app: Flask, server: Server, reader: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not server.concurrent:
+        pytest.skip("settings of a role come with its log-in, and here all share one session")
+    reader("SET default_transaction_read_only = off")
+    reader("ALTER ROLE CURRENT_USER SET statement_timeout = 0")
+    reader("ALTER ROLE CURRENT_USER PASSWORD 'one that nobody else knows'")
+    reader("RESET default_transaction_read_only")
+    monkeypatch.setenv("PREDLOG_READER_PASSWORD", PASSWORD)
+    assert app.test_cli_runner().invoke(args=["grafana", "create-reader"]).exit_code == 0
+    with closing(as_reader(server)) as connection, connection.cursor() as cursor:
+        cursor.execute("SHOW statement_timeout")
+        assert cursor.fetchone() == ("30s",)
+
+
+def test_the_reader_cannot_lift_the_limit_of_its_temporary_files(server: Server, reader: Read) -> None:
+    if not server.concurrent:
+        pytest.skip("settings of a role come with its log-in, and here all share one session")
+    assert reader("SHOW temp_file_limit") == [{"temp_file_limit": "1GB"}]
+    with pytest.raises(errors.InsufficientPrivilege):
+        reader("SET temp_file_limit = -1")
+
+
+@pytest.mark.parametrize("doing", ["SELECT pg_sleep(60)", "idle in a transaction"])
+def test_what_the_reader_does_for_too_long_is_ended_though_it_has_lifted_its_limits(
+    doing: str, app: Flask, server: Server, reader: Read
+) -> None:
+    if not server.concurrent:
+        pytest.skip("the service's role and the reader's need a session each")
+    service = app.extensions[EXTENSION].predictions._store._database
+    with closing(as_reader(server)) as connection, connection.cursor() as cursor:
+        for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            cursor.execute(f"SET {name} = 0")
+        connection.commit()
+        cursor.execute("SELECT count(*) FROM prediction_log")
+        with ThreadPoolExecutor() as others:
+            asked = others.submit(cursor.execute, doing) if doing.startswith("SELECT") else None
+            ended, until = 0, time.monotonic() + 30
+            while not ended:
+                assert time.monotonic() < until
+                [(ended,)] = service.rows("SELECT prediction_end_reads('0.2 s')")
+                time.sleep(0.1)
+            with pytest.raises((OperationalError, InterfaceError)):
+                asked.result() if asked else cursor.execute("SELECT 1")
+
+
+def as_reader(server: Server) -> Any:
+    """A session of the reader's own."""
+    address = make_url(server.url).set(drivername="postgresql", username="predlog_reader", password=PASSWORD)
+    return psycopg2.connect(address.render_as_string(hide_password=False))
+
+
+def test_a_migration_does_not_wait_for_the_reader(server: Server, reader: Read, database: Engine, app: Flask) -> None:
+    if not server.concurrent:
+        pytest.skip("the service's role and the reader's need a session each")
+    with closing(as_reader(server)) as connection, connection.cursor() as cursor:
+        cursor.execute("SET idle_in_transaction_session_timeout = 0")
+        cursor.execute("SELECT count(*) FROM prediction_log")
+        with reader_limits.enforced(database), database.connect() as migration:
+            migration.exec_driver_sql("SET lock_timeout = '30s'")
+            migration.exec_driver_sql("BEGIN")
+            migration.exec_driver_sql("LOCK TABLE prediction_log IN ACCESS EXCLUSIVE MODE")
+            migration.exec_driver_sql("ROLLBACK")
+            migration.exec_driver_sql("RESET lock_timeout")
+        with pytest.raises((OperationalError, InterfaceError)):
+            cursor.execute("SELECT 1")
+
+
+def test_what_is_right_already_is_not_granted_again(database: Engine, server: Server, reader: Read) -> None:
+    """So that a start under load touches no table that others write to."""
+    state = "SELECT oid, relacl, xmin FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind <> 'i'"
+    with database.connect() as connection:
+        before = set(map(str, connection.exec_driver_sql(state)))
+        with closing(connection.connection.cursor()) as cursor:
+            rights.apply(cursor)
+        assert set(map(str, connection.exec_driver_sql(state))) == before
 
 
 @pytest.mark.parametrize(("password", "reason"), [("", "is not set"), ("short", "at least 12 characters")])

@@ -291,6 +291,7 @@ def ordinary_role(url: str, *, owns_the_database: bool) -> URL:
         connection.exec_driver_sql("CREATE ROLE ordinary LOGIN PASSWORD 'ordinary'")
         connection.exec_driver_sql("CREATE DATABASE ordinary TEMPLATE template0")
         if owns_the_database:
+            connection.exec_driver_sql("GRANT ordinary TO CURRENT_USER")
             connection.exec_driver_sql("ALTER DATABASE ordinary OWNER TO ordinary")
     admin.dispose()
     own = make_url(url).set(database="ordinary")

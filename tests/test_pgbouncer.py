@@ -28,7 +28,8 @@ SETTINGS = {"timezone": "UTC", "jit": "off", "statement_timeout": "7s", "lock_ti
 SHOW = "SELECT " + ", ".join(f"current_setting('{name}')" for name in SETTINGS)
 COUNT = "SELECT count(*) FROM prediction_log WHERE model_name = %(model)s"
 END_SESSIONS = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'predlog' AND datname = %(name)s
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE  application_name = 'predlog' AND datname = %(name)s AND usename = current_user
 """
 
 
@@ -39,7 +40,7 @@ def pooled(server: Server) -> Iterator[str]:
         pytest.skip("there is no pgbouncer here")
     if not server.concurrent:
         pytest.skip("all clients of this TimescaleDB share one session already")
-    with pgbouncer(server.url) as url:
+    with pgbouncer(server.service_url) as url:
         yield url
 
 

@@ -56,6 +56,10 @@ class ReadOnly(StorageUnavailable):
     """The server takes no writes: nothing of the statement was done."""
 
 
+class NotPermitted(StorageUnavailable):
+    """The role that we log in as may not do this."""
+
+
 class Deadlock(StorageUnavailable):
     """This statement was chosen to end a deadlock: nothing of it was done, and it may be sent again at once."""
 
@@ -211,7 +215,10 @@ def storage_errors() -> Iterator[None]:
         if code == READ_ONLY:
             raise ReadOnly("The database is read-only.") from error
         if code == INSUFFICIENT_PRIVILEGE:
-            raise StorageUnavailable("The service's role lacks a right in the database.") from error
+            raise NotPermitted(
+                "The role of DATABASE_URL may not do this: set DATABASE_DIRECT_URL to the address of the database with "
+                "the role that owns it; `flask --app wsgi db upgrade` gives the others their rights."
+            ) from error
         if code == DEADLOCK:
             raise Deadlock("The database is busy.") from error
         if code == QUERY_CANCELED:

@@ -63,8 +63,10 @@ NOT_MIGRATED = ("42P01", "42703")
 class KeyStore:
     """The table api_key. Rows are never deleted: a key that was given out stays known, and so does its end."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, owner: Database | None = None) -> None:
+        """Read with `database`; write with `owner`, where the role that answers requests may not make keys."""
         self._database = database
+        self._owner = owner or database
 
     def add(
         self, name: str, scope: Scope, models: frozenset[str] | None, hash: bytes, expires_at: datetime | None = None
@@ -77,12 +79,12 @@ class KeyStore:
             "hash": hash,
             "expires_at": expires_at,
         }
-        return _key(_migrated(lambda: self._database.rows(INSERT, values))[0])
+        return _key(_migrated(lambda: self._owner.rows(INSERT, values))[0])
 
     def add_first(self, name: str, scope: Scope, hash: bytes) -> Key | None:
         """Keep a new key unless there ever was one, and then return None. Raises NotReady, StorageUnavailable."""
         values = {"name": name, "scope": scope.value, "hash": hash}
-        return _first(_migrated(lambda: self._database.rows(INSERT_FIRST, values)))
+        return _first(_migrated(lambda: self._owner.rows(INSERT_FIRST, values)))
 
     def all(self) -> Sequence[Key]:
         """Every key there ever was. Raises NotReady, StorageUnavailable."""
@@ -90,7 +92,7 @@ class KeyStore:
 
     def revoke(self, id: int) -> Key | None:
         """End a key, now unless it has ended before; None where there is none. Raises NotReady, StorageUnavailable."""
-        return _first(_migrated(lambda: self._database.rows(REVOKE, {"id": id})))
+        return _first(_migrated(lambda: self._owner.rows(REVOKE, {"id": id})))
 
     def rotate(self, key: Key, hash: bytes, previous_until: datetime | None) -> Key | None:
         """Replace the hash of a key, which stays accepted until then; None if the key has changed since it was read.
@@ -98,7 +100,7 @@ class KeyStore:
         Raises NotReady, StorageUnavailable.
         """
         values = {"id": key.id, "old": key.hash, "new": hash, "until": previous_until}
-        return _first(_migrated(lambda: self._database.rows(ROTATE, values)))
+        return _first(_migrated(lambda: self._owner.rows(ROTATE, values)))
 
     def mark_used(self, times: Mapping[int, datetime]) -> None:
         """Keep when keys were used, by their ids. Raises NotReady, StorageUnavailable."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Any
@@ -58,17 +58,8 @@ UNPACK_ALL = "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction 
 # Rows behind the edge are in no statistics of their own any more: they go as retention would have them go.
 AS_RETENTION = "SET LOCAL predlog.retention = 'on'"
 
-LEVELS = ("minute", "hour", "day")
-RELATIONS = tuple(f"prediction_{family}_{level}" for family in ("stats", "latency") for level in LEVELS)
-HYPERTABLES = """
-SELECT format('%%I.%%I', materialization_hypertable_schema, materialization_hypertable_name)
-FROM   timescaledb_information.continuous_aggregates
-WHERE  view_name = ANY (%(relations)s)
-"""
 FIRST_BUCKET = "SELECT min(bucket) FROM prediction_stats_day WHERE {conditions} AND bucket < %(before)s"
-DELETE_BUCKETS = "DELETE FROM {relation} WHERE {conditions} AND bucket >= %(start)s AND bucket < %(end)s"
-# What is remembered of buckets holds for a generation.
-NEXT_GENERATION = "UPDATE prediction_stats_state SET generation = generation + 1"
+FORGET = "SELECT prediction_stats_forget(%(model_name)s, %(model_version)s, %(start)s, %(end)s)"
 
 
 class PostgresPurgeStore:
@@ -115,15 +106,9 @@ class PostgresPurgeStore:
 
     def remove_buckets(self, filters: PurgeFilters, within: TimeRange) -> int:
         """Remove what the aggregates have of a model, on all levels at once, behind the retention edge."""
-        conditions, values = _conditions(filters)
-        values |= {"start": within.start, "end": within.end}
+        values = {"model_name": filters.model_name, "model_version": filters.model_version, **vars(within)}
         with self._transaction() as connection:
-            deleted = 0
-            for relation in _tables_of_aggregates(connection):
-                statement = DELETE_BUCKETS.format(relation=relation, conditions=conditions)
-                deleted += connection.exec_driver_sql(statement, values).rowcount
-            connection.exec_driver_sql(NEXT_GENERATION)
-            return deleted
+            return int(connection.exec_driver_sql(FORGET, values).scalar_one())
 
     def tidy(self, model_name: str | None) -> None:
         """Take models without predictions out of the list of models; if that cannot be now, the daily run does it."""
@@ -167,10 +152,3 @@ def _conditions(filters: PurgeFilters, within: TimeRange | None = None) -> tuple
 
 def _utc(instant: datetime | None) -> datetime | None:
     return instant.astimezone(timezone.utc) if instant else None
-
-
-def _tables_of_aggregates(connection: Connection) -> Sequence[str]:
-    engine, _ = connection.exec_driver_sql(STATE).one()
-    if engine == "plain":
-        return RELATIONS
-    return list(connection.exec_driver_sql(HYPERTABLES, {"relations": list(RELATIONS)}).scalars())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -13,8 +14,9 @@ from app.application.life_cycle import Job, LifeCycle, Overview, Progress, Relat
 from app.infrastructure.database import Database
 from app.infrastructure.dropped_store import RETAIN as RETAIN_DROPPED
 
-LOCK = "SELECT pg_advisory_lock(hashtext('prediction_stats_refresh'))"
-UNLOCK = "SELECT pg_advisory_unlock(hashtext('prediction_stats_refresh'))"
+HOLD = "SELECT prediction_stats_hold()"
+RELEASE = "SELECT prediction_stats_release()"
+LOOK_AGAIN_AFTER_S = 0.2
 BEGINNING = """
 SELECT extract(epoch FROM greatest(materialized_to, (SELECT min(timestamp) FROM prediction_log))),
        extract(epoch FROM settled_to)
@@ -118,11 +120,12 @@ class Timescale:
     def _instead_of_the_job(self) -> Iterator[Connection]:
         """Waits for a run of the job that is under way; one that begins meanwhile does nothing."""
         with self._database.maintenance() as connection:
-            connection.exec_driver_sql(LOCK)
+            while not connection.exec_driver_sql(HOLD).scalar():
+                time.sleep(LOOK_AGAIN_AFTER_S)
             try:
                 yield connection
             finally:
-                connection.exec_driver_sql(UNLOCK)
+                connection.exec_driver_sql(RELEASE)
 
 
 def _advance(connection: Connection, piece: timedelta) -> Iterator[Progress]:

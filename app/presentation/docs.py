@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Flask, Response, abort, g, send_from_directory
+from flask import Blueprint, Flask, Response, abort, g, render_template_string, send_from_directory
 
 # The package is made for Django, but its files are plain; it is found, never imported, and needs no Django.
 PACKAGE = "drf_spectacular_sidecar"

@@ -214,19 +214,6 @@ DELETE_JOB = """
 SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_name = 'prediction_dropped_retain'
 """
 
-# Grafana's role, if there is one, read the reports; from now on its dashboards read the rollups.
-GRANT = """
-DO $$
-BEGIN
-    IF EXISTS (SELECT FROM pg_roles
-               WHERE  rolname = 'predlog_reader' AND has_table_privilege(oid, 'prediction_loss', 'SELECT')) THEN
-        GRANT SELECT ON prediction_dropped_minute, prediction_dropped_hour, prediction_dropped_day TO predlog_reader;
-        REVOKE EXECUTE ON PROCEDURE prediction_dropped_retain(integer, jsonb) FROM PUBLIC;
-    END IF;
-END
-$$
-"""
-
 KEY_BEFORE = """
 DELETE FROM prediction_loss a USING prediction_loss b WHERE a.id = b.id AND a.model_name > b.model_name;
 
@@ -243,7 +230,7 @@ def upgrade() -> None:
     for level in LEVELS:
         op.execute(ROLLUP.format(level=level))
     add, clear = ("".join(part.format(level=level) for level in LEVELS).strip() for part in (ADD, CLEAR))
-    for statement in (KEEP_EXACT.format(add=add, clear=clear), REMOVE.format(steps=_removal()), RETAIN, GRANT):
+    for statement in (KEEP_EXACT.format(add=add, clear=clear), REMOVE.format(steps=_removal()), RETAIN):
         op.execute(statement)
     if chosen(op.get_bind()) is StorageEngine.TIMESCALE:
         op.execute(ADD_JOB)

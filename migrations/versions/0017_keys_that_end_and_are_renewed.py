@@ -1,7 +1,7 @@
 """Keys that expire, are renewed and tell when they were used; keys that read are bound to models, too
 
 Revision ID: 0017
-Revises: 0015
+Revises: 0016
 Create Date: 2026-11-25
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0017"
-down_revision = "0015"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 

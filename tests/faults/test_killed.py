@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.infrastructure.embedded import running_url
+from app.infrastructure.embedded import running_urls
 from faults import processes
 from faults.load import PATIENCE, Load, count_again
 from service import Service, running
@@ -53,4 +53,6 @@ def test_a_process_that_is_killed_is_replaced(
         while len(processes.workers(service)) < number:
             assert time.monotonic() < until, "a worker is wanting"
             time.sleep(0.1)
-        count_again(f"`kill -9` of the {victim}", load, running_url(data) or "", service, moment)
+        urls = running_urls(data)
+        assert urls
+        count_again(f"`kill -9` of the {victim}", load, urls.owner, service, moment)

@@ -18,7 +18,7 @@ import psycopg2
 import pytest
 from sqlalchemy.engine import make_url
 
-from app.infrastructure.embedded import running_url
+from app.infrastructure.embedded import running_urls
 from service import ROOT, Service, free_port
 
 KILLS = int(os.environ.get("KILLS", "6"))
@@ -128,7 +128,9 @@ class Scene:
 
     def stored(self) -> dict[str, int]:
         """How often each request id is in the log."""
-        url = make_url(running_url(self.data) or "").set(drivername="postgresql")
+        urls = running_urls(self.data)
+        assert urls
+        url = make_url(urls.owner).set(drivername="postgresql")
         with contextlib.closing(psycopg2.connect(url.render_as_string(False))) as connection:
             cursor = connection.cursor()
             cursor.execute("SELECT request_id::text, count(*) FROM prediction_log GROUP BY 1")

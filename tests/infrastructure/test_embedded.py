@@ -23,6 +23,7 @@ import psycopg2
 import pytest
 
 from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir, keeper
+from app.infrastructure.embedded import account as account_module
 from app.infrastructure.embedded.account import ENVIRONMENT, choose_account
 from app.infrastructure.embedded.binaries import DISTRIBUTION, PACKAGE, find_binaries
 
@@ -43,7 +44,7 @@ from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError
 signal.signal(signal.SIGINT, signal.default_int_handler)
 server = EmbeddedPostgres(Path(sys.argv[1]) if sys.argv[1] else None)
 try:
-    url = server.start()
+    url = server.start().owner
 except EmbeddedPostgresError as error:
     sys.exit(str(error))
 {after_start}
@@ -244,7 +245,7 @@ def as_owner_of(cluster: Path) -> dict[str, Any]:
 
 def test_a_second_start_finds_the_data_at_the_same_url(new_dir: Path) -> None:
     server = EmbeddedPostgres(new_dir)
-    first = server.start()
+    first = server.start().owner
     execute(first, "CREATE TABLE kept AS SELECT 42 AS n")
     server.stop()
     with EmbeddedPostgres(new_dir) as server:
@@ -260,7 +261,7 @@ def test_the_role_may_create_roles_and_schemas(data_dir: Path) -> None:
 
 def test_stopping_twice_is_stopping_once(data_dir: Path) -> None:
     server = EmbeddedPostgres(data_dir)
-    url = server.start()
+    url = server.start().owner
     server.stop()
     server.stop()
     assert not answers(url)
@@ -268,10 +269,10 @@ def test_stopping_twice_is_stopping_once(data_dir: Path) -> None:
 
 def test_a_stopped_server_can_be_started_again(data_dir: Path) -> None:
     server = EmbeddedPostgres(data_dir)
-    url = server.start()
+    url = server.start().owner
     server.stop()
     try:
-        assert server.start() == url
+        assert server.start().owner == url
         assert answers(url)
     finally:
         server.stop()
@@ -438,8 +439,151 @@ def test_a_lost_password_is_replaced(data_dir: Path) -> None:
     assert (data_dir / "password").read_text() != lost
 
 
-def test_nobody_else_may_read_the_password(made: Path) -> None:
-    assert (made / "password").stat().st_mode & 0o777 == 0o600
+@pytest.mark.parametrize("name", ["password", "service_password"])
+def test_nobody_else_may_read_a_password(made: Path, name: str) -> None:
+    assert (made / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_neither_role_is_a_superuser_and_nobody_can_log_in_as_one(data_dir: Path) -> None:
+    with EmbeddedPostgres(data_dir) as server:
+        for url in (server.urls.owner, server.urls.service):
+            assert execute(url, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") == (False,)
+        assert execute(server.url, "SELECT count(*) FROM pg_roles WHERE rolsuper AND rolcanlogin") == (0,)
+
+
+def test_a_cluster_of_an_earlier_version_gets_its_roles_and_keeps_its_data_and_password(data_dir: Path) -> None:
+    """There the owner was the superuser of the cluster."""
+    account = choose_account(data_dir / "cluster")
+    programs = find_binaries().within_reach_of(account, data_dir / "binaries")
+    shutil.rmtree(data_dir / "cluster")
+    (data_dir / "service_password").unlink()
+    (data_dir / "cluster").mkdir(mode=0o700)
+    os.chown(data_dir / "cluster", account.uid, account.gid)
+    password = (data_dir / "password").read_text()
+    with (data_dir / "predlog.lock").open() as lock:
+        options = ["--username=predlog", "--auth=reject", "--encoding=UTF8", "--locale=C"]
+        account.run([programs.bin / "initdb", "-D", data_dir / "cluster", *options], lock.fileno())
+        single = [programs.bin / "postgres", "--single", "-D", data_dir / "cluster"]
+        account.run([*single, "postgres"], lock.fileno(), stdin="CREATE DATABASE predlog;\n")
+        objects = "CREATE TABLE kept (n serial, i int GENERATED ALWAYS AS IDENTITY); CREATE SCHEMA s;"
+        account.run(
+            [*single, "predlog"], lock.fileno(), stdin=f"{objects} CREATE VIEW s.v AS SELECT 1;\nCREATE ROLE other;\n"
+        )
+    with EmbeddedPostgres(data_dir) as server:
+        assert (data_dir / "password").read_text() == password
+        assert execute(server.url, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") == (False,)
+        execute(server.url, "ALTER TABLE kept ADD COLUMN x int; INSERT INTO kept DEFAULT VALUES; DROP VIEW s.v")
+        execute(server.url, "ALTER ROLE other PASSWORD 'x'; DROP ROLE other")
+
+
+@only_linux
+def test_what_listens_on_the_port_is_not_told_the_password(data_dir: Path) -> None:
+    """A server that asks for it in plain text, or lets anybody in, is not ours."""
+    if psycopg2.extensions.libpq_version() < 160000:
+        pytest.skip("this libpq cannot insist on a way of logging in")
+    with EmbeddedPostgres(data_dir) as server:
+        url = server.url
+    for question in (b"R\0\0\0\x08\0\0\0\x03", b"R\0\0\0\x08\0\0\0\0"):
+        with socket.create_server(("127.0.0.1", 0)) as impostor:
+            port = impostor.getsockname()[1]
+            heard: list[bytes] = []
+            thread = threading.Thread(target=_ask, args=(impostor, question, heard))
+            thread.start()
+            with pytest.raises(psycopg2.OperationalError, match="require"):
+                connect(url.replace(url.split("@")[1].split("/")[0], f"127.0.0.1:{port}") + "&sslmode=disable")
+            thread.join(PATIENCE)
+        assert (data_dir / "password").read_bytes().strip() not in b"".join(heard)
+
+
+def _ask(listener: socket.socket, question: bytes, heard: list[bytes]) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        heard.append(connection.recv(65536))
+        if heard[0][4:8] == b"\x04\xd2\x16\x30":  # may it be encrypted by GSSAPI?
+            connection.sendall(b"N")
+            heard.append(connection.recv(65536))
+        connection.sendall(question)
+        connection.settimeout(5)
+        with contextlib.suppress(OSError):
+            heard.append(connection.recv(65536))
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o775])
+def test_a_data_directory_that_others_may_write_to_is_refused(data_dir: Path, mode: int) -> None:
+    if mode == 0o775:
+        os.chown(data_dir, -1, 12345) if ROOT else pytest.skip("only root can give it to another group")
+    data_dir.chmod(mode)
+    with pytest.raises(EmbeddedPostgresError, match="may write to it"):
+        EmbeddedPostgres(data_dir).start()
+
+
+def test_a_data_directory_below_one_that_others_may_write_to_is_refused(base: Path) -> None:
+    parent = base / "open"
+    parent.mkdir()
+    parent.chmod(0o777)
+    with pytest.raises(EmbeddedPostgresError, match=f"{parent}, in which the data directory .* not safe"):
+        EmbeddedPostgres(parent / "data").start()
+    parent.chmod(0o1777)  # as /tmp: nobody can move what another has made
+    with EmbeddedPostgres(parent / "data") as server:
+        assert answers(server.url)
+
+
+@only_root
+def test_a_data_directory_below_another_users_is_refused(base: Path) -> None:
+    parent = base / "theirs"
+    parent.mkdir()
+    os.chown(parent, 12345, 12345)
+    with pytest.raises(EmbeddedPostgresError, match=r"it belongs to another user \(uid 12345\)"):
+        EmbeddedPostgres(parent / "data").start()
+
+
+@pytest.mark.parametrize("name", ["password", "port", "predlog.lock", "postgresql.conf"])
+def test_a_link_in_the_place_of_a_file_is_not_followed(data_dir: Path, base: Path, name: str) -> None:
+    target = base / f"target of {name}"
+    target.write_text("precious")
+    (data_dir / name).unlink()
+    (data_dir / name).symlink_to(target)
+    with pytest.raises(EmbeddedPostgresError):
+        EmbeddedPostgres(data_dir).start()
+    assert target.read_text() == "precious"
+
+
+@only_root
+def test_root_never_borrows_the_account_nobody(monkeypatch: Any, new_dir: Path) -> None:
+    known = pwd.getpwnam
+    monkeypatch.setattr(account_module, "CANDIDATES", ("no-such-user", "nor-this-one"))
+    monkeypatch.setattr(account_module, "MAKERS", ())
+    with pytest.raises(EmbeddedPostgresError, match="create predlog as a system account"):
+        choose_account(new_dir)
+    assert known("nobody")
+
+
+@only_root
+def test_root_makes_an_account_if_there_is_none(monkeypatch: Any, new_dir: Path, tmp_path: Path) -> None:
+    made_by = tmp_path / "useradd"
+    made_by.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\n')
+    made_by.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(account_module, "CANDIDATES", ("no-such-user",))
+    lookup = pwd.getpwnam
+    like = pwd.getpwnam("daemon")
+    monkeypatch.setattr(
+        pwd, "getpwnam", lambda name: like if name == "predlog" and (tmp_path / "arguments").exists() else lookup(name)
+    )
+    assert choose_account(new_dir).uid == like.pw_uid
+    assert (tmp_path / "arguments").read_text().split()[-1] == "predlog"
+
+
+@only_root
+def test_a_cluster_of_the_account_nobody_changes_hands(data_dir: Path, base: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    cluster = data_dir / "cluster"
+    for path in (cluster, *cluster.rglob("*")):
+        os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
+    with EmbeddedPostgres(data_dir) as server:
+        assert execute(server.url, "SELECT n FROM kept") == (1,)
+    assert {path.lstat().st_uid for path in (cluster, *cluster.rglob("*"))} == {choose_account(cluster).uid}
+    assert choose_account(cluster).uid != nobody.pw_uid
 
 
 @only_linux
@@ -627,7 +771,7 @@ def test_ctrl_c_in_the_terminal_leaves_the_order_to_the_caller(
 @only_linux
 def test_no_process_is_left_when_the_keeper_is_killed(data_dir: Path) -> None:
     server = EmbeddedPostgres(data_dir)
-    url = server.start()
+    url = server.start().owner
     processes = processes_of(data_dir, url)
     os.kill(processes[0], signal.SIGKILL)
     wait_for(lambda: all(map(is_gone, processes)), "the end of the server")

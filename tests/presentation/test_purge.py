@@ -219,7 +219,7 @@ def test_an_hour_of_changes_is_noted_once(
     refresh()
     with database.connect() as connection, connection.execution_options(isolation_level="READ COMMITTED").begin():
         # The job repairs only what is committed: this holds it up until the notes are counted.
-        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('prediction_stats_refresh'))")
+        connection.exec_driver_sql("SELECT * FROM prediction_stats_holder FOR UPDATE")
         purge(client, model_name=model)
         notes = connection.exec_driver_sql(NOTES, {"start": hour, "end": hour + HOUR}).scalar_one()
     assert notes == 1

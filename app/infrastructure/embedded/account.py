@@ -1,14 +1,17 @@
 """The operating-system account that PostgreSQL runs as.
 
-PostgreSQL refuses to run as root. A root caller hands it to an account that exists already: one made for Predlog, one
-made for PostgreSQL, or `nobody`. A data directory stays with the account that owns it, whichever appears later.
+PostgreSQL refuses to run as root. A root caller hands it to an account that is there for it: one made for Predlog, or
+one made for PostgreSQL; if there is neither, the former is made. Never to `nobody`: that is everybody's who has none of
+their own. A data directory stays with the account that owns it, whichever appears later, unless that is `nobody`.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,16 @@ from typing import Any
 
 from .errors import EmbeddedPostgresError
 
-CANDIDATES = ("predlog", "postgres", "nobody")
+DEDICATED = "predlog"
+CANDIDATES = (DEDICATED, "postgres")
+SHARED = "nobody"
+# As packages do it: with the tools of most Linux systems, else with those of busybox.
+MAKERS = (
+    (("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/bin/false",
+      DEDICATED),),
+    (("addgroup", "-S", DEDICATED),
+     ("adduser", "-S", "-D", "-H", "-h", "/nonexistent", "-s", "/bin/false", "-G", DEDICATED, DEDICATED)),
+)  # fmt: skip
 
 # Nothing of the caller's: PGPORT, PGDATA or a strange LC_ALL would change what the server's programs do.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
@@ -71,14 +83,14 @@ class Account:
 
 
 def choose_account(cluster: Path) -> Account:
-    """Whoever owns the cluster, else the first of CANDIDATES for root, else the caller."""
+    """Whoever owns the cluster, else for root an account that is there for it, else the caller."""
     caller = os.geteuid()
     owner = cluster.lstat().st_uid if os.path.lexists(cluster) else None
     if owner is not None and caller not in (0, owner):
         raise EmbeddedPostgresError(f"{cluster} belongs to another user (uid {owner}): run Predlog as that user.")
     if owner == 0:
         raise EmbeddedPostgresError(f"{cluster} belongs to root, whom PostgreSQL refuses: give it to another user.")
-    if owner is None and caller == 0:
+    if caller == 0 and (owner is None or owner == _shared_uid()):
         return _borrow_account()
     uid = caller if owner is None else owner
     try:
@@ -92,14 +104,49 @@ def choose_account(cluster: Path) -> Account:
 
 
 def _borrow_account() -> Account:
-    for name in CANDIDATES:
-        try:
-            entry = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        if entry.pw_uid != 0:
-            return Account(name, entry.pw_uid, entry.pw_gid, borrowed=True)
-    raise EmbeddedPostgresError(
-        f"PostgreSQL refuses to run as root, and none of the users {', '.join(CANDIDATES)} exists: "
-        "create one, run Predlog as an ordinary user, or set DATABASE_URL."
-    )
+    found = next(filter(None, map(_existing, CANDIDATES)), None) or _made()
+    if found is None:
+        raise EmbeddedPostgresError(
+            f"PostgreSQL refuses to run as root, and neither of the users {' and '.join(CANDIDATES)} exists: "
+            f"create {DEDICATED} as a system account, run Predlog as an ordinary user, or set DATABASE_URL."
+        )
+    return found
+
+
+def _existing(name: str) -> Account | None:
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return None
+    return Account(name, entry.pw_uid, entry.pw_gid, borrowed=True) if entry.pw_uid != 0 else None
+
+
+def _made() -> Account | None:
+    """Make a system account that nobody can log in to; None if this system has no tool that we know."""
+    for commands in MAKERS:
+        if all(shutil.which(command[0]) for command in commands):
+            for command in commands:
+                subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
+            if account := _existing(DEDICATED):
+                print(f"predlog: made the system account {DEDICATED} for PostgreSQL to run as", file=sys.stderr)
+                return account
+    return None
+
+
+def _shared_uid() -> int | None:
+    try:
+        return pwd.getpwnam(SHARED).pw_uid
+    except KeyError:
+        return None
+
+
+def hand_over(cluster: Path, account: Account) -> None:
+    """Give a cluster that was left to `nobody` by an older version, and stands still, to this account."""
+    shared = _shared_uid()
+    if not account.borrowed or shared is None or not cluster.exists() or cluster.lstat().st_uid != shared:
+        return
+    for _, folders, files, descriptor in os.fwalk(cluster, follow_symlinks=False):
+        for name in (".", *folders, *files):
+            # A file of somebody else's that was linked into it stays theirs.
+            if os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_uid == shared:
+                os.chown(name, account.uid, account.gid, dir_fd=descriptor, follow_symlinks=False)

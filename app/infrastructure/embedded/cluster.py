@@ -6,18 +6,19 @@ import os
 import secrets
 import shutil
 import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from .account import Account
+from . import roles
+from .account import Account, hand_over
 from .binaries import DISTRIBUTION, Binaries
 from .directory import DataDirectory, is_alive, read_number
 from .errors import EmbeddedPostgresError
 
-NAME = "predlog"  # of the role and of the database
-
 # Collation and case come from PostgreSQL itself, the same on every system.
 INITDB = (
-    f"--username={NAME}",
+    f"--username={roles.SUPERUSER}",
     "--auth=reject",
     "--encoding=UTF8",
     "--locale=C",
@@ -63,8 +64,16 @@ log_parameter_max_length_on_error = 0
 ACCESS = "host all all 127.0.0.1/32 scram-sha-256\n"
 
 
+@dataclass(frozen=True)
+class Passwords:
+    """Of the two roles that one can log in as."""
+
+    owner: str
+    service: str
+
+
 class Cluster:
-    """One PostgreSQL data directory with its role and database. Its methods need the directory's lock."""
+    """One PostgreSQL data directory with its roles and database. Its methods need the directory's lock."""
 
     def __init__(self, directory: DataDirectory, binaries: Binaries, account: Account, lock: int) -> None:
         self._directory = directory
@@ -72,18 +81,22 @@ class Cluster:
         self._account = account
         self._lock = lock
 
-    def prepare(self) -> str:
-        """Make what is missing, clear what a crash has left, and return the password."""
+    def prepare(self) -> Passwords:
+        """Make what is missing, clear what a crash or an older version has left, and return the passwords."""
         shutil.rmtree(self._directory.cluster_in_the_making, ignore_errors=True)
-        password = _read_password(self._directory.password_file)
-        if not self._directory.cluster.exists():
-            password = self._create()
-        elif password is None:
-            password = self._replace_password()
+        owner = self._directory.read(self._directory.password_file)
+        service = self._directory.read(self._directory.service_password_file)
         remove_stale_pid_file(self._directory.cluster)
+        hand_over(self._directory.cluster, self._account)
+        if not self._directory.cluster.exists():
+            passwords = self._create()
+        elif not (owner and service):
+            passwords = self._set_up(self._directory.cluster, owner)
+        else:
+            passwords = Passwords(owner.strip(), service.strip())
         self._directory.write(self._directory.settings_file, SETTINGS, mode=0o644)
         self._directory.write(self._directory.access_file, ACCESS, mode=0o644)
-        return password
+        return passwords
 
     def command(self, port: int) -> list[str]:
         """What starts the postmaster. Address and port stand here, where no ALTER SYSTEM can overrule them."""
@@ -96,36 +109,40 @@ class Cluster:
             *("-p", str(port)),
         ]
 
-    def _create(self) -> str:
+    def _create(self) -> Passwords:
         """Build it under another name: a cluster called by its own name is complete."""
-        password = secrets.token_urlsafe(24)
-        self._directory.write(self._directory.password_file, password + "\n")
         staging = self._directory.cluster_in_the_making
         staging.mkdir(mode=0o700)
         try:
             if self._account.borrowed:
                 os.chown(staging, self._account.uid, self._account.gid)
             self._account.run([self._binaries.bin / "initdb", "-D", staging, *INITDB], self._lock)
-            self._execute(staging, _set_password(password), f"CREATE DATABASE {NAME}")
+            passwords = self._set_up(staging, None)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
         self._directory.rename(staging, self._directory.cluster)
-        return password
+        return passwords
 
-    def _replace_password(self) -> str:
-        password = secrets.token_urlsafe(24)
-        remove_stale_pid_file(self._directory.cluster)
-        self._execute(self._directory.cluster, _set_password(password))
-        self._directory.write(self._directory.password_file, password + "\n")
-        return password
+    def _set_up(self, cluster: Path, owners_password: str | None) -> Passwords:
+        """Make the roles, as they have to be, in a new cluster or in one of an older version.
 
-    def _execute(self, cluster: Path, *statements: str) -> None:
-        """Run SQL without a server: no port is open before there is a password."""
+        The service's password is written last: without it, all this is done once more at the next start.
+        """
+        passwords = Passwords((owners_password or secrets.token_urlsafe(24)).strip(), secrets.token_urlsafe(24))
+        is_new = cluster == self._directory.cluster_in_the_making
+        self._directory.write(self._directory.password_file, passwords.owner + "\n")
+        self._execute(cluster, "postgres", roles.of_cluster(passwords.owner, passwords.service, is_new=is_new))
+        self._execute(cluster, roles.NAME, roles.of_database())
+        self._directory.write(self._directory.service_password_file, passwords.service + "\n")
+        return passwords
+
+    def _execute(self, cluster: Path, database: str, statements: Sequence[str]) -> None:
+        """Run SQL without a server: no port is open before there are passwords."""
         self._account.run(
-            [self._binaries.bin / "postgres", "--single", "-D", cluster, *SINGLE_USER, "postgres"],
+            [self._binaries.bin / "postgres", "--single", "-D", cluster, *SINGLE_USER, database],
             self._lock,
-            stdin="".join(f"{statement};\n" for statement in statements),
+            stdin="".join(f"{' '.join(statement.split())};\n" for statement in statements),
         )
 
 
@@ -165,14 +182,3 @@ def _serves(pid: int, cluster: Path) -> bool:
         return os.path.samefile(f"/proc/{pid}/cwd", cluster)
     except OSError:
         return False
-
-
-def _read_password(path: Path) -> str | None:
-    try:
-        return path.read_text().strip() or None
-    except FileNotFoundError:
-        return None
-
-
-def _set_password(password: str) -> str:
-    return f"ALTER ROLE {NAME} PASSWORD '{password}'"

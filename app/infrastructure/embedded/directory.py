@@ -2,7 +2,7 @@
 
 - `predlog.lock` is held by the keeper and by every process of the server, and says the caller's pid;
 - `cluster` is PostgreSQL's own data directory, and all that the account it runs as may write to;
-- `password` is the role's, `port` is kept from one start to the next;
+- `password` is the owner's, `service_password` the service's, `port` is kept from one start to the next;
 - `postgresql.conf` and `pg_hba.conf` are written anew at each start;
 - `postgresql.log` and `postgresql.log.1` are the server's log;
 - `binaries` is a copy of PostgreSQL's programs, where its account cannot reach the virtualenv.
@@ -15,7 +15,9 @@ import fcntl
 import os
 import time
 from pathlib import Path
+from typing import BinaryIO
 
+from . import trust
 from .errors import EmbeddedPostgresError
 
 LOCK = "predlog.lock"
@@ -47,6 +49,7 @@ class DataDirectory:
         self.binaries = path / "binaries"
         self.lock_file = path / LOCK
         self.password_file = path / "password"
+        self.service_password_file = path / "service_password"
         self.port_file = path / "port"
         self.settings_file = path / "postgresql.conf"
         self.access_file = path / "pg_hba.conf"
@@ -71,6 +74,7 @@ class DataDirectory:
                 f"The data directory {self.path} belongs to another user (uid {owner}): "
                 "run Predlog as that user, or choose a directory that does not exist yet."
             )
+        trust.check(self.path)
         if not self.lock_file.exists() and any(map(_is_content, self.path.iterdir())):
             raise EmbeddedPostgresError(
                 f"{self.path} has files in it that are not Predlog's: choose an empty directory or a new one."
@@ -85,11 +89,15 @@ class DataDirectory:
         descriptor = os.open(self.lock_file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             self._wait_for_last_owner(descriptor)
-            self.lock_file.write_text(f"{os.getpid()}\n")
+            self._note_owner()
         except BaseException:
             os.close(descriptor)
             raise
         return descriptor
+
+    def _note_owner(self) -> None:
+        with open(os.open(self.lock_file, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW), "w") as file:
+            file.write(f"{os.getpid()}\n")
 
     def _wait_for_last_owner(self, descriptor: int) -> None:
         patience = time.monotonic() + LAST_OWNER_SECONDS
@@ -105,23 +113,30 @@ class DataDirectory:
 
     def wait_until_released(self, seconds: float) -> None:
         """Wait until every process that had inherited the lock is gone, or until the time is over."""
-        with contextlib.suppress(FileNotFoundError), self.lock_file.open() as file:
+        with contextlib.suppress(FileNotFoundError), _open(self.lock_file) as file:
             patience = time.monotonic() + seconds
             while not _try_lock(file.fileno()) and time.monotonic() < patience:
                 time.sleep(0.05)
 
     def in_use(self) -> bool:
         """Whether a server runs here, or is about to, whoever started it."""
-        with contextlib.suppress(FileNotFoundError), self.lock_file.open() as file:
+        with contextlib.suppress(FileNotFoundError), _open(self.lock_file) as file:
             return not _try_lock(file.fileno())
         return False
 
+    def read(self, path: Path) -> str | None:
+        """The text of a file here, or None if there is none."""
+        with contextlib.suppress(FileNotFoundError), _open(path) as file:
+            return file.read().decode()
+        return None
+
     def write(self, path: Path, text: str, mode: int = 0o600) -> None:
         """Replace a file here as a whole, durably, if it differs."""
-        if path.exists() and path.read_text() == text:
+        if self.read(path) == text:
             return
         staging = path.with_name(f"{path.name}.new")
-        with open(os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:
+        staging.unlink(missing_ok=True)  # left by a crash
+        with open(os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "w") as file:
             os.fchmod(file.fileno(), mode)
             file.write(text)
             file.flush()
@@ -140,9 +155,14 @@ class DataDirectory:
 
 def read_number(path: Path) -> int | None:
     """The number on a file's first line, or None."""
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        return int(path.read_bytes().partition(b"\n")[0])
+    with contextlib.suppress(FileNotFoundError, ValueError), _open(path) as file:
+        return int(file.read().partition(b"\n")[0])
     return None
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a file for reading, and not what a link in its place points to."""
+    return open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb")
 
 
 def is_alive(pid: int) -> bool:

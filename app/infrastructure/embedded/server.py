@@ -7,14 +7,16 @@ import select
 import socket
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
-from . import keeper
+import psycopg2.extensions
+
+from . import keeper, roles
 from .account import ENVIRONMENT, choose_account
 from .binaries import find_binaries
-from .cluster import NAME, Cluster, check_major_version
+from .cluster import Cluster, Passwords, check_major_version
 from .directory import DataDirectory, default_data_dir, read_number
 from .errors import EmbeddedPostgresError
 
@@ -23,6 +25,19 @@ PORT_ATTEMPTS = 3
 START_SECONDS = 300.0  # a recovery after a crash may take its time
 STOP_SECONDS = 90.0  # more than the keeper takes at most
 KILLED_SECONDS = 15.0
+
+
+# Something else that listens on the port is not told the password, whatever way of logging in it asks for.
+REQUIRE_AUTH = "require_auth=scram-sha-256"
+REQUIRE_AUTH_SINCE = 160000  # libpq
+
+
+@dataclass(frozen=True)
+class Urls:
+    """Of one database, for its two roles: the owner migrates and maintains, the service logs and reads."""
+
+    owner: str
+    service: str
 
 
 class EmbeddedPostgres:
@@ -34,7 +49,7 @@ class EmbeddedPostgres:
 
     def __init__(self, data_dir: Path | None = None) -> None:
         self.data_dir = Path(os.path.realpath(default_data_dir() if data_dir is None else data_dir))
-        self.url = ""
+        self.urls = Urls("", "")
         self._directory = DataDirectory(self.data_dir)
         self._keeper: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
@@ -48,19 +63,24 @@ class EmbeddedPostgres:
     ) -> None:
         self.stop()
 
-    def start(self) -> str:
-        """Start the server, made first where there is none, and return its URL once it takes connections.
+    @property
+    def url(self) -> str:
+        """The owner's; empty while the server does not run."""
+        return self.urls.owner
+
+    def start(self) -> Urls:
+        """Start the server, made first if there is none, and return its URLs once it takes connections.
 
         Raises EmbeddedPostgresError.
         """
         if self._keeper is not None:
-            return self.url
+            return self.urls
         self._owner = os.getpid()
         try:
-            self.url = self._start()
+            self.urls = self._start()
         except OSError as error:
             raise EmbeddedPostgresError(f"The embedded PostgreSQL in {self.data_dir} cannot start: {error}") from error
-        return self.url
+        return self.urls
 
     def stop(self) -> None:
         """Shut the server down and wait until it is gone."""
@@ -69,9 +89,9 @@ class EmbeddedPostgres:
         if _dismiss(self._keeper) != 0:
             self._directory.wait_until_released(KILLED_SECONDS)
         self._keeper = None
-        self.url = ""
+        self.urls = Urls("", "")
 
-    def _start(self) -> str:
+    def _start(self) -> Urls:
         self._directory.prepare()
         lock = self._directory.lock()
         try:
@@ -86,11 +106,11 @@ class EmbeddedPostgres:
             check_major_version(self._directory.cluster, binaries)
             binaries = binaries.within_reach_of(account, self._directory.binaries)
             cluster = Cluster(self._directory, binaries, account, lock)
-            password = cluster.prepare()
+            passwords = cluster.prepare()
             port = self._launch(cluster, account.process_options, lock)
         finally:
             os.close(lock)  # the keeper has it; a process that we fork must not
-        return _url(password, port)
+        return _urls(passwords, port)
 
     def _launch(self, cluster: Cluster, account: dict[str, object], lock: int) -> int:
         port = read_number(self._directory.port_file)
@@ -144,17 +164,23 @@ class EmbeddedPostgres:
         return sentence or "its keeper process has died"
 
 
-def running_url(data_dir: Path | None = None) -> str | None:
-    """The URL of the server that another process of this user keeps in the data directory, if there is one."""
+def running_urls(data_dir: Path | None = None) -> Urls | None:
+    """The URLs of the server that another process of this user keeps in the data directory, if there is one."""
     directory = DataDirectory(Path(os.path.realpath(default_data_dir() if data_dir is None else data_dir)))
     port = read_number(directory.port_file)
     if port is None or not directory.in_use():
         return None
-    return _url(directory.password_file.read_text().strip(), port)
+    owner, service = directory.read(directory.password_file), directory.read(directory.service_password_file)
+    return _urls(Passwords(owner.strip(), service.strip()), port) if owner and service else None
 
 
-def _url(password: str, port: int) -> str:
-    return f"postgresql+psycopg2://{NAME}:{password}@{HOST}:{port}/{NAME}?sslmode=disable"
+def _urls(passwords: Passwords, port: int) -> Urls:
+    return Urls(_url(roles.NAME, passwords.owner, port), _url(roles.SERVICE, passwords.service, port))
+
+
+def _url(role: str, password: str, port: int) -> str:
+    options = f"&{REQUIRE_AUTH}" if psycopg2.extensions.libpq_version() >= REQUIRE_AUTH_SINCE else ""
+    return f"postgresql+psycopg2://{role}:{password}@{HOST}:{port}/{roles.NAME}?sslmode=disable{options}"
 
 
 def _dismiss(keeper_process: subprocess.Popen[bytes]) -> int:

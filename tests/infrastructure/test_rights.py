@@ -1,0 +1,84 @@
+"""The role that requests are answered with may do that, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+from psycopg2 import errors
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.exc import ProgrammingError
+
+from app.infrastructure.rights import READER_RIGHTS, SERVICE_RIGHTS
+from conftest import Server, make_app
+
+FORBIDDEN = {
+    "change a call": "UPDATE prediction_log SET duration_ms = 0",
+    "empty the log": "TRUNCATE prediction_log",
+    "change an aggregate": "UPDATE prediction_stats_minute SET total_requests = 0",
+    "forget a change": "DELETE FROM prediction_stats_change",
+    "move the watermark": "UPDATE prediction_stats_state SET settled_to = now()",
+    "make a key": "INSERT INTO api_key (name, scope, hash) VALUES ('x', 'admin', sha256('x'))",
+    "bring a key back": "UPDATE api_key SET revoked_at = NULL",
+    "make a table": "CREATE TABLE made (x integer)",
+    "make a temporary table": "CREATE TEMP TABLE made (x integer)",
+    "drop the log": "DROP TABLE prediction_log",
+    "disable a trigger": "ALTER TABLE prediction_log DISABLE TRIGGER ALL",
+    "make a role": "CREATE ROLE made",
+    "run a program": "COPY (SELECT 1) TO PROGRAM 'true'",
+    "read a file": "SELECT pg_read_file('/etc/passwd')",
+    "take an advisory lock": "SELECT pg_advisory_lock(1)",
+    "say what is migrated": "UPDATE alembic_version SET version_num = 'x'",
+}
+
+
+@pytest.fixture
+def service(server: Server) -> Iterator[Engine]:
+    if not server.concurrent:
+        pytest.skip("one session for all: nobody can log in as somebody else")
+    engine = create_engine(server.service_url, isolation_level="AUTOCOMMIT")
+    yield engine
+    engine.dispose()
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_the_service_may_not(what: str, service: Engine) -> None:
+    with service.connect() as connection, pytest.raises(ProgrammingError) as refused:
+        connection.exec_driver_sql(FORBIDDEN[what])
+    assert isinstance(refused.value.orig, errors.InsufficientPrivilege)
+
+
+def test_the_service_is_no_superuser(service: Engine) -> None:
+    powers = "SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication FROM pg_roles WHERE rolname = user"
+    with service.connect() as connection:
+        assert connection.exec_driver_sql(powers).scalar() is False
+
+
+def test_every_table_that_is_listed_exists(database: Engine) -> None:
+    with database.connect() as connection:
+        for relation in {**SERVICE_RIGHTS, **READER_RIGHTS}:
+            assert connection.exec_driver_sql(f"SELECT to_regclass('{relation}')").scalar(), relation
+
+
+def test_a_command_that_the_role_may_not_run_says_so_in_a_sentence(server: Server, service: Engine) -> None:
+    done = make_app(server.service_url).test_cli_runner().invoke(
+        args=["keys", "create", "--scope", "admin", "--name", "x"]
+    )  # fmt: skip
+    assert done.exit_code == 1
+    assert "set DATABASE_DIRECT_URL" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_commands_of_the_owner_work_beside_a_service_of_its_own_role(
+    server: Server, app: Flask, database: Engine, service: Engine
+) -> None:
+    run = app.test_cli_runner().invoke
+    try:
+        assert run(args=["keys", "create", "--scope", "write", "--name", "x"]).exit_code == 0
+        assert run(args=["stats", "refresh"]).exit_code == 0
+        assert run(args=["lifecycle", "apply"]).exit_code == 0
+        assert run(args=["lifecycle", "show"]).exit_code == 0
+    finally:
+        with database.connect() as connection:
+            connection.exec_driver_sql("DELETE FROM api_key")

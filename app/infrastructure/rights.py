@@ -45,6 +45,8 @@ EXISTING = "SELECT rolname FROM pg_roles WHERE rolname IN %s"
 
 GRANTED = """
 SELECT c.relname, c.relkind = 'S',
+       ARRAY(SELECT format('UPDATE (%%s)', attname)
+             FROM   pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped),
        ARRAY(SELECT privilege_type FROM aclexplode(c.relacl) WHERE grantee = r.oid)
        || ARRAY(SELECT format('%%s (%%s)', privilege_type, attname)
                 FROM   pg_attribute, aclexplode(attacl)
@@ -114,8 +116,9 @@ def _grant(cursor: cursor, role: str, rights: Rights, functions: frozenset[str])
     if not may_enter:
         cursor.execute(SQL("GRANT USAGE ON SCHEMA {} TO {}").format(Identifier(schema), name))
     cursor.execute(GRANTED, [role])
-    for relation, is_sequence, granted in cursor.fetchall():
-        wanted = rights.get(relation, frozenset())
+    for relation, is_sequence, columns, granted in cursor.fetchall():
+        # After a downgrade a column may be missing.
+        wanted = {right for right in rights.get(relation, ()) if "(" not in right or right in columns}
         if wanted == set(granted):
             continue
         target = SQL("{} {}").format(SQL("SEQUENCE" if is_sequence else "TABLE"), Identifier(relation))

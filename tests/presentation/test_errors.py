@@ -365,7 +365,7 @@ def test_the_ends_of_the_calendar_are_answered_or_refused(client: FlaskClient, p
     [
         (method, path, allowed)
         for path, allowed in (
-            ("/", {"GET"}), ("/health", {"GET"}), ("/ready", {"GET"}), (LOG, {"POST"}), (LIST, {"GET"}),
+            ("/", {"GET"}), ("/health", {"GET"}), ("/ready", {"GET"}), (LOG, {"POST"}), (LIST, {"GET", "DELETE"}),
             (f"{LIST}/1", {"GET", "DELETE"}), (STATS, {"GET"}), (SERIES, {"GET"}), ("/openapi.json", {"GET"}),
         )
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "NONSENSE")

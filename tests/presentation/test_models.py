@@ -262,7 +262,7 @@ def test_models_come_in_the_order_of_their_characters(client: FlaskClient, model
         response = client.get(address)
         seen += [entry["model_name"] for entry in response.json or []]
         link = re.fullmatch(r'<(.*)>; rel="next"', response.headers.get("Link", ""))
-        address = link[1] if link else ""
+        address = urljoin(URL, link[1]) if link else ""
     assert seen == names
 
 
@@ -274,7 +274,7 @@ def test_models_are_found_by_a_part_of_their_name_page_by_page(client: FlaskClie
         response = client.get(address)
         seen += [entry["model_name"] for entry in response.json or []]
         link = re.fullmatch(r'<(.*)>; rel="next"', response.headers.get("Link", ""))
-        address = link[1] if link else ""
+        address = urljoin(URL, link[1]) if link else ""
     assert (seen, address) == ([f"a-{model}-price_v2", f"{model}-Price"], "")
     assert client.get(URL, query_string={"search": f"{model}-_rice"}).json == []
 
@@ -293,7 +293,8 @@ def test_names_without_calls_are_passed_over_however_many(
     first = client.get(URL, query_string=query)
     assert [entry["model_name"] for entry in first.json or []] == [names[3], names[1700]]
     link = re.fullmatch(r'<(.*)>; rel="next"', first.headers["Link"])
-    second = client.get(link[1] if link else "")
+    assert link
+    second = client.get(urljoin(URL, link[1]))
     assert [entry["model_name"] for entry in second.json or []] == [names[2499]]
     assert "Link" not in second.headers
     with database.connect() as connection:

@@ -133,7 +133,7 @@ def test_the_document_names_the_server_that_it_came_from(root: str) -> None:
 
 def test_a_header_of_a_proxy_changes_no_address(servers: Callable[[str], Server], model: str) -> None:
     """None is trusted: whoever calls could have written it, and put another one's address into an answer."""
-    client = make_app(servers("plain").url).test_client()
+    client = make_app(servers("plain").url, allowed_hosts=("*",)).test_client()
     client.post("/api/v1/predict-logs", json=[{**record, "model_name": model} for record in RECORDS])
     headers = {
         "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "gopher", "X-Forwarded-Prefix": "//evil.example",

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from predlog import lifecycle
 from predlog.counts import Stats
+from predlog.forks import mine
 from predlog.pipeline import Pipeline
 from predlog.record import Record
 from predlog.settings import Settings, disabled_by_environment
@@ -105,7 +106,7 @@ class Client:
         """
         if error is not None:
             error = error[:ERROR_CHARACTERS] if type(error) is str else describe(error)
-        if type(metadata) is dict:
+        if metadata is not None and type(metadata) is dict:
             metadata = metadata.copy()
         self._put(
             (
@@ -135,21 +136,24 @@ class Client:
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait, at most that many seconds; True once all that was logged before is acknowledged or counted as lost."""
-        return self._pipeline is None or self._pipeline.flush(timeout)
+        pipeline = self._current()
+        return pipeline is None or pipeline.flush(timeout)
 
     def close(self, timeout: float | None = None) -> bool:
         """Send what waits within that many seconds (default: exit_timeout) and stop; what is logged later is dropped.
 
         True when every record was acknowledged, counted as lost, or lies in the spool. At exit this is called for you.
         """
-        if self._pipeline is None:
+        pipeline = self._current()
+        if pipeline is None:
             return True
-        self._pipeline.begin_close(self._settings.exit_timeout if timeout is None else timeout)
-        return self._pipeline.finish_close()
+        pipeline.begin_close(self._settings.exit_timeout if timeout is None else timeout)
+        return pipeline.finish_close()
 
     def stats(self) -> Stats:
         """What became of the records of this process so far."""
-        return Stats() if self._pipeline is None else self._pipeline.stats()
+        pipeline = self._current()
+        return Stats() if pipeline is None else pipeline.stats()
 
     def __enter__(self) -> Client:
         return self
@@ -168,15 +172,23 @@ class Client:
             if self._pipeline is not None:
                 self._pipeline.begin_close(self._settings.exit_timeout)
 
-    def _connect(self) -> None:
-        self._pipeline = Pipeline(self._settings, self._url, self._api_key)
-        self._put = self._pipeline.intake.put
+    def _connect(self) -> Pipeline:
+        self._pipeline = pipeline = Pipeline(self._settings, self._url, self._api_key)
+        self._put = pipeline.intake.put
+        return pipeline
 
     def _start_over(self) -> None:
         """In a forked child: the parent's queue, files, threads and connection stay the parent's."""
-        if self._pipeline is not None:
-            self._pipeline.disown()
-            self._connect()
+        parents = self._pipeline
+        if parents is not None:
+            parents.disown()
+            parents.intake.heir = self._connect().intake
+
+    def _current(self) -> Pipeline | None:
+        """The pipeline of this process, whoever forked it."""
+        if not mine[0]:
+            lifecycle.forked()
+        return self._pipeline
 
 
 def _discard(record: Record) -> None:

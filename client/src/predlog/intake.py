@@ -8,7 +8,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Union
 
+from predlog import lifecycle
 from predlog.batch import Batch, Marker
+from predlog.forks import mine, new_mark
 from predlog.losses import CLOSED, QUEUE_FULL, REJECTED, Losses
 from predlog.record import SUCCESS, InvalidRecord, Record, encode, made_at
 from predlog.settings import Settings
@@ -26,7 +28,8 @@ class Intake:
 
     def __init__(self, settings: Settings, losses: Losses, trouble: Trouble, start: Callable[[], None]) -> None:
         self.queue: deque[Item] = deque()
-        self.started = False
+        self.running = new_mark()  # whether the threads run, in this process
+        self.heir: Intake | None = None  # in a forked child: the one to use instead
         self._room = settings.queue_size
         self._room_for_successes = settings.queue_size - settings.queue_size // 10
         self._batch_size = settings.batch_size
@@ -42,15 +45,20 @@ class Intake:
 
     def put(self, record: Record) -> None:
         """Queue the record, or count it as discarded. This is the hot path: it never waits."""
-        waiting = len(self.queue)
+        if not self.running[0] and self._passed_on(record):
+            return
+        queue = self.queue
+        waiting = len(queue)
         if waiting >= self._room_for_successes and (waiting >= self._room or record[SUCCESS] is True):
             self._discard(record)
             return
-        self.queue.append(record)
-        if not self.started:
-            self._start()
-        elif waiting >= self._wake_at and self._asleep:
+        queue.append(record)
+        if waiting >= self._wake_at and self._asleep:
             self.wake()
+
+    def arm(self) -> None:
+        """Prepare for the thread that will wait here."""
+        self._wake.arm()
 
     def wake(self) -> None:
         """Have what waits collected now."""
@@ -99,6 +107,16 @@ class Intake:
         """Return a batch that could not be kept elsewhere to the front of the queue."""
         self.queue.extendleft(reversed([*batch.lines, *batch.markers]))
         self._losses.give_back(batch.reports)
+
+    def _passed_on(self, record: Record) -> bool:
+        """Start the threads; in a child that was forked without a hook, give the record to its own intake instead."""
+        if not mine[0]:
+            lifecycle.forked()
+        if self.heir is not None:
+            self.heir.put(record)
+            return True
+        self._start()
+        return False
 
     def _encode(self, record: Record) -> bytes | None:
         try:

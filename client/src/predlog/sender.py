@@ -131,7 +131,7 @@ class Spooler:
             if batch.markers:
                 self._finish_file()
             for marker in batch.markers:
-                marker.passed.set()
+                marker.passed = True
         if self._spool.hungry:
             self._finish_file()
 

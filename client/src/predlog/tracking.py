@@ -30,7 +30,7 @@ class Call:
         self, client: Client, model_name: str, version: str | None, metadata: Mapping[str, Any] | None
     ) -> None:
         self._client = client
-        self._metadata = metadata.copy() if type(metadata) is dict else metadata
+        self._metadata = metadata.copy() if metadata is not None and type(metadata) is dict else metadata
         self.model_name = model_name
         self.version = version
         self.error: str | BaseException | None = None
@@ -65,7 +65,7 @@ class Call:
         if error is not None:
             error = error[:ERROR_CHARACTERS] if type(error) is str else describe(error)
         metadata = self._metadata
-        if type(metadata) is dict:
+        if metadata is not None and type(metadata) is dict:
             metadata = metadata.copy()
         self._client._put(
             (

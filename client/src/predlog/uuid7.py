@@ -12,8 +12,10 @@ draw = _random.getrandbits
 
 RANDOM_BITS = 62
 
+reseed = _random.seed
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_random.seed)
+    os.register_at_fork(after_in_child=reseed)
 
 
 def spell(time_ns: int, bits: int) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import threading
+from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -49,6 +52,21 @@ def forked() -> None:
     with _starting_over:
         if not mine[0]:
             _start_over()
+
+
+def on_signal(number: int, act: Callable[[], object]) -> None:
+    """Act when the signal comes, then do what would have been done without."""
+    before = signal.getsignal(number)
+
+    def handle(received: int, frame: FrameType | None) -> None:
+        act()
+        if callable(before):
+            before(received, frame)
+        elif before == signal.SIG_DFL:
+            signal.signal(received, signal.SIG_DFL)
+            os.kill(os.getpid(), received)
+
+    signal.signal(number, handle)
 
 
 def _hook(util: Any, worker: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 
 from predlog.batch import Batch
@@ -130,11 +131,12 @@ class Spool:
         for path in sorted(sizes):
             if total <= self._max_bytes:
                 break
-            segment = Segment.claim(path)
-            if segment is not None:
-                self._discard(segment.lines, segment.reports)
-                segment.remove()
-                total -= sizes[path]
+            with contextlib.suppress(OSError):  # one file that cannot be opened or removed: the next one, then
+                segment = Segment.claim(path)
+                if segment is not None:
+                    segment.remove()
+                    self._discard(segment.lines, segment.reports)
+                    total -= sizes[path]
         return total <= self._max_bytes
 
     def _discard(self, lines: list[bytes], reports: list[dict[str, object]]) -> None:
@@ -146,8 +148,10 @@ class Spool:
 
     def _sizes(self) -> Iterator[tuple[str, int]]:
         for path in self._paths():
-            with contextlib.suppress(FileNotFoundError):
-                yield path, os.stat(path).st_size
+            with contextlib.suppress(OSError):
+                status = os.lstat(path)
+                if stat.S_ISREG(status.st_mode):
+                    yield path, status.st_size
 
     def _paths(self) -> list[str]:
         try:

@@ -52,7 +52,7 @@ PAYLOADS = st.one_of(
             b'{"a":' * 5000 + b"1" + b"}" * 5000,
             b'[{"count":-1}]',
             b'{"timestamp":"NaT","model_name":"m"}',
-        ]  # fmt: skip
+        ]
     ),
 )
 ANSWERS = st.one_of(
@@ -103,7 +103,7 @@ def _quick():
         yield
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(CALLS, max_size=6), st.lists(ANSWERS, max_size=6))
 @example([{"duration_ms": 1, "was_successful": True, "timestamp": NoTime(2025, 1, 1)}], [(400, {})] * 3)
 def test_whatever_is_in_the_queue_the_rest_is_delivered(calls, answers):
@@ -125,13 +125,13 @@ def test_whatever_is_in_the_queue_the_rest_is_delivered(calls, answers):
 
 
 @needs_spool
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(PAYLOADS, max_size=5), st.lists(PAYLOADS, max_size=5), st.sampled_from(["fresh", "old", "full"]))
 def test_whatever_is_in_the_spool_the_rest_is_delivered(tmp_path_factory, first, second, state):
     directory = tmp_path_factory.mktemp("spool")
     for number, payloads in enumerate([first, second]):
         path = directory / f"predlog-{number}.spool"
-        path.write_bytes(b"".join(map(frame, payloads)) + (b"x" * 70_000 if state == "full" else b""))
+        path.write_bytes(b"".join(map(frame, payloads)) + (b"x" * 40_000 if state == "full" else b""))
         if state == "old":
             os.utime(path, (time.time() - 9e6, time.time() - 9e6))
     (directory / "predlog-2.spool").mkdir()

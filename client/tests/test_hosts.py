@@ -238,3 +238,120 @@ def test_under_uwsgi_nothing_is_lost(program, service, threads):
     assert service.models == {"import": 1, "model": 200}, errors
     assert set(service.copies.values()) == {1}
     assert ("--enable-threads" in errors) == (not threads)
+
+
+POOL = """
+    import sys, predlog
+    {imports}
+    log = predlog.Client(flush_interval=60, exit_timeout=10)
+    def work(number):
+        log.log("task", duration_ms=number, was_successful=True)
+    if __name__ == "__main__":
+        {main}
+"""
+
+
+@needs_fork
+def test_workers_of_a_pool_that_are_terminated_send_what_they_have(program, service):
+    main = """
+        with multiprocessing.get_context("fork").Pool(3, initializer=log.install_signal_handler) as pool:
+            pool.map(work, range(300))
+    """
+    program.run(POOL.format(imports="import multiprocessing", main=main.strip()))
+    assert service.models == {"task": 300} and set(service.copies.values()) == {1}
+
+
+@needs_fork
+@needs("joblib")
+def test_workers_of_joblibs_multiprocessing_send_what_they_have(program, service):
+    main = """
+        with joblib.parallel_config("multiprocessing", initializer=log.install_signal_handler):
+            joblib.Parallel(n_jobs=2)(joblib.delayed(work)(number) for number in range(100))
+    """
+    program.run(POOL.format(imports="import joblib", main=main.strip()))
+    assert service.models == {"task": 100}
+
+
+@needs_fork
+@needs("billiard")
+def test_workers_of_billiards_pool_send_everything_when_they_are_replaced_or_end(program, service):
+    main = """
+        pool = billiard.Pool(2, maxtasksperchild=5)
+        pool.map(work, range(40), chunksize=1)
+        pool.close()
+        pool.join()
+    """
+    program.run(POOL.format(imports="import billiard", main=main.strip()))
+    assert service.models == {"task": 40}
+
+
+@needs_fork
+@needs("celery")
+def test_celerys_children_send_everything(program, service, tmp_path):
+    program.write(
+        "tasks.py",
+        f"""
+        import celery, predlog
+        folder = {str(tmp_path / "broker")!r}
+        app = celery.Celery("tasks", broker="filesystem://")
+        app.conf.broker_transport_options = {{"data_folder_in": folder, "data_folder_out": folder}}
+        app.conf.worker_max_tasks_per_child = 7
+        log = predlog.Client(flush_interval=60, exit_timeout=10)
+        @app.task
+        @log.tracked("task")
+        def work(number):
+            return number
+        """,
+    )
+    (tmp_path / "broker").mkdir()
+    program.run("import tasks; [tasks.work.delay(number) for number in range(50)]")
+    worker = program.start("-m", "celery", "-A", "tasks", "worker", "-P", "prefork", "-c", "2", "-l", "WARNING")
+    wait_until(lambda: not list((tmp_path / "broker").glob("*.celery.msg")), 40)
+    time.sleep(2)
+    worker.send_signal(signal.SIGTERM)
+    _, errors = worker.communicate(timeout=40)
+    assert service.models == {"task": 50}, errors
+
+
+@needs_fork
+@pytest.mark.parametrize("before", ["signal.SIG_DFL", "lambda *_: sys.exit(3)", "signal.SIG_IGN"])
+def test_a_signal_is_handed_on_after_what_waits_is_sent(program, service, before):
+    code = {"signal.SIG_DFL": -signal.SIGTERM, "signal.SIG_IGN": 0}.get(before, 3)
+    program.run(
+        f"""
+        import os, signal, sys, predlog
+        signal.signal(signal.SIGTERM, {before})
+        log = predlog.Client(flush_interval=60, exit_timeout=10)
+        log.install_signal_handler()
+        log.log("m", duration_ms=1, was_successful=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        """,
+        code=code,
+    )
+    assert len(service.records) == 1
+
+
+@needs("uvicorn", "fastapi")
+def test_uvicorn_sends_everything_with_a_flush_in_the_lifespan(program, service):
+    program.write(
+        "served.py",
+        """
+        import contextlib, anyio, fastapi, predlog
+        log = predlog.Client(flush_interval=60, exit_timeout=10)
+        @contextlib.asynccontextmanager
+        async def lifespan(app):
+            yield
+            await anyio.to_thread.run_sync(log.flush)
+        app = fastapi.FastAPI(lifespan=lifespan)
+        @app.get("/")
+        def predict():
+            with log.track("model"):
+                return 1
+        """,
+    )
+    port = free_port()
+    uvicorn = program.start("-m", "uvicorn", "served:app", "--port", str(port), "--log-level", "warning")
+    answers = call(port, 100)
+    uvicorn.send_signal(signal.SIGTERM)
+    _, errors = uvicorn.communicate(timeout=40)
+    assert len(answers) == 100 and service.models == {"model": 100}, errors

@@ -52,7 +52,7 @@ def errors_of(record: Any) -> dict[str, list[str]]:
     try:
         uuid.UUID(record["request_id"])
         assert datetime.fromisoformat(record["timestamp"]).utcoffset() == timedelta(0)
-    except (KeyError, ValueError, AssertionError, TypeError):
+    except (KeyError, ValueError, AssertionError, TypeError, AttributeError):
         errors["request_id"] = ["request_id and timestamp are what makes a retry safe."]
     return errors
 

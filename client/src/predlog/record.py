@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -101,7 +102,8 @@ def _duration(value: Any) -> float:
     if type(value) is int or type(value) is float:
         number = value
     elif not isinstance(value, (bool, str, bytes)) and hasattr(value, "__float__"):
-        number = float(value)  # NumPy's, Decimal
+        with contextlib.suppress(ValueError, OverflowError):  # Decimal("sNaN"), a large Fraction
+            number = float(value)  # NumPy's, Decimal
     try:
         if number is not None and math.isfinite(number) and 0 <= number <= MAX_DURATION_MS:
             return number

@@ -11,6 +11,7 @@ from types import CoroutineType, TracebackType
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from predlog.metadata import snapshot
+from predlog.record import Record
 from predlog.text import ERROR_CHARACTERS, describe
 from predlog.uuid7 import RANDOM_BITS, draw, spell
 
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-_ENDED = -1.0
+class _Put:
+    """Stands for the client."""
+
+    def __init__(self, put: Callable[[Record], None]) -> None:
+        self._put = put
 
 
 class Call:
@@ -29,13 +34,12 @@ class Call:
     error: set it to log a failure that is not raised. version: the model's, where it is known only inside.
     """
 
-    __slots__ = ("_bits", "_client", "_metadata", "_outer", "_started", "_time_ns", "error", "model_name", "version")
+    __slots__ = ("_bits", "_client", "_metadata", "_started", "_time_ns", "error", "model_name", "version")
 
     def __init__(self, client: Client, model_name: str, version: object, metadata: object) -> None:
-        self._client = client
+        self._client: Client | _Put = client
         self._metadata: dict[Any, Any] | None = None if metadata is None else _own(metadata)
         self._started = 0.0
-        self._outer: list[tuple[int, int, float]] | None = None
         self.model_name = model_name
         self.version = version
         self.error: object = None
@@ -58,7 +62,7 @@ class Call:
 
     def __enter__(self) -> Call:
         if self._started:
-            self._again()
+            self._nest()
         self._time_ns = time_ns()
         self._bits = draw(RANDOM_BITS)
         self._started = perf_counter()
@@ -75,9 +79,11 @@ class Call:
             error = raised
         if error is not None:
             error = error[:ERROR_CHARACTERS] if type(error) is str else describe(error)
+            self.error = None  # it may be entered again
         metadata = self._metadata
         if metadata is not None:
             metadata = metadata.copy()
+        self._started = 0.0
         self._client._put(
             (
                 self._time_ns,
@@ -92,18 +98,17 @@ class Call:
                 None,
             )
         )
-        if self._outer:
-            self._time_ns, self._bits, self._started = self._outer.pop()
-        else:
-            self._started = _ENDED
 
-    def _again(self) -> None:
-        """Entered before: inside its own block, or after it."""
-        if self._started == _ENDED:
-            self.error = None
-        else:
-            self._outer = self._outer or []
-            self._outer.append((self._time_ns, self._bits, self._started))
+    def _nest(self) -> None:
+        """Entered inside its own block: once the inner one is logged, go on with the outer one."""
+        client, outer = self._client, (self._time_ns, self._bits, self._started)
+
+        def put(record: Record) -> None:
+            self._client = client
+            self._time_ns, self._bits, self._started = outer
+            client._put(record)
+
+        self._client = _Put(put)
 
 
 def _own(metadata: object) -> dict[Any, Any]:

@@ -26,6 +26,7 @@ _MAY_BE_SEVERAL = re.compile(rb"\}\s*,")
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW if fcntl else 0
 
 supported = fcntl is not None
+opened: set[Segment] = set()  # from the moment that there is a file to be closed in a forked child
 
 
 def frame(payload: bytes) -> bytes:
@@ -45,6 +46,7 @@ class Segment:
     def __init__(self, path: str, fd: int) -> None:
         self.path = path
         self.fd = fd
+        opened.add(self)
         self.lines: list[bytes] = []
         self.reports: list[Report] = []
         self.torn = 0
@@ -109,6 +111,7 @@ class Segment:
 
     def release(self) -> None:
         """Let go of the file; whoever wants it may take it."""
+        opened.discard(self)
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)

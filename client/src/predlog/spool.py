@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from predlog.batch import Batch
 from predlog.losses import SPOOL_FULL, Losses
 from predlog.record import belongs_to
-from predlog.segment import PREFIX, SUFFIX, Segment, frames, supported
+from predlog.segment import PREFIX, SUFFIX, Segment, frames, opened, supported
 from predlog.settings import Settings
 from predlog.trouble import Trouble
 from predlog.uuid7 import uuid7
@@ -36,7 +36,6 @@ class Spool:
         self._trouble = trouble
         self._writing: Segment | None = None
         self._records = self._bytes = 0
-        self._claimed: set[Segment] = set()
         self._own: dict[str, int] = {}
         self._stuck: set[str] = set()
 
@@ -79,13 +78,11 @@ class Spool:
             with contextlib.suppress(OSError):
                 segment = Segment.claim(path)
                 if segment is not None:
-                    self._claimed.add(segment)
                     return segment
         return None
 
     def remove(self, segment: Segment) -> None:
         """Delete a file whose records are settled."""
-        self._claimed.discard(segment)
         try:
             segment.remove()
         except FileNotFoundError:
@@ -96,7 +93,6 @@ class Spool:
 
     def release(self, segment: Segment) -> None:
         """Let any process have the file again."""
-        self._claimed.discard(segment)
         segment.release()
 
     def outstanding(self) -> dict[str, int]:
@@ -108,9 +104,8 @@ class Spool:
 
     def disown(self) -> None:
         """In a forked child: close the parent's files, whose locks would else outlive it."""
-        for segment in (self._writing, *self._claimed):
-            if segment is not None:
-                segment.release()
+        for segment in list(opened):
+            segment.release()
 
     def _open(self, records: int, size: int) -> Segment:
         segment = self._writing

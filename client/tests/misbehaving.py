@@ -52,7 +52,7 @@ def errors_of(record: Any) -> dict[str, list[str]]:
     try:
         uuid.UUID(record["request_id"])
         assert datetime.fromisoformat(record["timestamp"]).utcoffset() == timedelta(0)
-    except (KeyError, ValueError, AssertionError, TypeError):
+    except (KeyError, ValueError, AssertionError, TypeError, AttributeError):
         errors["request_id"] = ["request_id and timestamp are what makes a retry safe."]
     return errors
 
@@ -167,7 +167,10 @@ class Handler(BaseHTTPRequestHandler):
         mood = service.moods.popleft() if service.moods else service.mood
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
-        records = json.loads(body, parse_constant=lambda name: 1 / 0)
+        try:
+            records = json.loads(body, parse_constant=lambda name: 1 / 0)
+        except (ValueError, ZeroDivisionError, RecursionError):
+            return self.answer(400, {"code": 400})
         mood = mood(records, self.headers) if callable(mood) else mood
         seen = {
             "path": self.path,

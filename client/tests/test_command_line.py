@@ -286,3 +286,13 @@ def test_a_reader_that_has_had_enough_ends_the_command_quietly(program, service)
     tail.stdout.close()
     assert tail.wait(20) == 0 and tail.stderr.read() == ""
     tail.stdout = None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets the locale of Linux")
+def test_a_locale_that_has_no_letters_for_a_name_neither_hides_it_nor_ends_the_command(program, service):
+    service.predictions = [prediction(1, model_name="цена")]
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    process = program.start("-m", "predlog", "tail", "--once", "--model", "цена", environment=plain)
+    out, errors = process.communicate(timeout=30)
+    assert process.returncode == 0 and "\\u0446\\u0435\\u043d\\u0430" in out, errors
+    assert service.queries[0][1]["model_name"] == ["цена"]

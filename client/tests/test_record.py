@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import builtins
+import collections
+import dataclasses
 import datetime
 import decimal
 import json
 import math
 import time
+import types
 import uuid
 
 import pytest
 
 from misbehaving import errors_of
-from predlog.record import belongs_to, encode
+from predlog.record import InvalidRecord, belongs_to, encode
 from predlog.uuid7 import draw, spell, uuid7
 
 
-def line(**fields):
+def line(odd=None, **fields):
     values = {
         "name": "m", "duration": 1.5, "success": True, "version": None, "error": None,
         "metadata": None, "timestamp": None, "request_id": None, **fields,
     }  # fmt: skip
-    return encode((time.time_ns(), draw(62), *values.values()))
+    return encode((time.time_ns(), draw(62), *values.values()), odd)
 
 
 def sent(**fields):
@@ -83,10 +87,207 @@ def test_what_json_has_no_word_for_is_said_in_other_words():
     }
 
 
-def test_metadata_that_refers_to_itself_gives_way_to_a_note():
-    metadata = {}
-    metadata["self"] = metadata
-    assert "RecursionError" in sent(metadata=metadata)["metadata"]["predlog_left_out"]
+def depth_of(value):
+    return (
+        1 + max(map(depth_of, value.values() if isinstance(value, dict) else value), default=0)
+        if isinstance(value, (dict, list))
+        else 0
+    )
+
+
+def test_metadata_that_refers_to_itself_or_nests_too_deep_is_cut_where_the_service_ends():
+    itself = {"a": 1}
+    itself["self"] = itself
+    deep = []
+    for _ in range(5000):
+        deep = [deep]
+    for metadata in (itself, {"a": 1, "deep": deep}):
+        odd = []
+        metadata = json.loads(line(odd, metadata=metadata))["metadata"]
+        assert metadata["a"] == 1 and depth_of(metadata) == 100 and len(odd) == 1
+
+
+def test_metadata_that_multiplies_itself_ends_soon():
+    doubled = {"a": 1.5}
+    for _ in range(60):
+        doubled = {("b",): [doubled, doubled]}
+    assert "predlog_left_out" in sent(metadata=doubled)["metadata"]
+
+
+class SizeIsAMethod:
+    def size(self):
+        return (3,)
+
+    def tolist(self):
+        return [1, 2, 3]
+
+    def __str__(self):
+        return "a tensor"
+
+
+class Tensor(SizeIsAMethod):
+    def numel(self):
+        return 3
+
+
+class Raises:
+    def __init__(self, error):
+        self.error = error
+
+    def __str__(self):
+        raise self.error
+
+    def isoformat(self):
+        raise self.error
+
+    def tolist(self):
+        raise self.error
+
+
+class Endless:
+    def tolist(self):
+        return Endless()
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (SizeIsAMethod(), "predlog_left_out: AttributeError"),
+        (datetime.datetime, "<class 'datetime.datetime'>"),
+        (Raises(ValueError()), "predlog_left_out: ValueError"),
+        (Raises(SystemExit()), "predlog_left_out: SystemExit"),
+        (Endless(), "predlog_left_out: not JSON"),
+        (10**400, "predlog_left_out: too large a number"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_value_that_json_has_no_word_for_costs_that_value_alone_and_is_named(value, kept):
+    odd = []
+    record = json.loads(line(odd, metadata={"good": 1, "bad": [value], Raises(ValueError()): 2}))
+    assert record["metadata"] == {"good": 1, "bad": [kept], "(its str() failed)": 2}
+    assert odd == [f"metadata.bad[0] ({type(value).__name__})"]
+
+
+def test_a_tensor_is_its_numbers():
+    assert sent(metadata={"a": Tensor()})["metadata"] == {"a": [1, 2, 3]}
+
+
+@dataclasses.dataclass
+class Features:
+    rooms: int
+    street: str
+
+
+Pair = collections.namedtuple("Pair", "rooms street")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "kept"),
+    [
+        (Features(3, "a"), {"rooms": 3, "street": "a"}),
+        (Pair(3, "a"), {"rooms": 3, "street": "a"}),
+        (types.MappingProxyType({"rooms": 3}), {"rooms": 3}),
+        ([1, 2], {"value": [1, 2]}),
+        ("text", {"value": "text"}),
+        (Features, {"value": str(Features)}),
+        ({"inner": Features(3, "a")}, {"inner": {"rooms": 3, "street": "a"}}),
+    ],
+    ids=str,
+)
+def test_metadata_may_be_what_people_have(metadata, kept):
+    assert sent(metadata=metadata)["metadata"] == kept
+
+
+def test_a_pydantic_model_is_its_fields():
+    pydantic = pytest.importorskip("pydantic")
+    model = pydantic.create_model("Model", rooms=(int, ...), inner=(dict, {}))
+    assert sent(metadata=model(rooms=3))["metadata"] == {"rooms": 3, "inner": {}}
+    assert sent(metadata={"a": model(rooms=3)})["metadata"] == {"a": {"rooms": 3, "inner": {}}}
+
+
+NOON = "2025-06-09T12:00:00.500000+00:00"
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "kept"),
+    [
+        ("2025-06-09T12:00:00.5Z", NOON),
+        ("2025-06-09 15:00:00,500000001+03", NOON),
+        ("2025-06-09T06:30:00.5-0530", NOON),
+        ("2025-06-09", "2025-06-09T00:00:00.000000+00:00"),
+        (datetime.date(2025, 6, 9), "2025-06-09T00:00:00.000000+00:00"),
+        (1749470400.5, NOON),
+        (decimal.Decimal("1749470400.5"), NOON),
+        (datetime.datetime(2025, 6, 9, 12, 0, 0, 500_000), NOON),
+    ],
+    ids=repr,
+)
+def test_a_time_may_be_what_people_have(timestamp, kept):
+    assert sent(timestamp=timestamp)["timestamp"] == kept
+
+
+def test_times_of_numpy_and_pandas_are_times():
+    numpy, pandas = pytest.importorskip("numpy"), pytest.importorskip("pandas")
+    for timestamp in (numpy.datetime64("2025-06-09T12:00:00.5"), pandas.Timestamp("2025-06-09T14:00:00.5+02:00")):
+        assert sent(timestamp=timestamp)["timestamp"] == NOON
+    assert sent(timestamp=numpy.float64(1749470400.5))["timestamp"] == NOON
+    for timestamp in (pandas.NaT, numpy.datetime64("NaT"), numpy.datetime64(10**17, "D")):
+        with pytest.raises(InvalidRecord):
+            line(timestamp=timestamp)
+
+
+class Timeless(datetime.datetime):
+    def isoformat(self, *_, **__):
+        return "NaT"
+
+
+def test_a_datetime_that_cannot_write_itself_is_written_all_the_same():
+    assert sent(timestamp=Timeless(2025, 6, 9, 12, 0, 0, 500_000))["timestamp"] == NOON
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    ["", "soon", "1999-12-31T23:59:59Z", "2025-02-30", True, b"2025-06-09", 1e300, math.nan, 1749470400500, [],
+     datetime.datetime.min.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=5)))],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_no_time_is_not_valid(timestamp):
+    with pytest.raises(InvalidRecord, match="timestamp"):
+        line(timestamp=timestamp)
+
+
+def test_an_identifier_that_is_no_uuid_is_kept_in_metadata_and_made_one_that_stays_the_same():
+    first, again = sent(request_id="order-7", metadata={"a": 1}), sent(request_id="order-7")
+    assert first["request_id"] == again["request_id"] != sent(request_id="order-8")["request_id"]
+    assert first["metadata"] == {"request_id": "order-7", "a": 1} and again["metadata"] == {"request_id": "order-7"}
+    assert sent(request_id=7)["metadata"] == {"request_id": "7"}
+    assert uuid.UUID(sent(request_id="")["request_id"]).version == 7
+
+
+def test_an_empty_version_is_none():
+    assert "model_version" not in sent(version="")
+
+
+def test_an_exception_is_described_with_its_notes_parts_and_cause():
+    error = ValueError("x")
+    error.__cause__ = KeyError("street")
+    error.__notes__ = ["a note"]
+    assert sent(error=error)["error"] == "ValueError: x\n  a note\ncaused by KeyError: 'street'"
+    error.__cause__.__cause__ = error
+    assert sent(error=error)["error"].count("caused by") == 1
+
+
+@pytest.mark.skipif(not hasattr(builtins, "ExceptionGroup"), reason="Python 3.11 has exception groups")
+def test_an_exception_group_is_described_with_its_parts():
+    error = builtins.ExceptionGroup("all", [ValueError("x"), KeyError("y")])
+    assert sent(error=error)["error"].splitlines()[1:] == ["  ValueError: x", "  KeyError: 'y'"]
+
+
+def test_a_duration_beyond_what_the_service_keeps_is_not_valid():
+    for duration in (1e293, 10**300):
+        with pytest.raises(InvalidRecord, match="duration_ms"):
+            line(duration=duration)
+    assert sent(duration=1e292)["duration_ms"] == 1e292
 
 
 def test_numpy_values_are_numbers():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import functools
 import time
 
@@ -237,3 +238,142 @@ def test_an_async_generator_that_is_closed_early_or_raises(service, client):
     asyncio.run(main())
     assert closed == [False, True]
     assert [record["was_successful"] for record in logged(service, client)] == [True, False]
+
+
+def test_a_decorator_without_parentheses_logs_under_the_functions_name(service, client):
+    @client.tracked
+    def predict(x):
+        return x
+
+    @client.tracked
+    async def predict_soon(x):
+        return x
+
+    assert predict(1) == 1 and asyncio.run(predict_soon(2)) == 2
+    assert {record["model_name"] for record in logged(service, client)} == {"predict", "predict_soon"}
+
+
+def test_a_decorator_stands_above_or_below_those_of_methods(service, client):
+    class Model:
+        @client.tracked("static above")
+        @staticmethod
+        def a(x):
+            return x
+
+        @staticmethod
+        @client.tracked("static below")
+        def b(x):
+            return x
+
+        @client.tracked("class above")
+        @classmethod
+        def c(cls, x):
+            return cls, x
+
+        @classmethod
+        @client.tracked("class below")
+        def d(cls, x):
+            return cls, x
+
+        @client.tracked
+        @staticmethod
+        def e(x):
+            return x
+
+    assert (Model.a(1), Model().b(2), Model.c(3), Model().d(4), Model().e(5)) == (1, 2, (Model, 3), (Model, 4), 5)
+    names = {record["model_name"] for record in logged(service, client)}
+    assert names == {"static above", "static below", "class above", "class below", "e"}
+
+
+def test_a_function_that_returns_a_coroutine_is_timed_until_its_result_is_there(service, client):
+    async def work(fail):
+        await asyncio.sleep(0.02)
+        if fail:
+            raise ValueError("no")
+        return 1
+
+    @client.tracked("m")
+    def predict(fail=False):
+        return work(fail)
+
+    @client.tracked("task")
+    def begin():
+        return asyncio.ensure_future(work(False))
+
+    async def main():
+        task = begin()
+        assert isinstance(task, asyncio.Task)
+        assert await predict() == 1 and await task == 1
+        with pytest.raises(ValueError):
+            await predict(True)
+
+    asyncio.run(main())
+    records = logged(service, client)
+    assert [record["was_successful"] for record in records if record["model_name"] == "m"] == [True, False]
+    assert len(records) == 3 and all(record["duration_ms"] >= 20 for record in records)
+
+
+def test_a_cancelled_future_is_a_failure(service, client):
+    future = concurrent.futures.Future()
+    assert client.tracked("m")(lambda: future)() is future
+    assert client.flush() and not service.records
+    future.cancel()
+    (record,) = logged(service, client)
+    assert record["was_successful"] is False
+
+
+def test_metadata_may_be_set_as_a_whole(service, client):
+    mine = {"a": 1}
+    with client.track("m") as call:
+        call.metadata = mine
+        call.metadata["b"] = 2
+    assert mine == {"a": 1}
+    (record,) = logged(service, client)
+    assert record["metadata"] == {"a": 1, "b": 2}
+
+
+def test_a_call_that_is_entered_again_is_logged_again(service, client):
+    call = client.track("m")
+    with call:
+        outer = call.request_id
+        with call:
+            inner = call.request_id
+        call.error = "once"
+    with call:
+        third = call.request_id
+    records = logged(service, client)
+    assert {record["request_id"] for record in records} == {outer, inner, third}
+    assert sorted(record["was_successful"] for record in records) == [False, True, True]
+
+
+def test_a_text_that_ends_the_program_does_not_end_the_call(service, client):
+    class Rude(Exception):
+        def __str__(self):
+            raise SystemExit
+
+    with pytest.raises(Rude), client.track("m"):
+        raise Rude
+    (record,) = logged(service, client)
+    assert record["error"].endswith("Rude: (its str() failed)")
+
+
+@pytest.mark.parametrize("yielded", [0, 1], ids=["before", "after"])
+def test_a_stream_that_is_cancelled_is_a_failure_only_if_nothing_came_of_it(service, client, yielded):
+    @client.tracked("m")
+    async def tokens():
+        for number in range(yielded):
+            yield number
+        await asyncio.sleep(60)
+        yield "never"
+
+    async def read():
+        async for _ in tokens():
+            pass
+
+    async def main():
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(read(), 0.05)
+
+    asyncio.run(main())
+    (record,) = logged(service, client)
+    assert record["was_successful"] is bool(yielded)

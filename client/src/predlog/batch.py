@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ class Marker:
     """Put on the queue by flush(): once it is out, so is all that was logged before it."""
 
     def __init__(self) -> None:
-        self.passed = threading.Event()
+        self.passed = False  # polled: an event's lock could be of another kind than the thread that sets it
 
 
 @dataclass

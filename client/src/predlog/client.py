@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
-from datetime import datetime
+import signal
 from time import time_ns
 from types import TracebackType
-from typing import Any, Callable, TypeVar
-from uuid import UUID
+from typing import Any, Callable, Protocol, SupportsFloat, TypeVar, overload
 
 from predlog import lifecycle
 from predlog.counts import Stats
+from predlog.forks import mine
+from predlog.metadata import snapshot
+from predlog.moments import Timestamp
 from predlog.pipeline import Pipeline
 from predlog.record import Record
 from predlog.settings import Settings, disabled_by_environment
-from predlog.text import ERROR_CHARACTERS, describe
+from predlog.text import ERROR_CHARACTERS, NAME_CHARACTERS, describe
 from predlog.tracking import Call, track_function
 from predlog.uuid7 import RANDOM_BITS, draw
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class SupportsBool(Protocol):
+    """NumPy's bool."""
+
+    def __bool__(self) -> bool:
+        """Whether it is true."""
 
 
 class Client:
@@ -73,40 +81,46 @@ class Client:
         )
         self._url = url or os.environ.get("PREDLOG_URL") or ""
         self._api_key = api_key or os.environ.get("PREDLOG_API_KEY") or None
-        if not enabled or disabled_by_environment():
+        self._enabled = enabled and not disabled_by_environment()
+        if not self._enabled:
             return
         if not self._url:
             raise ValueError(
                 "no Predlog service: pass url or set PREDLOG_URL, or set PREDLOG_DISABLED=1 to log nothing on purpose"
             )
-        if self._settings.spool_dir is not None:
-            os.makedirs(self._settings.spool_dir, mode=0o700, exist_ok=True)
-        self._connect()
-        lifecycle.created(self)
+        self._open()
 
     def log(
         self,
         model_name: str,
         *,
-        duration_ms: float,
-        was_successful: bool,
-        version: str | None = None,
-        error: str | BaseException | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        timestamp: datetime | None = None,
-        request_id: str | UUID | None = None,
+        duration_ms: SupportsFloat,
+        was_successful: bool | SupportsBool,
+        version: object = None,
+        error: object = None,
+        metadata: object = None,
+        timestamp: Timestamp | None = None,
+        request_id: object = None,
     ) -> None:
         """Log one call that the caller has timed itself.
 
-        duration_ms: milliseconds, finite, 0 or more. timestamp: when the call began (UTC where it has no offset);
-        default: now. request_id: default: a new UUIDv7; the service stores the same id and timestamp once.
+        duration_ms: milliseconds, finite, 0 or more.
+        version: logged as its text; nothing if that is empty.
+        error: an exception, or text.
+        metadata: a mapping, dataclass, pydantic model or named tuple; anything else becomes its field `value`. What
+            JSON cannot say is replaced, and a warning names it.
+        timestamp: when the call began, as a datetime, date, ISO 8601 text, seconds since 1970 or numpy.datetime64
+            (UTC if it has no offset); default: now.
+        request_id: default: a new UUIDv7; the service stores the same id and timestamp once. One that is no UUID is
+            kept in metadata, and a UUIDv5 is made of it.
+
         A value that cannot be logged does not raise: the record is counted as rejected, and a warning says which
         field was wrong.
         """
         if error is not None:
             error = error[:ERROR_CHARACTERS] if type(error) is str else describe(error)
-        if type(metadata) is dict:
-            metadata = metadata.copy()
+        if metadata is not None:
+            metadata = metadata.copy() if type(metadata) is dict else snapshot(metadata)
         self._put(
             (
                 time_ns(),
@@ -122,34 +136,69 @@ class Client:
             )
         )
 
-    def track(self, model_name: str, version: str | None = None, metadata: Mapping[str, Any] | None = None) -> Call:
+    def track(self, model_name: str, version: object = None, metadata: object = None) -> Call:
         """Time a `with` block and log it, as a failure if it raises; the exception goes on."""
         return Call(self, model_name, version, metadata)
 
-    def tracked(self, model_name: str, version: str | None = None) -> Callable[[Function], Function]:
+    @overload
+    def tracked(self, model_name: str, version: object = None) -> Callable[[Function], Function]: ...
+
+    @overload
+    def tracked(self, model_name: Function) -> Function: ...
+
+    def tracked(self, model_name: Any, version: object = None) -> Any:
         """Decorate a function, async function, generator or async generator so that each call of it is logged.
 
-        A generator is timed from its first step until it is exhausted, closed or raises.
+        Without parentheses (`@log.tracked`) the model has the function's name. It may stand above or below
+        `staticmethod` and `classmethod`. A generator is timed from its first step until it is exhausted, closed or
+        raises; a function that returns a coroutine or a future, until its result is there.
         """
+        if callable(model_name) or isinstance(model_name, (staticmethod, classmethod)):
+            function = getattr(model_name, "__func__", model_name)
+            name = getattr(function, "__name__", type(function).__name__)
+            return track_function(self, name[:NAME_CHARACTERS], version)(model_name)
         return track_function(self, model_name, version)
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait, at most that many seconds; True once all that was logged before is acknowledged or counted as lost."""
-        return self._pipeline is None or self._pipeline.flush(timeout)
+        pipeline = self._current()
+        return pipeline is None or pipeline.flush(timeout)
 
     def close(self, timeout: float | None = None) -> bool:
         """Send what waits within that many seconds (default: exit_timeout) and stop; what is logged later is dropped.
 
         True when every record was acknowledged, counted as lost, or lies in the spool. At exit this is called for you.
         """
-        if self._pipeline is None:
+        pipeline = self._current()
+        if pipeline is None:
             return True
-        self._pipeline.begin_close(self._settings.exit_timeout if timeout is None else timeout)
-        return self._pipeline.finish_close()
+        pipeline.begin_close(self._settings.exit_timeout if timeout is None else timeout)
+        return pipeline.finish_close()
 
     def stats(self) -> Stats:
         """What became of the records of this process so far."""
-        return Stats() if self._pipeline is None else self._pipeline.stats()
+        pipeline = self._current()
+        return Stats() if pipeline is None else pipeline.stats()
+
+    def install_signal_handler(self, *numbers: int) -> None:
+        """Send what waits when a signal comes, within exit_timeout, and then hand it on to the handler before.
+
+        For processes that are ended by a signal whose default action runs no exit handlers: workers of
+        `multiprocessing.Pool` and uvicorn. Call it in the main thread. numbers: default: SIGTERM.
+        """
+        for number in numbers or (signal.SIGTERM,):
+            lifecycle.on_signal(number, lambda: self.flush(self._settings.exit_timeout))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, also in another process, has the options, and a queue and threads of its own."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_pipeline", "_put")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._pipeline = None
+        self._put = _discard
+        self.__dict__.update(state)
+        if self._url and self._enabled:
+            self._open()
 
     def __enter__(self) -> Client:
         return self
@@ -168,15 +217,29 @@ class Client:
             if self._pipeline is not None:
                 self._pipeline.begin_close(self._settings.exit_timeout)
 
-    def _connect(self) -> None:
-        self._pipeline = Pipeline(self._settings, self._url, self._api_key)
-        self._put = self._pipeline.intake.put
+    def _open(self) -> None:
+        if self._settings.spool_dir is not None:
+            os.makedirs(self._settings.spool_dir, mode=0o700, exist_ok=True)
+        self._connect()
+        lifecycle.created(self)
+
+    def _connect(self) -> Pipeline:
+        self._pipeline = pipeline = Pipeline(self._settings, self._url, self._api_key)
+        self._put = pipeline.intake.put
+        return pipeline
 
     def _start_over(self) -> None:
         """In a forked child: the parent's queue, files, threads and connection stay the parent's."""
-        if self._pipeline is not None:
-            self._pipeline.disown()
-            self._connect()
+        parents = self._pipeline
+        if parents is not None:
+            parents.disown()
+            parents.intake.heir = self._connect().intake
+
+    def _current(self) -> Pipeline | None:
+        """The pipeline of this process, whoever forked it."""
+        if not mine[0]:
+            lifecycle.forked()
+        return self._pipeline
 
 
 def _discard(record: Record) -> None:

@@ -15,7 +15,7 @@ from predlog.record import belongs_to
 from predlog.settings import Settings
 from predlog.transport import Transport
 from predlog.trouble import Trouble
-from predlog.verdict import Acknowledged, Later, Refused
+from predlog.verdict import Acknowledged, Later, Refused, Verdict
 
 FIRST_WAIT = 0.5  # seconds; doubled by every failure, and the wait is drawn between nothing and that (full jitter)
 LONGEST_WAIT = 30.0
@@ -74,12 +74,12 @@ class Delivery:
             discarded, reported = None, 0
             if with_reports and batch.reports:
                 discarded, reported = header(batch.reports, self._reports_at_once)
-            said = verdict.send(self._transport, lines, discarded, timeout)
+            said = self._send(lines, discarded, timeout)
             if isinstance(said, Later):
                 return self._later(said)
             if isinstance(said, Acknowledged):
+                del batch.lines[: len(lines)], batch.reports[:reported]  # first: they are settled, whatever follows
                 self._acknowledged(said, lines)
-                del batch.lines[: len(lines)], batch.reports[:reported]
             elif discarded and lines and said.status != 413:
                 with_reports = False  # which of the two it could not read is seen once they go apart
             elif len(lines) > 1:
@@ -92,6 +92,13 @@ class Delivery:
                 if not lines:
                     del batch.reports[:reported]
         return None
+
+    def _send(self, lines: Sequence[bytes], discarded: str | None, timeout: float) -> Verdict:
+        try:
+            return verdict.send(self._transport, lines, discarded, timeout)
+        except Exception as error:  # whatever it is, it must not come back for ever: parts are tried, then given up
+            self._trouble.warn("content", "Predlog: records cannot be sent (%s)", type(error).__name__)
+            return Refused(0)
 
     def _acknowledged(self, said: Acknowledged, lines: Sequence[bytes]) -> None:
         self._failures = 0

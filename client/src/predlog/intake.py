@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Union
 
+from predlog import lifecycle
 from predlog.batch import Batch, Marker
+from predlog.forks import mine, new_mark
 from predlog.losses import CLOSED, QUEUE_FULL, REJECTED, Losses
 from predlog.record import SUCCESS, InvalidRecord, Record, encode, made_at
 from predlog.settings import Settings
+from predlog.text import printable
 from predlog.trouble import Trouble
 from predlog.wakeup import Wakeup
+
+ODD_NAMED = 3  # values of one record that a warning names
 
 Item = Union[Record, bytes, Marker]  # bytes: encoded already, and put back
 
@@ -26,7 +30,8 @@ class Intake:
 
     def __init__(self, settings: Settings, losses: Losses, trouble: Trouble, start: Callable[[], None]) -> None:
         self.queue: deque[Item] = deque()
-        self.started = False
+        self.running = new_mark()  # whether the threads run, in this process
+        self.heir: Intake | None = None  # in a forked child: the one to use instead
         self._room = settings.queue_size
         self._room_for_successes = settings.queue_size - settings.queue_size // 10
         self._batch_size = settings.batch_size
@@ -42,15 +47,23 @@ class Intake:
 
     def put(self, record: Record) -> None:
         """Queue the record, or count it as discarded. This is the hot path: it never waits."""
-        waiting = len(self.queue)
+        queue = self.queue
+        waiting = len(queue)
+        if waiting < self._wake_at and self.running[0]:
+            queue.append(record)
+            return
+        if not self.running[0] and self._passed_on(record):
+            return
         if waiting >= self._room_for_successes and (waiting >= self._room or record[SUCCESS] is True):
             self._discard(record)
             return
-        self.queue.append(record)
-        if not self.started:
-            self._start()
-        elif waiting >= self._wake_at and self._asleep:
+        queue.append(record)
+        if waiting >= self._wake_at and self._asleep:
             self.wake()
+
+    def arm(self) -> None:
+        """Prepare for the thread that will wait here."""
+        self._wake.arm()
 
     def wake(self) -> None:
         """Have what waits collected now."""
@@ -60,7 +73,7 @@ class Intake:
     def close(self) -> None:
         """Take nothing more; what waits can still be drained."""
         self._closed = True
-        self._room = self._room_for_successes = -1
+        self._room = self._room_for_successes = self._wake_at = -1
         self.wake()
 
     def wait(self, seconds: float) -> None:
@@ -100,12 +113,29 @@ class Intake:
         self.queue.extendleft(reversed([*batch.lines, *batch.markers]))
         self._losses.give_back(batch.reports)
 
+    def _passed_on(self, record: Record) -> bool:
+        """Start the threads; in a child that was forked without a hook, give the record to its own intake instead."""
+        if not mine[0]:
+            lifecycle.forked()
+        if self.heir is not None:
+            self.heir.put(record)
+            return True
+        self._start()
+        return False
+
     def _encode(self, record: Record) -> bytes | None:
+        odd: list[str] = []
         try:
-            return encode(record)
+            line = encode(record, odd)
+            for value in odd[:ODD_NAMED]:
+                text = "Predlog: a value that JSON has no word for was replaced: %s"
+                self._trouble.warn(f"odd {value}", text, printable(value)[:200])
+            return line
         except InvalidRecord as error:
             why = str(error)
-        except Exception as error:  # a guest in a model server: whatever an argument's own methods raise
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a guest in a model server: an argument's own methods may raise SystemExit
             why = f"its encoding raised {type(error).__name__}"
         self._count(record, REJECTED)
         self._trouble.warn(f"invalid {why}", "Predlog: a record is not valid and counted as rejected: %s", why)
@@ -118,7 +148,4 @@ class Intake:
             self._count(record, QUEUE_FULL)
 
     def _count(self, record: Record, reason: str) -> None:
-        time_ns = record[0]
-        with contextlib.suppress(Exception):
-            time_ns = made_at(record)
-        self._losses.add(record[2], time_ns, reason)
+        self._losses.add(record[2], made_at(record), reason)

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
+
+from predlog.forks import mine
+from predlog.trouble import logger
+from predlog.uuid7 import reseed
 
 if TYPE_CHECKING:
     from predlog.client import Client
@@ -15,6 +23,7 @@ if TYPE_CHECKING:
 _clients: WeakSet[Client] = WeakSet()
 _running: set[Pipeline] = set()
 _hooked: list[Any] = []
+_starting_over = threading.Lock()
 
 
 def created(client: Client) -> None:
@@ -25,17 +34,61 @@ def created(client: Client) -> None:
 def started(pipeline: Pipeline) -> None:
     """Close the pipeline when the process exits."""
     _running.add(pipeline)
-    multiprocessing = sys.modules.get("multiprocessing")
-    if not _hooked and multiprocessing is not None and multiprocessing.parent_process() is not None:
-        # A forked child of multiprocessing ends without atexit, but runs these.
-        from multiprocessing.util import Finalize
-
-        _hooked.append(Finalize(None, _close_all, exitpriority=-100))
+    if not _hooked:
+        for name in ("multiprocessing", "billiard"):  # Celery's pool is billiard's
+            process = sys.modules.get(f"{name}.process")
+            if process is not None and process.current_process()._parent_pid is not None:
+                _hook(sys.modules[f"{name}.util"], getattr(process.current_process(), "_target", None))
+        _look_at_uwsgi()
 
 
 def stopped(pipeline: Pipeline) -> None:
     """The pipeline has ended by itself."""
     _running.discard(pipeline)
+
+
+def forked() -> None:
+    """Start every client over if this process was forked and no hook has told us."""
+    with _starting_over:
+        if not mine[0]:
+            _start_over()
+
+
+def on_signal(number: int, act: Callable[[], object]) -> None:
+    """Act when the signal comes, then do what would have been done without."""
+    before = signal.getsignal(number)
+
+    def handle(received: int, frame: FrameType | None) -> None:
+        act()
+        if callable(before):
+            before(received, frame)
+        elif before == signal.SIG_DFL:
+            signal.signal(received, signal.SIG_DFL)
+            os.kill(os.getpid(), received)
+
+    signal.signal(number, handle)
+
+
+def _hook(util: Any, worker: Any) -> None:
+    """In a child of multiprocessing or billiard, which ends without atexit."""
+    _hooked.append(util.Finalize(None, _close_all, exitpriority=-100))
+    if hasattr(worker, "on_exit"):  # a worker of billiard's pool runs no finalizers either, but calls this
+        before = worker.on_exit
+
+        def on_exit(*args: Any) -> None:
+            try:
+                if before is not None:
+                    before(*args)
+            finally:
+                _close_all()
+
+        worker.on_exit = on_exit
+
+
+def _look_at_uwsgi() -> None:
+    options = getattr(sys.modules.get("uwsgi"), "opt", {})
+    if options and not any(options.get(name) or options.get(name.encode()) for name in ("enable-threads", "threads")):
+        logger.warning("Predlog: uWSGI runs without --enable-threads: records are sent only while it serves requests")
 
 
 def _close_all() -> None:
@@ -46,11 +99,19 @@ def _close_all() -> None:
         pipeline.finish_close()
 
 
-def _after_fork_in_child() -> None:
+def _start_over() -> None:
     _running.clear()
     _hooked.clear()
+    reseed()
     for client in list(_clients):
         client._start_over()
+    mine[0] = 1  # last: a thread that sees it finds the clients started over
+
+
+def _after_fork_in_child() -> None:
+    global _starting_over
+    _starting_over = threading.Lock()
+    _start_over()
 
 
 # At import, so that it runs after the handlers of the host, which was imported first or registers later: they may log.

@@ -99,6 +99,11 @@ class Losses:
         with self._lock:
             self._returned.extend(reports)
 
+    def forget(self) -> None:
+        """In a forked child: the counts are the parent's to report."""
+        self._counts.clear()
+        self._returned.clear()
+
     def _coarsen(self) -> None:
         """Count by the hour, then by the day: an outage of days over many models must not eat the host's memory."""
         self._step = _STEPS[_STEPS.index(self._step) + 1]

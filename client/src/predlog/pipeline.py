@@ -20,7 +20,7 @@ from predlog.transport import Transport
 from predlog.trouble import Trouble
 from predlog.wakeup import Wakeup
 
-POLL = 0.02  # seconds between looks at the spool while flush() waits
+POLL = 0.02  # seconds, at most, between looks while flush() waits
 GRACE = 0.1  # seconds a thread has to end after its time is up
 START_AGAIN = 1.0  # seconds, where the system refused a thread
 
@@ -48,24 +48,28 @@ class Pipeline:
         self._sender = Sender(
             settings, self._source, delivery, self._closing, self._nudge, self._collected, self._nothing_left
         )
-        self._threads = [self._thread("sender", self._send)]
-        if self._spooler is not None:
-            self._threads.append(self._thread("spooler", self._spooler.run))
-        self._starting = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._starting = threading.Lock()  # never waited for
         self._start_again_at = 0.0
+        self._disowned = False
 
     def start(self) -> None:
         """Start the threads, unless they run; where the system refuses one, the records wait and it is tried later."""
         if not self._starting.acquire(blocking=False):
             return
         try:
-            if self.intake.started or time.monotonic() < self._start_again_at or self._closing.by is not None:
+            if self.intake.running[0] or time.monotonic() < self._start_again_at or self._closing.by is not None:
                 return
             lifecycle.started(self)
-            for thread in self._threads:
-                if thread.ident is None:
-                    thread.start()
-            self.intake.started = True
+            # The threads and the locks they wait for are made together, and no sooner than they are needed: gevent
+            # and eventlet may replace both kinds until then.
+            if not self._threads:
+                self.intake.arm()
+                self._nudge.arm()
+                self._begin("sender", self._send)
+            if self._spooler is not None and len(self._threads) == 1:
+                self._begin("spooler", self._spooler.run)
+            self.intake.running[0] = 1
         except RuntimeError:  # no more threads, or the interpreter is shutting down: close() sends what waits
             self._start_again_at = time.monotonic() + START_AGAIN
         finally:
@@ -79,14 +83,13 @@ class Pipeline:
         self.start()
         self.intake.wake()
         self._nudge.set()
-        if not marker.passed.wait(timeout):
+        if not _poll(lambda: marker.passed, deadline):
             return False
-        mine = set(self._spool.outstanding()) if self._spool is not None else set()
-        while self._spool is not None and mine & self._spool.outstanding().keys():
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(POLL)
-        return True
+        spool = self._spool
+        if spool is None:
+            return True
+        mine = set(spool.outstanding())
+        return _poll(lambda: not mine & spool.outstanding().keys(), deadline)
 
     def begin_close(self, timeout: float) -> None:
         """Take nothing more, and send the rest within that many seconds."""
@@ -96,9 +99,9 @@ class Pipeline:
 
     def finish_close(self) -> bool:
         """Wait for what begin_close() began; whether every record was sent or is in the spool."""
-        if self.intake.started:
-            for thread in self._threads:
-                thread.join(max(0.0, self._closing.left(threading.TIMEOUT_MAX)) + GRACE)
+        if self.intake.running[0]:
+            deadline = time.monotonic() + max(0.0, self._closing.left(threading.TIMEOUT_MAX)) + GRACE
+            _poll(lambda: not any(thread.is_alive() for thread in self._threads), deadline)
         elif self._source.waiting() or len(self._losses):
             # No threads, as when the first call came while the interpreter was shutting down.
             if self._spooler is not None:
@@ -110,7 +113,11 @@ class Pipeline:
         return not (self._source.waiting() or self._losses.totals[EXIT])
 
     def disown(self) -> None:
-        """In a forked child: close what belongs to the parent."""
+        """In a forked child: close what belongs to the parent, whose threads may go on here as greenlets of gevent."""
+        self._disowned = True
+        self._closing.begin(0.0)
+        self.intake.queue.clear()
+        self._losses.forget()
         self._transport.close()
         if self._spool is not None:
             self._spool.disown()
@@ -129,6 +136,8 @@ class Pipeline:
 
     def _send(self) -> None:
         self._sender.run()
+        if self._disowned:
+            return
         left = self._give_up()
         if left:
             self._losses.unreported(EXIT, left)
@@ -161,7 +170,7 @@ class Pipeline:
     def _warn_of(self, left: int) -> None:
         self._trouble.warn("exit", "Predlog: closed with %d records in memory not acknowledged", left)
 
-    def _thread(self, name: str, run: Callable[[], None]) -> threading.Thread:
+    def _begin(self, name: str, run: Callable[[], None]) -> None:
         def guarded() -> None:
             while True:
                 try:
@@ -171,4 +180,17 @@ class Pipeline:
                     self._trouble.warn(f"{name} {kind}", "Predlog: the %s failed (%s) and goes on", name, kind)
                     time.sleep(START_AGAIN)
 
-        return threading.Thread(target=guarded, name=f"predlog-{name}", daemon=True)
+        thread = threading.Thread(target=guarded, name=f"predlog-{name}", daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+
+def _poll(condition: Callable[[], bool], deadline: float) -> bool:
+    """Whether the condition came true by then; sleeps in between, which lets greenlets go on, too."""
+    pause = POLL / 20
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(pause)
+        pause = min(POLL, pause * 2)
+    return True

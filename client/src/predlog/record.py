@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import re
+import time
 import uuid
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
 from predlog import uuid7
-from predlog.text import ERROR_CHARACTERS, NAME_CHARACTERS, clean, describe, metadata_json
+from predlog.metadata import metadata_json, snapshot
+from predlog.moments import moment, written
+from predlog.text import ERROR_CHARACTERS, NAME_CHARACTERS, clean, describe, text_of
 
 # time_ns, random bits, model_name, duration_ms, was_successful, version, error, metadata, timestamp, request_id.
 # A tuple, because making a class instance would double the cost of log() for its caller.
 Record = tuple[int, int, Any, Any, Any, Any, Any, Any, Any, Any]
 SUCCESS = 4
+
+MAX_DURATION_MS = 1e292
+REQUEST_ID = "request_id"  # the key in metadata of one that is no UUID
+
+_REQUEST_IDS = uuid.UUID("8d0c4b5e-52f3-5f0b-9d0e-6a3b6f1f7c11")
+_UUID = re.compile(
+    r"(?:urn:)?(?:uuid:)?\{?([0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12})\}?", re.ASCII | re.IGNORECASE
+)
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
@@ -24,8 +36,11 @@ class InvalidRecord(ValueError):
     """The record can never be stored; the text names the field and never its value."""
 
 
-def encode(record: Record) -> bytes:
-    """The record as one line of UTF-8 JSON without its line end; raises InvalidRecord."""
+def encode(record: Record, odd: list[str] | None = None) -> bytes:
+    """The record as one line of UTF-8 JSON without its line end; raises InvalidRecord.
+
+    Values of metadata that JSON cannot say are replaced, and named in `odd`.
+    """
     time_ns, bits, name, duration, success, version, error, metadata, timestamp, request_id = record
     if not isinstance(name, str) or not 0 < len(name) <= NAME_CHARACTERS:
         raise InvalidRecord("model_name must be a string of 1 to 200 characters")
@@ -34,39 +49,52 @@ def encode(record: Record) -> bytes:
         "duration_ms": _duration(duration),
         "was_successful": _success(success),
         "timestamp": _timestamp(timestamp, time_ns),
-        "request_id": uuid7.spell(time_ns, bits) if request_id is None else _request_id(request_id),
     }
-    if version is not None:
-        fields["model_version"] = clean(str(version))[:NAME_CHARACTERS]
+    identifier, foreign = (None, "") if request_id is None else _request_id(request_id)
+    fields["request_id"] = identifier or uuid7.spell(time_ns, bits)
+    if version is not None and (text := clean(text_of(version))[:NAME_CHARACTERS]):
+        fields["model_version"] = text
     if error is not None:
         fields["error"] = clean(error if isinstance(error, str) else describe(error))[:ERROR_CHARACTERS]
     line = _encode(fields).encode()
+    if foreign:
+        metadata = {REQUEST_ID: foreign, **(snapshot(metadata) if metadata is not None else {})}
     if metadata is None:
         return line
-    if not isinstance(metadata, Mapping):
-        raise InvalidRecord("metadata must be a dict")
-    return line[:-1] + b',"metadata":' + metadata_json(metadata) + b"}"
+    return line[:-1] + b',"metadata":' + metadata_json(metadata, [] if odd is None else odd) + b"}"
 
 
 def belongs_to(line: bytes) -> tuple[str, int]:
-    """Model and moment (ns since 1970) of an encoded record, for the report of its loss."""
-    fields = json.loads(line)
-    return fields["model_name"], _nanoseconds(datetime.fromisoformat(fields["timestamp"]))
+    """Model and moment (ns since 1970) of an encoded record, for the report of its loss.
+
+    Never raises: a line of a spool file may have been written by anyone. What it does not say is "?" and now.
+    """
+    name, time_ns = "?", time.time_ns()
+    try:
+        fields = json.loads(line)
+        name = fields["model_name"] if isinstance(fields["model_name"], str) else name
+        time_ns = _nanoseconds(datetime.fromisoformat(fields["timestamp"]))
+    except Exception:
+        pass
+    return name, time_ns
 
 
 def made_at(record: Record) -> int:
     """The moment (ns since 1970) that a waiting record was logged for."""
     timestamp = record[8]
-    return _nanoseconds(timestamp) if isinstance(timestamp, datetime) else record[0]
+    if timestamp is None:
+        return record[0]
+    try:
+        return _nanoseconds(moment(timestamp))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return record[0]
 
 
-def _nanoseconds(moment: datetime) -> int:
-    return int(_utc(moment).timestamp()) * 1_000_000_000
-
-
-def _utc(moment: datetime) -> datetime:
-    """Without an offset it is UTC, as the service reads it."""
-    return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
+def _nanoseconds(found: datetime) -> int:
+    aware = found.replace(tzinfo=timezone.utc) if found.tzinfo is None else found
+    return int(aware.timestamp()) * 1_000_000_000
 
 
 def _duration(value: Any) -> float:
@@ -74,9 +102,10 @@ def _duration(value: Any) -> float:
     if type(value) is int or type(value) is float:
         number = value
     elif not isinstance(value, (bool, str, bytes)) and hasattr(value, "__float__"):
-        number = float(value)  # NumPy's, Decimal
+        with contextlib.suppress(ValueError, OverflowError):  # Decimal("sNaN"), a large Fraction
+            number = float(value)  # NumPy's, Decimal
     try:
-        if number is not None and math.isfinite(number) and number >= 0:
+        if number is not None and math.isfinite(number) and 0 <= number <= MAX_DURATION_MS:
             return number
     except OverflowError:
         pass
@@ -93,16 +122,16 @@ def _success(value: Any) -> bool:
 def _timestamp(value: Any, time_ns: int) -> str:
     if value is None:
         seconds, rest = divmod(time_ns, 1_000_000_000)
-        moment = datetime.fromtimestamp(seconds, timezone.utc).replace(microsecond=rest // 1000)
-    elif isinstance(value, datetime):
-        moment = _utc(value)
-    else:
-        raise InvalidRecord("timestamp must be a datetime")
-    return moment.isoformat(timespec="microseconds")
-
-
-def _request_id(value: Any) -> str:
+        return written(datetime.fromtimestamp(seconds, timezone.utc).replace(microsecond=rest // 1000))
     try:
-        return str(uuid.UUID(str(value)))
+        return written(moment(value))
     except ValueError:
-        raise InvalidRecord("request_id must be a UUID") from None
+        raise InvalidRecord("timestamp must be a time: a datetime, ISO 8601 text, or seconds since 1970") from None
+
+
+def _request_id(value: Any) -> tuple[str | None, str]:
+    """A UUID, and what it was made of if the value is none; neither for an empty value."""
+    text = text_of(value).strip()
+    if match := _UUID.fullmatch(text):
+        return str(uuid.UUID(match[1])), ""
+    return (str(uuid.uuid5(_REQUEST_IDS, clean(text))), text[:NAME_CHARACTERS]) if text else (None, "")

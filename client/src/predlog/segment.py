@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import stat
 import zlib
 from collections.abc import Iterable
 
@@ -20,9 +22,11 @@ except ImportError:  # Windows: Client refuses spool_dir there
 from predlog.losses import Report
 
 PREFIX, SUFFIX = "predlog-", ".spool"
+_MAY_BE_SEVERAL = re.compile(rb"\}\s*,")
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW if fcntl else 0
 
 supported = fcntl is not None
+opened: set[Segment] = set()  # from the moment that there is a file to be closed in a forked child
 
 
 def frame(payload: bytes) -> bytes:
@@ -42,6 +46,7 @@ class Segment:
     def __init__(self, path: str, fd: int) -> None:
         self.path = path
         self.fd = fd
+        opened.add(self)
         self.lines: list[bytes] = []
         self.reports: list[Report] = []
         self.torn = 0
@@ -58,10 +63,13 @@ class Segment:
     def claim(cls, path: str) -> Segment | None:
         """An existing file with what it holds, or None while another process has it, or once it is gone."""
         try:
-            fd = os.open(path, os.O_RDWR | _FLAGS)
+            fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | _FLAGS)
         except FileNotFoundError:
             return None
         segment = cls(path, fd)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):  # reading a pipe would never end
+            segment.release()
+            return None
         if not segment._lock():
             return None
         try:
@@ -103,6 +111,7 @@ class Segment:
 
     def release(self) -> None:
         """Let go of the file; whoever wants it may take it."""
+        opened.discard(self)
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
@@ -114,10 +123,12 @@ class Segment:
             checksum, _, payload = line.partition(b" ")
             if checksum != b"%08x" % zlib.crc32(payload):
                 self.torn += 1
-            elif payload.startswith(b"["):
-                self.reports.extend(json.loads(payload))
-            else:
+            elif _is_record(payload):
                 self.lines.append(payload)
+            elif (reports := _reports(payload)) is not None:
+                self.reports.extend(reports)
+            else:
+                self.torn += 1
 
     def _lock(self) -> bool:
         """Whether the lock was free and the file is still in its directory; if not, it is let go of."""
@@ -131,3 +142,32 @@ class Segment:
             if not free:
                 self.release()
         return free
+
+
+def _is_record(payload: bytes) -> bool:
+    """Whether it counts as one record; one that the service cannot read it refuses when it is alone."""
+    if not payload.startswith(b"{"):
+        return False
+    if not _MAY_BE_SEVERAL.search(payload):
+        return True
+    try:
+        return isinstance(json.loads(payload), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _reports(payload: bytes) -> list[Report] | None:
+    """The reports of a line, or None if it holds something else: a file may have been written by anyone."""
+    try:
+        reports = json.loads(payload)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(reports, list):
+        return None
+    return reports if all(_is_report(report) for report in reports) else None
+
+
+def _is_report(report: object) -> bool:
+    if not isinstance(report, dict) or type(report.get("count")) is not int:
+        return False
+    return all(isinstance(report.get(name), str) for name in ("id", "model_name", "reason", "timestamp"))

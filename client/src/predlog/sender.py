@@ -13,6 +13,7 @@ from predlog.spool import Spool
 from predlog.wakeup import Wakeup
 
 SOONEST = 0.2  # seconds between attempts, however often the host calls flush()
+FIRST_FLUSH = 0.1  # seconds
 CLOSING_POLL = 0.02
 FOREVER = float("inf")
 PATIENCE_WITH_BROKEN_SPOOL = 5  # flush intervals between attempts to write
@@ -58,8 +59,8 @@ class Sender:
 
     def run(self) -> None:
         """Send until closed."""
-        if self._closing.by is None:
-            self._source.wait(self._settings.flush_interval)
+        if self._closing.by is None:  # soon for once: many a process lives no longer than its first call
+            self._source.wait(min(FIRST_FLUSH, self._settings.flush_interval))
         while True:
             last = self._closing.by is not None and self._collected()  # looked at before the source, or a file slips by
             for batch in self._source.pending():
@@ -131,7 +132,7 @@ class Spooler:
             if batch.markers:
                 self._finish_file()
             for marker in batch.markers:
-                marker.passed.set()
+                marker.passed = True
         if self._spool.hungry:
             self._finish_file()
 

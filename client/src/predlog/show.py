@@ -76,7 +76,7 @@ def _next(transport: Transport, query: dict[str, Any]) -> list[Any]:
 def _fetch(transport: Transport, path: str, query: dict[str, Any]) -> Any:
     """The JSON of an answer; raises CommandError with what is wrong and what to do."""
     try:
-        answer = transport.get(f"{path}?{urlencode(query, doseq=True)}")
+        answer = transport.get(f"{path}?{urlencode(query, doseq=True, errors='surrogateescape')}")
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise CommandError(f"the service cannot be reached: {reason(error)}") from None
     if answer.status in ADVICE:

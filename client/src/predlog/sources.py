@@ -55,7 +55,7 @@ class Memory:
         """Forget the batch."""
         self._held = None
         for marker in batch.markers:
-            marker.passed.set()
+            marker.passed = True
 
     def give_back(self, batch: Batch) -> None:
         """It stays in hand."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 
 from predlog.batch import Batch
 from predlog.losses import SPOOL_FULL, Losses
 from predlog.record import belongs_to
-from predlog.segment import PREFIX, SUFFIX, Segment, frames, supported
+from predlog.segment import PREFIX, SUFFIX, Segment, frames, opened, supported
 from predlog.settings import Settings
 from predlog.trouble import Trouble
 from predlog.uuid7 import uuid7
@@ -35,7 +36,6 @@ class Spool:
         self._trouble = trouble
         self._writing: Segment | None = None
         self._records = self._bytes = 0
-        self._claimed: set[Segment] = set()
         self._own: dict[str, int] = {}
         self._stuck: set[str] = set()
 
@@ -78,13 +78,11 @@ class Spool:
             with contextlib.suppress(OSError):
                 segment = Segment.claim(path)
                 if segment is not None:
-                    self._claimed.add(segment)
                     return segment
         return None
 
     def remove(self, segment: Segment) -> None:
         """Delete a file whose records are settled."""
-        self._claimed.discard(segment)
         try:
             segment.remove()
         except FileNotFoundError:
@@ -95,7 +93,6 @@ class Spool:
 
     def release(self, segment: Segment) -> None:
         """Let any process have the file again."""
-        self._claimed.discard(segment)
         segment.release()
 
     def outstanding(self) -> dict[str, int]:
@@ -107,9 +104,8 @@ class Spool:
 
     def disown(self) -> None:
         """In a forked child: close the parent's files, whose locks would else outlive it."""
-        for segment in (self._writing, *self._claimed):
-            if segment is not None:
-                segment.release()
+        for segment in list(opened):
+            segment.release()
 
     def _open(self, records: int, size: int) -> Segment:
         segment = self._writing
@@ -130,11 +126,12 @@ class Spool:
         for path in sorted(sizes):
             if total <= self._max_bytes:
                 break
-            segment = Segment.claim(path)
-            if segment is not None:
-                self._discard(segment.lines, segment.reports)
-                segment.remove()
-                total -= sizes[path]
+            with contextlib.suppress(OSError):  # one file that cannot be opened or removed: the next one, then
+                segment = Segment.claim(path)
+                if segment is not None:
+                    segment.remove()
+                    self._discard(segment.lines, segment.reports)
+                    total -= sizes[path]
         return total <= self._max_bytes
 
     def _discard(self, lines: list[bytes], reports: list[dict[str, object]]) -> None:
@@ -146,8 +143,10 @@ class Spool:
 
     def _sizes(self) -> Iterator[tuple[str, int]]:
         for path in self._paths():
-            with contextlib.suppress(FileNotFoundError):
-                yield path, os.stat(path).st_size
+            with contextlib.suppress(OSError):
+                status = os.lstat(path)
+                if stat.S_ISREG(status.st_mode):
+                    yield path, status.st_size
 
     def _paths(self) -> list[str]:
         try:

@@ -2,82 +2,70 @@
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
+from itertools import islice
 
 NAME_CHARACTERS = 200
 ERROR_CHARACTERS = 4096
-METADATA_BYTES = 4096
-MOST_ARRAY_ITEMS = 1000
+REPLACEMENT = "\ufffd"
 
 _NUL = "\x00"
-_REPLACEMENT = "\ufffd"
-_ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+_MAX_LINES = 50  # of an exception's notes, parts and causes
 
 
 def clean(text: str) -> str:
     """The text with each NUL and lone surrogate replaced: PostgreSQL and UTF-8 have no place for them."""
     if _NUL in text:
-        text = text.replace(_NUL, _REPLACEMENT)
+        text = text.replace(_NUL, REPLACEMENT)
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
+def printable(text: str) -> str:
+    """The text without characters that would drive a terminal or break a line."""
+    return "".join(character if character.isprintable() else REPLACEMENT for character in text)
+
+
+def text_of(value: object) -> str:
+    """The value's str(), or a note that it failed."""
+    try:
+        return str(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # an argument's method must not end the thread: it may raise SystemExit, too
+        return "(its str() failed)"
+
+
 def describe(error: object) -> str:
-    """Type and message of an exception, or the text of anything else; never raises, at most 4096 characters."""
+    """Type and message of an exception, or the text of anything else; never raises, at most 4096 characters.
+
+    An exception's notes, the parts of an exception group, and the cause follow, a line each.
+    """
     try:
-        message = str(error)
-    except Exception:
-        message = "(its str() failed)"
-    if isinstance(error, BaseException):
-        kind = type(error).__qualname__
-        message = f"{kind}: {message}" if message else kind
-    return message[:ERROR_CHARACTERS]
+        if isinstance(error, BaseException):
+            return "\n".join(islice(_lines(error, "", set()), _MAX_LINES))[:ERROR_CHARACTERS]
+        return text_of(error)[:ERROR_CHARACTERS]
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return f"{type(error).__name__}: (it cannot be described)"
 
 
-def metadata_json(metadata: Mapping[Any, Any]) -> bytes:
-    """Metadata as compact UTF-8 JSON of at most 4096 bytes; what does not fit gives way to a note, not to an error."""
-    try:
-        text = _encode(metadata if isinstance(metadata, dict) else dict(metadata))
-    except (TypeError, ValueError):
-        try:
-            text = _encode(_tidy(metadata))
-        except Exception as error:
-            return _left_out(f"not JSON ({type(error).__name__})")
-    except Exception as error:
-        return _left_out(f"not JSON ({type(error).__name__})")
-    data = _ESCAPED_NUL.sub(r"\1" + _REPLACEMENT, text).encode("utf-8", "replace")
-    if len(data) > METADATA_BYTES:
-        return _left_out(f"{len(data)} bytes of JSON, more than {METADATA_BYTES}")
-    return data
+def _lines(error: BaseException, before: str, seen: set[int]) -> Iterator[str]:
+    if id(error) in seen:  # a cause of itself
+        return
+    seen.add(id(error))
+    message = text_of(error)
+    yield f"{before}{type(error).__qualname__}{': ' if message else ''}{message}"
+    indent = " " * (len(before) - len(before.lstrip()))
+    for note in _sequence(error, "__notes__"):
+        yield f"{indent}  {text_of(note)}"
+    for part in _sequence(error, "exceptions"):  # of an ExceptionGroup
+        if isinstance(part, BaseException):
+            yield from _lines(part, f"{indent}  ", seen)
+    if error.__cause__ is not None:
+        yield from _lines(error.__cause__, f"{indent}caused by ", seen)
 
 
-def _left_out(why: str) -> bytes:
-    return _encode({"predlog_left_out": why}).encode()
-
-
-def _plain(value: Any) -> Any:
-    """What JSON has no word for: dates, NumPy's scalars and arrays, sets; anything else by its str()."""
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    if hasattr(value, "tolist") and getattr(value, "size", 0) <= MOST_ARRAY_ITEMS:
-        return value.tolist()
-    return list(value) if isinstance(value, (set, frozenset)) else str(value)
-
-
-def _tidy(value: Any) -> Any:
-    """A copy that JSON can say: string keys, null for NaN and the infinities."""
-    if value is None or isinstance(value, (str, int)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _tidy(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_tidy(item) for item in value]
-    return _tidy(_plain(value))
-
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain).encode
+def _sequence(error: BaseException, name: str) -> list[object]:
+    value = getattr(error, name, None)
+    return list(islice(value, _MAX_LINES)) if isinstance(value, (list, tuple)) else []

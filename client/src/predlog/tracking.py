@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Generator, Mapping
+from asyncio import CancelledError
+from collections.abc import AsyncGenerator, Generator
 from time import perf_counter, time_ns
-from types import TracebackType
+from types import CoroutineType, TracebackType
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
+from predlog.metadata import snapshot
+from predlog.record import Record
 from predlog.text import ERROR_CHARACTERS, describe
 from predlog.uuid7 import RANDOM_BITS, draw, spell
 
@@ -16,6 +19,13 @@ if TYPE_CHECKING:
     from predlog.client import Client
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Put:
+    """Stands for the client."""
+
+    def __init__(self, put: Callable[[Record], None]) -> None:
+        self._put = put
 
 
 class Call:
@@ -26,21 +36,24 @@ class Call:
 
     __slots__ = ("_bits", "_client", "_metadata", "_started", "_time_ns", "error", "model_name", "version")
 
-    def __init__(
-        self, client: Client, model_name: str, version: str | None, metadata: Mapping[str, Any] | None
-    ) -> None:
-        self._client = client
-        self._metadata = metadata.copy() if type(metadata) is dict else metadata
+    def __init__(self, client: Client, model_name: str, version: object, metadata: object) -> None:
+        self._client: Client | _Put = client
+        self._metadata: dict[Any, Any] | None = None if metadata is None else _own(metadata)
+        self._started = 0.0
         self.model_name = model_name
         self.version = version
-        self.error: str | BaseException | None = None
+        self.error: object = None
 
     @property
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[Any, Any]:
         """A dict of the call's own, up to 4096 bytes of JSON, logged as it is when the block ends."""
-        if type(self._metadata) is not dict:
-            self._metadata = dict(self._metadata) if isinstance(self._metadata, Mapping) else {}
+        if self._metadata is None:
+            self._metadata = {}
         return self._metadata
+
+    @metadata.setter
+    def metadata(self, value: object) -> None:
+        self._metadata = None if value is None else _own(value)
 
     @property
     def request_id(self) -> str:
@@ -48,6 +61,8 @@ class Call:
         return spell(self._time_ns, self._bits)
 
     def __enter__(self) -> Call:
+        if self._started:
+            self._nest()
         self._time_ns = time_ns()
         self._bits = draw(RANDOM_BITS)
         self._started = perf_counter()
@@ -57,16 +72,18 @@ class Call:
         self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
     ) -> None:
         duration_ms = (perf_counter() - self._started) * 1000
-        error: str | BaseException | None = self.error
+        error = self.error
         # A consumer that closes a generator early has had what it wanted. Everything else that is raised, also
         # KeyboardInterrupt and asyncio's CancelledError, means that there was no answer: a failure.
         if raised is not None and not isinstance(raised, GeneratorExit):
             error = raised
         if error is not None:
             error = error[:ERROR_CHARACTERS] if type(error) is str else describe(error)
+            self.error = None  # it may be entered again
         metadata = self._metadata
-        if type(metadata) is dict:
+        if metadata is not None:
             metadata = metadata.copy()
+        self._started = 0.0
         self._client._put(
             (
                 self._time_ns,
@@ -82,14 +99,32 @@ class Call:
             )
         )
 
+    def _nest(self) -> None:
+        """Entered inside its own block: once the inner one is logged, go on with the outer one."""
+        client, outer = self._client, (self._time_ns, self._bits, self._started)
 
-def track_function(client: Client, model_name: str, version: str | None) -> Callable[[Function], Function]:
+        def put(record: Record) -> None:
+            self._client = client
+            self._time_ns, self._bits, self._started = outer
+            client._put(record)
+
+        self._client = _Put(put)
+
+
+def _own(metadata: object) -> dict[Any, Any]:
+    own: dict[Any, Any] = metadata.copy() if type(metadata) is dict else snapshot(metadata)
+    return own
+
+
+def track_function(client: Client, model_name: str, version: object) -> Callable[[Function], Function]:
     """The decorator of `Client.tracked`."""
 
-    def decorate(function: Any) -> Any:
-        def track() -> Call:
-            return Call(client, model_name, version, None)
+    def track() -> Call:
+        return Call(client, model_name, version, None)
 
+    def decorate(function: Any) -> Any:
+        if isinstance(function, (staticmethod, classmethod)):
+            return type(function)(decorate(function.__func__))
         call = function if inspect.isroutine(function) or not callable(function) else function.__call__
         if inspect.isasyncgenfunction(function) or inspect.isasyncgenfunction(call):
             wrapper: Any = _async_generator(function, track)
@@ -106,10 +141,42 @@ def track_function(client: Client, model_name: str, version: str | None) -> Call
 
 def _plain(function: Callable[..., Any], track: Callable[[], Call]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with track():
-            return function(*args, **kwargs)
+        call = track().__enter__()
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            call.__exit__(type(error), error, error.__traceback__)
+            raise
+        kind = type(result)
+        if kind is CoroutineType:
+            return _awaited(result, call)
+        if hasattr(kind, "add_done_callback"):  # a future or task: it runs on by itself
+            result.add_done_callback(functools.partial(_done, call))
+            return result
+        call.__exit__(None, None, None)
+        return result
 
     return wrapper
+
+
+async def _awaited(coroutine: Any, call: Call) -> Any:
+    """What a function returned that is not async itself: timed from its call until the result is there."""
+    try:
+        result = await coroutine
+    except BaseException as error:
+        call.__exit__(type(error), error, error.__traceback__)
+        raise
+    call.__exit__(None, None, None)
+    return result
+
+
+def _done(call: Call, future: Any) -> None:
+    error: BaseException | None
+    try:
+        error = future.exception()
+    except BaseException as cancelled:  # CancelledError, of asyncio or of concurrent.futures
+        error = cancelled
+    call.__exit__(type(error) if error is not None else None, error, None)
 
 
 def _coroutine(function: Callable[..., Any], track: Callable[[], Call]) -> Callable[..., Any]:
@@ -130,24 +197,35 @@ def _generator(function: Callable[..., Any], track: Callable[[], Call]) -> Calla
 
 def _async_generator(function: Callable[..., Any], track: Callable[[], Call]) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        with track():
-            inner = function(*args, **kwargs)
+        call = track().__enter__()
+        yielded = False
+        inner = function(*args, **kwargs)
+        failure: BaseException | None = None
+        try:
+            step = inner.__anext__()
+            while True:
+                try:
+                    value = await step
+                except StopAsyncIteration:
+                    return
+                yielded = True
+                try:
+                    sent = yield value
+                except GeneratorExit:
+                    raise
+                except BaseException as error:
+                    step = inner.athrow(error)
+                else:
+                    step = inner.asend(sent)
+        except BaseException as error:
+            # An ASGI server cancels an answer whose client has left, be it in the middle of a step.
+            left = yielded and isinstance(error, CancelledError)
+            failure = None if left else error
+            raise
+        finally:
             try:
-                step = inner.__anext__()
-                while True:
-                    try:
-                        value = await step
-                    except StopAsyncIteration:
-                        return
-                    try:
-                        sent = yield value
-                    except GeneratorExit:
-                        raise
-                    except BaseException as error:
-                        step = inner.athrow(error)
-                    else:
-                        step = inner.asend(sent)
-            finally:
                 await inner.aclose()
+            finally:
+                call.__exit__(type(failure) if failure is not None else None, failure, None)
 
     return wrapper

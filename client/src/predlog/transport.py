@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import codecs
 import contextlib
 import http.client
@@ -124,9 +125,28 @@ class Transport:
             connection = http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
         else:
             connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout)
-        connection.connect()
+        try:
+            connection.connect()
+        except RuntimeError:  # gevent looks names up in a thread, and at interpreter shutdown it gets none
+            connection._create_connection = _connected_without_thread  # type: ignore[attr-defined]
+            connection.connect()
         self._connection = connection
         return connection
+
+
+def _connected_without_thread(address: tuple[str, int], timeout: float, *_: object) -> socket.socket:
+    """What socket.create_connection() does, with the system's own getaddrinfo() in this thread."""
+    failure = OSError("no address")
+    for family, kind, protocol, _name, resolved in _socket.getaddrinfo(*address, 0, socket.SOCK_STREAM):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(timeout)
+            sock.connect(resolved)
+            return sock
+        except OSError as error:
+            sock.close()
+            failure = error
+    raise failure
 
 
 def _read(response: http.client.HTTPResponse, sock: socket.socket, deadline: float) -> bytes:

@@ -8,6 +8,7 @@ import time
 logger = logging.getLogger("predlog")
 
 QUIET_SECONDS = 300.0
+MAX_KINDS = 200  # some name what the host made up, and could be any number
 
 
 class Trouble:
@@ -20,6 +21,8 @@ class Trouble:
     def warn(self, kind: str, text: str, *values: object) -> None:
         """Log a warning, unless this kind was logged in the last five minutes."""
         now = time.monotonic()
+        if kind not in self._said and len(self._said) >= MAX_KINDS:
+            kind = "more"
         if now - self._said.get(kind, -QUIET_SECONDS) >= QUIET_SECONDS:
             self._said[kind] = now
             logger.warning(text, *values)

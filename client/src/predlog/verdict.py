@@ -52,9 +52,10 @@ def send(
 ) -> Verdict:
     """Send encoded records, and reports of losses, as one request; never raises for the network's sake."""
     headers = {HEADER: discarded} if discarded else {}
+    body = b"[" + b",".join(lines) + b"]"
     try:
-        answer = transport.post(BATCH_PATH, b"[" + b",".join(lines) + b"]", headers, timeout)
-    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a host name that IDNA refuses
+        answer = transport.post(BATCH_PATH, body, headers, timeout)
+    except Exception as error:  # beside OSError and HTTPException all that a patched or ending interpreter raises
         return Later(reason(error))
     return judge(answer, len(lines))
 
@@ -92,7 +93,7 @@ def _receipt(body: bytes, count: int) -> Acknowledged | None:
     try:
         said = json.loads(body)
         stored, duplicates = said["stored"], said["duplicates"]
-        rejected = [(entry["index"], entry.get("errors") or {}) for entry in said["rejected"]]
+        rejected = list({entry["index"]: entry.get("errors") or {} for entry in said["rejected"]}.items())
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     numbers = [stored, duplicates, *(index for index, _ in rejected)]

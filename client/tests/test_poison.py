@@ -1,0 +1,191 @@
+"""Whatever is in the queue or the spool, and whatever the service answers: the rest is delivered."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import time
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import predlog
+from misbehaving import Service, wait_until
+from predlog import delivery
+from predlog.batch import Batch
+from predlog.counts import Tally
+from predlog.delivery import Delivery
+from predlog.losses import Losses
+from predlog.segment import frame
+from predlog.settings import Settings
+from predlog.transport import Answer
+from predlog.trouble import Trouble
+
+needs_spool = pytest.mark.skipif(os.name == "nt", reason="the spool needs file locks of POSIX")
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+FIELDS = ["model_name", "timestamp", "request_id", "duration_ms", "metadata", "x"]
+RECORDS = st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4)
+REPORTS = st.lists(st.dictionaries(st.sampled_from(["id", "model_name", "count", "reason", "timestamp"]), JSON) | JSON)
+PAYLOADS = st.one_of(
+    st.binary(max_size=30).map(lambda data: data.replace(b"\n", b" ")),
+    RECORDS.map(lambda record: json.dumps(record).encode()),
+    REPORTS.map(lambda reports: json.dumps(reports).encode()),
+    st.sampled_from(
+        [
+            b"",
+            b"{}",
+            b'{"a":1},{"b":2}',
+            b"1,2",
+            b'{"a":1},2',
+            b"{}]",
+            b"{},",
+            b'{"model_name":[]}',
+            b"[1]",
+            b"[" * 5000,
+            b'{"a":' * 5000 + b"1" + b"}" * 5000,
+            b'[{"count":-1}]',
+            b'{"timestamp":"NaT","model_name":"m"}',
+        ]
+    ),
+)
+ANSWERS = st.one_of(
+    st.sampled_from([200, 207, 301, 400, 401, 404, 408, 413, 422, 429, 500, 503]).map(lambda status: (status, {})),
+    st.sampled_from(["reset", "store_and_reset", "store_and_half", "page", "close", "ok"]),
+)
+
+
+class Whatever:
+    """A value of which every method raises."""
+
+    def __getattribute__(self, name):
+        raise SystemExit(name)
+
+    def __str__(self):
+        raise SystemExit
+
+    def __eq__(self, other):
+        raise SystemExit
+
+    def __hash__(self):
+        return 1
+
+
+class NoTime(datetime.datetime):
+    """As pandas.NaT: a datetime, and no time."""
+
+    year = property(lambda self: float("nan"))
+
+    def isoformat(self, *_, **__):
+        return "NaT"
+
+
+ODD = st.sampled_from([Whatever, NoTime(2025, 1, 1), 10**5000, float("nan"), "\ud800\x00", b"\xff", object, [], {}])
+VALUES = ODD | JSON
+CALLS = st.fixed_dictionaries(
+    {"duration_ms": VALUES, "was_successful": VALUES | st.booleans()},
+    optional={name: VALUES for name in ("version", "error", "metadata", "timestamp", "request_id")},
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick():
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("FIRST_WAIT", "LONGEST_WAIT", "FIRST_WAIT_FOR_SOMEONE", "LONGEST_WAIT_FOR_SOMEONE"):
+            patch.setattr(delivery, name, 0.002)
+        patch.setattr("predlog.sender.SOONEST", 0.002)
+        yield
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(CALLS, max_size=6), st.lists(ANSWERS, max_size=6))
+@example([{"duration_ms": 1, "was_successful": True, "timestamp": NoTime(2025, 1, 1)}], [(400, {})] * 3)
+def test_whatever_is_in_the_queue_the_rest_is_delivered(calls, answers):
+    service = Service()
+    service.moods.extend(answers)
+    with predlog.Client(service.url, flush_interval=0.01, exit_timeout=10) as client:
+        for number, call in enumerate(calls):
+            # Made here: hypothesis itself would look at it.
+            client.log("odd", **{name: Whatever() if value is Whatever else value for name, value in call.items()})
+            client.log("good", duration_ms=number, was_successful=True)
+        client.log("good", duration_ms=1, was_successful=True)
+        assert client.flush(20)
+        stats = client.stats()
+        assert service.models["good"] + stats.rejected >= len(calls) + 1
+        assert stats.sent + stats.duplicates + stats.rejected == 2 * len(calls) + 1
+        if not any(isinstance(answer, tuple) and answer[0] in (400, 413, 422) for answer in answers):
+            assert service.models["good"] == len(calls) + 1
+    service.stop()
+
+
+@needs_spool
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(PAYLOADS, max_size=5), st.lists(PAYLOADS, max_size=5), st.sampled_from(["fresh", "old", "full"]))
+def test_whatever_is_in_the_spool_the_rest_is_delivered(tmp_path_factory, first, second, state):
+    directory = tmp_path_factory.mktemp("spool")
+    for number, payloads in enumerate([first, second]):
+        path = directory / f"predlog-{number}.spool"
+        path.write_bytes(b"".join(map(frame, payloads)) + (b"x" * 40_000 if state == "full" else b""))
+        if state == "old":
+            os.utime(path, (time.time() - 9e6, time.time() - 9e6))
+    (directory / "predlog-2.spool").mkdir()
+    (directory / "predlog-3.spool").symlink_to(directory / "predlog-0.spool")
+    os.mkfifo(directory / "predlog-4.spool")
+    service = Service()
+    service.note_losses = lambda header: None  # it insists on sound ones
+    with predlog.Client(
+        service.url, spool_dir=directory, flush_interval=0.01, spool_max_bytes=64 * 1024, exit_timeout=10
+    ) as client:
+        client.log("good", duration_ms=1, was_successful=True)
+        wait_until(lambda: service.models["good"] == 1, 20)
+        wait_until(lambda: not any((directory / f"predlog-{number}.spool").is_file() for number in (0, 1)), 20)
+    service.stop()
+
+
+class Odd:
+    """A transport that answers each request with the next body, and then as Predlog does."""
+
+    def __init__(self, bodies):
+        self.bodies = list(bodies)
+        self.records = []
+
+    def post(self, path, body, headers, timeout=None):
+        records = json.loads(body)
+        if self.bodies:
+            return Answer(200, self.bodies.pop(), None)
+        self.records += records
+        return Answer(200, json.dumps({"stored": len(records), "duplicates": 0, "rejected": []}).encode(), None)
+
+
+@given(
+    st.lists(
+        st.binary(max_size=20)
+        | JSON.map(lambda value: json.dumps(value).encode())
+        | st.fixed_dictionaries({"stored": JSON, "duplicates": JSON, "rejected": JSON}).map(
+            lambda said: json.dumps(said).encode()
+        ),
+        max_size=5,
+    )
+)
+def test_an_answer_that_is_none_of_predlogs_settles_nothing(bodies):
+    transport = Odd(bodies)
+    book = Losses()
+    batch = Batch([b'{"model_name":"m"}'] * 3, youngest_ns=time.time_ns())
+    sending = Delivery(Settings(), transport, book, Tally(), Trouble())
+    for _ in range(len(bodies) + 3):
+        sending.attempt(batch, lambda: 1.0)
+    assert not batch.lines and not transport.bodies
+
+
+def test_a_line_that_cannot_be_sent_at_all_is_given_up_alone():
+    transport = Odd([])
+    book = Losses()
+    batch = Batch([b'{"a":1}', "no bytes", b'{"a":2}'], youngest_ns=time.time_ns())
+    assert Delivery(Settings(), transport, book, Tally(), Trouble()).attempt(batch, lambda: 1.0) is None
+    assert transport.records == [{"a": 1}, {"a": 2}] and book.totals == {"rejected": 1}

@@ -281,6 +281,7 @@ def test_the_first_key_may_come_from_a_file(
 @pytest.mark.parametrize(
     "weak",
     ["", "admin", "x" * 31, "x" * 64, "correct horse battery staple correct horse", "ключ" * 10, "predlog_1_" + GIVEN],
+    ids=range(7),
 )
 def test_an_operators_own_key_that_could_be_guessed_is_refused(
     run: Run, monkeypatch: pytest.MonkeyPatch, weak: str

@@ -164,7 +164,7 @@ def _address(env: Env, name: str, *, writes: bool) -> str | None:
 
 
 def _canonical(name: str, address: str | dict[str, str], *, writes: bool) -> str:
-    from app.infrastructure import database_url  # app itself imports this module
+    from app.infrastructure.postgres import database_url
 
     try:
         if isinstance(address, str):

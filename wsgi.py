@@ -3,18 +3,20 @@
 import os
 import sys
 
-from app import cli, create_app, silence
-from app.infrastructure import reader_limits
-from app.lifetime import FOLDER, end_with_master
+from app.commands import maintenance
+from app.factory import create_app
+from app.infrastructure.roles import reader_limits
+from app.server import idle_connections
+from app.server.process_lifecycle import FOLDER, end_with_master
 from config import ConfigurationError, load
 
 try:
     config = load()
     if FOLDER in os.environ:  # started by `python -m app`
         end_with_master()
-        limits = silence.Limits(config.request_timeout_s, config.connections, config.connections_per_address)
-        silence.watch(config.port, limits)
+        limits = idle_connections.Limits(config.request_timeout_s, config.connections, config.connections_per_address)
+        idle_connections.watch(config.port, limits)
     app = create_app(config)
-    reader_limits.watch(app.extensions[cli.EXTENSION][0].engine)
+    reader_limits.watch(app.extensions[maintenance.EXTENSION][0].engine)
 except ConfigurationError as error:
     sys.exit(f"predlog: {error}")

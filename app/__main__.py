@@ -16,10 +16,10 @@ from types import FrameType
 
 from sqlalchemy.exc import DBAPIError
 
-from app import admission, lifetime, listening, silence
-from app.infrastructure.database import Database
 from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from app.infrastructure.sessions import WrongEncoding
+from app.infrastructure.postgres.database import Database
+from app.infrastructure.postgres.session_settings import WrongEncoding
+from app.server import idle_connections, listening, process_lifecycle, startup_check
 from config import Config, ConfigurationError, load
 
 RESTARTS_AT_MOST = 5
@@ -52,7 +52,7 @@ def main() -> int:
                 _wait_for_database(config, config.database_direct_url or os.environ.get("DATABASE_DIRECT_URL") or url)
                 _migrate()
             _wait_for_database(config, url)
-            admission.check(config, url)
+            startup_check.check(config, url)
             return _serve(config)
     except (ConfigurationError, EmbeddedPostgresError) as error:
         print(f"predlog: {error}", file=sys.stderr)
@@ -95,7 +95,7 @@ def _folder() -> Iterator[None]:
     # In memory, where that can be had: a full disk must neither stop the figures of /metrics nor the service with them.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
     with tempfile.TemporaryDirectory(prefix="predlog-", dir=memory) as folder:
-        os.environ[lifetime.FOLDER] = folder
+        os.environ[process_lifecycle.FOLDER] = folder
         yield
 
 
@@ -126,7 +126,7 @@ def _migrate() -> None:
 
 def _serve(config: Config) -> int:
     """Keep the WSGI server up. It has a session of its own, so that Ctrl-C reaches us first."""
-    threads = str(config.connections + silence.SPARE)
+    threads = str(config.connections + idle_connections.SPARE)
     command = [
         *(sys.executable, "-m", "granian", "wsgi:app", "--interface", "wsgi", "--no-ws"),
         *("--host", config.host, "--port", str(config.port)),
@@ -135,7 +135,7 @@ def _serve(config: Config) -> int:
         *("--http", "1", "--http1-buffer-size", str(BUFFER_BYTES)),
         *("--respawn-failed-workers", "--workers-kill-timeout", "20", "--log-level", "error"),
     ]
-    figures = os.path.join(os.environ[lifetime.FOLDER], "metrics")
+    figures = os.path.join(os.environ[process_lifecycle.FOLDER], "metrics")
     os.mkdir(figures)
     # The owner's password is for migrations and commands; nobody who answers requests needs it.
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": figures, "DATABASE_DIRECT_URL": ""}
@@ -145,7 +145,7 @@ def _serve(config: Config) -> int:
         while failures < RESTARTS_AT_MOST:
             began = time.monotonic()
             server = subprocess.Popen(
-                command, env=environment, start_new_session=True, preexec_fn=lifetime.die_with_parent
+                command, env=environment, start_new_session=True, preexec_fn=process_lifecycle.die_with_parent
             )
             print(f"Predlog: {listening.url(config.host, config.port)} (Ctrl-C stops it)", file=sys.stderr)
             server.wait()
@@ -155,7 +155,7 @@ def _serve(config: Config) -> int:
         return 1
     except Stop as stop:
         _ignore_signals()
-        lifetime.begin(lifetime.UNREADY)
+        process_lifecycle.begin(process_lifecycle.UNREADY)
         if stop.number == signal.SIGTERM:  # a load balancer needs time to see it; a person at a terminal does not
             time.sleep(config.shutdown_delay_s)
         if server is not None:
@@ -170,7 +170,7 @@ def _ignore_signals() -> None:
 
 def _end(server: subprocess.Popen[bytes]) -> None:
     """Let requests in flight finish."""
-    lifetime.begin(lifetime.END)
+    process_lifecycle.begin(process_lifecycle.END)
     server.send_signal(signal.SIGTERM)
     try:
         server.wait(timeout=25)

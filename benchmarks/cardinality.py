@@ -19,12 +19,12 @@ from datetime import datetime, timedelta, timezone
 
 from flask import Flask
 
-from app import create_app
 from app.application.predictions import Batch, Calls
 from app.application.statistics import Question
 from app.domain.instants import TimeRange
 from app.domain.predictions import EARLIEST
 from app.domain.statistics import GROUP_KEYS, Selection
+from app.factory import create_app
 from app.presentation.services import EXTENSION
 from benchmarks.common import connect, database, migrate, server
 from config import load

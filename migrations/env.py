@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.domain.errors import PredlogError
-from app.infrastructure import reader_limits, rights, sessions
+from app.infrastructure.postgres import session_settings
+from app.infrastructure.roles import reader_limits, rights
 from app.infrastructure.tables import metadata
 
 # Two replicas that start at once must not migrate at once: the second waits, then finds nothing to do. An advisory lock
@@ -124,8 +125,8 @@ def _tell_jobs_the_search_path(connection: Connection) -> None:
 def _check(connection: Connection) -> None:
     """End with a sentence where the migrations could not run; else have sessions.PINNED hold while they do."""
     try:
-        sessions.refuse_pooler(connection)
-        sessions.pin(cast(DriverConnection, connection.connection.driver_connection))
+        session_settings.refuse_pooler(connection)
+        session_settings.pin(cast(DriverConnection, connection.connection.driver_connection))
     except PredlogError as error:
         raise SystemExit(str(error)) from None
     if not connection.scalar(text("SELECT current_schema()")):

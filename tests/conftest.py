@@ -23,9 +23,9 @@ from sqlalchemy import Connection, Engine, create_engine, make_url
 sys.path.insert(0, str(Path(__file__).parent))
 
 import config as configuration
-from app import create_app
-from app.infrastructure import service_role
+from app.factory import create_app
 from app.infrastructure.embedded import EmbeddedPostgres
+from app.infrastructure.roles import service_role
 from databases import Provider, reasons, timescale_provider
 from service import running
 

@@ -15,7 +15,7 @@ import psycopg2
 from sqlalchemy import make_url
 
 from app.infrastructure.embedded.account import choose_account
-from app.lifetime import die_with_parent
+from app.server.process_lifecycle import die_with_parent
 from service import free_port
 
 PATIENCE = 60.0

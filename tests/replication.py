@@ -17,7 +17,7 @@ import psycopg2
 
 from app.infrastructure.embedded.account import Account, choose_account
 from app.infrastructure.embedded.binaries import find_binaries
-from app.lifetime import die_with_parent
+from app.server.process_lifecycle import die_with_parent
 from databases import native
 from service import free_port
 

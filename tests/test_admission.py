@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from app.admission import check
 from app.application.keys import Keys
 from app.domain.keys import Scope
-from app.infrastructure.database import Database
 from app.infrastructure.key_store import KeyStore
+from app.infrastructure.postgres.database import Database
+from app.server.startup_check import check
 from config import ConfigurationError
 from conftest import Server, make_config
 from scratch import url_where_nobody_listens

@@ -13,7 +13,13 @@ REPOSITORY = Path(__file__).parents[1]
 APP = REPOSITORY / "app"
 LAYERS = ("domain", "application", "infrastructure", "presentation")
 # They put the layers together, or are commands that do.
-WIRING = ("app/__init__.py", "app/__main__.py", "app/cli.py", "app/dropped_cli.py", "app/key_cli.py")
+WIRING = ("app/factory.py", "app/__main__.py")
+    "app/factory.py",
+    "app/__main__.py",
+    "app/commands/maintenance.py",
+    "app/commands/dropped.py",
+    "app/commands/keys.py",
+)
 
 
 def modules(folder: str) -> list[Path]:

@@ -27,7 +27,7 @@ from psycopg2 import InterfaceError, OperationalError, errors
 from sqlalchemy import Engine, create_engine, make_url
 
 from app.domain.sketch import RELATIVE_ERROR, bin_of, value_of
-from app.infrastructure import reader_limits, rights
+from app.infrastructure.roles import reader_limits, rights
 from app.presentation.services import EXTENSION
 from conftest import Server, materialize
 from grafana_sql import Value, Variable, View, seconds, whole_minutes

@@ -16,8 +16,8 @@ from sqlalchemy import Engine, create_engine
 
 from app.application.keys import Keys
 from app.domain.keys import Scope
-from app.infrastructure.database import Database
 from app.infrastructure.key_store import KeyStore
+from app.infrastructure.postgres.database import Database
 from config import NAMES
 from conftest import Server
 from service import ROOT, free_port, running

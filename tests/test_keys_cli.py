@@ -18,8 +18,8 @@ from sqlalchemy import Engine
 from app.application.keys import Keys
 from app.domain.errors import NotAuthenticated
 from app.domain.keys import Scope
-from app.infrastructure.database import Database
 from app.infrastructure.key_store import KeyStore
+from app.infrastructure.postgres.database import Database
 from conftest import make_app
 from scratch import url_where_nobody_listens
 

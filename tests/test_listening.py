@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app import listening
+from app.server import listening
 from config import ConfigurationError
 from service import Service, free_port
 

@@ -18,7 +18,7 @@ from flask_migrate import downgrade, upgrade
 from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.engine import URL
 
-from app.infrastructure.schema import MIGRATIONS
+from app.infrastructure.postgres.schema import MIGRATIONS
 from config import NAMES
 from conftest import Server, make_app
 from databases import native

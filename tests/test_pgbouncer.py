@@ -17,8 +17,8 @@ from flask_migrate import upgrade
 from sqlalchemy import make_url
 
 from app.domain.errors import StorageBusy
-from app.infrastructure.database import Database
-from app.infrastructure.sessions import BehindPooler
+from app.infrastructure.postgres.database import Database
+from app.infrastructure.postgres.session_settings import BehindPooler
 from conftest import Server, make_app
 from pooler import PATIENCE, pgbouncer, program
 from scratch import empty_database

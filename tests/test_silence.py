@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from app.silence import LEAST_BYTES_A_SECOND, Judge, Limits
-from app.sockets import Connection
+from app.server.idle_connections import LEAST_BYTES_A_SECOND, Judge, Limits
+from app.server.sockets import Connection
 
 SILENT_S = 60.0
 IDLE = Connection("socket:[1]", 1, "10.0.0.1", received_s=5, sent_s=4, acked=9, unread=0, has_asked=True)

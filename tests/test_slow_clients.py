@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from app.silence import SPARE
+from app.server.idle_connections import SPARE
 from conftest import Server
 from service import Service, running
 

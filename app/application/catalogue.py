@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Protocol, TypeVar
 
-from app.application.settled import KEPT_S
+from app.application.segment_cache import KEPT_S
 from app.application.statistics import Key, Question, Statistics
 from app.domain.activity import LOOK_BACK, Activity, is_silent, usual_gap
 from app.domain.cover import COARSE_TO_FINE, DAYS, HOURS, MINUTES, RAW, Level, Materialized, Segment, cover

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Protocol
 
-from app.application.key_ring import KeyRing
+from app.application.key_cache import KeyRing
 from app.application.key_usage import KeyUsage
 from app.domain import keys
 from app.domain.errors import InvalidInput, NotAuthenticated, NotFound

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
-from app.application.settled import SettledTallies
+from app.application.segment_cache import SettledTallies
 from app.domain.cover import COARSE_TO_FINE, Level, Materialized, Segment, answerable, cover
 from app.domain.errors import InvalidInput, StorageUnavailable
 from app.domain.instants import HOUR, TimeRange, floor

@@ -13,7 +13,7 @@ from app.application.statistics import Key
 from app.domain.activity import Activity
 from app.domain.cover import RAW, Level, Segment
 from app.domain.statistics import Selection
-from app.infrastructure.database import Database, retried
+from app.infrastructure.postgres.database import Database, retried
 from app.infrastructure.statistics_store import StatisticsStore
 
 T = TypeVar("T")

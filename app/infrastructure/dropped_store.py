@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from app.application.dropped import Removed
 from app.domain.losses import Loss
-from app.infrastructure.database import Database
+from app.infrastructure.postgres.database import Database
 
 # In the order of their keys, so that two statements with reports in common wait for each other and not in a circle.
 INSERT = """

@@ -10,7 +10,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from app.domain.errors import NotReady
 from app.domain.keys import Key, Scope
-from app.infrastructure.database import Database, Row
+from app.infrastructure.postgres.database import Database, Row
 
 T = TypeVar("T")
 

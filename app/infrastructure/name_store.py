@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.application.new_models import Model
-from app.infrastructure.array_literals import text_array
-from app.infrastructure.database import Database
+from app.infrastructure.postgres.array_literals import text_array
+from app.infrastructure.postgres.database import Database
 
 KNOWN = """
 SELECT m.model_name, m.model_version

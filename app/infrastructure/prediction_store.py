@@ -16,10 +16,10 @@ from app.application.predictions import Batch, Calls, Cursor, Filters, Page
 from app.domain.errors import BehindRetention, RequestIdConflict, StorageTimeout
 from app.domain.predictions import Prediction, metadata_json
 from app.infrastructure import dropped_store
-from app.infrastructure.array_literals import array, text_array
-from app.infrastructure.database import Database, Deadlock, Row
 from app.infrastructure.dropped_store import reports_json
 from app.infrastructure.group_commit import GroupCommit
+from app.infrastructure.postgres.array_literals import array, text_array
+from app.infrastructure.postgres.database import Database, Deadlock, Row
 
 # What was stored, and whether it is new.
 Added = tuple[Prediction, bool]

@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 from app.application.purge import PurgeFilters
 from app.domain.errors import StorageUnavailable
 from app.domain.instants import TimeRange
-from app.infrastructure.database import Database
-from app.infrastructure.sessions import BehindPooler
+from app.infrastructure.postgres.database import Database
+from app.infrastructure.postgres.session_settings import BehindPooler
 
 # So few that writers, who wait for a delete on the plain engine, wait for a moment only.
 PIECE = 5_000

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app.domain.errors import StorageBusy, StorageUnavailable
-from app.infrastructure.database import Database
+from app.infrastructure.postgres.database import Database
 
 log = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from app.domain.instants import TimeRange
 from app.domain.losses import SATURATION
 from app.domain.sketch import LatencySketch
 from app.domain.statistics import GROUP_KEYS, Selection, Tally
-from app.infrastructure.database import Row
+from app.infrastructure.postgres.database import Row
 
 # Every branch gives the same columns: the counts of rows or buckets, or the calls of one bin of the sketch.
 FROM_ROWS = """

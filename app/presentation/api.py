@@ -12,9 +12,9 @@ from flask_smorest import Api
 from flask_smorest import Blueprint as SmorestBlueprint
 
 from app.domain.errors import RequestIdConflict
-from app.presentation import fields
-from app.presentation.parsing import StrictParser
-from app.presentation.security_docs import KeyPlugin
+from app.presentation.middleware.arguments import StrictParser
+from app.presentation.openapi_security import KeyPlugin
+from app.presentation.schemas import fields
 
 ERRORS: dict[int, tuple[str, Any]] = {
     400: ("The body is not valid JSON.", {"json": ["Invalid JSON body."]}),

@@ -28,7 +28,7 @@ from app.domain.errors import (
     TooManyFailures,
     TooManyNewModels,
 )
-from app.presentation.meters import meters
+from app.presentation.instruments import meters
 
 log = structlog.get_logger(__name__)
 

@@ -7,14 +7,14 @@ from typing import cast
 
 from flask import current_app
 
-from app.application.condition import Watch
+from app.application.database_stats import Watch
 from app.application.dropped import Dropped
 from app.application.health import Readiness
 from app.application.keys import Keys
 from app.application.new_models import NewModels
 from app.application.predictions import Predictions
 from app.application.purge import Purge
-from app.application.readers import Readers
+from app.application.replica_routing import Readers
 
 EXTENSION = "predlog"
 

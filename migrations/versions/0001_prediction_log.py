@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from app.infrastructure.engines import StorageEngine, chosen, detect
+from app.infrastructure.maintenance.engines import StorageEngine, chosen, detect
 
 revision = "0001"
 down_revision = None

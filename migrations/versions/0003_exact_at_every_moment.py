@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from app.infrastructure.engines import StorageEngine, chosen
+from app.infrastructure.maintenance.engines import StorageEngine, chosen
 
 revision = "0003"
 down_revision = "0002"

@@ -11,7 +11,7 @@ from alembic import op
 from psycopg2.errors import FeatureNotSupported
 from sqlalchemy.exc import DBAPIError
 
-from app.infrastructure.engines import StorageEngine, chosen
+from app.infrastructure.maintenance.engines import StorageEngine, chosen
 
 revision = "0004"
 down_revision = "0003"

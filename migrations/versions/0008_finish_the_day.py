@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from app.infrastructure.engines import StorageEngine, chosen
+from app.infrastructure.maintenance.engines import StorageEngine, chosen
 
 revision = "0008"
 down_revision = "0007"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from app.infrastructure.engines import StorageEngine, chosen
+from app.infrastructure.maintenance.engines import StorageEngine, chosen
 
 revision = "0010"
 down_revision = "0009"

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from app.infrastructure.engines import StorageEngine, chosen
+from app.infrastructure.maintenance.engines import StorageEngine, chosen
 
 revision = "0013"
 down_revision = "0012"

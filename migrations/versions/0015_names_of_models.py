@@ -15,7 +15,7 @@ import re
 
 from alembic import op
 
-from app.infrastructure.engines import StorageEngine, chosen
+from app.infrastructure.maintenance.engines import StorageEngine, chosen
 
 revision = "0015"
 down_revision = "0014"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from app.application.condition import FRESH_S, Condition, Watch
+from app.application.database_stats import FRESH_S, Condition, Watch
 from app.domain.errors import StorageUnavailable
 
 CONDITION = Condition("plain", 1.5, 2, 3)

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from app.application.key_ring import FRESH_S, KNOWN_S, PATIENCE_S, KeyRing
+from app.application.key_cache import FRESH_S, KNOWN_S, PATIENCE_S, KeyRing
 from app.domain.errors import StorageUnavailable
 from app.domain.keys import Key, Scope, hash_of
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.application.readers import Reader, Readers
+from app.application.replica_routing import Reader, Readers
 from app.domain.errors import InvalidInput, StorageBusy, StorageUnavailable
 from app.infrastructure.replica import StreamingReplica
 

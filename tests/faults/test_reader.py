@@ -14,7 +14,7 @@ import pytest
 from flask_migrate import downgrade, upgrade
 from sqlalchemy import create_engine, make_url
 
-from app.infrastructure import reader_role, service_role
+from app.infrastructure.roles import reader_role, service_role
 from conftest import make_app
 from faults.load import Load, connect, count_again
 from replication import PostgresServer

@@ -29,7 +29,7 @@ from schemathesis.engine import events, from_schema
 from schemathesis.python import wsgi
 
 from app.domain.keys import Scope
-from app.presentation.loss_header import HEADER
+from app.presentation.schemas.dropped_header import HEADER
 from app.presentation.services import EXTENSION
 from config import KEYS, NO_AUTH
 from conftest import Server, make_app

@@ -18,7 +18,7 @@ from flask_migrate import upgrade
 from werkzeug.test import TestResponse
 
 from app.domain.keys import Scope
-from app.presentation.loss_header import HEADER
+from app.presentation.schemas.dropped_header import HEADER
 from app.presentation.services import EXTENSION
 from conftest import Server, make_app
 from scratch import empty_database

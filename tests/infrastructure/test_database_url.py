@@ -19,8 +19,8 @@ from psycopg2.extensions import parse_dsn
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
-from app.infrastructure.database import Database
-from app.infrastructure.database_url import DatabaseUrlError, canonical, of_parts
+from app.infrastructure.postgres.database import Database
+from app.infrastructure.postgres.database_url import DatabaseUrlError, canonical, of_parts
 from conftest import Server, make_app
 from scratch import empty_database, url_where_nobody_listens
 from service import ROOT, Service, running
@@ -252,7 +252,7 @@ def test_a_foreign_option_stops_the_start_with_a_sentence(public_folder: Path) -
 
 def test_pghostaddr_leads_nowhere_else(server: Server) -> None:
     """The address of the host in DATABASE_URL, not that in the environment of whoever starts the service."""
-    program = "from app.infrastructure.database import Database; print(Database({!r}).rows('SELECT 42'))"
+    program = "from app.infrastructure.postgres.database import Database; print(Database({!r}).rows('SELECT 42'))"
     run = subprocess.run(
         [sys.executable, "-c", program.format(server.url)],
         env={**os.environ, "PGHOSTADDR": "127.255.255.254"}, cwd=ROOT, capture_output=True, text=True, timeout=60,

@@ -15,15 +15,15 @@ from flask_migrate import downgrade, upgrade
 from sqlalchemy import Engine, create_engine
 
 from app.application.dropped import Removed
-from app.application.life_cycle import LifeCycle
+from app.application.retention import LifeCycle
 from app.application.statistics import Key, Question, Statistics
 from app.domain.errors import DroppedBehindRetention
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, floor
 from app.domain.losses import SATURATION, Loss
 from app.domain.statistics import Selection, Series
-from app.infrastructure.database import Database
 from app.infrastructure.dropped_store import PostgresDroppedStore
-from app.infrastructure.engines import maintenance
+from app.infrastructure.maintenance.engines import maintenance
+from app.infrastructure.postgres.database import Database
 from app.infrastructure.statistics_store import StatisticsStore
 from capture import statements
 from conftest import Server, make_app

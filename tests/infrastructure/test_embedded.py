@@ -22,7 +22,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir, keeper
+from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir, supervisor
 from app.infrastructure.embedded import account as account_module
 from app.infrastructure.embedded.account import ENVIRONMENT, choose_account
 from app.infrastructure.embedded.binaries import DISTRIBUTION, PACKAGE, find_binaries
@@ -818,7 +818,7 @@ def test_the_keeper_gives_up_on_a_server_that_fails_again_and_again(tmp_path: Pa
     pid_file = tmp_path / "postmaster.pid"
     once_ready = '[ -e "$0" ] && exit 1; printf "%s\\n\\n\\n\\n\\n\\n\\nready\\n" $$ > "$0"; sleep 0.5; exit 3'
     with (tmp_path / "lock").open("w") as lock:
-        orders = keeper.Orders(
+        orders = supervisor.Orders(
             caller=os.getpid(),
             command=["/bin/sh", "-c", once_ready, str(pid_file)],
             environment=ENVIRONMENT,
@@ -842,7 +842,7 @@ def test_the_keeper_gives_up_on_a_server_that_fails_again_and_again(tmp_path: Pa
         assert done.wait(PATIENCE) == 1
         answer, complaints = done.communicate()
     assert answer == "ready\n"
-    assert complaints.count("starting it again") == keeper.ATTEMPTS - 1
+    assert complaints.count("starting it again") == supervisor.ATTEMPTS - 1
     assert "giving up" in complaints
     assert complaints == (tmp_path / "log").read_text()
 
@@ -875,7 +875,7 @@ def test_what_was_stored_or_refused_is_not_in_the_log(data_dir: Path) -> None:
 
 
 def test_the_log_keeps_to_its_limit(tmp_path: Path) -> None:
-    log = keeper.Log(tmp_path / "log", limit=1000)
+    log = supervisor.Log(tmp_path / "log", limit=1000)
     for _ in range(100):
         log.write(b"x" * 99 + b"\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "log.1"]

@@ -27,7 +27,7 @@ from app.domain.errors import StorageUnavailable
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, floor
 from app.domain.sketch import RELATIVE_ERROR
 from app.domain.statistics import Selection, Series, Tally
-from app.infrastructure.database import Database
+from app.infrastructure.postgres.database import Database
 from app.infrastructure.purge_store import PostgresPurgeStore
 from app.infrastructure.statistics_store import StatisticsStore
 from conftest import Server, make_app

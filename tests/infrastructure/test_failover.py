@@ -14,8 +14,8 @@ from flask.testing import FlaskClient
 from flask_migrate import upgrade
 from sqlalchemy import make_url
 
-from app.infrastructure.database import FRESH_S, Database
-from app.infrastructure.database_url import canonical
+from app.infrastructure.postgres.database import FRESH_S, Database
+from app.infrastructure.postgres.database_url import canonical
 from capture import statements
 from conftest import Server, make_app
 from databases import native

@@ -12,10 +12,10 @@ from flask.testing import FlaskClient
 from flask_migrate import upgrade
 from sqlalchemy import Engine, create_engine
 
-from app.application.life_cycle import LifeCycle
+from app.application.retention import LifeCycle
 from app.domain.instants import DAY, floor
-from app.infrastructure.database import Database
-from app.infrastructure.engines import maintenance
+from app.infrastructure.maintenance.engines import maintenance
+from app.infrastructure.postgres.database import Database
 from conftest import Server, make_app
 from scratch import empty_database
 

@@ -13,9 +13,9 @@ import psycopg2
 import pytest
 
 from app.domain.errors import StorageUnavailable
-from app.infrastructure.database import Database
 from app.infrastructure.embedded import EmbeddedPostgres
-from app.infrastructure.patience import Deadlines, PatientConnection
+from app.infrastructure.postgres.database import Database
+from app.infrastructure.postgres.statement_watchdog import Deadlines, PatientConnection
 from conftest import Server
 from scratch import embedded_server
 

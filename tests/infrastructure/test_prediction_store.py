@@ -14,7 +14,7 @@ from sqlalchemy import event
 from app.application.predictions import Batch, Calls
 from app.domain.errors import BehindRetention, StorageUnavailable
 from app.domain.predictions import Prediction
-from app.infrastructure.database import Database
+from app.infrastructure.postgres.database import Database
 from app.infrastructure.prediction_store import PredictionStore
 from conftest import Server, make_app
 from scratch import empty_database

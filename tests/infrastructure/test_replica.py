@@ -17,13 +17,13 @@ from flask.testing import FlaskClient
 from flask_migrate import upgrade
 from sqlalchemy import Connection
 
-from app.application.readers import Reader, Readers
+from app.application.replica_routing import Reader, Readers
 from app.application.statistics import Question, Statistics
 from app.domain.errors import StorageUnavailable
 from app.domain.instants import TimeRange
 from app.domain.statistics import Selection
-from app.infrastructure import engines
-from app.infrastructure.database import Database
+from app.infrastructure.maintenance import engines
+from app.infrastructure.postgres.database import Database
 from app.infrastructure.replica import StreamingReplica
 from app.infrastructure.statistics_store import StatisticsStore
 from app.presentation.services import EXTENSION

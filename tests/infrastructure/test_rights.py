@@ -10,7 +10,7 @@ from psycopg2 import errors
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import ProgrammingError
 
-from app.infrastructure.rights import READER_RIGHTS, SERVICE_RIGHTS
+from app.infrastructure.roles.rights import READER_RIGHTS, SERVICE_RIGHTS
 from conftest import Server, make_app
 
 FORBIDDEN = {

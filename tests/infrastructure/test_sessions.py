@@ -12,9 +12,9 @@ from flask.testing import FlaskClient
 from flask_migrate import upgrade
 from sqlalchemy import make_url
 
-from app.infrastructure.database import Database
 from app.infrastructure.embedded import EmbeddedPostgres
-from app.infrastructure.sessions import PINNED, WrongEncoding
+from app.infrastructure.postgres.database import Database
+from app.infrastructure.postgres.session_settings import PINNED, WrongEncoding
 from conftest import Server, make_app
 from pooler import pgbouncer, program
 from scratch import embedded_server, empty_database

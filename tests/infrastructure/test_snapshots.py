@@ -10,7 +10,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError
 
 from app.domain.errors import StorageUnavailable
-from app.infrastructure.database import Database, retried
+from app.infrastructure.postgres.database import Database, retried
 from conftest import Server
 
 COUNT = "SELECT count(*) FROM prediction_log WHERE model_name = %(model)s"

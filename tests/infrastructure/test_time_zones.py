@@ -9,8 +9,8 @@ import pytest
 from flask_migrate import upgrade
 from sqlalchemy import create_engine, make_url
 
-from app.infrastructure import engines
-from app.infrastructure.database import Database
+from app.infrastructure.maintenance import engines
+from app.infrastructure.postgres.database import Database
 from conftest import Server, make_app
 from scratch import empty_database
 

@@ -13,8 +13,8 @@ import pytest
 from flask_migrate import upgrade
 
 from app.domain.instants import MINUTE
-from app.infrastructure.database import Database
-from app.infrastructure.timescale import Timescale
+from app.infrastructure.maintenance.timescale import Timescale
+from app.infrastructure.postgres.database import Database
 from conftest import Server, make_app
 from scratch import empty_database
 

@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 
 from app.application.keys import Keys
 from app.domain.keys import Scope
-from app.presentation.security import SCOPES
+from app.presentation.middleware.authentication import SCOPES
 from app.presentation.services import services
 from conftest import Server, make_app
 

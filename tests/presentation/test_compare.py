@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
 from app.domain.sketch import GAMMA
-from app.presentation.contrasts import EXAMPLE, ComparisonSchema
+from app.presentation.schemas.comparison import EXAMPLE, ComparisonSchema
 
 URL = "/api/v1/stats/compare"
 DAY = timedelta(days=1)

@@ -15,7 +15,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import Client
 
-from app.presentation.gate import PIECE_BYTES, VISIT, Gate, Visit
+from app.presentation.middleware.concurrency import PIECE_BYTES, VISIT, Gate, Visit
 from conftest import Server, make_app
 from figures import Figures
 
@@ -99,7 +99,7 @@ def test_probes_need_no_place(servers: Callable[[str], Server], path: str) -> No
 def test_who_waits_too_long_for_a_place_is_told_to_come_again(
     servers: Callable[[str], Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.presentation.gate.WAIT_S", 0.1)
+    monkeypatch.setattr("app.presentation.middleware.concurrency.WAIT_S", 0.1)
     client = small(servers)
     gate = client.application.wsgi_app
     gate.enter()
@@ -116,7 +116,7 @@ def test_who_waits_too_long_for_a_place_is_told_to_come_again(
 def test_who_finds_no_place_after_its_body_has_come_is_told_to_come_again(
     servers: Callable[[str], Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.presentation.gate.WAIT_S", 0.1)
+    monkeypatch.setattr("app.presentation.middleware.concurrency.WAIT_S", 0.1)
     client, asked, go_on = small(servers), threading.Event(), threading.Event()
     gate = client.application.wsgi_app
     body = json.dumps(RECORD).encode()
@@ -231,7 +231,7 @@ def test_an_answer_to_a_write_always_finds_memory_and_the_next_write_none_until_
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
 def test_reads_leave_places_to_writes(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each read that is let in asks for one more, and has something written."""
-    monkeypatch.setattr("app.presentation.gate.WAIT_S", 0.05)
+    monkeypatch.setattr("app.presentation.middleware.concurrency.WAIT_S", 0.05)
     let_in = []
 
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from app.application.predictions import Calls, Page
 from app.domain.predictions import Prediction
-from app.presentation.listing import page_json
-from app.presentation.predictions import PredictionSchema
+from app.presentation.resources.predictions import PredictionSchema
+from app.presentation.schemas.prediction_list import page_json
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=20)
 json_values = st.recursive(

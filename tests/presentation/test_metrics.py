@@ -14,7 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
 
-from app.application.condition import Condition, Watch
+from app.application.database_stats import Condition, Watch
 from app.application.keys import Keys
 from app.domain.errors import StorageUnavailable
 from app.domain.keys import Scope

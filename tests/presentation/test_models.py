@@ -18,7 +18,7 @@ from app.application.statistics import Statistics
 from app.domain.instants import DAY, HOUR, MINUTE, floor
 from app.domain.sketch import RELATIVE_ERROR
 from app.infrastructure.catalogue_store import SnapshotReader
-from app.presentation.catalogue import EXAMPLE, ModelSchema
+from app.presentation.resources.catalogue import EXAMPLE, ModelSchema
 from capture import statements
 
 URL = "/api/v1/models"

@@ -13,8 +13,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
 from app.application.new_models import KNOWN_FOR_S, NewModels
-from app.infrastructure.database import Database
 from app.infrastructure.name_store import PostgresNameStore
+from app.infrastructure.postgres.database import Database
 from capture import statements
 from conftest import Server, make_app
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from flask.testing import FlaskClient
 
-from app.presentation.parsing import RECORD_BYTES
+from app.presentation.middleware.arguments import RECORD_BYTES
 from conftest import Server
 
 URL = "/api/v1/predict-log"

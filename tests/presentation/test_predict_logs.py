@@ -23,9 +23,9 @@ from werkzeug.test import TestResponse
 
 from app.domain.instants import DAY, floor
 from app.domain.losses import MAX_COUNT
-from app.presentation.batch import RECORDS_AT_MOST, read_array, read_lines
-from app.presentation.inflate import CHUNK, read_body
-from app.presentation.predictions import FIELDS_AT_MOST
+from app.presentation.batch_decoder import RECORDS_AT_MOST, read_array, read_lines
+from app.presentation.middleware.request_body import CHUNK, read_body
+from app.presentation.resources.predictions import FIELDS_AT_MOST
 from conftest import Server, make_app
 
 PATH = "/api/v1/predict-logs"

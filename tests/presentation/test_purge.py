@@ -16,10 +16,10 @@ from structlog.testing import capture_logs
 
 from app.application.purge import Purge, PurgeFilters
 from app.domain.instants import DAY, HOUR, MINUTE
-from app.infrastructure.database import Database
+from app.infrastructure.postgres.database import Database
 from app.infrastructure.purge_store import PostgresPurgeStore
-from app.presentation import purge as resource
-from app.presentation.purge import EXAMPLE, PurgedSchema
+from app.presentation.resources import purge as resource
+from app.presentation.resources.purge import EXAMPLE, PurgedSchema
 from conftest import Server
 
 URL = "/api/v1/predictions"

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
 from app.domain.keys import Scope
-from app.presentation.rate_limit import _network
+from app.presentation.middleware.rate_limit import _network
 from app.presentation.services import services
 from conftest import Server, make_app
 from figures import Figures

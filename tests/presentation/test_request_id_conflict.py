@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from app.domain.errors import RequestIdConflict
 from app.domain.keys import Scope
 from app.domain.predictions import Prediction
-from app.infrastructure.database import Database
+from app.infrastructure.postgres.database import Database
 from app.infrastructure.prediction_store import PredictionStore
 from app.presentation.services import EXTENSION
 from conftest import Server, make_app

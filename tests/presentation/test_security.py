@@ -23,7 +23,7 @@ from werkzeug.test import TestResponse
 from app import logging
 from app.application.keys import Keys
 from app.domain.keys import Scope, full_key, new_secret
-from app.presentation.security import SCOPES
+from app.presentation.middleware.authentication import SCOPES
 from app.presentation.services import services
 from conftest import Server, make_app
 from scratch import url_where_nobody_listens
@@ -160,7 +160,7 @@ def test_each_route_takes_the_keys_that_it_should_and_no_other(
 
 def test_each_route_has_declared_its_scope() -> None:
     endpoints = {rule.endpoint for rule in NOWHERE.url_map.iter_rules()}
-    assert endpoints == SCOPES.keys(), "say in app/presentation/security.py who may call it"
+    assert endpoints == SCOPES.keys(), "say in app/presentation/middleware/authentication.py who may call it"
 
 
 def test_the_openapi_document_says_which_keys_each_operation_takes(house: House) -> None:

@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 from flask_migrate import downgrade, upgrade
 
-from app.lifetime import FOLDER, UNREADY, begin
+from app.server.process_lifecycle import FOLDER, UNREADY, begin
 from capture import statements
 from conftest import Server, make_app
 from scratch import empty_database

@@ -21,9 +21,9 @@ from werkzeug.exceptions import HTTPException
 
 from app.application.predictions import Batch, Calls
 from app.domain.predictions import NO_VERSION, Prediction
-from app.presentation.batch import read_array, read_lines
-from app.presentation.parsing import json_advice, loads
-from app.presentation.predictions import PredictionSchema
+from app.presentation.batch_decoder import read_array, read_lines
+from app.presentation.middleware.arguments import json_advice, loads
+from app.presentation.resources.predictions import PredictionSchema
 from mutations import damaged
 
 NO_JSON = "Invalid JSON."

@@ -13,7 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app.presentation.parsing import RECORD_BYTES
+from app.presentation.middleware.arguments import RECORD_BYTES
 
 SINGLE, BATCH = "/api/v1/predict-log", "/api/v1/predict-logs"
 JSON, NDJSON, FORM = "application/json", "application/x-ndjson", "application/x-www-form-urlencoded"

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from werkzeug.exceptions import HTTPException
 
 from app.domain.predictions import METADATA_DEPTH, metadata_json
-from app.presentation.batch import read_array, read_lines
-from app.presentation.inflate import SLICE, read_body
+from app.presentation.batch_decoder import read_array, read_lines
+from app.presentation.middleware.request_body import SLICE, read_body
 
 TIMES = 400
 # Whoever sends little may have 300 closer looks; at a record of 20 unknown fields, each takes 2,000 steps.

@@ -13,7 +13,7 @@ from types import TracebackType
 
 import psycopg2.extensions
 
-from . import keeper, roles
+from . import roles, supervisor
 from .account import ENVIRONMENT, choose_account
 from .binaries import find_binaries
 from .cluster import Cluster, Passwords, check_major_version
@@ -118,7 +118,7 @@ class EmbeddedPostgres:
             port = _free_port(port)
             self._directory.write(self._directory.port_file, f"{port}\n")
             failure = self._keep(
-                keeper.Orders(
+                supervisor.Orders(
                     caller=os.getpid(),
                     command=cluster.command(port),
                     environment=ENVIRONMENT,
@@ -134,10 +134,10 @@ class EmbeddedPostgres:
                 break
         raise EmbeddedPostgresError(f"PostgreSQL did not start: {failure} (its log: {self._directory.log_file})")
 
-    def _keep(self, orders: keeper.Orders) -> str | None:
+    def _keep(self, orders: supervisor.Orders) -> str | None:
         """Start a keeper and wait for its answer: None when PostgreSQL takes connections, else why it does not."""
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", keeper.__file__],
+            [sys.executable, "-I", "-S", supervisor.__file__],
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -157,7 +157,7 @@ class EmbeddedPostgres:
         except BaseException:
             _dismiss(process)
             raise
-        if sentence == keeper.READY:
+        if sentence == supervisor.READY:
             self._keeper = process
             return None
         _dismiss(process)

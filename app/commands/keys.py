@@ -1,0 +1,195 @@
+"""`flask keys …`: who may call."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import click
+from flask.cli import AppGroup
+
+from app.commands.table import table
+from app.domain.errors import PredlogError
+from app.domain.instants import parse_bound
+from app.domain.keys import Key, Scope, given_key_problem
+from app.presentation.audit import audit
+from app.presentation.services import services
+from config import ConfigurationError, secret
+
+MAY = {
+    Scope.WRITE: "log calls",
+    Scope.READ: "read calls and statistics",
+    Scope.ADMIN: "do everything, also delete",
+}
+
+HEAD = ("id", "name", "scope", "models", "created (UTC)", "last used (UTC)", "expires (UTC)", "revoked (UTC)")
+NEVER = "–"
+FIRST_KEY = "PREDLOG_ADMIN_KEY"
+UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+DURATION = re.compile(r"(\d{1,5}) *(d|days?|h|hours?|m|min|minutes?)", re.IGNORECASE | re.ASCII)
+
+commands = AppGroup("keys", help="Who may call.")
+
+
+class Duration(click.ParamType[timedelta]):
+    """A length of time in words."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Called by click. A plain 0 is no time at all."""
+        if isinstance(value, timedelta):
+            return value
+        text = str(value).strip()
+        match = DURATION.fullmatch(text)
+        if match is None and text != "0":
+            self.fail(f'"{value}" is no duration like "90 days", "36 hours" or "30 minutes".', param, ctx)
+        return timedelta(**{UNITS[match[2][0].lower()]: int(match[1])}) if match else timedelta()
+
+
+@commands.command()
+@click.option(
+    "--scope", required=True, type=click.Choice([scope.value for scope in Scope]), help="What the key is for."
+)
+@click.option("--name", required=True, help="Who or what has it.")
+@click.option("--model", "models", multiple=True, help="The only model it may log or read; may be given several times.")
+@click.option("--expires-in", type=Duration(), help='It ends after so long: "90 days", "36 hours".')
+@click.option("--expires-at", help="It ends then: an ISO 8601 instant, or a date, which is its last day (UTC).")
+def create(scope: str, name: str, models: Sequence[str], expires_in: timedelta | None, expires_at: str | None) -> None:
+    """Make a key and show it, this once: only its hash is kept.
+
+    The key alone goes to standard output, so that it can be piped to where it is needed.
+    """
+    with _errors():
+        end = _end(expires_in, expires_at)
+        key, sent = services().keys.create(name, Scope(scope), models, end)
+    audit("key.created", **_facts(key))
+    of_models = f" of {', '.join(sorted(key.models))}" if key.models else ""
+    until = f" until {_time(key.expires_at)} UTC" if key.expires_at else ""
+    _show(f"Key {key.id} ({key.name}) may {MAY[key.scope]}{of_models}{until}.", sent)
+
+
+@commands.command("create-first")
+def create_first() -> None:
+    """Take PREDLOG_ADMIN_KEY as the first admin key, unless there ever was a key.
+
+    The key comes from the environment or from the file that PREDLOG_ADMIN_KEY_FILE names, and is never shown: only
+    its hash is kept. Run again, the command changes nothing.
+    """
+    with _errors():
+        given = secret(FIRST_KEY)
+        if not given:
+            raise click.ClickException(f"{FIRST_KEY} is not set: it is the key that the first administrator sends.")
+        if problem := given_key_problem(given):
+            raise click.ClickException(f"{FIRST_KEY} {problem}.")
+        made, is_good = services().keys.create_first(given)
+    if made:
+        audit("key.created", **_facts(made))
+        click.echo(f"Key {made.id} ({made.name}) may {MAY[made.scope]}: it is what {FIRST_KEY} says.", err=True)
+    elif is_good:
+        click.echo(f"{FIRST_KEY} is a key already.", err=True)
+    else:
+        click.echo(
+            f"{FIRST_KEY} is no key that holds, and none is made of it, because other keys were made before: "
+            "`flask --app wsgi keys create` makes a new one.",
+            err=True,
+        )
+
+
+@commands.command("list")
+def list_keys() -> None:
+    """Show every key there ever was, never what its holder sends."""
+    with _errors():
+        keys = services().keys.all()
+    click.echo(table(HEAD, map(_row, keys), left=len(HEAD)))
+
+
+@commands.command()
+@click.argument("id", type=click.IntRange(1, 2**63 - 1))
+@click.option(
+    "--grace",
+    type=Duration(),
+    default="1 day",
+    show_default=True,
+    help="How long the old secret is accepted, too; 0: not at all.",
+)
+def rotate(id: int, grace: timedelta) -> None:
+    """Give a key a new secret and show it, this once; the key keeps its id, scope, models and end.
+
+    The old secret is accepted for the time of grace, so that whoever has it can change to the new one without a gap.
+    """
+    with _errors():
+        key, sent = services().keys.rotate(id, grace)
+    audit("key.rotated", key=key.id, name=key.name, old_secret_until=_iso(key.previous_until))
+    old = f"is accepted until {_time(key.previous_until)} UTC" if key.previous_until else "has ended"
+    _show(f"Key {key.id} ({key.name}) has a new secret; the old one {old}.", sent)
+
+
+@commands.command()
+@click.argument("id", type=click.IntRange(1, 2**63 - 1))
+def revoke(id: int) -> None:
+    """End a key; running services refuse it within seconds."""
+    with _errors():
+        key = services().keys.revoke(id)
+    audit("key.revoked", key=key.id, name=key.name)
+    click.echo(f"Key {key.id} ({key.name}) is revoked.", err=True)
+
+
+def _show(sentence: str, sent: str) -> None:
+    click.echo(
+        f"{sentence} It is shown this once.\n"
+        "Send it as `Authorization: Bearer …` or `X-API-Key: …`; running services take it within seconds.",
+        err=True,
+    )
+    click.echo(sent)
+
+
+def _end(expires_in: timedelta | None, expires_at: str | None) -> datetime | None:
+    if expires_in is not None and expires_at is not None:
+        raise click.ClickException("Give --expires-in or --expires-at, not both.")
+    if expires_in is not None:
+        return datetime.now(timezone.utc) + expires_in
+    return None if expires_at is None else parse_bound("expires-at", expires_at, timezone.utc, is_end=True)
+
+
+def _facts(key: Key) -> dict[str, Any]:
+    """What an audit line says of a new key."""
+    models = None if key.models is None else sorted(key.models)
+    return {
+        "key": key.id,
+        "name": key.name,
+        "scope": key.scope.value,
+        "models": models,
+        "expires_at": _iso(key.expires_at),
+    }
+
+
+def _row(key: Key) -> tuple[str, ...]:
+    models = "any" if key.models is None else ", ".join(sorted(key.models))
+    return (
+        str(key.id),
+        key.name,
+        key.scope.value,
+        NEVER if key.scope is Scope.ADMIN else models,
+        _time(key.created_at),
+        *(_time(instant) if instant else NEVER for instant in (key.last_used_at, key.expires_at, key.revoked_at)),
+    )
+
+
+def _time(instant: datetime) -> str:
+    return f"{instant.astimezone(timezone.utc):%Y-%m-%d %H:%M}"
+
+
+def _iso(instant: datetime | None) -> str | None:
+    return instant.astimezone(timezone.utc).isoformat(timespec="seconds") if instant else None
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except (PredlogError, ConfigurationError) as error:
+        raise click.ClickException(str(error)) from None

@@ -1,0 +1,160 @@
+"""The `flask` commands that keep a prediction log up."""
+
+from __future__ import annotations
+
+import atexit
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+from flask import Flask, current_app
+from flask.cli import AppGroup
+
+from app.application.retention import LifeCycle, Maintenance, Overview
+from app.commands import dropped, grafana, keys, purge, roles
+from app.commands.table import table
+from app.domain.errors import PredlogError
+from app.infrastructure.maintenance import engines
+from app.infrastructure.postgres.database import Database
+from config import Config, ConfigurationError
+
+EXTENSION = "predlog.maintenance"
+
+
+class Commands(AppGroup):
+    """A group of commands whose foreseen errors are sentences, not stack traces."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PredlogError as error:
+            raise click.ClickException(str(error)) from None
+
+
+stats = Commands("stats", help="The aggregates that statistics are read from.")
+life_cycle = Commands("lifecycle", help="What is kept, how, and for how long.")
+
+
+def register(app: Flask, database: Database, config: Config) -> None:
+    """Attach the commands to the application."""
+    app.extensions[EXTENSION] = (database, _life_cycle(config))
+    app.cli.add_command(stats)
+    app.cli.add_command(life_cycle)
+    app.cli.add_command(grafana.commands)
+    app.cli.add_command(keys.commands)
+    app.cli.add_command(dropped.commands)
+    app.cli.add_command(purge.commands)
+    app.cli.add_command(roles.commands)
+
+
+def with_embedded_database(config: Config) -> Config:
+    """Without a DATABASE_URL: the embedded server that runs, or one for as long as this process lives.
+
+    Raises ConfigurationError if it cannot be started.
+    """
+    # It needs a POSIX system, and its wheel.
+    from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError, running_urls
+
+    try:
+        urls = running_urls(config.embedded_data_dir)
+        if urls is None:
+            server = EmbeddedPostgres(config.embedded_data_dir)
+            urls = server.start()
+            atexit.register(server.stop)
+    except EmbeddedPostgresError as error:
+        raise ConfigurationError(str(error)) from error
+    return replace(config, database_url=urls.service, database_direct_url=urls.owner)
+
+
+@stats.command()
+@click.option(
+    "--piece-hours", default=24, show_default=True, type=click.IntRange(1), help="Hours of history at a time."
+)
+def refresh(piece_hours: int) -> None:
+    """Materialise and repair all there is.
+
+    A job of the database does so every few seconds; this is for a first start on existing data, after an import, and
+    where there are no jobs. Ctrl-C stops after the current piece, and nothing that is done is lost.
+    """
+    maintenance, _ = _tools()
+    # The bar counts seconds of history while it materialises, then changed hours while it repairs.
+    with click.progressbar(length=1, label="Materialising", show_pos=False) as bar:
+        changed = None
+        for progress in maintenance.refresh(timedelta(hours=piece_hours)):
+            if progress.hours_left is None:
+                bar.length, bar.pos = max(int(progress.total), 1), int(progress.done)
+            else:
+                changed = changed or progress.hours_left + 1
+                bar.label, bar.length, bar.pos = "Repairing", changed, changed - progress.hours_left
+            bar.update(0)
+        bar.update((bar.length or 0) - bar.pos)
+    click.echo(_watermark(maintenance.overview()))
+
+
+@life_cycle.command()
+def show() -> None:
+    """Show sizes, compression, chunks, jobs and their last runs."""
+    maintenance, _ = _tools()
+    overview = maintenance.overview()
+    click.echo(f"Storage engine: {overview.engine}\n{_watermark(overview)}\n")
+    click.echo(table(("relation", "rows ≈", "size", "chunks", "columnstore", "ratio", "kept from"), [
+        (r.name, _count(r.rows), _bytes(r.size), _count(r.chunks), _count(r.columnstore_chunks),
+         f"{r.ratio:.1f}" if r.ratio else "–", f"{r.kept_from:%Y-%m-%d}" if r.kept_from else "all")
+        for r in overview.relations
+    ]))  # fmt: skip
+    if overview.jobs:
+        click.echo()
+        click.echo(table(("job", "on", "every", "last run", "status", "next run", "failures"), [
+            (j.name, j.relation or "–", str(j.every), _time(j.last_run), j.last_status or "–", _time(j.next_run),
+             _count(j.failures))
+            for j in overview.jobs
+        ]))  # fmt: skip
+
+
+@life_cycle.command()
+def apply() -> None:
+    """Make RAW_RETENTION, MINUTE_RETENTION, …, COLUMNSTORE_AFTER the settings of the database's jobs."""
+    maintenance, settings = _tools()
+    maintenance.apply(settings)
+
+
+@life_cycle.command()
+def retain() -> None:
+    """Drop what is older than the retention settings allow. On the plain engine nothing else does so: run it daily."""
+    maintenance, settings = _tools()
+    maintenance.retain(settings)
+
+
+def _tools() -> tuple[Maintenance, LifeCycle]:
+    database, settings = current_app.extensions[EXTENSION]
+    return engines.maintenance(database), settings
+
+
+def _life_cycle(config: Config) -> LifeCycle:
+    levels = ("raw", "minute", "hour", "day")
+    keep = {level: getattr(config, f"{level}_retention") for level in levels}
+    return LifeCycle({level: time for level, time in keep.items() if time}, config.columnstore_after)
+
+
+def _watermark(overview: Overview) -> str:
+    if overview.engine == "plain":
+        return "The aggregates are exact at every moment."
+    pending = f", {overview.hours_pending_repair} hours pending repair" if overview.hours_pending_repair else ""
+    return f"Materialised to {overview.materialized_to:%Y-%m-%d %H:%M} UTC{pending}."
+
+
+def _count(number: int | None) -> str:
+    return "–" if number is None else f"{number:,}"
+
+
+def _time(instant: datetime | None) -> str:
+    return "–" if instant is None else f"{instant:%Y-%m-%d %H:%M:%S}"
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TB"

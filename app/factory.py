@@ -1,0 +1,206 @@
+"""Predlog: a prediction log for machine-learning services.
+
+create_app() is the one place that knows every layer and wires them.
+"""
+
+from __future__ import annotations
+
+from flask import Flask
+from flask.json.provider import DefaultJSONProvider
+from flask_cors import CORS
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import make_url
+
+import config as configuration
+from app import logging
+from app.application.catalogue import Catalogue
+from app.application.comparison import Comparisons
+from app.application.database_stats import Watch
+from app.application.dropped import Dropped
+from app.application.health import Readiness
+from app.application.keys import Keys
+from app.application.new_models import NewModels
+from app.application.predictions import Predictions
+from app.application.purge import Purge
+from app.application.rate_limit import RateLimit
+from app.application.replica_routing import Reader, Readers, ReplicaStatistics
+from app.application.statistics import Statistics
+from app.commands import maintenance
+from app.domain.hosts import ANY, AllowedHosts, origin_pattern
+from app.domain.rate import Allowance
+from app.infrastructure.catalogue_store import CatalogueStore
+from app.infrastructure.database_stats_store import ConditionStore
+from app.infrastructure.dropped_store import PostgresDroppedStore
+from app.infrastructure.key_store import KeyStore
+from app.infrastructure.name_store import PostgresNameStore
+from app.infrastructure.postgres import pool
+from app.infrastructure.postgres.database import Database, only_to_the_host
+from app.infrastructure.postgres.schema import MIGRATIONS, Schema
+from app.infrastructure.postgres.statement_watchdog import GRACE_S
+from app.infrastructure.prediction_store import PredictionStore
+from app.infrastructure.purge_store import PostgresPurgeStore
+from app.infrastructure.rate_table import RateTable
+from app.infrastructure.replica import StreamingReplica
+from app.infrastructure.statistics_store import StatisticsStore
+from app.infrastructure.tables import metadata
+from app.presentation import api, errors
+from app.presentation.instruments import Meters
+from app.presentation.middleware import (
+    access_log,
+    allowed_hosts,
+    authentication,
+    concurrency,
+    rate_limit,
+    response_headers,
+)
+from app.presentation.middleware.unread_body import Application
+from app.presentation.resources import (
+    batches,
+    catalogue,
+    comparison,
+    docs,
+    dropped,
+    health,
+    metrics,
+    predictions,
+    purge,
+    statistics,
+)
+from app.presentation.services import EXTENSION, Services
+from app.server.process_lifecycle import is_stopping, shared_file
+
+
+def create_app(config: configuration.Config | None = None) -> Flask:
+    """Make the application. Raises ConfigurationError."""
+    config = config or configuration.load()
+    logging.configure(debug=config.debug)
+    app = Application("app", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
+    app.extensions["predlog.slots"] = batches.Slots(config.batches_at_once)
+    app.json = _json(app)
+    if config.database_url is None:
+        config = maintenance.with_embedded_database(config)
+    url = config.database_url or ""
+    meters = metrics.register(app, config.pool_size)
+    database = _database(url, config)
+    pool.attach(meters.pool("primary"), database.engine)
+    direct = _database(config.database_direct_url, config) if config.database_direct_url else database
+    app.extensions[EXTENSION] = Services(
+        predictions=Predictions(PredictionStore(database, config.list_timeout_ms)),
+        dropped=Dropped(PostgresDroppedStore(database)),
+        readers=_readers(database, config, meters),
+        readiness=Readiness(Schema(database), is_stopping),
+        keys=Keys(KeyStore(database, direct)),
+        watch=Watch(ConditionStore(database).read),
+        new_models=NewModels(PostgresNameStore(database), config.max_new_models_per_day),
+        purge=Purge(PostgresPurgeStore(direct)),
+    )
+    _migrations(app, config.database_direct_url or url)
+    _http(app, config)
+    maintenance.register(app, direct, config)
+    return app
+
+
+def _json(app: Flask) -> DefaultJSONProvider:
+    """Keys in the order of the schemas, and every letter as itself."""
+    provider = DefaultJSONProvider(app)
+    provider.sort_keys = provider.ensure_ascii = False
+    return provider
+
+
+def _database(url: str, config: configuration.Config) -> Database:
+    settings = {
+        # The statements are short: compiling them, or calling for helpers, would take longer than they do.
+        "jit": "off",
+        "max_parallel_workers_per_gather": "0",
+        "statement_timeout": str(config.statement_timeout_ms),
+        "lock_timeout": str(config.lock_timeout_ms),
+    }
+    return Database(
+        url,
+        settings,
+        patience_s=config.statement_timeout_ms / 1000 + GRACE_S,
+        pool_size=config.pool_size,
+        max_overflow=0,
+        pool_use_lifo=True,  # the connection used last knows most of the chunks already
+        pool_timeout=config.pool_timeout_s,
+        hide_parameters=True,
+        connect_args={
+            "connect_timeout": 3,
+            "application_name": "predlog",
+            # A server that vanished without a word is missed in half a minute, not in two hours.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 4,
+            "tcp_user_timeout": 30_000,
+        },
+    )
+
+
+def _readers(database: Database, config: configuration.Config, meters: Meters) -> Readers:
+    primary = _reader(database, Statistics(StatisticsStore(database.read)), config)
+    if config.database_read_url is None:
+        return Readers(primary)
+    follower = _database(config.database_read_url, config)
+    pool.attach(meters.pool("replica"), follower.engine)
+    state = StreamingReplica(database, follower, config.replica_lag_at_most_s)
+    statistics = ReplicaStatistics(StatisticsStore(follower.read), state)
+    return Readers(primary, _reader(follower, statistics, config), state)
+
+
+def _reader(database: Database, statistics: Statistics, config: configuration.Config) -> Reader:
+    return Reader(
+        predictions=Predictions(PredictionStore(database, config.list_timeout_ms)),
+        statistics=statistics,
+        comparisons=Comparisons(statistics),
+        catalogue=Catalogue(CatalogueStore(database), statistics),
+    )
+
+
+def _migrations(app: Flask, url: str) -> None:
+    """Flask-Migrate wants Flask-SQLAlchemy; nothing else here does."""
+    app.config["SQLALCHEMY_DATABASE_URI"] = url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"connect_args": only_to_the_host(make_url(url))}
+    db = SQLAlchemy(metadata=metadata)
+    db.init_app(app)
+    Migrate(app, db, directory=str(MIGRATIONS), compare_type=True, compare_server_default=True)
+
+
+def _http(app: Flask, config: configuration.Config) -> None:
+    access_log.register(app)
+    response_headers.register(app)
+    concurrency.register(app)
+    allowed_hosts.register(app, AllowedHosts(config.allowed_hosts, config.host))
+    if config.auth != configuration.NO_AUTH:
+        _authentication(app, config)
+    if config.rate_limit:
+        allowance = Allowance(config.rate_limit, config.rate_burst)
+        rate_limit.register(app, RateLimit(allowance, RateTable(shared_file("rates"))))
+    # Flask's own way to put middleware in, which to mypy is a method that must not be replaced.
+    app.wsgi_app = concurrency.Gate(  # type: ignore[method-assign]
+        app.wsgi_app,
+        places=config.threads,
+        # A request uses one database connection at a time: a quarter of the permits and connections is left to writes.
+        reads=max(1, min(config.threads, config.pool_size) * 3 // 4),
+        bodies=2 * config.batches_at_once * config.max_body_bytes,
+        answers=config.answer_memory_bytes,
+        patience_s=config.request_timeout_s,
+    )
+    smorest = api.create_api(app, health.VERSION, health.DESCRIPTION)
+    errors.register(app)
+    for resource in (health, metrics, predictions, purge, batches, dropped, statistics, comparison, catalogue):
+        smorest.register_blueprint(resource.blp)
+    docs.register(app)
+    if config.cors_origins:
+        # A string with a wildcard would be a regular expression to flask-cors, and not the one that is meant.
+        origins = [origin if origin == ANY else origin_pattern(origin) for origin in config.cors_origins]
+        CORS(app, origins=origins, expose_headers=["Link", "X-Request-ID", "Retry-After"])
+
+
+def _authentication(app: Flask, config: configuration.Config) -> None:
+    if number := config.auth_failures_per_minute:
+        limit = RateLimit(Allowance(number / 60, number), RateTable(shared_file("auth-failures")))
+        authentication.register(app, rate_limit.failures(limit))
+    else:
+        authentication.register(app)

@@ -1,0 +1,29 @@
+"""The condition of the database, read in one short statement."""
+
+from __future__ import annotations
+
+from app.application.database_stats import Condition
+from app.infrastructure.postgres.database import Database
+
+CONDITION = """
+SELECT engine,
+       extract(epoch FROM greatest(now() - materialized_to, INTERVAL '0'))::float8,
+       CASE engine WHEN 'timescale'
+                   THEN (SELECT count(DISTINCT date_trunc('hour', changed_from, 'UTC'))
+                         FROM   prediction_stats_change
+                         WHERE  changed_to <= materialized_to)
+                   ELSE 0 END,
+       pg_database_size(current_database())
+FROM   prediction_stats_state
+"""
+
+
+class ConditionStore:
+    """What the database knows of itself."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def read(self) -> Condition:
+        """Ask. Raises StorageUnavailable."""
+        return Condition(*self._database.read(CONDITION)[0])

@@ -1,0 +1,1 @@
+"""What each storage engine needs to be kept up: refresh, retention, the columnstore."""

@@ -1,0 +1,106 @@
+"""Maintenance where triggers keep the rollups: they are exact at every moment, so only retention is left to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from app.application.retention import LifeCycle, Overview, Progress, Relation
+from app.infrastructure.dropped_store import RETAIN as RETAIN_DROPPED
+from app.infrastructure.postgres.database import Database
+
+PIECE = 20_000
+
+# As on TimescaleDB: the edge moves while no writer is under way, and is only then acted upon. It does not pass that of
+# the finer level, of whose buckets a delete makes its own anew; without that it does not move.
+MOVE_EDGE = """
+WITH   edge AS (SELECT CASE WHEN {finer} IS NOT NULL
+                            THEN least(date_bin('1 day', now() - %(keep)s, 'epoch'), {finer}) END AS at
+                FROM   prediction_stats_state)
+UPDATE prediction_stats_state
+SET    {level}_from = edge.at, generation = generation + 1
+FROM   edge
+WHERE  edge.at > coalesce({level}_from, '-infinity')
+"""
+
+# The rows that go stay in the rollups: the trigger is told so.
+DROP_ROWS = """
+DELETE FROM prediction_log
+WHERE  ctid = ANY (ARRAY(SELECT ctid FROM prediction_log
+                         WHERE  timestamp < (SELECT raw_from FROM prediction_stats_state) LIMIT %(piece)s))
+"""
+DROP_BUCKETS = """
+DELETE FROM {relation}
+WHERE  ctid = ANY (ARRAY(SELECT ctid FROM {relation}
+                         WHERE  bucket < (SELECT {level}_from FROM prediction_stats_state) LIMIT %(piece)s))
+"""
+
+# Models of which nothing is left.
+TIDY = "CALL prediction_model_tidy(NULL)"
+
+RELATIONS = """
+SELECT c.relname, greatest(c.reltuples, 0)::bigint, pg_total_relation_size(c.oid),
+       (to_jsonb(state) ->> (CASE c.relname WHEN 'prediction_log' THEN 'raw'
+                             ELSE substring(c.relname FROM '[a-z]+$') END || '_from'))::timestamptz
+FROM   pg_class c, prediction_stats_state state
+WHERE  c.oid = ANY (ARRAY['prediction_log',
+                          'prediction_stats_minute',   'prediction_stats_hour',   'prediction_stats_day',
+                          'prediction_latency_minute', 'prediction_latency_hour', 'prediction_latency_day']::regclass[])
+ORDER  BY c.relname <> 'prediction_log', c.relname LIKE '%%latency%%',
+          array_position(ARRAY['minute', 'hour', 'day'], substring(c.relname FROM '[a-z]+$'))
+"""
+
+
+class Plain:
+    """Rollup tables."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def refresh(self, piece: timedelta) -> Iterator[Progress]:
+        """Nothing is ever left to be materialised."""
+        yield Progress(1, 1, 0)
+
+    def apply(self, life_cycle: LifeCycle) -> None:
+        """The database has no jobs that could be told."""
+
+    def retain(self, life_cycle: LifeCycle) -> None:
+        """Delete what lies behind the edges, in pieces."""
+        with self._database.maintenance() as connection:
+            finer = "'infinity'::timestamptz"
+            for level, keep in life_cycle.keep.items():
+                _move_edge(connection, level, finer, keep)
+                finer = f"{level}_from"
+                if level == "raw":
+                    _delete(connection, DROP_ROWS)
+                    continue
+                for family in ("stats", "latency"):
+                    _delete(connection, DROP_BUCKETS.format(relation=f"prediction_{family}_{level}", level=level))
+            connection.exec_driver_sql(RETAIN_DROPPED)
+            connection.exec_driver_sql(TIDY)
+
+    def overview(self) -> Overview:
+        """What is where."""
+        ((materialized_to,),) = self._database.read("SELECT materialized_to FROM prediction_stats_state")
+        rows = self._database.read(RELATIONS)
+        relations = [Relation(name, calls, size, kept_from=kept_from) for name, calls, size, kept_from in rows]
+        return Overview("plain", materialized_to, 0, relations, [])
+
+
+def _move_edge(connection: Connection, level: str, finer: str, keep: timedelta) -> None:
+    connection.exec_driver_sql("BEGIN")
+    if level == "raw":
+        connection.exec_driver_sql("LOCK TABLE prediction_log IN SHARE MODE")
+    connection.exec_driver_sql(MOVE_EDGE.format(level=level, finer=finer), {"keep": keep})
+    connection.exec_driver_sql("COMMIT")
+
+
+def _delete(connection: Connection, statement: str) -> None:
+    gone = PIECE
+    while gone == PIECE:
+        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql("SET LOCAL predlog.retention = 'on'")
+        gone = connection.exec_driver_sql(statement, {"piece": PIECE}).rowcount
+        connection.exec_driver_sql("COMMIT")

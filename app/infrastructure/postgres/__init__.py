@@ -1,0 +1,1 @@
+"""Connections to PostgreSQL: the pool, its sessions, and what happens when they fail."""

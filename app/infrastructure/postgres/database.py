@@ -1,0 +1,234 @@
+"""Connections to PostgreSQL, and its errors in the words of the domain."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar, cast
+
+from psycopg2 import Error as DriverError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from app.domain.errors import (
+    BehindRetention,
+    DroppedBehindRetention,
+    StorageBusy,
+    StorageTimeout,
+    StorageUnavailable,
+)
+from app.domain.instants import parse_instant
+from app.infrastructure.postgres import session_settings
+from app.infrastructure.postgres.pool import MeteredPool
+from app.infrastructure.postgres.statement_watchdog import PatientConnection
+
+T = TypeVar("T")
+Row = Sequence[Any]
+
+BEHIND_RETENTION = "PL001"
+DROPPED_BEHIND_RETENTION = "PL002"
+# Connection lost, too many connections, shutdown, lock and statement time-outs, deadlock, disk full, read-only.
+_LATER = ("08", "53", "57", "40", "55P03", "25006", "58")
+
+DEADLOCK = "40P01"
+INSUFFICIENT_PRIVILEGE = "42501"
+READ_ONLY = "25006"
+# The server goes on without this session, or has become one that takes no writes, as after a failover.
+UNUSABLE = (READ_ONLY, "57P01", "57P02", "57P03", "57P04", "57P05")
+# A connection so young says what the server is like now: another one would be no better.
+FRESH_S = 1.0
+SINCE = "predlog.since"
+QUERY_CANCELED = "57014"
+UNDEFINED_TABLE = "42P01"
+
+
+class NotMigrated(StorageUnavailable):
+    """A table is missing."""
+
+
+class ReadOnly(StorageUnavailable):
+    """The server takes no writes: nothing of the statement was done."""
+
+
+class NotPermitted(StorageUnavailable):
+    """The role that we log in as may not do this."""
+
+
+class Deadlock(StorageUnavailable):
+    """This statement was chosen to end a deadlock: nothing of it was done, and it may be sent again at once."""
+
+
+class Database:
+    """A pool of connections in autocommit: a statement is a transaction, unless `snapshot` is asked for.
+
+    `settings` of PostgreSQL hold in each statement, whatever pooler is on the way. A server that says nothing at all
+    is waited for `patience_s` seconds, without limit where that is None. What the URL says of a connection goes before
+    `connect_args`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        settings: Mapping[str, str] | None = None,
+        *,
+        patience_s: float | None = None,
+        connect_args: Mapping[str, Any] | None = None,
+        **pool: Any,
+    ) -> None:
+        address, search_path = session_settings.take_search_path(make_url(url))
+        connect = {
+            **{name: value for name, value in (connect_args or {}).items() if name not in address.query},
+            **only_to_the_host(address),
+            "connection_factory": partial(PatientConnection, patience_s=patience_s),
+        }
+        self.engine: Engine = create_engine(
+            address, isolation_level="AUTOCOMMIT", poolclass=MeteredPool, connect_args=connect, **pool
+        )
+        session_settings.keep(self.engine, {**(settings or {}), **search_path})
+        event.listen(self.engine, "connect", _begun)
+        event.listen(self.engine, "handle_error", _throw_away_what_cannot_work)
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Lend a connection. Raises StorageUnavailable where there is none to be had, or it breaks."""
+        with storage_errors(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A read-only transaction whose statements all see the same moment."""
+        with storage_errors(), self.engine.connect() as connection:
+            # Said in SQL: the driver would switch the session's defaults to and fro, in more statements.
+            connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                yield connection
+            finally:
+                if not connection.invalidated:
+                    _roll_back(connection)
+
+    @contextmanager
+    def maintenance(self) -> Iterator[Connection]:
+        """A connection for long work: without the limits of the statements that answer requests, and not given back.
+
+        Raises BehindPooler where its session would not be its own.
+        """
+        with storage_errors(), self.engine.connect() as connection:
+            session_settings.refuse_pooler(connection)
+            connection.exec_driver_sql("SET statement_timeout = 0")
+            connection.exec_driver_sql("SET lock_timeout = 0")
+            cast(PatientConnection, connection.connection.driver_connection).patience_s = None
+            try:
+                yield connection
+            finally:
+                connection.invalidate()
+
+    def rows(
+        self, statement: str, parameters: dict[str, Any] | None = None, timeout_ms: int | None = None
+    ) -> list[Row]:
+        """Run one statement and fetch all of its rows; a connection that takes no writes any more is replaced once.
+
+        Raises StorageTimeout after `timeout_ms`.
+        """
+        return retried(lambda: self._rows(statement, parameters, timeout_ms), ReadOnly)
+
+    def count(self, statement: str, parameters: dict[str, Any]) -> int:
+        """Run one statement and say how many rows it wrote, with the same second try."""
+        return retried(lambda: self._count(statement, parameters), ReadOnly)
+
+    def read(
+        self, statement: str, parameters: dict[str, Any] | None = None, timeout_ms: int | None = None
+    ) -> list[Row]:
+        """Like `rows` for a statement that may be repeated: a connection that has died meanwhile is replaced once."""
+        return retried(lambda: self._rows(statement, parameters, timeout_ms))
+
+    def reconnect(self) -> None:
+        """Have every statement from now on run on a connection that is made anew, to where the address then leads."""
+        self.engine.dispose()
+
+    def _rows(self, statement: str, parameters: dict[str, Any] | None, timeout_ms: int | None) -> list[Row]:
+        with self.connection() as connection:
+            if timeout_ms is not None:
+                session_settings.limit(connection, timeout_ms)
+            return list(connection.exec_driver_sql(statement, parameters or {}).fetchall())
+
+    def _count(self, statement: str, parameters: dict[str, Any]) -> int:
+        with self.connection() as connection:
+            return connection.exec_driver_sql(statement, parameters).rowcount
+
+
+def only_to_the_host(address: URL) -> dict[str, str]:
+    """Connection arguments that keep PGHOSTADDR from leading elsewhere than to the host that the address names."""
+    return {"hostaddr": ""} if (address.host or "host" in address.query) and "hostaddr" not in address.query else {}
+
+
+def _begun(connection: object, record: ConnectionPoolEntry) -> None:
+    record.info[SINCE] = time.monotonic()
+
+
+def _throw_away_what_cannot_work(context: ExceptionContext) -> None:
+    """Have SQLAlchemy replace the connection, and all that are older than this moment, as if it were broken."""
+    code = getattr(context.original_exception, "pgcode", None)
+    if code in UNUSABLE and context.connection and not context.connection.invalidated:
+        context.is_disconnect |= time.monotonic() - context.connection.info[SINCE] > FRESH_S
+
+
+def _roll_back(connection: Connection) -> None:
+    """A replica may cancel even this; the pool would take the connection for idle and lend it with the transaction."""
+    try:
+        connection.exec_driver_sql("ROLLBACK")
+    except DBAPIError:
+        connection.invalidate()
+        raise
+
+
+def retried(work: Callable[[], T], after: type[StorageUnavailable] = StorageUnavailable) -> T:
+    """Call once more after such an error if the connection was thrown away: after a restart each one is, once."""
+    try:
+        return work()
+    except after as error:
+        if not (isinstance(error.__cause__, DBAPIError) and error.__cause__.connection_invalidated):
+            raise
+    return work()
+
+
+def _edge(error: DBAPIError) -> datetime:
+    return parse_instant(cast(DriverError, error.orig).diag.message_detail or "")
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Translate what the driver raises; its messages stay in the process."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise StorageBusy("All database connections are in use.") from error
+    except DBAPIError as error:
+        code = getattr(error.orig, "pgcode", None) or ""
+        if code == UNDEFINED_TABLE:
+            raise NotMigrated("The database is not migrated: run `flask --app wsgi db upgrade`.") from error
+        if code == READ_ONLY:
+            raise ReadOnly("The database is read-only.") from error
+        if code == INSUFFICIENT_PRIVILEGE:
+            raise NotPermitted(
+                "The role of DATABASE_URL may not do this: set DATABASE_DIRECT_URL to the address of the database with "
+                "the role that owns it; `flask --app wsgi db upgrade` gives the others their rights."
+            ) from error
+        if code == DEADLOCK:
+            raise Deadlock("The database is busy.") from error
+        if code == QUERY_CANCELED:
+            raise StorageTimeout("The database is not available.") from error
+        if isinstance(error, (OperationalError, InterfaceError)):
+            raise StorageUnavailable("The database is not available.") from error
+        if code == BEHIND_RETENTION:
+            raise BehindRetention(_edge(error)) from error
+        if code == DROPPED_BEHIND_RETENTION:
+            raise DroppedBehindRetention(_edge(error)) from error
+        if error.connection_invalidated or code.startswith(_LATER):
+            raise StorageUnavailable("The database is not available.") from error
+        raise

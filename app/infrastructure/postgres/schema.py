@@ -1,0 +1,51 @@
+"""The state of the database's schema."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from alembic.script import ScriptDirectory
+
+from app.application.health import SchemaState
+from app.infrastructure.postgres.database import Database, NotMigrated
+
+MIGRATIONS = Path(__file__).parents[3] / "migrations"
+# Without these nothing can be logged.
+NEEDED = {"prediction_log": "INSERT", "prediction_loss": "INSERT", "api_key": "SELECT"}
+STATE = f"""
+SELECT version_num, engine, NOT current_setting('transaction_read_only')::boolean,
+       ARRAY(SELECT name FROM (VALUES {", ".join(map(str, NEEDED.items()))}) AS needed (name, privilege)
+             WHERE  has_table_privilege(to_regclass(name), privilege) IS NOT TRUE)
+FROM   alembic_version, prediction_stats_state
+"""
+
+
+class Schema:
+    """Which migrations have run."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @cached_property
+    def _head(self) -> str:
+        return ScriptDirectory(str(MIGRATIONS)).get_current_head() or ""
+
+    def state(self) -> SchemaState:
+        """Read the state; revision and engine are None if nothing has been migrated yet.
+
+        A server that has become read-only keeps its sessions so, even once it takes writes again or another one does:
+        they are replaced, and the state is what a new one sees.
+        """
+        state = self._read()
+        if not state.is_writable:
+            self._database.reconnect()
+            state = self._read()
+        return state
+
+    def _read(self) -> SchemaState:
+        try:
+            revision, engine, is_writable, missing = self._database.read(STATE)[0]
+        except (NotMigrated, IndexError):
+            return SchemaState(None, self._head, None)
+        return SchemaState(revision, self._head, engine, is_writable, tuple(missing))

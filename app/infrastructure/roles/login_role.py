@@ -1,0 +1,96 @@
+"""Makes a role that may log in, and little else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import cast
+
+import psycopg2.extensions
+from psycopg2 import errors
+from psycopg2.extensions import cursor, encrypt_password
+from psycopg2.sql import SQL, Composable, Identifier, Literal
+from sqlalchemy import Engine
+
+from app.infrastructure.roles import rights
+
+SHORTEST_PASSWORD = 12
+
+TOO_POWERFUL = """
+SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls
+       OR EXISTS (SELECT FROM pg_auth_members WHERE member = pg_roles.oid)
+FROM   pg_roles
+WHERE  rolname = %s
+"""
+SETTINGS_OF_ITS_OWN = """
+SELECT d.datname FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+WHERE  s.setrole = (SELECT oid FROM pg_roles WHERE rolname = %s)
+"""
+
+
+class RoleError(Exception):
+    """The role cannot be made; the text says why and what to do."""
+
+
+@contextmanager
+def made(
+    engine: Engine, role: str, password: str, *, connections: int, settings: Mapping[str, str]
+) -> Iterator[cursor]:
+    """Create the role, or renew the one that exists, with these settings and the rights of `rights`.
+
+    Lends a cursor in the same transaction. A role may change its own password and settings: both are set anew. Raises
+    RoleError where the password is short, the role may do more than it should, or we may not make it.
+    """
+    if len(password) < SHORTEST_PASSWORD:
+        raise RoleError(f"The password of {role} must have at least {SHORTEST_PASSWORD} characters.")
+    pooled = engine.raw_connection()
+    connection = cast("psycopg2.extensions.connection", pooled.driver_connection)
+    try:
+        with connection, connection.cursor() as cursor:
+            if not rights.is_migrated(cursor):
+                raise RoleError("The database is not migrated: run `flask --app wsgi db upgrade` first.")
+            # The password itself never leaves this process: what the server gets, and may log, is a verifier.
+            verifier = encrypt_password(password, role, connection, "scram-sha-256")
+            _create_or_alter(cursor, role, verifier, connections)
+            for name, value in settings.items():
+                cursor.execute(
+                    SQL("ALTER ROLE {} SET {} = {}").format(Identifier(role), Identifier(name), Literal(value))
+                )
+            rights.apply(cursor)
+            yield cursor
+    except errors.InsufficientPrivilege as error:
+        reason = str(error.diag.message_primary)
+        raise RoleError(f"The role of DATABASE_URL may not do this ({reason}): it needs CREATEROLE.") from None
+    finally:
+        pooled.close()
+
+
+def attempt(cursor: cursor, statement: Composable) -> bool:
+    """Run what not every role may run, and say whether this one might."""
+    cursor.execute("SAVEPOINT attempt")
+    try:
+        cursor.execute(statement)
+    except errors.InsufficientPrivilege:
+        cursor.execute("ROLLBACK TO SAVEPOINT attempt")
+        return False
+    cursor.execute("RELEASE SAVEPOINT attempt")
+    return True
+
+
+def _create_or_alter(cursor: cursor, role: str, verifier: str, connections: int) -> None:
+    cursor.execute(TOO_POWERFUL, [role])
+    existing = cursor.fetchone()
+    name = Identifier(role)
+    if existing is None:
+        cursor.execute(SQL("CREATE ROLE {}").format(name))
+    elif existing[0]:
+        raise RoleError(
+            f"A role {role} exists that may do more than it should, or is a member of others: drop it first."
+        )
+    cursor.execute(
+        SQL("ALTER ROLE {} LOGIN CONNECTION LIMIT {} PASSWORD {}").format(name, Literal(connections), Literal(verifier))
+    )
+    cursor.execute(SQL("ALTER ROLE {} RESET ALL").format(name))
+    cursor.execute(SETTINGS_OF_ITS_OWN, [role])
+    for (database,) in cursor.fetchall():
+        cursor.execute(SQL("ALTER ROLE {} IN DATABASE {} RESET ALL").format(name, Identifier(database)))

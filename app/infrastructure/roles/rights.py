@@ -1,0 +1,135 @@
+"""Who may do what in the database: one list, put into effect at the end of every `flask db upgrade`.
+
+Three roles: the owner migrates and maintains; `predlog_service` answers requests; `predlog_reader` is Grafana's. The
+latter two are optional: if one role owns all and serves, there is nothing to grant. A table that a migration adds
+is nobody's but the owner's until it stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from psycopg2.extensions import cursor
+from psycopg2.sql import SQL, Composable, Identifier
+
+SERVICE = "predlog_service"
+READER = "predlog_reader"
+
+LEVELS = ("minute", "hour", "day")
+AGGREGATES = tuple(f"prediction_{family}_{level}" for family in ("stats", "latency", "dropped") for level in LEVELS)
+
+Rights = Mapping[str, frozenset[str]]
+READ = frozenset({"SELECT"})
+
+# By table, view or sequence. A right to one column is written "UPDATE (column)".
+SERVICE_RIGHTS: Rights = {
+    "alembic_version": READ,
+    "api_key": frozenset({"SELECT", "UPDATE (last_used_at)"}),
+    "prediction_log": frozenset({"SELECT", "INSERT", "DELETE"}),
+    "prediction_log_id_seq": frozenset({"USAGE"}),
+    "prediction_loss": frozenset({"SELECT", "INSERT"}),
+    "prediction_model": READ,
+    "prediction_model_allowance": frozenset({"SELECT", "INSERT", "UPDATE"}),
+    "prediction_stats_change": frozenset({"SELECT", "INSERT"}),
+    "prediction_stats_state": READ,
+    **dict.fromkeys(AGGREGATES, READ),
+}
+SERVICE_FUNCTIONS = frozenset({"prediction_dropped_remove", "prediction_end_reads", "prediction_stats_forget"})
+# The log as a whole: TimescaleDB cannot grant single columns of a table that is in the columnstore.
+READER_RIGHTS: Rights = dict.fromkeys(
+    ("prediction_log", *AGGREGATES, "prediction_stats_state", "prediction_stats_change", "prediction_loss"), READ
+)
+
+EXISTING = "SELECT rolname FROM pg_roles WHERE rolname IN %s"
+
+GRANTED = """
+SELECT c.relname, c.relkind = 'S',
+       ARRAY(SELECT format('UPDATE (%%s)', attname)
+             FROM   pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped),
+       ARRAY(SELECT privilege_type FROM aclexplode(c.relacl) WHERE grantee = r.oid)
+       || ARRAY(SELECT format('%%s (%%s)', privilege_type, attname)
+                FROM   pg_attribute, aclexplode(attacl)
+                WHERE  attrelid = c.oid AND grantee = r.oid)
+FROM   pg_class c, pg_roles r
+WHERE  c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S') AND r.rolname = %s
+"""
+
+ENTRANCE = """
+SELECT current_database(), current_schema(),
+       has_database_privilege(%(role)s, current_database(), 'CONNECT'),
+       has_schema_privilege(%(role)s, current_schema(), 'USAGE')
+"""
+
+# Triggers run their functions for everybody; nobody but the owner may hang them on another table or call a procedure.
+OWN_FUNCTIONS = """
+SELECT oid::regprocedure::text
+FROM   pg_proc
+WHERE  pronamespace = current_schema()::regnamespace AND proname LIKE 'prediction%'
+  AND  pg_has_role(proowner, 'USAGE') AND has_function_privilege('public', oid, 'EXECUTE')
+"""
+
+TAKE_FROM_PUBLIC = Path(__file__).parents[1] / "embedded" / "take_from_public.sql"
+# One for each kind of what only the owner of PostgreSQL's or the extension's own functions can take away.
+STILL_PUBLIC = """
+SELECT DISTINCT proname::text
+FROM   pg_proc
+WHERE  proname IN ('pg_advisory_lock', 'lo_create', 'pg_logical_emit_message', 'add_job')
+  AND  has_function_privilege('public', oid, 'EXECUTE')
+ORDER  BY 1
+"""
+
+
+def apply(cursor: cursor) -> None:
+    """Give each of the two roles that exists the rights listed here, and no others; what is right is not touched."""
+    cursor.execute(OWN_FUNCTIONS)
+    for (signature,) in cursor.fetchall():
+        cursor.execute(f"REVOKE EXECUTE ON ROUTINE {signature} FROM PUBLIC")
+    cursor.execute(EXISTING, [(SERVICE, READER)])
+    roles = {name for (name,) in cursor.fetchall()}
+    if roles:
+        cursor.execute(TAKE_FROM_PUBLIC.read_text())
+    if SERVICE in roles:
+        _grant(cursor, SERVICE, SERVICE_RIGHTS, SERVICE_FUNCTIONS)
+    if READER in roles:
+        _grant(cursor, READER, READER_RIGHTS, frozenset())
+
+
+def still_public(cursor: cursor) -> list[str]:
+    """The functions that the reader should not be able to run and can, because only their owner could change that."""
+    cursor.execute(STILL_PUBLIC)
+    return [name for (name,) in cursor.fetchall()]
+
+
+def is_migrated(cursor: cursor) -> bool:
+    """Whether there is anything to have rights to."""
+    cursor.execute("SELECT to_regclass('prediction_log') IS NOT NULL")
+    return bool((cursor.fetchone() or (False,))[0])
+
+
+def _grant(cursor: cursor, role: str, rights: Rights, functions: frozenset[str]) -> None:
+    cursor.execute(ENTRANCE, {"role": role})
+    database, schema, may_connect, may_enter = cursor.fetchone() or ("", "", True, True)
+    name = Identifier(role)
+    if not may_connect:
+        cursor.execute(SQL("GRANT CONNECT ON DATABASE {} TO {}").format(Identifier(database), name))
+    if not may_enter:
+        cursor.execute(SQL("GRANT USAGE ON SCHEMA {} TO {}").format(Identifier(schema), name))
+    cursor.execute(GRANTED, [role])
+    for relation, is_sequence, columns, granted in cursor.fetchall():
+        # After a downgrade a column may be missing.
+        wanted = {right for right in rights.get(relation, ()) if "(" not in right or right in columns}
+        if wanted == set(granted):
+            continue
+        target = SQL("{} {}").format(SQL("SEQUENCE" if is_sequence else "TABLE"), Identifier(relation))
+        cursor.execute(SQL("REVOKE ALL ON {} FROM {}").format(target, name))
+        if wanted:
+            listed: list[Composable] = [SQL(right) for right in sorted(wanted)]
+            cursor.execute(SQL("GRANT {} ON {} TO {}").format(SQL(", ").join(listed), target, name))
+    cursor.execute(
+        "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = current_schema()::regnamespace"
+        " AND proname = ANY (%s) AND NOT has_function_privilege(%s, oid, 'EXECUTE')",
+        [sorted(functions), role],
+    )
+    for (signature,) in cursor.fetchall():
+        cursor.execute(SQL("GRANT EXECUTE ON ROUTINE {} TO {}").format(SQL(signature), name))

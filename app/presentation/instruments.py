@@ -1,0 +1,141 @@
+"""What a worker counts while it works. Every label has few values: none is taken from what a caller sends."""
+
+from __future__ import annotations
+
+from collections import Counter as Counts
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from flask import current_app
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+from app.application.predictions import Receipt
+from app.domain.losses import REASONS as LOSS_REASONS
+from app.domain.losses import Loss
+from app.presentation.middleware.authentication import MODEL_NOT_ALLOWED
+
+EXTENSION = "predlog.meters"
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+NO_ROUTE, OTHER_METHOD = "none", "other"
+
+REFUSALS = (
+    "rate_limit",
+    "authentication",
+    "places",
+    "batches",
+    "memory",
+    "database_busy",
+    "database_away",
+    "not_ready",
+)
+# A record is counted under the first of its fields that could not be used, or else under one of the others.
+FIELDS = (
+    "model_name", "model_version", "duration_ms", "was_successful", "timestamp", "error", "metadata", "request_id",
+)  # fmt: skip
+NOT_ALLOWED, NO_OBJECT, UNKNOWN_FIELD = "not_allowed", "no_object", "unknown_field"
+
+
+# A series for each series, of which several processes could give none.
+disable_created_metrics()
+
+
+class Meters:
+    """Everything that is counted. With PROMETHEUS_MULTIPROC_DIR set the figures are in files that all workers read."""
+
+    def __init__(self, pool_size: int) -> None:
+        self.pool_size = pool_size
+        self.registry = CollectorRegistry()
+
+        def counter(name: str, meaning: str, *labels: str) -> Counter:
+            return Counter(name, meaning, labels, "predlog", registry=self.registry)
+
+        self._requests = Histogram(
+            "http_request_duration_seconds", "Seconds from a request's headers to its answer.",
+            ("route", "method", "status"), "predlog", buckets=SECONDS, registry=self.registry,
+        )  # fmt: skip
+        # By what is asked for most: prometheus_client takes longer to find them.
+        self._answered: dict[tuple[str | None, str, int], Histogram] = {}
+        self._refused = counter("requests_refused_total", "Requests answered 429 or 503, by the reason.", "reason")
+        self._stored = counter("records_stored_total", "Records that were committed.")
+        self._duplicates = counter("records_duplicate_total", "Records that had been stored before.")
+        self._rejected = counter("records_rejected_total", "Records that could not be used, by their fault.", "reason")
+        self._dropped = counter("records_dropped_total", "Records that clients reported as thrown away.", "reason")
+        for family, reasons in (
+            (self._refused, REFUSALS),
+            (self._rejected, (*FIELDS, UNKNOWN_FIELD, NO_OBJECT, NOT_ALLOWED)),
+            (self._dropped, LOSS_REASONS),
+        ):
+            for reason in reasons:  # there from the start, so that the first one is seen to be more than none
+                family.labels(reason)
+        self._in_use = Gauge(
+            "pool_in_use", "Database connections in use.", ("database",), "predlog",
+            registry=self.registry, multiprocess_mode="liveall",
+        )  # fmt: skip
+        self._waits = counter("pool_waits_total", "Times that no database connection was free.", "database")
+        self._timeouts = counter("pool_timeouts_total", "Times that none became free in POOL_TIMEOUT_S.", "database")
+
+    def request(self, route: str | None, method: str, status: int, seconds: float) -> None:
+        """A request was answered; its route is a template, None where there is no such route."""
+        series = (route, method if method in METHODS else OTHER_METHOD, status)
+        answered = self._answered.get(series)
+        if answered is None:
+            answered = self._answered[series] = self._requests.labels(route or NO_ROUTE, *series[1:])
+        answered.observe(seconds)
+
+    def refused(self, reason: str) -> None:
+        """A request was put off, for one of REFUSALS."""
+        self._refused.labels(reason).inc()
+
+    def stored(self, *, is_new: bool) -> None:
+        """A single record was committed, now or before."""
+        (self._stored if is_new else self._duplicates).inc()
+
+    def rejected(self, problems: Mapping[str, Any] | None) -> None:
+        """A single record could not be used; these are the problems by field, None where it is no JSON object."""
+        self._rejected.labels(reason(problems or {})).inc()
+
+    def not_allowed(self) -> None:
+        """A single record came with a key that may not log it."""
+        self._rejected.labels(NOT_ALLOWED).inc()
+
+    def batch(self, receipt: Receipt, losses: Sequence[Loss]) -> None:
+        """A batch was committed, and what its sender reported with it."""
+        self._stored.inc(receipt.stored)
+        self._duplicates.inc(receipt.duplicates)
+        for why, number in Counts(reason(problems) for _, problems in receipt.rejected).items():
+            self._rejected.labels(why).inc(number)
+        self.dropped(losses)
+
+    def dropped(self, reports: Sequence[Loss]) -> None:
+        """Reports of dropped calls were committed, now or before."""
+        for report in reports:
+            self._dropped.labels(report.reason).inc(report.count)
+
+    def pool(self, database: str) -> PoolMeter:
+        """What one pool of connections is told to."""
+        return PoolMeter(self._in_use.labels(database), self._waits.labels(database), self._timeouts.labels(database))
+
+
+class PoolMeter:
+    """The figures of one pool of connections."""
+
+    def __init__(self, in_use: Gauge, waits: Counter, timeouts: Counter) -> None:
+        self.lent = in_use.inc
+        self.given_back = in_use.dec
+        self.waited = waits.inc
+        self.timed_out = timeouts.inc
+
+
+def reason(problems: Mapping[str, Any]) -> str:
+    """What a rejected record is counted under."""
+    if problems.get("model_name") == [MODEL_NOT_ALLOWED]:
+        return NOT_ALLOWED
+    if not problems or "_schema" in problems:
+        return NO_OBJECT
+    return next((field for field in FIELDS if field in problems), UNKNOWN_FIELD)
+
+
+def meters() -> Meters:
+    """The meters of the application that handles this request."""
+    return cast(Meters, current_app.extensions[EXTENSION])

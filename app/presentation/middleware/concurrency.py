@@ -1,0 +1,241 @@
+"""What requests may hold at once: permits to be worked on, and memory for bodies and for answers that are not sent yet.
+
+A client that sends or reads slowly holds no permit. Reads never take all permits, so that a write finds one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+from flask import Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException
+
+from app.presentation.errors import overloaded
+from app.presentation.middleware.permits import Memory, Permits
+
+ARRIVED = "predlog.arrived"
+VISIT = "predlog.visit"
+# They answer from memory, and must do so while every permit is taken.
+WITHOUT_A_PLACE = ("/health", "/metrics")
+# A load balancer that finds an instance busy with reads must not keep writes from it.
+NO_READ = (*WITHOUT_A_PLACE, "/ready")
+READS = ("GET", "HEAD", "OPTIONS")
+# Whoever has waited so long is told to come again: where the database hangs, a place for each would take minutes.
+WAIT_S = 10.0
+# The server copies what it is handed and keeps a few pieces of it, until the client has read them.
+PIECE_BYTES = 16 * 1024
+# An answer up to this size is handed to the server whole, and not counted.
+SMALL_BYTES = 4 * PIECE_BYTES
+TOO_MANY_ANSWERS = (
+    "The service has as many large answers in memory as it may: read those that you have asked for, or ask for less "
+    "with each request."
+)
+
+Application = Callable[..., Iterable[bytes]]
+
+
+def register(app: Flask) -> None:
+    """Refuse, in the shape of every other error, a request that waited too long and an answer that finds no memory."""
+    app.before_request(check)
+    app.after_request(count_answer)
+
+
+def check() -> None:
+    """Answers 503 with Retry-After where this request has no place, or its answer would find no memory for sure."""
+    visit: Visit | None = request.environ.get(VISIT)
+    if visit and not visit.has_place:
+        _refuse()
+    if visit and visit.is_overdrawn:
+        overloaded("memory", TOO_MANY_ANSWERS)
+
+
+def count_answer(response: Response) -> Response:
+    """Hold memory for a large answer until the client has read it; answers 503 with Retry-After if there is none."""
+    visit: Visit | None = request.environ.get(VISIT)
+    # A file is read piece by piece, as the client takes it.
+    size = 0 if response.direct_passthrough else response.calculate_content_length() or 0
+    if visit is None or size <= SMALL_BYTES or visit.hold_answer(size):
+        return response
+    response.close()
+    try:
+        overloaded("memory", TOO_MANY_ANSWERS)
+    except HTTPException as error:
+        return current_app.make_response(current_app.handle_user_exception(error))
+
+
+def _refuse() -> None:
+    overloaded("places", "As many requests as the service works on at once are under way; send this one again.")
+
+
+class Visit:
+    """One request inside of the gate, or one that was not let in."""
+
+    def __init__(self, gate: Gate, environ: dict[str, Any]) -> None:
+        path = environ.get("PATH_INFO")
+        self._gate = gate
+        self._is_write = environ.get("REQUEST_METHOD") not in READS
+        self._is_read = not self._is_write and path not in NO_READ
+        self._answers = gate.receipts if self._is_write else gate.answers
+        self._needs_place = path not in WITHOUT_A_PLACE
+        self._body_bytes = self._answer_bytes = 0
+        self._is_inside = False
+        self._enter()
+
+    @property
+    def has_place(self) -> bool:
+        """Whether the request may be worked on."""
+        return self._is_inside or not self._needs_place
+
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """Give the place to another request for as long as the block lasts. Answers 503 where none is free then.
+
+        Where the block fails there is nothing left to do but to say so, which takes no place.
+        """
+        self._leave()
+        yield
+        self._enter()
+        if not self.has_place:
+            _refuse()
+
+    @property
+    def patience_s(self) -> float:
+        """How long a body may take."""
+        return self._gate.patience_s
+
+    def hold(self, size: int) -> bool:
+        """Whether so many bytes more of the body may be kept in memory until the request has been worked on."""
+        if not self._gate.bodies.take(size):
+            return False
+        self._body_bytes += size
+        return True
+
+    def hold_answer(self, size: int) -> bool:
+        """Whether an answer of so many bytes may be kept in memory until it has been sent.
+
+        That of a write always may, because it tells of what is committed.
+        """
+        if self._is_write:
+            self._answers.overdraw(size)
+        elif not self._answers.take(size):
+            return False
+        self._answer_bytes += size
+        return True
+
+    @property
+    def is_overdrawn(self) -> bool:
+        """Whether so many answers to writes are unread that no more may be written."""
+        return self._is_write and self._answers.is_overdrawn
+
+    def end_work(self) -> None:
+        """Give back what the work took: the place, and the memory of the body."""
+        self._gate.bodies.give_back(self._body_bytes)
+        self._body_bytes = 0
+        self._leave()
+
+    def end(self) -> None:
+        """Give back all that was taken, after the answer was sent."""
+        self.end_work()
+        self._answers.give_back(self._answer_bytes)
+        self._answer_bytes = 0
+
+    def _enter(self) -> None:
+        self._is_inside = self._needs_place and self._gate.enter(is_read=self._is_read)
+
+    def _leave(self) -> None:
+        if self._is_inside:
+            self._is_inside = False
+            self._gate.leave(is_read=self._is_read)
+
+
+class Gate:
+    """WSGI middleware. A thread for each connection may wait at it, so that none is ever wanting."""
+
+    def __init__(
+        self, application: Application, *, places: int, reads: int, bodies: int, answers: int, patience_s: float
+    ) -> None:
+        """`places` requests at once, of which `reads` only read; at most `bodies` and `answers` bytes of each.
+
+        Answers to writes have as many bytes again, which reads cannot take. A body may take `patience_s` seconds.
+        """
+        self._application = application
+        self.patience_s = patience_s
+        self._places, self._reads = Permits(places), Permits(reads)
+        self.bodies, self.answers, self.receipts = Memory(bodies), Memory(answers), Memory(answers)
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        environ[ARRIVED] = time.perf_counter()
+        visit = environ[VISIT] = Visit(self, environ)
+        try:
+            answer = self._application(environ, start_response)
+            parts = iter(answer)
+            start, is_whole = _beginning(parts)
+        except BaseException:
+            visit.end()
+            raise
+        visit.end_work()
+        if is_whole:
+            _close(answer)
+            visit.end()
+            return [start]
+        return Unsent(chain([start], parts), answer, visit)
+
+    def enter(self, *, is_read: bool = False) -> bool:
+        """Wait for a place; False where there was none in time."""
+        until = time.monotonic() + WAIT_S
+        if is_read and not self._reads.acquire(until):
+            return False
+        if self._places.acquire(until):
+            return True
+        if is_read:
+            self._reads.release()
+        return False
+
+    def leave(self, *, is_read: bool = False) -> None:
+        """Give the place up."""
+        self._places.release()
+        if is_read:
+            self._reads.release()
+
+
+class Unsent:
+    """A large answer, handed to the server piece by piece as the client reads it; its memory is held until the end."""
+
+    def __init__(self, parts: Iterator[bytes], answer: Iterable[bytes], visit: Visit) -> None:
+        self._pieces = chain.from_iterable(map(_pieces, parts))
+        self._answer = answer
+        self._visit = visit
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._pieces
+
+    def close(self) -> None:
+        """The server calls this when all pieces are handed over, or the connection has ended."""
+        try:
+            _close(self._answer)
+        finally:
+            self._visit.end()
+
+
+def _beginning(parts: Iterator[bytes]) -> tuple[bytes, bool]:
+    """What of an answer is handed over at once if that is all, and whether it is."""
+    start, size = [], 0
+    for part in parts:
+        start.append(part)
+        size += len(part)
+        if size > SMALL_BYTES:
+            return b"".join(start), False
+    return b"".join(start), True
+
+
+def _pieces(part: bytes) -> Iterator[bytes]:
+    return (part[at : at + PIECE_BYTES] for at in range(0, len(part), PIECE_BYTES))
+
+
+def _close(answer: Iterable[bytes]) -> None:
+    if close := getattr(answer, "close", None):
+        close()

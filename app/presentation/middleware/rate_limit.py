@@ -1,0 +1,60 @@
+"""So many calls a second for each key, or for each address if no key is needed; so many without a good key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from flask import Flask, g, request
+
+from app.application.rate_limit import RateLimit
+from app.domain.errors import RateLimited, TooManyFailures
+from app.domain.keys import Key
+from app.presentation.middleware.authentication import OPEN, needed_for
+
+
+def register(app: Flask, limit: RateLimit) -> None:
+    """Check every call that needs a key, or would; to be called after the keys are looked at."""
+
+    def check() -> None:
+        """Raises RateLimited."""
+        if request.endpoint is None or request.method == "OPTIONS" or needed_for(request.endpoint) is OPEN:
+            return
+        limit.check(caller())
+
+    app.before_request(check)
+
+
+def failures(limit: RateLimit) -> Callable[[], None]:
+    """What a call is counted with that brought no good key; one with a good key is never asked."""
+
+    def count() -> None:
+        """Raises TooManyFailures."""
+        try:
+            limit.check(_address())
+        except RateLimited as error:
+            raise TooManyFailures(error.wait_s) from None
+
+    return count
+
+
+def caller() -> str:
+    """Who calls, as far as allowances go: the key, or without one the address."""
+    key: Key | None = g.get("key")
+    return f"key {key.id}" if key else _address()
+
+
+def _address() -> str:
+    return _network(request.environ.get("REMOTE_ADDR") or "")
+
+
+@lru_cache(maxsize=1024)
+def _network(address: str) -> str:
+    """The address itself; of IPv6 the /64, all of which a single caller may have."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    is_v6 = isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None
+    return str(ip_network((address, 64), strict=False)) if is_v6 else address

@@ -1,0 +1,111 @@
+"""Read a request's body, inflated, and never more of it than is allowed: a gzip bomb is stopped while it inflates.
+
+Who waits for a slow one holds up nobody else, nor for ever.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from typing import Any, NamedTuple, NoReturn
+
+from flask import Request
+from werkzeug.wsgi import get_input_stream
+
+from app.presentation.errors import overloaded, problem
+from app.presentation.middleware.concurrency import VISIT, Visit
+
+FIRST = 64
+CHUNK = 64 * 1024
+# What is fed to zlib at a time: it copies the rest of that for each gzip member that ends in it.
+SLICE = 4 * 1024
+GZIP = 16 + zlib.MAX_WBITS
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# In the environment of a request whose body was read to its end.
+WAS_READ = "predlog.body_was_read"
+
+
+class Body(NamedTuple):
+    """A body as it was before Content-Encoding, and how many bytes were sent for it."""
+
+    content: bytes
+    sent: int
+
+
+def read_body(request: Request, limit: int) -> Body:
+    """Read the body, inflated, without a byte order mark at its beginning.
+
+    Answers 408 where it takes too long, 413 beyond `limit` bytes, 415 for another encoding than gzip, 400 for what is
+    not gzip after all or not complete, 503 while there are too many large ones.
+    """
+    visit: Visit | None = request.environ.get(VISIT)
+    compressed = is_gzip(request)
+    wire = _Wire(request.environ, request.content_length, limit, visit.patience_s if visit else None)
+    parts, size = [], 0
+    with visit.outside() if visit else nullcontext():
+        for part in _inflated(wire) if compressed else wire:
+            size += len(part)
+            if size > limit:
+                problem(413, f"The body must be at most {limit} bytes, inflated.")
+            if size > CHUNK and visit and not visit.hold(len(part)):
+                overloaded("memory", "The service has as many large bodies in memory as it may; send this one again.")
+            parts.append(part)
+    return Body(b"".join(parts).removeprefix(BYTE_ORDER_MARK), wire.received)
+
+
+def is_gzip(request: Request) -> bool:
+    """Whether the body is compressed. Answers 415 for another encoding than gzip."""
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("identity", "", "gzip", "x-gzip"):
+        problem(415, "Content-Encoding must be gzip or identity.")
+    return "gzip" in encoding
+
+
+class _Wire:
+    """A body as it is sent, piece by piece."""
+
+    def __init__(self, environ: dict[str, Any], length: int | None, limit: int, patience_s: float | None) -> None:
+        self._environ, self._length, self._limit, self._patience_s = environ, length, limit, patience_s
+        self.received = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        # One byte more than is allowed, or a body without a length that is just as long as that would be refused.
+        stream = get_input_stream(self._environ, max_content_length=self._limit + 1)
+        # A server may wait for all that it is asked for, so that no clock is looked at meanwhile: what is asked for
+        # grows from little. At an even speed, however slow, a body that takes too long is noticed within twice the
+        # time.
+        began, size = time.monotonic(), FIRST
+        while chunk := stream.read(size):
+            self.received += len(chunk)
+            yield chunk
+            size = min(2 * size, CHUNK)
+            if self._patience_s is not None and time.monotonic() - began > self._patience_s:
+                problem(408, f"The body took longer than {self._patience_s:g} seconds.")
+        self._environ[WAS_READ] = True
+        if self._length is not None and self.received < self._length:
+            incomplete()
+
+
+def incomplete(advice: str = "") -> NoReturn:
+    """Answer 400 for a body of which only the beginning has come."""
+    message = f"The body ended before it was complete.{advice}"
+    problem(400, message, errors={"json": ["Incomplete body."]})
+
+
+def _inflated(wire: Iterable[bytes]) -> Iterator[bytes]:
+    inflater = zlib.decompressobj(GZIP)
+    try:
+        for chunk in wire:
+            for start in range(0, len(chunk), SLICE):
+                piece = chunk[start : start + SLICE]
+                while piece:
+                    if inflater.eof:  # gzip allows one member after the other
+                        inflater = zlib.decompressobj(GZIP)
+                    yield inflater.decompress(piece, CHUNK * 16)
+                    piece = inflater.unconsumed_tail or inflater.unused_data
+    except zlib.error:
+        problem(400, "The body is not valid gzip.", errors={"json": ["Invalid gzip body."]})
+    if not inflater.eof:
+        problem(400, "The gzip body ends too early.", errors={"json": ["Invalid gzip body."]})

@@ -1,0 +1,166 @@
+"""Log many predictions at once."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import marshmallow as ma
+from flask import Response, current_app, request
+
+from app.domain.losses import MAX_REPORTS
+from app.presentation import batch_decoder
+from app.presentation.api import Blueprint, ErrorSchema
+from app.presentation.errors import json_response, overloaded
+from app.presentation.instruments import meters
+from app.presentation.middleware.arguments import unsupported_type
+from app.presentation.middleware.authentication import models
+from app.presentation.middleware.rate_limit import caller
+from app.presentation.middleware.request_body import incomplete, is_gzip, read_body
+from app.presentation.resources.predictions import EXAMPLE, PredictionSchema
+from app.presentation.schemas.dropped_header import HEADER, LEFT_OUT_HEADER, LossSchema, read_losses
+from app.presentation.services import services
+
+blp = Blueprint("batches", __name__, url_prefix="/api/v1", description="Logged calls, many at once")
+
+NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+ANSWER = {"stored": 2, "duplicates": 0, "rejected": []}
+REJECTED = {"stored": 1, "duplicates": 0, "rejected": [{"index": 1, "errors": {"duration_ms": ["Not a number."]}}]}
+_ENDS_WITH_EMPTY_LINE = re.compile(rb"(?:\A|\n)\r?\n\Z")
+NONE_VALID = REJECTED | {"stored": 0}
+LEFT_OUT = {
+    LEFT_OUT_HEADER: {
+        "description": f"How many reports of {HEADER} were left out, since the key may not log their models.",
+        "schema": {"type": "integer"},
+    }
+}
+
+
+class RejectedSchema(ma.Schema):
+    """A record that was not stored, by its place in the batch, and what is wrong with it."""
+
+    index = ma.fields.Integer(required=True)
+    errors = ma.fields.Dict(required=True)
+
+
+class ReceiptSchema(ma.Schema):
+    """What became of a batch."""
+
+    stored = ma.fields.Integer(required=True, metadata={"description": "Records that are committed now."})
+    duplicates = ma.fields.Integer(required=True, metadata={"description": "Records that had been stored before."})
+    rejected = ma.fields.List(ma.fields.Nested(RejectedSchema), required=True)
+
+
+class Slots:
+    """How many batches a worker handles at once: each keeps a processor busy, and one database connection."""
+
+    def __init__(self, number: int) -> None:
+        self._free = threading.BoundedSemaphore(number)
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        """Take a slot for as long as the block lasts. Answers 503 with Retry-After where none is free."""
+        if not self._free.acquire(blocking=False):
+            overloaded("batches", "As many batches as the service takes at once are under way; send this one again.")
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+@blp.route("/predict-logs", methods=["POST"])
+@blp.doc(
+    requestBody={
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"type": "array", "maxItems": batch_decoder.RECORDS_AT_MOST, "items": PredictionSchema},
+                "example": [EXAMPLE],
+            },
+            "application/x-ndjson": {"schema": {"type": "string"}, "example": json.dumps(EXAMPLE) + "\n"},
+        },
+    },
+    parameters=[
+        {
+            "in": "header",
+            "name": HEADER,
+            "content": {
+                "application/json": {"schema": {"type": "array", "maxItems": MAX_REPORTS, "items": LossSchema}}
+            },
+            "description": "What the client had to throw away, as a JSON array of reports, in ASCII: other "
+            "characters are written as \\uXXXX. `POST /api/v1/dropped` takes the same as a body. "
+            f"Reports of models that the key may not log are left out, and counted in {LEFT_OUT_HEADER}.",
+        }
+    ],
+)
+@blp.response(200, ReceiptSchema, example=ANSWER, headers=LEFT_OUT, description="All records are stored")
+@blp.alt_response(
+    207,
+    schema=ReceiptSchema,
+    example=REJECTED,
+    headers=LEFT_OUT,
+    description="Some were rejected, the others are stored",
+)
+@blp.alt_response(
+    422,
+    schema={"oneOf": [ReceiptSchema, ErrorSchema]},
+    example=NONE_VALID,
+    description="None was valid; or the body is no array, or the report of what was thrown away is wrong",
+)
+@blp.errors(400, 408, 413, 415, 503)
+def log_batch() -> Response:
+    """Log many calls at once.
+
+    The body is a JSON array or NDJSON, gzipped or not, of at most 10,000 records and 16 MB inflated. Valid records are
+    stored in one transaction, and the answer comes after it is committed; the others are listed with what is wrong.
+    Records that have a `request_id` may be sent again without harm; if they have no `timestamp`, the `request_id` must
+    be a UUIDv7. A record whose `request_id` and `timestamp` belong to a call of another model is rejected.
+
+    A batch that is mostly invalid and far too cheap to send for the work it makes (many tiny records, or gzip of the
+    same one over and over) is answered 413: nothing is stored, and the first rejected records are listed. NDJSON that
+    is sent in chunks, without a Content-Length, must show that it is whole: gzip it or end it with an empty line.
+    """
+    lines = request.mimetype in NDJSON
+    if not (lines or request.is_json):
+        unsupported_type("application/json or application/x-ndjson", request)
+    allowed = models()
+    # What a key bound to models says of others is left out: an error would hold up the records for good.
+    reports = read_losses(request.headers.get(HEADER))
+    losses = [loss for loss in reports if allowed is None or loss.model_name in allowed]
+    slots: Slots = current_app.extensions["predlog.slots"]
+    body, sent = read_body(request, current_app.config["MAX_CONTENT_LENGTH"])
+    if lines:
+        _check_end(body)
+    with slots.take():
+        read = (batch_decoder.read_lines if lines else batch_decoder.read_array)(body, allowed, sent)
+        admitted = services().new_models.admit(caller(), read)
+        receipt = services().predictions.log_batch(admitted.with_losses(losses))
+    meters().batch(receipt, losses)
+    accepted = receipt.stored + receipt.duplicates
+    answer = {
+        "stored": receipt.stored,
+        "duplicates": receipt.duplicates,
+        "rejected": [{"index": index, "errors": errors} for index, errors in receipt.rejected],
+    }
+    response = json_response(answer, 200 if not receipt.rejected else 207 if accepted else 422)
+    if len(losses) < len(reports):
+        response.headers[LEFT_OUT_HEADER] = str(len(reports) - len(losses))
+    return response
+
+
+def _check_end(body: bytes) -> None:
+    """Answers 400 for chunked NDJSON that does not show that it is all there.
+
+    A server may hand on what has come of a chunked body that was cut (granian does) as if it were whole: neither an
+    error nor a length tells. A JSON array ends with its bracket, gzip with its checksum.
+    """
+    if "chunked" not in request.headers.get("Transfer-Encoding", "").lower() or is_gzip(request):
+        return
+    if not _ENDS_WITH_EMPTY_LINE.search(body, max(0, len(body) - 4)):
+        incomplete(
+            " The end of NDJSON that is sent in chunks must show: end it with an empty line, compress it with gzip, "
+            "or send it with a Content-Length."
+        )

@@ -1,0 +1,185 @@
+"""The models and versions that were ever logged."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from datetime import datetime, timezone
+from typing import Any
+
+import marshmallow as ma
+from flask import Response
+from marshmallow.validate import Length, Range
+
+from app.application.catalogue import Entry
+from app.domain.errors import InvalidInput
+from app.domain.predictions import MODEL_NAME_LENGTH
+from app.domain.statistics import Tally
+from app.presentation.api import Blueprint
+from app.presentation.middleware.authentication import readable
+from app.presentation.pagination import link_to_next_page
+from app.presentation.schemas.fields import Instant, Milliseconds, Text, name
+from app.presentation.schemas.ranges import MODELS_AT_MOST
+from app.presentation.schemas.statistics import as_json, milliseconds
+from app.presentation.services import services
+
+blp = Blueprint("catalogue", __name__, url_prefix="/api/v1", description="Which models there are, and how they do")
+
+WINDOW_EXAMPLE = {"total_requests": 3600, "failed_requests": 36, "error_rate": 0.01, "p95_duration_ms": 246.2}
+EXAMPLE = {
+    "model_name": "apartment_price_v1",
+    "model_version": "1.5",
+    "first_seen": "2025-06-01T09:13:20.113000+00:00",
+    "first_seen_within_s": 0,
+    "last_seen": "2025-06-09T12:00:00+00:00",
+    "last_seen_within_s": 0,
+    "silent": False,
+    "usual_gap_s": 1.0,
+    "last_hour": WINDOW_EXAMPLE,
+    "last_day": WINDOW_EXAMPLE | {"total_requests": 86400, "failed_requests": 864},
+    "all_time": WINDOW_EXAMPLE | {"total_requests": 701200, "failed_requests": 7012},
+}
+
+
+class CatalogueQuerySchema(ma.Schema):
+    """Which models, and how many at once."""
+
+    model_name = ma.fields.List(
+        name(MODEL_NAME_LENGTH),
+        load_default=[],
+        validate=Length(max=MODELS_AT_MOST, error=f"At most {MODELS_AT_MOST} models."),
+        metadata={
+            "description": "Only versions of this model; repeat it for several.",
+            "example": ["apartment_price_v1"],
+        },
+    )
+    search = name(
+        MODEL_NAME_LENGTH,
+        metadata={"description": "Only models whose name has this in it, in upper or lower case.", "example": "price"},
+    )
+    limit = ma.fields.Integer(
+        load_default=100, validate=Range(1, 200), metadata={"description": "How many at most, 1 to 200."}
+    )
+    cursor = Text(metadata={"description": "Where to go on: taken from the Link header of the page before."})
+
+
+class WindowSchema(ma.Schema):
+    """How many calls there were, how many of them failed, and how long they took."""
+
+    total_requests = ma.fields.Integer(required=True)
+    failed_requests = ma.fields.Integer(required=True)
+    error_rate = ma.fields.Float(
+        required=True, allow_none=True, metadata={"description": "Share that failed, 0 to 1; null without calls."}
+    )
+    p95_duration_ms = Milliseconds(
+        required=True,
+        allow_none=True,
+        metadata={"description": "19 of 20 calls took no longer, known to 1 %; null without calls."},
+    )
+
+
+class ModelSchema(ma.Schema):
+    """One version of a model."""
+
+    model_name = ma.fields.String(required=True)
+    model_version = ma.fields.String(
+        required=True, allow_none=True, metadata={"description": "null where the calls were logged without one."}
+    )
+    first_seen = Instant(required=True, metadata={"description": "When the first call was."})
+    first_seen_within_s = ma.fields.Integer(
+        required=True,
+        metadata={"description": "0, or where raw rows are gone: it was in the so many seconds from `first_seen` on."},
+    )
+    last_seen = Instant(required=True, metadata={"description": "When the last call was."})
+    last_seen_within_s = ma.fields.Integer(required=True, metadata={"description": "The same for `last_seen`."})
+    silent = ma.fields.Boolean(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "No call for ten times the usual gap, and for a minute at least; null after a single call."
+        },
+    )
+    usual_gap_s = ma.fields.Float(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "Seconds that usually pass between calls, or between bursts of calls, while the model is in "
+            "use; null after a single call."
+        },
+    )
+    last_hour = ma.fields.Nested(WindowSchema, required=True, metadata={"description": "The last 60 minutes."})
+    last_day = ma.fields.Nested(WindowSchema, required=True, metadata={"description": "The last 24 hours."})
+    all_time = ma.fields.Nested(WindowSchema, required=True, metadata={"description": "Since the first call."})
+
+
+@blp.route("/models")
+@blp.arguments(CatalogueQuerySchema(), location="query")
+@blp.response(
+    200,
+    ModelSchema(many=True),
+    example=[EXAMPLE],
+    description="Models and versions in the order of their names",
+    headers={"Link": {"description": 'The next page, as `<…>; rel="next"`.', "schema": {"type": "string"}}},
+)
+@blp.errors(422, 503)
+def list_models(query: dict[str, Any]) -> Response:
+    """List every model and version: since when, how much, how well, and whether it has gone silent.
+
+    A version is silent where there was no call for ten times its usual gap. That gap is looked for in the 50 latest
+    days, hours and minutes with calls: three of four gaps are no longer. Calls that come in bursts, as those of a
+    nightly job, count as one. Counts and instants are exact at every moment, `p95_duration_ms` is within 1 % of the
+    true one. While there is more, the header `Link` with `rel="next"` has the address of the next page,
+    relative to this one.
+    """
+    limit, cursor, search = query["limit"], query.get("cursor"), query.get("search")
+    after = _decode(cursor) if cursor else None
+    now = datetime.now(timezone.utc)
+    models = readable(query["model_name"])
+    entries, more = services().readers.ask(lambda reader: reader.catalogue.page(models, after, limit, now, search))
+    response = as_json([_written(entry) for entry in entries])
+    if more:
+        response.headers["Link"] = link_to_next_page(_encode(entries[-1]))
+    return response
+
+
+def _written(entry: Entry) -> dict[str, Any]:
+    first, last, gap = entry.first_seen, entry.last_seen, entry.usual_gap
+    return {
+        "model_name": entry.model_name,
+        "model_version": entry.model_version or None,
+        "first_seen": first.range.start.isoformat(),
+        "first_seen_within_s": int(first.accuracy.total_seconds()),
+        "last_seen": last.range.start.isoformat(),
+        "last_seen_within_s": int(last.accuracy.total_seconds()),
+        "silent": entry.is_silent,
+        "usual_gap_s": None if gap is None else float(f"{gap.total_seconds():.3g}"),
+        "last_hour": _window(entry.last_hour),
+        "last_day": _window(entry.last_day),
+        "all_time": _window(entry.all_time),
+    }
+
+
+def _window(tally: Tally) -> dict[str, Any]:
+    return {
+        "total_requests": tally.total,
+        "failed_requests": tally.failed,
+        "error_rate": tally.failed / tally.total if tally.total else None,
+        "p95_duration_ms": milliseconds(tally.percentiles([95])[0]),
+    }
+
+
+def _encode(entry: Entry) -> str:
+    text = json.dumps([entry.model_name, entry.model_version], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _decode(text: str) -> tuple[str, str]:
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        model_name, model_version = json.loads(base64.b64decode(padded, altchars="-_", validate=True))
+        if not (isinstance(model_name, str) and isinstance(model_version, str)):
+            raise ValueError
+        return model_name, model_version
+    except (ValueError, TypeError, binascii.Error, RecursionError):
+        raise InvalidInput("cursor", "Not a cursor that this service has given out.") from None

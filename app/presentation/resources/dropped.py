@@ -1,0 +1,103 @@
+"""Report what was dropped without a batch, and remove reports that cannot be true."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+import marshmallow as ma
+from marshmallow.validate import Length
+
+from app.application.dropped import Removed, facts
+from app.domain.instants import parse_bound
+from app.domain.losses import Loss
+from app.domain.predictions import MODEL_NAME_LENGTH
+from app.presentation.api import Blueprint
+from app.presentation.audit import audit
+from app.presentation.instruments import meters
+from app.presentation.middleware.authentication import check_model
+from app.presentation.schemas.dropped_header import LossSchema
+from app.presentation.schemas.fields import bound, name
+from app.presentation.schemas.ranges import MODELS_AT_MOST
+from app.presentation.services import services
+
+blp = Blueprint("dropped", __name__, url_prefix="/api/v1", description="Calls that were never logged")
+
+# Of today, so that it may be sent as it is.
+REPORT = {
+    "id": "0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b",
+    "model_name": "apartment_price_v1",
+    "timestamp": f"{datetime.now(timezone.utc):%Y-%m-%d}T00:00:00Z",
+    "reason": "queue_full",
+    "count": 7,
+}
+
+
+class CountedSchema(ma.Schema):
+    """What became of reports."""
+
+    counted = ma.fields.Integer(required=True, metadata={"description": "Reports that are counted now."})
+    duplicates = ma.fields.Integer(required=True, metadata={"description": "Reports that had been counted before."})
+
+
+class RemovedSchema(ma.Schema):
+    """What was removed."""
+
+    reports = ma.fields.Integer(required=True, metadata={"description": "Single reports that were removed."})
+    dropped = ma.fields.Integer(
+        required=True, metadata={"description": "Dropped calls that the statistics count no more."}
+    )
+
+
+class RemovalQuerySchema(ma.Schema):
+    """Which reports to remove."""
+
+    model_name = ma.fields.List(
+        name(MODEL_NAME_LENGTH),
+        load_default=[],
+        validate=Length(max=MODELS_AT_MOST, error=f"At most {MODELS_AT_MOST} models."),
+        metadata={"description": "Only reports of this model; repeat it for several.", "example": ["retired_model"]},
+    )
+    start = bound("Not before this date (UTC) or instant.", data_key="from", example="2025-06-01")
+    end = bound("Up to this date (included, UTC) or instant (not included).", data_key="to", example="2025-06-09")
+
+    @ma.post_load
+    def to_bounds(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        start, end = data.get("start"), data.get("end")
+        return {
+            "model_names": sorted(set(data["model_name"])),
+            "start": parse_bound("from", start, timezone.utc, is_end=False) if start else None,
+            "end": parse_bound("to", end, timezone.utc, is_end=True) if end else None,
+        }
+
+
+@blp.route("/dropped", methods=["POST"])
+@blp.arguments(LossSchema(many=True), example=[REPORT])
+@blp.response(200, CountedSchema, example={"counted": 1, "duplicates": 0}, description="Every report is counted")
+@blp.errors(400, 408, 413, 415, 422, 503)
+def report_dropped(reports: list[Loss]) -> dict[str, int]:
+    """Report calls that were dropped instead of logged.
+
+    The body is what the header `Predlog-Discarded` of a batch holds: a JSON array of reports. All of them are counted,
+    or none. A report that is sent again counts once.
+    """
+    for report in reports:
+        check_model(report.model_name)
+    counted = services().dropped.report(reports)
+    meters().dropped(reports)
+    return {"counted": counted, "duplicates": len(reports) - counted}
+
+
+@blp.route("/dropped", methods=["DELETE"])
+@blp.arguments(RemovalQuerySchema(), location="query")
+@blp.response(200, RemovedSchema, example={"reports": 2, "dropped": 14})
+@blp.errors(422, 503)
+def remove_dropped(query: dict[str, Any]) -> Removed:
+    """Remove reports of dropped calls, from the statistics as well.
+
+    Of a model, of a range of time, or of both: one of them has to be named. The range is that of the minutes that
+    begin in it; where retention has left only hours or days, it is that of the whole ones that lie in it.
+    """
+    removed = services().dropped.remove(**query)
+    audit("dropped.removed", **facts(**query), **vars(removed))
+    return removed

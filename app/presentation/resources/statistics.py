@@ -1,0 +1,159 @@
+"""Statistics over any range: in total, by group, over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+import marshmallow as ma
+from flask import Response
+from marshmallow.validate import OneOf
+from webargs.fields import DelimitedList
+
+from app.application.statistics import MAX_GROUPS, Key, Question
+from app.domain.errors import InvalidInput
+from app.domain.instants import DAY, FIRST
+from app.domain.statistics import GROUP_KEYS, Tally
+from app.domain.timeline import BUCKETS, choose_bucket, timeline
+from app.presentation.api import Blueprint
+from app.presentation.schemas.fields import Instant
+from app.presentation.schemas.ranges import RangeSchema
+from app.presentation.schemas.statistics import (
+    ANSWER_EXAMPLE,
+    TALLY_EXAMPLE,
+    AnswerSchema,
+    TallySchema,
+    as_json,
+    counted,
+    tallied,
+)
+from app.presentation.services import services
+
+blp = Blueprint("statistics", __name__, url_prefix="/api/v1", description="How many calls, how many failed, how fast")
+
+NOTHING = Tally()
+
+STATS_EXAMPLE = TALLY_EXAMPLE | ANSWER_EXAMPLE
+SERIES_EXAMPLE = {
+    "bucket": "1d",
+    "timezone": "UTC",
+    "points": [{"from": "2025-06-01T00:00:00+00:00", "to": "2025-06-02T00:00:00+00:00", **TALLY_EXAMPLE}],
+    **ANSWER_EXAMPLE,
+}
+
+
+class StatsQuerySchema(RangeSchema):
+    """What to count, and by what."""
+
+    group_by = DelimitedList(
+        ma.fields.String(validate=OneOf(GROUP_KEYS)),
+        load_default=[],
+        metadata={
+            "description": f"Count by `model_name`, by `model_version`, or by both; at most {MAX_GROUPS:,} groups.",
+            "default": [],
+            "example": ["model_name"],
+        },
+    )
+
+
+class SeriesQuerySchema(RangeSchema):
+    """What to count, over which points of time."""
+
+    bucket = ma.fields.String(
+        load_default="auto",
+        validate=OneOf([*BUCKETS, "auto"]),
+        metadata={"description": "How long a point is; `auto` makes about 60 points.", "example": "1h"},
+    )
+
+    def beginning(self, end: datetime) -> datetime:
+        """A series that names no beginning is a day long."""
+        return end - min(DAY, end - FIRST)
+
+
+class GroupSchema(TallySchema):
+    """The same for one group; `model_version` is null where the calls were logged without one."""
+
+    model_name = ma.fields.String()
+    model_version = ma.fields.String(allow_none=True)
+
+
+class PointSchema(TallySchema):
+    """The same for one point of time, which begins at `from` (included) and ends at `to` (not included)."""
+
+    start = Instant(data_key="from", required=True)
+    end = Instant(data_key="to", required=True)
+
+
+class StatsSchema(TallySchema, AnswerSchema):
+    """Statistics over a range."""
+
+    groups = ma.fields.List(
+        ma.fields.Nested(GroupSchema), metadata={"description": "With `group_by`: one for each group."}
+    )
+
+
+class SeriesSchema(AnswerSchema):
+    """Statistics over time."""
+
+    bucket = ma.fields.String(required=True)
+    timezone = ma.fields.String(required=True)
+    points = ma.fields.List(ma.fields.Nested(PointSchema), required=True)
+
+
+@blp.route("/stats")
+@blp.arguments(StatsQuerySchema(), location="query")
+@blp.response(200, StatsSchema, example=STATS_EXAMPLE)
+@blp.errors(422, 503)
+def stats(query: dict[str, Any]) -> Response:
+    """Count calls and failures and measure durations over any range, exactly.
+
+    Dates are whole days of `timezone`, the last one included; instants bound a half-open range. The counts, the
+    average and the extremes are those of a full scan of the log at the moment of the answer; each percentile is within
+    `percentile_relative_error` of the true one. A model that nobody has logged has zeros and nulls.
+    """
+    group_by = tuple(key for key in GROUP_KEYS if key in query["group_by"])
+    percentiles = query["percentiles"]
+    question = Question(
+        query["selection"],
+        query["range"],
+        group_by,
+        latency=bool(percentiles),
+        max_groups=MAX_GROUPS if group_by else None,
+    )
+    answer = services().readers.ask(lambda reader: reader.statistics.ask(question))
+    body = tallied(answer.total, percentiles) | counted(question, answer)
+    if group_by:
+        ordered = sorted(item for item in answer.tallies.items() if getattr(item[0], group_by[-1]) is not None)
+        body["groups"] = [_group(key, group_by) | tallied(tally, percentiles) for key, tally in ordered]
+    return as_json(body)
+
+
+@blp.route("/stats/timeseries")
+@blp.arguments(SeriesQuerySchema(), location="query")
+@blp.response(200, SeriesSchema, example=SERIES_EXAMPLE)
+@blp.errors(422, 503)
+def timeseries(query: dict[str, Any]) -> Response:
+    """Give the same statistics by points of time, with zeros where nothing was called.
+
+    Points begin at full buckets of the clock of `timezone`; the first and the last are cut to the range.
+    Without `from` the range is the day before its end.
+    """
+    range, percentiles = query["range"], query["percentiles"]
+    bucket = choose_bucket(range) if query["bucket"] == "auto" else query["bucket"]
+    series = timeline(range, bucket, query["zone"])
+    question = Question(query["selection"], range, series=series, latency=bool(percentiles))
+    answer = services().readers.ask(lambda reader: reader.statistics.ask(question))
+    if range and (answer.range.start > range.start or answer.range.end < range.end):
+        raise InvalidInput("bucket", f"Of this range only longer buckets than {bucket} are kept; take one of these.")
+    edges = [edge.isoformat() for edge in series.edges]
+    points = [
+        {"from": start, "to": end} | tallied(answer.tallies.get(Key(i), NOTHING), percentiles)
+        for i, (start, end) in enumerate(pairwise(edges))
+    ]
+    return as_json({"bucket": bucket, "timezone": str(query["zone"]), "points": points} | counted(question, answer))
+
+
+def _group(key: Key, group_by: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(key, name) or None for name in group_by}

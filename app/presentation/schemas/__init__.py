@@ -1,0 +1,1 @@
+"""What goes in and out as JSON, and in query strings and headers."""

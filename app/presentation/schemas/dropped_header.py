@@ -1,0 +1,76 @@
+"""The header in which a client reports what it had to throw away."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+import marshmallow as ma
+from marshmallow.validate import OneOf, Range
+
+from app.domain.instants import MINUTE, floor
+from app.domain.losses import MAX_AGE, MAX_COUNT, MAX_REPORTS, REASONS, Loss, minute_problem, sum_problem
+from app.domain.predictions import MODEL_NAME_LENGTH
+from app.presentation.errors import problem
+from app.presentation.middleware.arguments import loads
+from app.presentation.schemas.fields import Identifier, Instant, name
+
+HEADER = "Predlog-Discarded"
+LEFT_OUT_HEADER = "Predlog-Discarded-Left-Out"
+
+
+class LossSchema(ma.Schema):
+    """Calls of one model in one minute that were not logged, for one reason."""
+
+    id = Identifier(required=True, metadata={"description": "Made by the client: a report sent again counts once."})
+    model_name = name(MODEL_NAME_LENGTH, required=True)
+    timestamp = Instant(
+        required=True, metadata={"description": f"The minute, of the last {MAX_AGE.days} days; seconds are left out."}
+    )
+    reason = ma.fields.String(required=True, validate=OneOf(REASONS))
+    count = ma.fields.Integer(
+        required=True,
+        strict=True,
+        validate=Range(1, MAX_COUNT),
+        metadata={"description": f"How many; those of one request may add up to {MAX_COUNT} at most."},
+    )
+
+    @ma.pre_load(pass_collection=True)
+    def check_number(self, data: Any, **_: Any) -> Any:
+        if isinstance(data, list) and len(data) > MAX_REPORTS:
+            raise ma.ValidationError(f"At most {MAX_REPORTS} reports.")
+        return data
+
+    @ma.validates_schema(pass_collection=True)
+    def check_sum(self, data: list[dict[str, Any]], **_: Any) -> None:
+        if problem := sum_problem(report["count"] for report in data):
+            raise ma.ValidationError(problem)
+
+    @ma.validates("timestamp")
+    def check_minute(self, value: datetime, data_key: str) -> None:
+        if problem := minute_problem(value, datetime.now(timezone.utc)):
+            raise ma.ValidationError(problem)
+
+    @ma.post_load
+    def to_loss(self, data: dict[str, Any], **_: Any) -> Loss:
+        return Loss(**{**data, "timestamp": floor(data["timestamp"], MINUTE)})
+
+
+_SCHEMA = LossSchema(many=True)
+
+
+def read_losses(header: str | None) -> list[Loss]:
+    """The losses in the header, none without a header. Answers 422 if it is not as documented.
+
+    The HTTP server hands on a header that is not ASCII as an empty one.
+    """
+    if header is None:
+        return []
+    if not header or not header.isascii():
+        problem(422, errors={"headers": {HEADER: [r"Must be JSON in ASCII: write other characters as \uXXXX."]}})
+    try:
+        return list(_SCHEMA.load(loads(header)))
+    except ma.ValidationError as error:
+        problem(422, errors={"headers": {HEADER: error.messages}})
+    except (ValueError, RecursionError):
+        problem(422, errors={"headers": {HEADER: ["Invalid JSON."]}})

@@ -1,0 +1,171 @@
+"""What all answers about many calls share: how a tally, its range and its freshness are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import Any
+
+import marshmallow as ma
+import msgspec
+from flask import Response
+
+from app.application.statistics import Answer, Question
+from app.domain.predictions import shortest_number
+from app.domain.sketch import RELATIVE_ERROR
+from app.domain.statistics import Tally
+from app.presentation.schemas.fields import Instant, Milliseconds
+
+ALWAYS = datetime(9999, 1, 1, tzinfo=timezone.utc)
+
+TALLY_EXAMPLE = {
+    "total_requests": 500,
+    "successful_requests": 480,
+    "failed_requests": 20,
+    "success_rate": 0.96,
+    "average_duration_ms": 132.6,
+    "min_duration_ms": 48,
+    "max_duration_ms": 917.25,
+    "percentiles": {"50": 121.4, "90": 201.1, "95": 246.2, "99": 402.7},
+    "dropped": 0,
+    "completeness": 1.0,
+}
+ANSWER_EXAMPLE = {
+    "range": {"from": "2025-06-01T00:00:00+00:00", "to": "2025-06-10T00:00:00+00:00"},
+    "cut_to_request": True,
+    "percentile_relative_error": RELATIVE_ERROR,
+    "freshness": {
+        "materialized_to": "2025-06-10T08:59:00+00:00",
+        "raw_share": 0.0,
+        "hours_pending_repair": 0,
+        "replica_lag_s": None,
+    },
+}
+
+
+class TallySchema(ma.Schema):
+    """How many calls, how many of them succeeded, and how long they took."""
+
+    total_requests = ma.fields.Integer(required=True)
+    successful_requests = ma.fields.Integer(required=True)
+    failed_requests = ma.fields.Integer(required=True)
+    success_rate = ma.fields.Float(
+        required=True, allow_none=True, metadata={"description": "0 to 1; null without calls."}
+    )
+    average_duration_ms = Milliseconds(required=True, allow_none=True, metadata={"description": "null without calls."})
+    min_duration_ms = Milliseconds(required=True, allow_none=True)
+    max_duration_ms = Milliseconds(required=True, allow_none=True)
+    percentiles = ma.fields.Dict(
+        keys=ma.fields.String(),
+        values=Milliseconds(allow_none=True),
+        required=True,
+        metadata={"description": "Duration in milliseconds by percentile; null without calls."},
+    )
+    dropped = ma.fields.Integer(
+        required=True,
+        metadata={"description": "Calls that clients reported as thrown away; known by model, not by version."},
+    )
+    completeness = ma.fields.Float(
+        required=True,
+        allow_none=True,
+        metadata={"description": "Share of the calls known of that were logged, 0 to 1; null where none are known of."},
+    )
+
+
+class SpanSchema(ma.Schema):
+    """A range of time; `from` belongs to it, `to` does not."""
+
+    start = Instant(data_key="from", required=True)
+    end = Instant(data_key="to", required=True)
+
+
+class FreshnessSchema(ma.Schema):
+    """How the answer was made."""
+
+    materialized_to = Instant(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "The aggregates' watermark, what is later was read raw; null where they are always exact."
+        },
+    )
+    raw_share = ma.fields.Float(
+        required=True, metadata={"description": "Share of the calls that was read from raw rows."}
+    )
+    hours_pending_repair = ma.fields.Integer(
+        required=True,
+        metadata={"description": "Hours that changed after they were materialised, read raw until repaired."},
+    )
+    replica_lag_s = ma.fields.Float(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "Where a replica answered: at most how many seconds it is behind the primary; "
+            "null where the primary answered."
+        },
+    )
+
+
+class AnswerSchema(ma.Schema):
+    """What is common to all answers."""
+
+    range = ma.fields.Nested(SpanSchema, required=True, metadata={"description": "The range that was counted."})
+    cut_to_request = ma.fields.Boolean(
+        required=True,
+        metadata={"description": "False where raw rows are gone and `range` had to be widened to whole buckets."},
+    )
+    percentile_relative_error = ma.fields.Float(
+        required=True, metadata={"description": "How far a percentile may be from the true one, as a share of it."}
+    )
+    freshness = ma.fields.Nested(FreshnessSchema, required=True)
+
+
+def as_json(body: Any) -> Response:
+    """An answer that is written already."""
+    return Response(msgspec.json.encode(body), mimetype="application/json")
+
+
+# Written by hand, not dumped by the schemas above: for a series that would take longer than the database does.
+def tallied(tally: Tally, percentiles: Sequence[float]) -> dict[str, Any]:
+    """A tally as TallySchema has it."""
+    values = zip(map(label, percentiles), map(milliseconds, tally.percentiles(percentiles)))
+    return {
+        "total_requests": tally.total,
+        "successful_requests": tally.successful,
+        "failed_requests": tally.failed,
+        "success_rate": tally.success_rate,
+        "average_duration_ms": milliseconds(tally.average_duration_ms),
+        "min_duration_ms": milliseconds(tally.duration_ms_min),
+        "max_duration_ms": milliseconds(tally.duration_ms_max),
+        "percentiles": dict(values),
+        "dropped": tally.dropped,
+        "completeness": tally.completeness,
+    }
+
+
+def counted(question: Question, answer: Answer) -> dict[str, Any]:
+    """What was counted, and how, as AnswerSchema has it."""
+    freshness = answer.freshness
+    return {
+        "range": {"from": answer.range.start.isoformat(), "to": answer.range.end.isoformat()},
+        "cut_to_request": answer.range == question.range,
+        "percentile_relative_error": RELATIVE_ERROR,
+        "freshness": {
+            "materialized_to": None if freshness.materialized_to >= ALWAYS else freshness.materialized_to.isoformat(),
+            "raw_share": freshness.raw_share,
+            "hours_pending_repair": freshness.hours_pending_repair,
+            "replica_lag_s": None if freshness.replica_lag_s is None else round(freshness.replica_lag_s, 3),
+        },
+    }
+
+
+@lru_cache(maxsize=256)
+def label(percentile: float) -> str:
+    """A percentile as its asker would write it: 50, 99.9."""
+    return str(shortest_number(percentile))
+
+
+def milliseconds(value: float | None) -> int | float | None:
+    """A duration as its sender would write it."""
+    return None if value is None else shortest_number(value)

@@ -1,0 +1,1 @@
+"""The processes that serve: their start, their connections, their end."""

@@ -26,8 +26,8 @@ import config as configuration
 from app.factory import create_app
 from app.infrastructure.embedded import EmbeddedPostgres
 from app.infrastructure.roles import service_role
-from databases import Provider, reasons, timescale_provider
-from service import running
+from support.databases import Provider, reasons, timescale_provider
+from support.service import running
 
 UNGUARDED = {"auth": configuration.NO_AUTH, "auth_failures_per_minute": 0}
 PENDING = """

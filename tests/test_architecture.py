@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +13,8 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 APP = REPOSITORY / "app"
 LAYERS = ("domain", "application", "infrastructure", "presentation")
-# They put the layers together, or are commands that do.
-WIRING = ("app/factory.py", "app/__main__.py")
-    "app/factory.py",
-    "app/__main__.py",
-    "app/commands/maintenance.py",
-    "app/commands/dropped.py",
-    "app/commands/keys.py",
-)
+# They put the layers together, or are commands and processes that need the whole.
+WIRING = ("factory", "commands", "server", "__main__")
 
 
 def modules(folder: str) -> list[Path]:
@@ -80,15 +75,27 @@ def test_no_layer_imports_what_puts_the_layers_together(layer: str) -> None:
 
 
 def test_only_what_puts_the_layers_together_sees_presentation_and_infrastructure() -> None:
-    for module in sorted(APP.glob("*.py")):
+    for module in sorted(APP.rglob("*.py")):
         seen = {layer for layer in LAYERS for name in imports(module) if is_of(name, f"app.{layer}")}
         if {"presentation", "infrastructure"} <= seen:
-            assert str(module.relative_to(REPOSITORY)) in WIRING
+            assert module.relative_to(APP).with_suffix("").parts[0] in WIRING, module
 
 
 def test_the_wiring_exists_and_sees_every_layer() -> None:
-    seen = {layer for layer in LAYERS for name in imports(APP / "__init__.py") if is_of(name, f"app.{layer}")}
+    seen = {layer for layer in LAYERS for name in imports(APP / "factory.py") if is_of(name, f"app.{layer}")}
     assert seen >= {"application", "infrastructure", "presentation"}
+
+
+def import_without_packages(module: str) -> int:
+    """The exit code of a Python that sees no installed package and imports the module."""
+    command = [sys.executable, "-S", "-c", f"import {module}"]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True).returncode
+
+
+def test_the_domain_can_be_imported_without_any_installed_package() -> None:
+    names = ", ".join(f"app.domain.{path.stem}" for path in modules("domain") if path.stem != "__init__")
+    assert import_without_packages(names) == 0
+    assert import_without_packages("app.factory") != 0
 
 
 def test_nothing_is_called_models_for_a_model_is_an_ml_model_here() -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import make_url
 from sqlalchemy.engine import URL
 
 import config as configuration
-from databases import native
+from support.databases import native
 
 ROOT = Path(__file__).parents[1]
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]

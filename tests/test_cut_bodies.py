@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from conftest import Server
-from service import Service, running
+from support.service import Service, running
 
 PATIENCE = 30.0
 NDJSON, JSON = "application/x-ndjson", "application/json"

@@ -30,7 +30,7 @@ from app.domain.sketch import RELATIVE_ERROR, bin_of, value_of
 from app.infrastructure.roles import reader_limits, rights
 from app.presentation.services import EXTENSION
 from conftest import Server, materialize
-from grafana_sql import Value, Variable, View, seconds, whole_minutes
+from support.grafana_sql import Value, Variable, View, seconds, whole_minutes
 
 GRAFANA = Path(__file__).parents[1] / "grafana"
 DASHBOARDS = {name: json.loads((GRAFANA / f"dashboards/{name}.json").read_text()) for name in ("overview", "model")}

@@ -20,7 +20,7 @@ from app.infrastructure.key_store import KeyStore
 from app.infrastructure.postgres.database import Database
 from config import NAMES
 from conftest import Server
-from service import ROOT, free_port, running
+from support.service import ROOT, free_port, running
 
 PATIENCE = 60
 ASKED = "/api/v1/predictions/0"  # answered 422 to whoever may ask, without the database

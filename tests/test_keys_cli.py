@@ -21,7 +21,7 @@ from app.domain.keys import Scope
 from app.infrastructure.key_store import KeyStore
 from app.infrastructure.postgres.database import Database
 from conftest import make_app
-from scratch import url_where_nobody_listens
+from support.scratch import url_where_nobody_listens
 
 Run = Callable[..., Result]
 

@@ -14,7 +14,7 @@ import pytest
 
 from app.server import listening
 from config import ConfigurationError
-from service import Service, free_port
+from support.service import Service, free_port
 
 
 def has_ipv6() -> bool:

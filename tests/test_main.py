@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service import Service, free_port, is_alive, running
+from support.service import Service, free_port, is_alive, running
 
 CALL = {"model_name": "m", "duration_ms": 1, "was_successful": True, "timestamp": "2025-06-09T12:00:00"}
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -16,8 +16,8 @@ import pytest
 from sqlalchemy import create_engine
 
 from conftest import Server
-from figures import Figures
-from service import Service, running
+from support.figures import Figures
+from support.service import Service, running
 
 CALLS = 60
 PATIENCE = 60.0

@@ -21,8 +21,8 @@ from sqlalchemy.engine import URL
 from app.infrastructure.postgres.schema import MIGRATIONS
 from config import NAMES
 from conftest import Server, make_app
-from databases import native
-from scratch import empty_database
+from support.databases import native
+from support.scratch import empty_database
 
 REPOSITORY = Path(__file__).parents[1]
 REVISIONS = sorted(path.name.split("_")[0] for path in (MIGRATIONS / "versions").glob("*.py"))

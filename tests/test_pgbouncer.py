@@ -20,9 +20,9 @@ from app.domain.errors import StorageBusy
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.postgres.session_settings import BehindPooler
 from conftest import Server, make_app
-from pooler import PATIENCE, pgbouncer, program
-from scratch import empty_database
-from service import running
+from support.pooler import PATIENCE, pgbouncer, program
+from support.scratch import empty_database
+from support.service import running
 
 SETTINGS = {"timezone": "UTC", "jit": "off", "statement_timeout": "7s", "lock_timeout": "3s"}
 SHOW = "SELECT " + ", ".join(f"current_setting('{name}')" for name in SETTINGS)

@@ -14,7 +14,7 @@ import pytest
 
 from app.server.idle_connections import SPARE
 from conftest import Server
-from service import Service, running
+from support.service import Service, running
 
 SLOW_CLIENTS = 60  # with 2 workers of 2 places each
 PATIENCE = 60.0  # seconds, for what takes a few

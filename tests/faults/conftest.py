@@ -22,8 +22,8 @@ from flask_migrate import upgrade
 from app.infrastructure.embedded.account import choose_account
 from app.infrastructure.embedded.binaries import find_binaries
 from conftest import make_app
-from databases import native
-from replication import PLAIN, PostgresServer
+from support.databases import native
+from support.replication import PLAIN, PostgresServer
 
 ENGINES = ["plain", "timescale"] if "FAULT_SECONDS" in os.environ else ["plain"]
 

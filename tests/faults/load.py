@@ -18,7 +18,7 @@ from uuid import uuid4
 import psycopg2
 from sqlalchemy import make_url
 
-from service import Service
+from support.service import Service
 
 CALLERS, BATCH = 4, 20
 PAUSE_S = 0.05

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from service import Service, is_alive
+from support.service import Service, is_alive
 
 PATIENCE = 60.0
 PAGE = os.sysconf("SC_PAGE_SIZE")

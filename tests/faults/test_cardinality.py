@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from faults.load import Load, count_again
-from replication import PostgresServer
-from service import Service, running
+from support.replication import PostgresServer
+from support.service import Service, running
 
 NAMES = 50_000 if "FAULT_SECONDS" in os.environ else 5_000
 BATCH = 2_500

@@ -19,8 +19,8 @@ import pytest
 
 from faults.clock import Clock, why_not
 from faults.load import PATIENCE, Load, connect, count_again, statistics, stored_ids
-from replication import PostgresServer
-from service import ROOT, Service, running
+from support.replication import PostgresServer
+from support.service import ROOT, Service, running
 
 MINUTES = 60
 HOUR = 3600

@@ -10,8 +10,8 @@ from typing import Any
 import psycopg2
 
 from faults.load import Load, connect, count_again
-from replication import PostgresServer
-from service import running
+from support.replication import PostgresServer
+from support.service import running
 
 PUT_OUT = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'predlog'"
 

@@ -11,8 +11,8 @@ import pytest
 
 from faults import processes
 from faults.load import PATIENCE, Load, count_again
-from replication import PostgresServer
-from service import running
+from support.replication import PostgresServer
+from support.service import running
 
 MEGABYTE = 2**20
 

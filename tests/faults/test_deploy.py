@@ -13,8 +13,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from faults.load import PATIENCE, Load, connect, count_again, stored_ids
-from replication import PostgresServer
-from service import Service, running
+from support.replication import PostgresServer
+from support.service import Service, running
 
 IN_FLIGHT_S = 3
 GRACE_S = 35.0  # docker-compose.yml's stop_grace_period

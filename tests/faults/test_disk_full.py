@@ -16,8 +16,8 @@ from sqlalchemy import make_url
 from app.infrastructure.embedded.account import choose_account
 from faults import processes
 from faults.load import Load, connect, count_again, statistics
-from replication import PostgresServer
-from service import running
+from support.replication import PostgresServer
+from support.service import running
 
 MEGABYTE = 2**20
 

@@ -12,7 +12,7 @@ import pytest
 from app.infrastructure.embedded import running_urls
 from faults import processes
 from faults.load import PATIENCE, Load, count_again
-from service import Service, running
+from support.service import Service, running
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from app.infrastructure.embedded import running_urls
-from service import ROOT, Service, free_port
+from support.service import ROOT, Service, free_port
 
 KILLS = int(os.environ.get("KILLS", "6"))
 SEED = int(os.environ.get("KILLS_SEED", time.time_ns() % 1_000_000))

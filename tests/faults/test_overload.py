@@ -7,8 +7,8 @@ from pathlib import Path
 
 from benchmarks import attacks
 from faults.load import PATIENCE, Load, count_again
-from replication import PostgresServer
-from service import running
+from support.replication import PostgresServer
+from support.service import running
 
 MEGABYTE = 2**20
 CALLS = 500_000

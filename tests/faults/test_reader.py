@@ -17,8 +17,8 @@ from sqlalchemy import create_engine, make_url
 from app.infrastructure.roles import reader_role, service_role
 from conftest import make_app
 from faults.load import Load, connect, count_again
-from replication import PostgresServer
-from service import running
+from support.replication import PostgresServer
+from support.service import running
 
 PASSWORD = "a password that only tests know"
 ABUSES = (

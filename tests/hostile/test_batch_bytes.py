@@ -26,8 +26,8 @@ from sqlalchemy import Engine, create_engine
 from werkzeug.test import TestResponse
 
 from conftest import Server, make_app
-from mutations import damaged, zipped
-from scratch import empty_database
+from support.mutations import damaged, zipped
+from support.scratch import empty_database
 
 CASES = int(os.environ.get("HOSTILE_CASES", "0"))
 pytestmark = pytest.mark.timeout(300 + CASES)

@@ -33,7 +33,7 @@ from app.presentation.schemas.dropped_header import HEADER
 from app.presentation.services import EXTENSION
 from config import KEYS, NO_AUTH
 from conftest import Server, make_app
-from scratch import empty_database
+from support.scratch import empty_database
 
 CASES = int(os.environ.get("HOSTILE_CASES", "0"))
 SEED = int(os.environ.get("HOSTILE_SEED", "1"))

@@ -21,7 +21,7 @@ from app.domain.keys import Scope
 from app.presentation.schemas.dropped_header import HEADER
 from app.presentation.services import EXTENSION
 from conftest import Server, make_app
-from scratch import empty_database
+from support.scratch import empty_database
 
 METHODS = ("get", "post", "put", "patch", "delete")
 TEXTS = [

@@ -22,8 +22,8 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.postgres.database_url import DatabaseUrlError, canonical, of_parts
 from conftest import Server, make_app
-from scratch import empty_database, url_where_nobody_listens
-from service import ROOT, Service, running
+from support.scratch import empty_database, url_where_nobody_listens
+from support.service import ROOT, Service, running
 
 SECRET = "h4rd-to-guess"
 

@@ -25,9 +25,9 @@ from app.infrastructure.dropped_store import PostgresDroppedStore
 from app.infrastructure.maintenance.engines import maintenance
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.statistics_store import StatisticsStore
-from capture import statements
 from conftest import Server, make_app
-from scratch import empty_database
+from support.capture import statements
+from support.scratch import empty_database
 
 TODAY = floor(datetime.now(timezone.utc), DAY)
 MODELS = ("a", "b", "c")

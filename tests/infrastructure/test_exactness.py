@@ -31,7 +31,7 @@ from app.infrastructure.postgres.database import Database
 from app.infrastructure.purge_store import PostgresPurgeStore
 from app.infrastructure.statistics_store import StatisticsStore
 from conftest import Server, make_app
-from scratch import empty_database
+from support.scratch import empty_database
 
 SECONDS = float(os.environ.get("EXACTNESS_SECONDS", "6"))
 SEED = int(os.environ.get("EXACTNESS_SEED", time.time_ns() % 1_000_000))

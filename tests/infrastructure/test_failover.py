@@ -16,11 +16,11 @@ from sqlalchemy import make_url
 
 from app.infrastructure.postgres.database import FRESH_S, Database
 from app.infrastructure.postgres.database_url import canonical
-from capture import statements
 from conftest import Server, make_app
-from databases import native
-from replication import PATIENCE, PostgresServer, primary_and_replica
-from scratch import empty_database
+from support.capture import statements
+from support.databases import native
+from support.replication import PATIENCE, PostgresServer, primary_and_replica
+from support.scratch import empty_database
 
 BODY = {"model_name": "m", "duration_ms": 1, "was_successful": True}
 PROMOTE = "SELECT pg_promote(true, 60)"

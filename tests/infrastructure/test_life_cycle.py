@@ -17,7 +17,7 @@ from app.domain.instants import DAY, floor
 from app.infrastructure.maintenance.engines import maintenance
 from app.infrastructure.postgres.database import Database
 from conftest import Server, make_app
-from scratch import empty_database
+from support.scratch import empty_database
 
 TODAY = floor(datetime.now(timezone.utc), DAY)
 KEPT = {"raw_retention": 10 * DAY, "minute_retention": 20 * DAY}

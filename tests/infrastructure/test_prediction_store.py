@@ -17,7 +17,7 @@ from app.domain.predictions import Prediction
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.prediction_store import PredictionStore
 from conftest import Server, make_app
-from scratch import empty_database
+from support.scratch import empty_database
 
 AT = datetime(2025, 6, 9, 12, 0, 0, 123456, tzinfo=timezone.utc)
 

@@ -27,11 +27,11 @@ from app.infrastructure.postgres.database import Database
 from app.infrastructure.replica import StreamingReplica
 from app.infrastructure.statistics_store import StatisticsStore
 from app.presentation.services import EXTENSION
-from capture import statements
 from conftest import Server, make_app
-from databases import native
-from replication import PATIENCE, PostgresServer, primary_and_replica
-from scratch import url_where_nobody_listens
+from support.capture import statements
+from support.databases import native
+from support.replication import PATIENCE, PostgresServer, primary_and_replica
+from support.scratch import url_where_nobody_listens
 
 QUESTIONS = [
     "/api/v1/stats",

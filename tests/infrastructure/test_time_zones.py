@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, make_url
 from app.infrastructure.maintenance import engines
 from app.infrastructure.postgres.database import Database
 from conftest import Server, make_app
-from scratch import empty_database
+from support.scratch import empty_database
 
 # Clocks in Berlin went forward on the 30th of March and back on the 26th of October.
 DAYS = [datetime(2025, month, day, tzinfo=timezone.utc) for month, day in ((3, 29), (3, 30), (10, 25), (10, 26))]

@@ -16,7 +16,7 @@ from app.domain.instants import MINUTE
 from app.infrastructure.maintenance.timescale import Timescale
 from app.infrastructure.postgres.database import Database
 from conftest import Server, make_app
-from scratch import empty_database
+from support.scratch import empty_database
 
 INSERT = """
 INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful)

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
 from conftest import Server, make_app
-from scratch import url_where_nobody_listens
+from support.scratch import url_where_nobody_listens
 
 INSERT = """
 INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conftest import make_app
-from scratch import url_where_nobody_listens
+from support.scratch import url_where_nobody_listens
 
 URL = url_where_nobody_listens()
 APP = make_app(URL, auth="keys", cors_origins=("https://*.example.org", "http://localhost:3000", "https://[::1]:3000"))

@@ -15,7 +15,7 @@ from flask_migrate import upgrade
 
 from app.infrastructure.embedded import EmbeddedPostgres
 from conftest import make_app
-from scratch import embedded_server
+from support.scratch import embedded_server
 
 PATIENCE = 60.0  # seconds, for what takes about one
 BODY = {"model_name": "m", "duration_ms": 1, "was_successful": True, "error": "a-secret-payload"}

@@ -22,7 +22,7 @@ from app.domain.keys import Scope
 from app.domain.losses import MAX_COUNT, SATURATION
 from app.presentation.services import EXTENSION
 from conftest import Server, make_app
-from service import running
+from support.service import running
 
 PATH = "/api/v1/dropped"
 BATCH = "/api/v1/predict-logs"

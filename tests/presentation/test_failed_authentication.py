@@ -12,8 +12,8 @@ from sqlalchemy import Engine
 from app.domain.keys import Scope
 from app.presentation.services import services
 from conftest import Server, make_app
-from figures import Figures
-from service import running
+from support.figures import Figures
+from support.service import running
 
 MOST = 5
 ASKED = "/api/v1/predictions/0"  # answered without the database

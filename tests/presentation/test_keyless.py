@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from app.domain.keys import Scope
 from app.presentation.services import services
 from conftest import Server, make_app
-from scratch import url_where_nobody_listens
+from support.scratch import url_where_nobody_listens
 
 SECONDS = 60
 

@@ -19,10 +19,10 @@ from app.application.keys import Keys
 from app.domain.errors import StorageUnavailable
 from app.domain.keys import Scope
 from app.presentation.services import services
-from capture import statements
 from conftest import Server, make_app
-from figures import Figures
-from scratch import empty_database, url_where_nobody_listens
+from support.capture import statements
+from support.figures import Figures
+from support.scratch import empty_database, url_where_nobody_listens
 
 LOG, BATCH = "/api/v1/predict-log", "/api/v1/predict-logs"
 REQUESTS = "predlog_http_request_duration_seconds_count"

@@ -19,7 +19,7 @@ from app.domain.instants import DAY, HOUR, MINUTE, floor
 from app.domain.sketch import RELATIVE_ERROR
 from app.infrastructure.catalogue_store import SnapshotReader
 from app.presentation.resources.catalogue import EXAMPLE, ModelSchema
-from capture import statements
+from support.capture import statements
 
 URL = "/api/v1/models"
 SECOND = timedelta(seconds=1)

@@ -15,8 +15,8 @@ from sqlalchemy import Engine
 from app.application.new_models import KNOWN_FOR_S, NewModels
 from app.infrastructure.name_store import PostgresNameStore
 from app.infrastructure.postgres.database import Database
-from capture import statements
 from conftest import Server, make_app
+from support.capture import statements
 
 SINGLE, BATCH = "/api/v1/predict-log", "/api/v1/predict-logs"
 FORGET = "DELETE FROM prediction_model_allowance"

@@ -12,9 +12,9 @@ from flask.testing import FlaskClient
 from flask_migrate import upgrade
 from sqlalchemy import Engine, create_engine
 
-from capture import statements
 from conftest import Server, make_app
-from scratch import empty_database
+from support.capture import statements
+from support.scratch import empty_database
 
 URL = "/api/v1/predictions"
 LARGEST_ID = 2**63 - 1

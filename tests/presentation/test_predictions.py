@@ -13,8 +13,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
 from app.infrastructure import prediction_store
-from capture import statements
 from conftest import Server, make_app
+from support.capture import statements
 
 URL = "/api/v1/predictions"
 Log = Callable[..., dict[str, Any]]

@@ -14,8 +14,8 @@ from app.domain.keys import Scope
 from app.presentation.middleware.rate_limit import _network
 from app.presentation.services import services
 from conftest import Server, make_app
-from figures import Figures
-from service import running
+from support.figures import Figures
+from support.service import running
 
 BURST = 5
 LIMITED = "/api/v1/predictions/0"  # answered without the database

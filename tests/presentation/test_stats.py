@@ -15,8 +15,8 @@ from sqlalchemy import Engine
 
 from app.application.statistics import MAX_GROUPS
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, floor, parse_instant
-from capture import statements
 from conftest import Server, make_app
+from support.capture import statements
 
 URL = "/api/v1/stats"
 Log = Callable[..., dict[str, Any]]

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine
 
 from app.domain.instants import DAY, HOUR, MINUTE
 from conftest import Server, make_app
-from scratch import empty_database
+from support.scratch import empty_database
 
 URL = "/api/v1/stats/timeseries"
 Log = Callable[..., dict[str, Any]]

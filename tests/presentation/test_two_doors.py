@@ -24,7 +24,7 @@ from app.domain.predictions import NO_VERSION, Prediction
 from app.presentation.batch_decoder import read_array, read_lines
 from app.presentation.middleware.arguments import json_advice, loads
 from app.presentation.resources.predictions import PredictionSchema
-from mutations import damaged
+from support.mutations import damaged
 
 NO_JSON = "Invalid JSON."
 SCHEMA = PredictionSchema()

@@ -18,7 +18,7 @@ from typing import Any
 
 import config
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Service:

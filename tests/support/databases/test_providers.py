@@ -185,12 +185,12 @@ def test_a_killed_test_run_leaves_no_server(name: str) -> None:
         pytest.skip(reason)
     script = f"""
 import time
-from databases import {name}
+from support.databases import {name}
 with {name}.start() as url:
     print(url, flush=True)
     time.sleep(99)
 """
-    folder = Path(__file__).parent.parent
+    folder = Path(__file__).parents[2]
     with subprocess.Popen([sys.executable, "-c", script], cwd=folder, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout
         engine = create_engine(run.stdout.readline().strip(), poolclass=NullPool)

@@ -17,7 +17,7 @@ from werkzeug.test import Client
 
 from app.presentation.middleware.concurrency import PIECE_BYTES, VISIT, Gate, Visit
 from conftest import Server, make_app
-from figures import Figures
+from support.figures import Figures
 
 PATIENCE = 60.0
 BATCH = "/api/v1/predict-logs"

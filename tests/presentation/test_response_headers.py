@@ -6,7 +6,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from conftest import make_app
-from scratch import url_where_nobody_listens
+from support.scratch import url_where_nobody_listens
 
 URL = url_where_nobody_listens()
 CLIENTS = {

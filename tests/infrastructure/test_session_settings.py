@@ -16,9 +16,9 @@ from app.infrastructure.embedded import EmbeddedPostgres
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.postgres.session_settings import PINNED, WrongEncoding
 from conftest import Server, make_app
-from pooler import pgbouncer, program
-from scratch import embedded_server, empty_database
-from service import Service
+from support.pooler import pgbouncer, program
+from support.scratch import embedded_server, empty_database
+from support.service import Service
 
 # Each a value that would change an answer, or what is stored, if it held.
 HOSTILE = {

@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 
 from app import logging as service_logging
 from conftest import Server, make_app
-from scratch import url_where_nobody_listens
+from support.scratch import url_where_nobody_listens
 
 HEADER = "X-Request-ID"
 SECRET = "s3cret-payload"

@@ -17,8 +17,8 @@ from app.infrastructure.postgres.database import Database
 from app.server.startup_check import check
 from config import ConfigurationError
 from conftest import Server, make_config
-from scratch import url_where_nobody_listens
-from service import Service
+from support.scratch import url_where_nobody_listens
+from support.service import Service
 
 NOWHERE = url_where_nobody_listens()
 

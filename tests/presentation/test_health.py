@@ -11,9 +11,9 @@ from flask.testing import FlaskClient
 from flask_migrate import downgrade, upgrade
 
 from app.server.process_lifecycle import FOLDER, UNREADY, begin
-from capture import statements
 from conftest import Server, make_app
-from scratch import empty_database
+from support.capture import statements
+from support.scratch import empty_database
 
 
 def test_the_root_names_the_service_and_its_pages(client: FlaskClient) -> None:

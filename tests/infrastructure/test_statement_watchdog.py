@@ -17,7 +17,7 @@ from app.infrastructure.embedded import EmbeddedPostgres
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.postgres.statement_watchdog import Deadlines, PatientConnection
 from conftest import Server
-from scratch import embedded_server
+from support.scratch import embedded_server
 
 PATIENCE = 60.0
 

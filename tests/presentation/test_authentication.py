@@ -26,8 +26,8 @@ from app.domain.keys import Scope, full_key, new_secret
 from app.presentation.middleware.authentication import SCOPES
 from app.presentation.services import services
 from conftest import Server, make_app
-from scratch import url_where_nobody_listens
-from service import Service, running
+from support.scratch import url_where_nobody_listens
+from support.service import Service, running
 
 SECONDS = 60  # more than a revocation takes, by far
 

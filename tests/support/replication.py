@@ -18,8 +18,8 @@ import psycopg2
 from app.infrastructure.embedded.account import Account, choose_account
 from app.infrastructure.embedded.binaries import find_binaries
 from app.server.process_lifecycle import die_with_parent
-from databases import native
-from service import free_port
+from support.databases import native
+from support.service import free_port
 
 PATIENCE = 60.0
 PLAIN = {

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from misbehaving import Service, free_port, wait_until
-from predlog import console
-from predlog.cli import main
+from predlog.cli import console
+from predlog.cli.main import main
 
 
 @pytest.fixture

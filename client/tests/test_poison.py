@@ -18,10 +18,10 @@ from predlog.batch import Batch
 from predlog.counts import Tally
 from predlog.delivery import Delivery
 from predlog.losses import Losses
-from predlog.segment import frame
 from predlog.settings import Settings
+from predlog.spool_file import frame
+from predlog.throttled_log import Trouble
 from predlog.transport import Answer
-from predlog.trouble import Trouble
 
 needs_spool = pytest.mark.skipif(os.name == "nt", reason="the spool needs file locks of POSIX")
 

@@ -12,7 +12,7 @@ import pytest
 
 import predlog
 from misbehaving import Service, free_port, wait_until
-from predlog.segment import Segment, frame
+from predlog.spool_file import Segment, frame
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the spool needs file locks of POSIX")
 

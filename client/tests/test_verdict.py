@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from predlog.response import Acknowledged, Later, Refused, judge
 from predlog.transport import Answer
-from predlog.verdict import Acknowledged, Later, Refused, judge
 
 RECEIPT = {"stored": 1, "duplicates": 1, "rejected": [{"index": 2, "errors": {"duration_ms": ["wrong"]}}]}
 

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from predlog.cli import main
+from predlog.cli.main import main
 
 sys.exit(main())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from predlog.losses import Report
 
 if TYPE_CHECKING:
-    from predlog.segment import Segment
+    from predlog.spool_file import Segment
 
 
 class Marker:

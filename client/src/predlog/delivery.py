@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from predlog import verdict
+from predlog import response
 from predlog.batch import Batch
 from predlog.counts import Tally
 from predlog.losses import EXPIRED, MOST_REPORTS, REJECTED, Losses, header
 from predlog.record import belongs_to
+from predlog.response import Acknowledged, Later, Refused, Verdict
 from predlog.settings import Settings
+from predlog.throttled_log import Trouble
 from predlog.transport import Transport
-from predlog.trouble import Trouble
-from predlog.verdict import Acknowledged, Later, Refused, Verdict
 
 FIRST_WAIT = 0.5  # seconds; doubled by every failure, and the wait is drawn between nothing and that (full jitter)
 LONGEST_WAIT = 30.0
@@ -95,7 +95,7 @@ class Delivery:
 
     def _send(self, lines: Sequence[bytes], discarded: str | None, timeout: float) -> Verdict:
         try:
-            return verdict.send(self._transport, lines, discarded, timeout)
+            return response.send(self._transport, lines, discarded, timeout)
         except Exception as error:  # whatever it is, it must not come back for ever: parts are tried, then given up
             self._trouble.warn("content", "Predlog: records cannot be sent (%s)", type(error).__name__)
             return Refused(0)

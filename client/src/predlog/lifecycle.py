@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from predlog.forks import mine
-from predlog.trouble import logger
+from predlog.throttled_log import logger
 from predlog.uuid7 import reseed
 
 if TYPE_CHECKING:

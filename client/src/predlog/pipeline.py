@@ -8,16 +8,16 @@ from collections.abc import Callable
 
 from predlog import lifecycle
 from predlog.batch import Marker
+from predlog.batch_source import Memory, Source, Spooled
 from predlog.counts import Stats, Tally
 from predlog.delivery import Delivery
-from predlog.intake import Intake
 from predlog.losses import EXIT, Losses
+from predlog.record_queue import Intake
 from predlog.sender import Closing, Sender, Spooler
 from predlog.settings import Settings
-from predlog.sources import Memory, Source, Spooled
 from predlog.spool import Spool
+from predlog.throttled_log import Trouble
 from predlog.transport import Transport
-from predlog.trouble import Trouble
 from predlog.wakeup import Wakeup
 
 POLL = 0.02  # seconds, at most, between looks while flush() waits

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from predlog.batch_source import Source
 from predlog.delivery import Delivery, Wait
-from predlog.intake import Intake
+from predlog.record_queue import Intake
 from predlog.settings import Settings
-from predlog.sources import Source
 from predlog.spool import Spool
 from predlog.wakeup import Wakeup
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from predlog.batch import Batch
 from predlog.losses import SPOOL_FULL, Losses
 from predlog.record import belongs_to
-from predlog.segment import PREFIX, SUFFIX, Segment, frames, opened, supported
 from predlog.settings import Settings
-from predlog.trouble import Trouble
+from predlog.spool_file import PREFIX, SUFFIX, Segment, frames, opened, supported
+from predlog.throttled_log import Trouble
 from predlog.uuid7 import uuid7
 
 

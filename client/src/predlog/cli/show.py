@@ -12,9 +12,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlencode
 
-from predlog.console import CommandError, Exit, flatten, printable
+from predlog.cli.console import CommandError, Exit, flatten, printable
+from predlog.response import ADVICE, reason
 from predlog.transport import Transport
-from predlog.verdict import ADVICE, reason
 
 LARGEST_PAGE = 1000
 OVERLAP = timedelta(seconds=60)  # calls are logged a little after they began, and not in order

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import BinaryIO
 
-from predlog.ndjson import Lines
+from predlog.cli.ndjson import Lines
 
 
 @dataclass

@@ -9,12 +9,12 @@ import sys
 import time
 from collections.abc import Sequence
 
-from predlog import verdict
-from predlog.console import CommandError, Exit, Progress, flatten, printable
-from predlog.ndjson import InvalidLine, Line, Lines
-from predlog.resume import State, of_file, of_stream
+from predlog import response
+from predlog.cli.checkpoint import State, of_file, of_stream
+from predlog.cli.console import CommandError, Exit, Progress, flatten, printable
+from predlog.cli.ndjson import InvalidLine, Line, Lines
+from predlog.response import Acknowledged, Later
 from predlog.transport import Transport
-from predlog.verdict import Acknowledged, Later
 
 BATCH_LINES = 1000
 BATCH_BYTES = 1024 * 1024
@@ -96,12 +96,12 @@ class _Sending:
         for index, errors in said.rejected:
             self._reject(part[index].number, "; ".join(f"{field}: {text}" for field, text in flatten(errors)))
 
-    def _send(self, part: Sequence[Line]) -> Acknowledged | verdict.Refused:
+    def _send(self, part: Sequence[Line]) -> Acknowledged | response.Refused:
         """One request, repeated until it is answered; raises CommandError when patience is at its end."""
         began = time.monotonic()
         wait = FIRST_WAIT
         while True:
-            said = verdict.send(self._transport, [line.body for line in part])
+            said = response.send(self._transport, [line.body for line in part])
             if not isinstance(said, Later):
                 return said
             pause = random.uniform(0, wait) if said.retry_after is None else said.retry_after

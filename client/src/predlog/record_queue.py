@@ -14,7 +14,7 @@ from predlog.losses import CLOSED, QUEUE_FULL, REJECTED, Losses
 from predlog.record import SUCCESS, InvalidRecord, Record, encode, made_at
 from predlog.settings import Settings
 from predlog.text import printable
-from predlog.trouble import Trouble
+from predlog.throttled_log import Trouble
 from predlog.wakeup import Wakeup
 
 ODD_NAMED = 3  # values of one record that a warning names

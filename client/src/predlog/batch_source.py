@@ -7,7 +7,7 @@ from typing import Protocol
 
 from predlog.batch import Batch
 from predlog.counts import Tally
-from predlog.intake import Intake
+from predlog.record_queue import Intake
 from predlog.spool import Spool
 from predlog.wakeup import Wakeup
 

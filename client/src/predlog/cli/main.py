@@ -8,8 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from predlog import sending, show
-from predlog.console import CommandError, Exit
+from predlog.cli import sending, show
+from predlog.cli.console import CommandError, Exit
 from predlog.transport import Transport
 from predlog.version import __version__
 

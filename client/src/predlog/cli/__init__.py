@@ -1,0 +1,1 @@
+"""The command `predlog`: tail, stats, send."""

@@ -14,12 +14,13 @@ from environs import Env, EnvError
 from marshmallow.validate import Length, OneOf, Range
 
 NAMES = (
-    "DATABASE_URL", "DATABASE_READ_URL", "REPLICA_LAG_AT_MOST_S", "DATABASE_DIRECT_URL",
+    "DATABASE_URL", "DATABASE_READ_URL", "MAX_REPLICA_LAG_S", "DATABASE_DIRECT_URL",
     "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "EMBEDDED_DATA_DIR",
     "HOST", "PORT", "WORKERS", "THREADS", "START_TIMEOUT_S", "SHUTDOWN_DELAY_S", "DEBUG", "CORS_ORIGINS", "AUTH",
     "ALLOWED_HOSTS", "AUTH_FAILURES_PER_MINUTE", "CONNECTIONS", "CONNECTIONS_PER_ADDRESS", "REQUEST_TIMEOUT_S",
     "RATE_LIMIT", "RATE_BURST", "MAX_NEW_MODELS_PER_DAY", "ANSWER_MEMORY_BYTES", "LIST_TIMEOUT_MS",
-    "MAX_BODY_BYTES", "BATCHES_AT_ONCE", "STATEMENT_TIMEOUT_MS", "LOCK_TIMEOUT_MS", "POOL_SIZE", "POOL_TIMEOUT_S",
+    "MAX_BODY_BYTES", "MAX_CONCURRENT_BATCHES", "STATEMENT_TIMEOUT_MS", "LOCK_TIMEOUT_MS",
+    "POOL_SIZE", "POOL_TIMEOUT_S",
     "RAW_RETENTION", "MINUTE_RETENTION", "HOUR_RETENTION", "DAY_RETENTION", "COLUMNSTORE_AFTER",
 )  # fmt: skip
 # What may also be given as the path of a file that holds it: NAME_FILE. The last three are read by commands alone.
@@ -27,7 +28,7 @@ SECRETS = (
     "DATABASE_URL", "DATABASE_READ_URL", "DATABASE_DIRECT_URL", "DB_PASSWORD",
     "PREDLOG_READER_PASSWORD", "PREDLOG_SERVICE_PASSWORD", "PREDLOG_ADMIN_KEY",
 )  # fmt: skip
-SECRET_BYTES_AT_MOST = 64 * 1024
+MAX_SECRET_BYTES = 64 * 1024
 # Who may call: holders of an API key, or whoever reaches the service.
 KEYS, NO_AUTH = "keys", "none"
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -49,7 +50,7 @@ class Config:
 
     database_url: str | None = field(repr=False)
     database_read_url: str | None = field(repr=False)
-    replica_lag_at_most_s: float
+    max_replica_lag_s: float
     database_direct_url: str | None = field(repr=False)
     embedded_data_dir: Path | None
     host: str
@@ -72,7 +73,7 @@ class Config:
     rate_burst: int
     max_new_models_per_day: int
     max_body_bytes: int
-    batches_at_once: int
+    max_concurrent_batches: int
     statement_timeout_ms: int
     lock_timeout_ms: int
     pool_size: int
@@ -104,7 +105,7 @@ def _read(env: Env) -> Config:
     return Config(
         database_url=_database_url(env),
         database_read_url=_address(env, "DATABASE_READ_URL", writes=False),
-        replica_lag_at_most_s=env.float("REPLICA_LAG_AT_MOST_S", 10.0, validate=Range(min=1, max=86_400)),
+        max_replica_lag_s=env.float("MAX_REPLICA_LAG_S", 10.0, validate=Range(min=1, max=86_400)),
         database_direct_url=_address(env, "DATABASE_DIRECT_URL", writes=True),
         embedded_data_dir=env.path("EMBEDDED_DATA_DIR", None),
         host=env.str("HOST", "127.0.0.1", validate=Length(min=1)),
@@ -127,7 +128,7 @@ def _read(env: Env) -> Config:
         rate_burst=env.int("RATE_BURST", 100, validate=Range(min=1, max=1_000_000)),
         max_new_models_per_day=env.int("MAX_NEW_MODELS_PER_DAY", 10_000, validate=Range(min=0, max=1_000_000)),
         max_body_bytes=env.int("MAX_BODY_BYTES", 16 * 2**20, validate=Range(min=1024)),
-        batches_at_once=env.int("BATCHES_AT_ONCE", 2, validate=Range(min=1, max=64)),
+        max_concurrent_batches=env.int("MAX_CONCURRENT_BATCHES", 2, validate=Range(min=1, max=64)),
         statement_timeout_ms=env.int("STATEMENT_TIMEOUT_MS", 30_000, validate=positive),
         lock_timeout_ms=env.int("LOCK_TIMEOUT_MS", 5_000, validate=positive),
         pool_size=env.int("POOL_SIZE", 8, validate=Range(min=1, max=100)),
@@ -188,7 +189,7 @@ def secret(name: str, env: Env | None = None) -> str | None:
         raise ConfigurationError(f"{name} and {name}_FILE are both set: leave one of them out")
     try:
         with open(path, "rb") as file:
-            content = file.read(SECRET_BYTES_AT_MOST + 1)
+            content = file.read(MAX_SECRET_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "its name is not valid"
         raise ConfigurationError(f"{name}_FILE names {path!r}, which cannot be read: {reason}") from None
@@ -196,7 +197,7 @@ def secret(name: str, env: Env | None = None) -> str | None:
         text = content.decode().rstrip("\r\n")
     except UnicodeDecodeError:
         raise ConfigurationError(f"{name}_FILE names {path!r}, which is not UTF-8 text") from None
-    if not text or len(content) > SECRET_BYTES_AT_MOST or any(character in text for character in "\r\n\0"):
+    if not text or len(content) > MAX_SECRET_BYTES or any(character in text for character in "\r\n\0"):
         raise ConfigurationError(f"{name}_FILE names {path!r}, which does not hold one line with the secret")
     return text
 

@@ -22,7 +22,7 @@ from app.infrastructure.postgres.session_settings import WrongEncoding
 from app.server import idle_connections, listening, process_lifecycle, startup_check
 from config import Config, ConfigurationError, load
 
-RESTARTS_AT_MOST = 5
+MAX_RESTARTS = 5
 STEADY_S = 30
 # What the server keeps of an answer that is not read, and takes of a request's headers.
 BUFFER_BYTES = 64 * 1024
@@ -142,7 +142,7 @@ def _serve(config: Config) -> int:
     server: subprocess.Popen[bytes] | None = None
     failures = 0
     try:
-        while failures < RESTARTS_AT_MOST:
+        while failures < MAX_RESTARTS:
             began = time.monotonic()
             server = subprocess.Popen(
                 command, env=environment, start_new_session=True, preexec_fn=process_lifecycle.die_with_parent

@@ -77,7 +77,7 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     logging.configure(debug=config.debug)
     app = Application("app", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
-    app.extensions["predlog.slots"] = batches.Slots(config.batches_at_once)
+    app.extensions["predlog.slots"] = batches.Slots(config.max_concurrent_batches)
     app.json = _json(app)
     if config.database_url is None:
         config = maintenance.with_embedded_database(config)
@@ -120,7 +120,7 @@ def _database(url: str, config: configuration.Config) -> Database:
     return Database(
         url,
         settings,
-        patience_s=config.statement_timeout_ms / 1000 + GRACE_S,
+        timeout_s=config.statement_timeout_ms / 1000 + GRACE_S,
         pool_size=config.pool_size,
         max_overflow=0,
         pool_use_lifo=True,  # the connection used last knows most of the chunks already
@@ -144,7 +144,7 @@ def _readers(database: Database, config: configuration.Config, meters: Meters) -
         return Readers(primary)
     follower = _database(config.database_read_url, config)
     pool.attach(meters.pool("replica"), follower.engine)
-    state = StreamingReplica(database, follower, config.replica_lag_at_most_s)
+    state = StreamingReplica(database, follower, config.max_replica_lag_s)
     statistics = ReplicaStatistics(StatisticsStore(follower.read), state)
     return Readers(primary, _reader(follower, statistics, config), state)
 
@@ -178,14 +178,14 @@ def _http(app: Flask, config: configuration.Config) -> None:
         allowance = Allowance(config.rate_limit, config.rate_burst)
         rate_limit.register(app, RateLimit(allowance, RateTable(shared_file("rates"))))
     # Flask's own way to put middleware in, which to mypy is a method that must not be replaced.
-    app.wsgi_app = concurrency.Gate(  # type: ignore[method-assign]
+    app.wsgi_app = concurrency.ConcurrencyLimit(  # type: ignore[method-assign]
         app.wsgi_app,
         places=config.threads,
         # A request uses one database connection at a time: a quarter of the permits and connections is left to writes.
         reads=max(1, min(config.threads, config.pool_size) * 3 // 4),
-        bodies=2 * config.batches_at_once * config.max_body_bytes,
+        bodies=2 * config.max_concurrent_batches * config.max_body_bytes,
         answers=config.answer_memory_bytes,
-        patience_s=config.request_timeout_s,
+        timeout_s=config.request_timeout_s,
     )
     smorest = api.create_api(app, health.VERSION, health.DESCRIPTION)
     errors.register(app)

@@ -32,7 +32,7 @@ LARGE_LIST = "/api/v1/predictions?limit=1000&model_name=large"
 SLOW_LIST = "/api/v1/predictions?min_duration_ms=1e9"
 RECORD = {"model_name": "written", "duration_ms": 1, "was_successful": True}
 READERS, UNREAD, FLOOD, IDLE = 32, 60, 64, 1200
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -55,7 +55,7 @@ def dial(port: int, receive_buffer: int | None = None) -> socket.socket:
     connection = socket.socket()
     if receive_buffer:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    connection.settimeout(PATIENCE_S)
+    connection.settimeout(TIMEOUT_S)
     connection.connect(("127.0.0.1", port))
     return connection
 
@@ -133,7 +133,7 @@ def flood(port: int, path: str, connections: int) -> Iterator[None]:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 while not ending.is_set():
                     writer.write(get(path))
-                    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
+                    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), TIMEOUT_S)
                     length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
                     await reader.readexactly(int(length.partition(b":")[2]))
             except (OSError, EOFError, asyncio.TimeoutError):
@@ -159,7 +159,7 @@ def write(port: int, seconds: float) -> tuple[list[float], Counter[int]]:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         began = time.monotonic()
-        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)) as connection:
             connection.request("POST", "/api/v1/predict-log", json.dumps(RECORD), {"Content-Type": "application/json"})
             response = connection.getresponse()
             response.read()
@@ -169,13 +169,13 @@ def write(port: int, seconds: float) -> tuple[list[float], Counter[int]]:
     return took, statuses
 
 
-def health(port: int, times: int, patience_s: float) -> list[float | None]:
+def health(port: int, times: int, timeout_s: float) -> list[float | None]:
     """Seconds until /health has answered a new connection; None if it has not in time."""
     took: list[float | None] = []
     for _ in range(times):
         began = time.monotonic()
         try:
-            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=patience_s)) as connection:
+            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)) as connection:
                 connection.request("GET", "/health")
                 connection.getresponse().read()
             took.append(time.monotonic() - began)

@@ -14,7 +14,7 @@ import pytest
 from conftest import Server
 from support.service import Service, running
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 NDJSON, JSON = "application/x-ndjson", "application/json"
 
 
@@ -39,7 +39,7 @@ def chunk(data: bytes) -> bytes:
 
 
 def connect(service: Service) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE)
+    return socket.create_connection(("127.0.0.1", service.port), timeout=TIMEOUT)
 
 
 class Answers:

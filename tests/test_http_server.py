@@ -22,7 +22,7 @@ from config import NAMES
 from conftest import Server
 from support.service import ROOT, free_port, running
 
-PATIENCE = 60
+TIMEOUT = 60
 ASKED = "/api/v1/predictions/0"  # answered 422 to whoever may ask, without the database
 
 
@@ -66,14 +66,14 @@ def _gunicorn(url: str, log_file: Path) -> Iterator[int]:
             cwd=ROOT, env={**clean, "DATABASE_URL": url, "POOL_SIZE": "2"}, stdout=log, stderr=log,
         )  # fmt: skip
     try:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT
         while not send(port, get("/health")).startswith(b"HTTP/1.1 200"):
             assert server.poll() is None and time.monotonic() < until, log_file.read_text()
             time.sleep(0.1)
         yield port
     finally:
         server.terminate()
-        server.wait(PATIENCE)
+        server.wait(TIMEOUT)
 
 
 def get(path: str, *headers: str) -> bytes:
@@ -83,7 +83,7 @@ def get(path: str, *headers: str) -> bytes:
 def send(port: int, request: bytes) -> bytes:
     """All that comes back until the server closes."""
     answer = b""
-    with suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+    with suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
         connection.sendall(request)
         while part := connection.recv(65_536):
             answer += part

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.server.idle_connections import LEAST_BYTES_A_SECOND, Judge, Limits
+from app.server.idle_connections import MIN_BYTES_A_SECOND, Judge, Limits
 from app.server.sockets import Connection
 
 SILENT_S = 60.0
@@ -51,7 +51,7 @@ def looks_until_closed(bytes_a_second: float, step_s: float = 5.0) -> int | None
     return None
 
 
-@pytest.mark.parametrize("bytes_a_second", [0, 0.5, LEAST_BYTES_A_SECOND * 0.9])
+@pytest.mark.parametrize("bytes_a_second", [0, 0.5, MIN_BYTES_A_SECOND * 0.9])
 def test_a_client_that_reads_too_slowly_is_closed_whatever_it_sends(bytes_a_second: float) -> None:
     look = looks_until_closed(bytes_a_second)
     assert look is not None
@@ -59,7 +59,7 @@ def test_a_client_that_reads_too_slowly_is_closed_whatever_it_sends(bytes_a_seco
 
 
 def test_a_client_that_reads_fast_enough_may_read_for_longer_than_it_may_be_silent() -> None:
-    assert looks_until_closed(LEAST_BYTES_A_SECOND * 1.1) is None
+    assert looks_until_closed(MIN_BYTES_A_SECOND * 1.1) is None
 
 
 def test_a_client_that_has_read_all_of_an_answer_begins_anew_with_the_next() -> None:

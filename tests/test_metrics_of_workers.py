@@ -20,7 +20,7 @@ from support.figures import Figures
 from support.service import Service, running
 
 CALLS = 60
-PATIENCE = 60.0
+TIMEOUT = 60.0
 RECORD = {"model_name": "workers", "duration_ms": 1, "was_successful": True}
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -34,7 +34,7 @@ def service(servers: Callable[[str], Server], tmp_path: Path) -> Iterator[Servic
 
 def scrape(service: Service) -> Figures:
     """Each on a connection of its own, so that it is any worker's answer."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/metrics", timeout=PATIENCE) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/metrics", timeout=TIMEOUT) as response:
         return Figures(response.read().decode())
 
 
@@ -88,9 +88,9 @@ def test_what_killed_workers_counted_stays_and_what_they_used_does_not(service: 
     for pid in workers(service):
         os.kill(pid, signal.SIGKILL)
     time.sleep(1)
-    service.wait_until_ready(PATIENCE)
+    service.wait_until_ready(TIMEOUT)
     log_calls(service)
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + TIMEOUT
     while before & {each["pid"] for each in scrape(service).labels("predlog_pool_in_use")}:
         assert time.monotonic() < until
         time.sleep(0.2)
@@ -108,7 +108,7 @@ def test_scrapes_and_probes_are_answered_while_every_place_is_taken(
     ) as service, nobody_may_write(url):  # fmt: skip
         callers = [
             threading.Thread(
-                target=service.request, args=("POST", "/api/v1/predict-log", RECORD), kwargs={"timeout": PATIENCE}
+                target=service.request, args=("POST", "/api/v1/predict-log", RECORD), kwargs={"timeout": TIMEOUT}
             )
             for _ in range(8)
         ]
@@ -119,4 +119,4 @@ def test_scrapes_and_probes_are_answered_while_every_place_is_taken(
         assert scrape(service)("predlog_pool_in_use") == 1
         assert any(caller.is_alive() for caller in callers), "or it was no test"
     for caller in callers:
-        caller.join(PATIENCE)
+        caller.join(TIMEOUT)

@@ -20,7 +20,7 @@ from app.domain.errors import StorageBusy
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.postgres.session_settings import BehindPooler
 from conftest import Server, make_app
-from support.pooler import PATIENCE, pgbouncer, program
+from support.pooler import TIMEOUT, pgbouncer, program
 from support.scratch import empty_database
 from support.service import running
 
@@ -54,7 +54,7 @@ def database(pooled: str) -> Iterator[Database]:
 @pytest.fixture
 def behind(pooled: str) -> Flask:
     """The service behind PgBouncer."""
-    return make_app(pooled, batches_at_once=8)
+    return make_app(pooled, max_concurrent_batches=8)
 
 
 def post(client: FlaskClient, model: str, **fields: Any) -> int:
@@ -159,7 +159,7 @@ def test_sessions_of_the_server_that_end_are_not_missed(server: Server, behind: 
     post(client, model)
     admin = Database(server.url)
     assert admin.rows(END_SESSIONS, {"name": make_url(server.url).database})
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + TIMEOUT
     while client.get("/api/v1/stats", query_string={"model_name": model}).status_code != 200:
         assert time.monotonic() < until
     post(client, model)

@@ -17,7 +17,7 @@ from conftest import Server
 from support.service import Service, running
 
 SLOW_CLIENTS = 60  # with 2 workers of 2 places each
-PATIENCE = 60.0  # seconds, for what takes a few
+TIMEOUT = 60.0  # seconds, for what takes a few
 RECORD = {"model_name": "slow", "duration_ms": 1, "was_successful": True}
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel when a connection was last heard of")
 
@@ -32,7 +32,7 @@ def service(plain: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Few places, so that a slow client that held one would be missed at once."""
     with running(
         tmp_path_factory.mktemp("slow"), "--no-migrate",
-        DATABASE_URL=plain.url, AUTH="none", WORKERS="2", THREADS="2", POOL_SIZE="2", BATCHES_AT_ONCE="1",
+        DATABASE_URL=plain.url, AUTH="none", WORKERS="2", THREADS="2", POOL_SIZE="2", MAX_CONCURRENT_BATCHES="1",
         REQUEST_TIMEOUT_S="600",
     ) as service:  # fmt: skip
         yield service
@@ -75,7 +75,7 @@ def connect(service: Service, receive_buffer: int | None = None) -> socket.socke
     connection = socket.socket()
     if receive_buffer:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    connection.settimeout(PATIENCE)
+    connection.settimeout(TIMEOUT)
     connection.connect(("127.0.0.1", service.port))
     return connection
 
@@ -94,10 +94,10 @@ def answer(connection: socket.socket) -> bytes:
 def assert_served(service: Service) -> None:
     """Every kind of call is answered, several times over, so that each worker has had some."""
     for _ in range(10):
-        assert service.request("GET", "/health", timeout=PATIENCE)[0] == 200
-        assert service.request("POST", "/api/v1/predict-log", RECORD, timeout=PATIENCE)[0] == 200
-        assert service.request("POST", "/api/v1/predict-logs", [RECORD], timeout=PATIENCE)[0] == 200
-        assert service.request("GET", "/api/v1/stats?model_name=slow", timeout=PATIENCE)[0] == 200
+        assert service.request("GET", "/health", timeout=TIMEOUT)[0] == 200
+        assert service.request("POST", "/api/v1/predict-log", RECORD, timeout=TIMEOUT)[0] == 200
+        assert service.request("POST", "/api/v1/predict-logs", [RECORD], timeout=TIMEOUT)[0] == 200
+        assert service.request("GET", "/api/v1/stats?model_name=slow", timeout=TIMEOUT)[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_others_are_served_while_many_do_not_read_their_answers(service: Service
 )
 def test_who_falls_silent_is_cut_off(impatient: Service, sent: bytes) -> None:
     with connections(impatient, 1, sent) as (silent,):
-        received = answer(silent)  # fails where it takes longer than PATIENCE
+        received = answer(silent)  # fails where it takes longer than TIMEOUT
     assert received[:12] in (b"", b"HTTP/1.1 200", b"HTTP/1.1 400")
     assert_served(impatient)
 
@@ -165,7 +165,7 @@ def test_who_does_not_read_the_answer_is_cut_off(impatient: Service) -> None:
 def test_who_reads_a_byte_now_and_then_is_cut_off_whatever_it_sends(impatient: Service) -> None:
     with connect(impatient, receive_buffer=4096) as slow:
         slow.sendall(head("GET", large_list(impatient)))
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT
         with pytest.raises(ConnectionError):
             while True:
                 assert slow.recv(1)
@@ -192,7 +192,7 @@ def test_who_reads_steadily_may_read_for_longer_than_it_may_be_silent(impatient:
 def large_list(service: Service) -> str:
     """Where a megabyte of records can be read."""
     large = RECORD | {"model_name": f"large-{uuid4()}", "error": "x" * 4096, "metadata": {"x": "x" * 4000}}
-    assert service.request("POST", "/api/v1/predict-logs", [large] * 200, timeout=PATIENCE)[0] == 200
+    assert service.request("POST", "/api/v1/predict-logs", [large] * 200, timeout=TIMEOUT)[0] == 200
     return f"/api/v1/predictions?limit=1000&model_name={large['model_name']}"
 
 
@@ -216,7 +216,7 @@ def test_others_are_served_beside_more_connections_than_a_worker_may_hold(narrow
 def test_a_body_that_takes_too_long_is_answered_408(impatient: Service) -> None:
     with connections(impatient, 1, head("POST", "/api/v1/predict-log", 10_000) + b"{") as (slow,):
         slow.settimeout(0.05)
-        received, until = b"", time.monotonic() + PATIENCE
+        received, until = b"", time.monotonic() + TIMEOUT
         while not received:
             assert time.monotonic() < until
             slow.sendall(b" ")

@@ -12,7 +12,7 @@ from app.domain.errors import PredlogError
 # However often somebody looks, the database is asked once in so many seconds, by each worker.
 FRESH_S = 10.0
 # How long to wait for a database that hangs, before the rest is answered without it.
-PATIENCE_S = 2.0
+TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Watch:
         """As it was some seconds ago at most; None where the database does not say."""
         reader = self._current_reader()
         if reader is not None:
-            reader.join(PATIENCE_S)
+            reader.join(TIMEOUT_S)
             if reader.is_alive():
                 return None
         return self._condition

@@ -13,7 +13,7 @@ from app.domain.keys import Key
 # A revocation holds after so long, and what the database takes to answer.
 FRESH_S = 2.0
 # How long a call waits at most for another one that is reading the keys.
-PATIENCE_S = 3.0
+TIMEOUT_S = 3.0
 # While the database is away, the keys that were read last hold for so long.
 KNOWN_S = 60.0
 
@@ -71,6 +71,6 @@ class KeyRing:
 
         Where the database hangs, that takes long: then only the calls of the first few seconds wait.
         """
-        patience = self._began + PATIENCE_S - now
+        patience = self._began + TIMEOUT_S - now
         if patience > 0 and self._reading.acquire(timeout=patience):
             self._reading.release()

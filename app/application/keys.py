@@ -12,7 +12,7 @@ from app.application.key_usage import KeyUsage
 from app.domain import keys
 from app.domain.errors import InvalidInput, NotAuthenticated, NotFound
 from app.domain.keys import Key, Scope
-from app.domain.predictions import MODEL_NAME_LENGTH, text_problem
+from app.domain.predictions import MAX_MODEL_NAME_LENGTH, text_problem
 
 FIRST_KEY = "first admin key"
 
@@ -62,9 +62,9 @@ class Keys:
         Returns the key and what its holder sends, which nobody can find out later. Raises InvalidInput.
         """
         bound = frozenset(models) or None
-        _check("name", name, keys.NAME_LENGTH)
+        _check("name", name, keys.MAX_NAME_LENGTH)
         for model in bound or ():
-            _check("model", model, MODEL_NAME_LENGTH)
+            _check("model", model, MAX_MODEL_NAME_LENGTH)
         if bound and scope is Scope.ADMIN:
             raise InvalidInput("model", "A key of scope admin cannot be bound to models.")
         if expires_at is not None and expires_at <= self._now():

@@ -20,7 +20,7 @@ P = TypeVar("P")
 K = TypeVar("K")
 
 # Weights are bins, of some hundred bytes each: about 25 MB a process at most.
-WEIGHT_AT_MOST = 250_000
+MAX_WEIGHT = 250_000
 KEPT_S = 60.0
 
 
@@ -59,6 +59,6 @@ class SettledTallies(Generic[P, K]):
                 weight = 10 + sum(10 + tally.sketch.weight for tally in tallies.values())
                 self._weight += weight - self._kept.pop(part, (0, 0.0, {}))[0]
                 self._kept[part] = (weight, self._monotonic(), tallies)
-            while self._weight > WEIGHT_AT_MOST:
+            while self._weight > MAX_WEIGHT:
                 _, (given_up, _, _) = self._kept.popitem(last=False)
                 self._weight -= given_up

@@ -11,7 +11,7 @@ from app.domain.cover import DAYS, HOURS, MINUTES, Level
 
 SILENT_AFTER_GAPS = 10
 # Calls are logged with a delay: whatever the gap, silence is not claimed sooner.
-SILENT_AFTER_AT_LEAST = timedelta(minutes=1)
+MIN_SILENCE = timedelta(minutes=1)
 RECENT_BUCKETS = 50
 
 
@@ -71,4 +71,4 @@ def usual_gap(activities: Sequence[Activity]) -> timedelta | None:
 
 def is_silent(last_seen: datetime, gap: timedelta | None, now: datetime) -> bool | None:
     """Whether there was no call for SILENT_AFTER_GAPS times the usual gap; None where that is not known."""
-    return None if gap is None else now - last_seen > max(SILENT_AFTER_GAPS * gap, SILENT_AFTER_AT_LEAST)
+    return None if gap is None else now - last_seen > max(SILENT_AFTER_GAPS * gap, MIN_SILENCE)

@@ -19,7 +19,7 @@ from app.domain.predictions import EARLIEST
 Round = Callable[[datetime, timedelta], datetime]
 
 # A query has a branch for each segment; past this many the changed ranges are joined into fewer, longer ones.
-CHANGES_AT_MOST = 24
+MAX_INVALIDATIONS = 24
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def cover(range: TimeRange, state: Materialized, levels: Sequence[Level] = COARS
 
     `levels` are the aggregates that may be used, coarsest first; raw rows may always be.
     """
-    changed = _merged([part for part in state.stale if part.overlaps(range)], CHANGES_AT_MOST)
+    changed = _merged([part for part in state.stale if part.overlaps(range)], MAX_INVALIDATIONS)
     segments: list[Segment] = []
     gaps = [range] if range else []
     for level in levels:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from app.domain.loopback import is_loopback, is_loopback_header
 
 ANY = "*"
-LONGEST_HEADER = 300
+MAX_HEADER_LENGTH = 300
 _LABELS = r"(?:[a-z0-9_-]+\.)+"
 _HEADER = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?", re.ASCII)
 
@@ -41,5 +41,5 @@ class AllowedHosts:
             return True
         if self._loopback_only:
             return is_loopback_header(header)
-        match = _HEADER.fullmatch(header.lower()) if len(header) <= LONGEST_HEADER else None
+        match = _HEADER.fullmatch(header.lower()) if len(header) <= MAX_HEADER_LENGTH else None
         return match is not None and self._hosts.fullmatch(match[1]) is not None

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
-NAME_LENGTH = 200
+MAX_NAME_LENGTH = 200
 SECRET_BYTES = 32
 # A key that an operator makes up: 32 random characters are 128 bits and more.
-GIVEN_KEY_LENGTH, LONGEST_GIVEN_KEY = 32, 200
+MIN_GIVEN_KEY_LENGTH, MAX_GIVEN_KEY_LENGTH = 32, 200
 _MARK = "predlog"
-_GIVEN_KEY = re.compile(rf"[!-~]{{{GIVEN_KEY_LENGTH},{LONGEST_GIVEN_KEY}}}", re.ASCII)
+_GIVEN_KEY = re.compile(rf"[!-~]{{{MIN_GIVEN_KEY_LENGTH},{MAX_GIVEN_KEY_LENGTH}}}", re.ASCII)
 _DIFFERENT_CHARACTERS = 8
 
 
@@ -96,7 +96,7 @@ def given_key_problem(key: str) -> str | None:
         return f"must not begin with {_MARK}_, as the keys do that Predlog makes itself"
     if not _GIVEN_KEY.fullmatch(key) or len(set(key)) < _DIFFERENT_CHARACTERS:
         return (
-            f"must be {GIVEN_KEY_LENGTH} to {LONGEST_GIVEN_KEY} random ASCII characters without spaces: "
+            f"must be {MIN_GIVEN_KEY_LENGTH} to {MAX_GIVEN_KEY_LENGTH} random ASCII characters without spaces: "
             "take the output of `openssl rand -hex 32`"
         )
     return None

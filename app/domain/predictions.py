@@ -10,15 +10,15 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
-MODEL_NAME_LENGTH = 200
-MODEL_VERSION_LENGTH = 200
-ERROR_LENGTH = 4096
-METADATA_BYTES = 4096
-METADATA_DEPTH = 100
+MAX_MODEL_NAME_LENGTH = 200
+MAX_MODEL_VERSION_LENGTH = 200
+MAX_ERROR_LENGTH = 4096
+MAX_METADATA_BYTES = 4096
+MAX_METADATA_DEPTH = 100
 EARLIEST = datetime(2000, 1, 1, tzinfo=timezone.utc)
 FUTURE_TOLERANCE = timedelta(minutes=5)
 # A sum of durations must stay finite: 10^16 records of the longest one still fit into a double.
-LONGEST_MS = 1e292
+MAX_DURATION_MS = 1e292
 NO_VERSION = ""
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LATEST_MS = 253_402_300_799_999  # of the year 9999
@@ -53,8 +53,8 @@ def duration_problem(value: float) -> str | None:
         return "Must be a finite number of milliseconds."
     if value < 0:
         return "Must be greater than or equal to 0."
-    if value > LONGEST_MS:
-        return f"Must be at most {LONGEST_MS:g} milliseconds."
+    if value > MAX_DURATION_MS:
+        return f"Must be at most {MAX_DURATION_MS:g} milliseconds."
     return None
 
 
@@ -78,7 +78,7 @@ def metadata_json(metadata: Mapping[str, Any]) -> str:
     """Write metadata as compact JSON. Raises ValueError with a sentence where it cannot be kept beside a record."""
     strings = _strings(metadata)
     if strings is None:
-        raise ValueError(f"Must not be nested deeper than {METADATA_DEPTH} levels.")
+        raise ValueError(f"Must not be nested deeper than {MAX_METADATA_DEPTH} levels.")
     try:
         text = json.dumps(metadata, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
@@ -89,16 +89,16 @@ def metadata_json(metadata: Mapping[str, Any]) -> str:
         size = len(text.encode())
     except UnicodeEncodeError:
         raise ValueError("Must be valid Unicode without lone surrogates.") from None
-    if size > METADATA_BYTES:
-        raise ValueError(f"Must be at most {METADATA_BYTES} bytes of JSON, not {size}.")
+    if size > MAX_METADATA_BYTES:
+        raise ValueError(f"Must be at most {MAX_METADATA_BYTES} bytes of JSON, not {size}.")
     return text
 
 
 def _strings(metadata: Mapping[str, Any]) -> list[str] | None:
-    """All keys and strings, level by level; None if there are more levels than METADATA_DEPTH."""
+    """All keys and strings, level by level; None if there are more levels than MAX_METADATA_DEPTH."""
     found: list[str] = []
     level: list[Any] = [metadata]
-    for _ in range(METADATA_DEPTH):
+    for _ in range(MAX_METADATA_DEPTH):
         below: list[Any] = []
         for part in level:
             if isinstance(part, dict):

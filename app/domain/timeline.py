@@ -17,7 +17,7 @@ BUCKETS = {
     "6h": timedelta(hours=6),
     "1d": DAY,
 }
-POINTS_AT_MOST = 2000
+MAX_POINTS = 2000
 POINTS_WANTED = 60
 _WALL_ORIGIN = datetime(1970, 1, 1)
 
@@ -32,12 +32,12 @@ def timeline(range: TimeRange, bucket: str, zone: tzinfo) -> Series:
 
     Those of an hour or less are all of the same length, also where the clock is set back and shows an hour twice;
     those of six hours and of a day follow the clock, and may be shorter or longer where it is changed.
-    Raises InvalidInput where there would be more than POINTS_AT_MOST.
+    Raises InvalidInput where there would be more than MAX_POINTS.
     """
     width = BUCKETS[bucket]
-    if range.length / width > POINTS_AT_MOST:
+    if range.length / width > MAX_POINTS:
         raise InvalidInput(
-            "bucket", f"{bucket} divides this range into more than {POINTS_AT_MOST} points; take a longer bucket."
+            "bucket", f"{bucket} divides this range into more than {MAX_POINTS} points; take a longer bucket."
         )
     offset = zone.utcoffset(None)
     if offset is not None and range:  # the same all year

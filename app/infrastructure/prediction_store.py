@@ -78,7 +78,7 @@ FROM   unnest(%(timestamp)s::timestamptz[], %(model_name)s::text[], %(model_vers
 # As the unique index has them, so that two overlapping batches wait for each other instead of in a circle.
 IN_ORDER = "ORDER  BY request_id, timestamp\n"
 ONLY_NEW = "ON CONFLICT (request_id, timestamp) DO NOTHING"
-DEADLOCKS_AT_MOST = 3
+MAX_DEADLOCKS = 3
 
 # The bounds keep the server from looking into the chunks of any other time.
 CONFLICTS = """
@@ -105,10 +105,10 @@ CONDITIONS = {
 }
 
 # For what no index finds a page looks through so many calls at most, so that it costs what others cost.
-SEARCHED_AT_MOST = 50_000
+MAX_SEARCHED = 50_000
 # How long a page's JSON may become, but for its last record; each counts as PostgreSQL would write it.
 PAGE_BYTES = 2**20
-RECORD_BYTES = """
+MAX_RECORD_BYTES = """
        300 + octet_length(model_name) + octet_length(model_version)
            + coalesce(octet_length(to_json(error)::text), 0) + coalesce(octet_length(metadata::text), 0)"""
 
@@ -188,7 +188,7 @@ class PredictionStore:
         values = _arrays(batch.calls)
         if batch.losses:
             statement, values = LOSSES_REPORTED + statement, values | {"losses": reports_json(batch.losses)}
-        for _ in range(DEADLOCKS_AT_MOST):
+        for _ in range(MAX_DEADLOCKS):
             try:
                 return self._database.count(statement, values)
             except Deadlock:
@@ -247,12 +247,17 @@ def _page_statement(sought: Sequence[str], searched: Sequence[str], limit: int) 
     where = f"WHERE {_all(sought)}" if sought else ""
     passes = f"({_all(searched)})"
     if searched:
-        found = FOUND.format(where=where, passes=passes, most=SEARCHED_AT_MOST, limit=limit + 1)
-        is_last = f"place = {SEARCHED_AT_MOST:d}"
+        found = FOUND.format(where=where, passes=passes, most=MAX_SEARCHED, limit=limit + 1)
+        is_last = f"place = {MAX_SEARCHED:d}"
     else:
         found, passes, is_last = LISTED.format(where=where, limit=limit + 1), "true", "false"
     return PAGE.format(
-        columns=COLUMNS, passes=passes, is_last=is_last, found=found, record_bytes=RECORD_BYTES, page_bytes=PAGE_BYTES
+        columns=COLUMNS,
+        passes=passes,
+        is_last=is_last,
+        found=found,
+        record_bytes=MAX_RECORD_BYTES,
+        page_bytes=PAGE_BYTES,
     )
 
 

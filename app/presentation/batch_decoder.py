@@ -20,24 +20,24 @@ from msgspec import UNSET, Meta, UnsetType
 
 from app.application.predictions import Batch, Calls
 from app.domain.predictions import (
-    ERROR_LENGTH,
-    LONGEST_MS,
-    METADATA_BYTES,
-    METADATA_DEPTH,
-    MODEL_NAME_LENGTH,
-    MODEL_VERSION_LENGTH,
+    MAX_DURATION_MS,
+    MAX_ERROR_LENGTH,
+    MAX_METADATA_BYTES,
+    MAX_METADATA_DEPTH,
+    MAX_MODEL_NAME_LENGTH,
+    MAX_MODEL_VERSION_LENGTH,
     NO_VERSION,
     metadata_json,
     timestamp_problem,
 )
 from app.presentation.errors import problem
 from app.presentation.json_splitting import elements, lines
-from app.presentation.middleware.arguments import RECORD_BYTES, json_advice, loads
+from app.presentation.middleware.arguments import MAX_RECORD_BYTES, json_advice, loads
 from app.presentation.middleware.authentication import MODEL_NOT_ALLOWED
 from app.presentation.resources.predictions import PredictionSchema, call_time
 from app.presentation.work_budget import OutOfWork, Work, refuse
 
-RECORDS_AT_MOST = 10_000
+MAX_RECORDS = 10_000
 # The models that may be logged; None stands for any.
 Models = frozenset[str] | None
 
@@ -45,12 +45,12 @@ Models = frozenset[str] | None
 class Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A call as it is sent in a batch; what msgspec checks here is in PredictionSchema, too."""
 
-    model_name: Annotated[str, Meta(min_length=1, max_length=MODEL_NAME_LENGTH)]
-    duration_ms: Annotated[float, Meta(ge=0, le=LONGEST_MS)]
+    model_name: Annotated[str, Meta(min_length=1, max_length=MAX_MODEL_NAME_LENGTH)]
+    duration_ms: Annotated[float, Meta(ge=0, le=MAX_DURATION_MS)]
     was_successful: bool
     timestamp: datetime | None = None
-    model_version: Annotated[str, Meta(min_length=1, max_length=MODEL_VERSION_LENGTH)] | None = None
-    error: Annotated[str, Meta(max_length=ERROR_LENGTH)] | None = None
+    model_version: Annotated[str, Meta(min_length=1, max_length=MAX_MODEL_VERSION_LENGTH)] | None = None
+    error: Annotated[str, Meta(max_length=MAX_ERROR_LENGTH)] | None = None
     metadata: msgspec.Raw | UnsetType = UNSET  # null is four bytes, like any other value
     request_id: UUID | None = None
 
@@ -148,8 +148,8 @@ def _either_door(piece: bytes, now: datetime, work: Work) -> Calls:
 
 
 def _closer(piece: bytes) -> Calls:
-    if len(piece) > RECORD_BYTES:
-        raise ma.ValidationError(f"Must be at most {RECORD_BYTES} bytes.")
+    if len(piece) > MAX_RECORD_BYTES:
+        raise ma.ValidationError(f"Must be at most {MAX_RECORD_BYTES} bytes.")
     try:
         decoded = loads(piece.decode())
     except (ValueError, RecursionError) as error:
@@ -158,8 +158,8 @@ def _closer(piece: bytes) -> Calls:
 
 
 def _check_number(records: int) -> None:
-    if records > RECORDS_AT_MOST:
-        problem(413, f"A batch must have at most {RECORDS_AT_MOST} records.")
+    if records > MAX_RECORDS:
+        problem(413, f"A batch must have at most {MAX_RECORDS} records.")
 
 
 def _calls(records: Sequence[Record], now: datetime) -> Calls:
@@ -204,14 +204,14 @@ def _checked(metadata: msgspec.Raw) -> str | None:
     sent = bytes(metadata)
     if sent == b"null":
         return None
-    if len(sent) > RECORD_BYTES:
+    if len(sent) > MAX_RECORD_BYTES:
         raise Refused
     try:
         text = sent.decode()
         if (
             sent.startswith(b"{")
-            and len(sent) <= METADATA_BYTES
-            and sent.count(b"{") + sent.count(b"[") <= METADATA_DEPTH
+            and len(sent) <= MAX_METADATA_BYTES
+            and sent.count(b"{") + sent.count(b"[") <= MAX_METADATA_DEPTH
             and not _UNSURE.search(sent)
         ):
             return text

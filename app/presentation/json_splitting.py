@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from app.presentation.errors import problem
-from app.presentation.middleware.arguments import DECODER, RECORD_BYTES, loads, no_json
+from app.presentation.middleware.arguments import DECODER, MAX_RECORD_BYTES, loads, no_json
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _LINE = re.compile(rb"[ \t\r\n]*([^ \t\r\n][^\n]*)")
@@ -54,15 +54,15 @@ class _Window:
     def end_of_value(self, start: int) -> int:
         """Where the value that starts there ends. Raises ValueError for what is no JSON; answers 413 if too long."""
         end = self._start + len(self._part)
-        if start + RECORD_BYTES > end < len(self._text):
-            self._start, self._part = start, self._text[start : start + 2 * RECORD_BYTES]
+        if start + MAX_RECORD_BYTES > end < len(self._text):
+            self._start, self._part = start, self._text[start : start + 2 * MAX_RECORD_BYTES]
             end = start + len(self._part)
         try:
             return self._start + DECODER.raw_decode(self._part, start - self._start)[1]
         except json.JSONDecodeError as error:
             at = self._start + error.pos
             if end < len(self._text) and (error.msg.startswith("Unterminated") or at > end - 10):
-                problem(413, f"A record must be at most {RECORD_BYTES} bytes.")
+                problem(413, f"A record must be at most {MAX_RECORD_BYTES} bytes.")
             raise json.JSONDecodeError(error.msg, self._text, at) from None
 
 

@@ -25,7 +25,7 @@ SPARE = 64
 COUNT_EVERY_S = 0.25
 LOOK_EVERY_S = 5.0
 # What a client must read of an answer, on average over the time that it has.
-LEAST_BYTES_A_SECOND = 4096
+MIN_BYTES_A_SECOND = 4096
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Judge:
             return False
         read = connection.acked - course.unread_acked
         course.unread_since, course.unread_acked = now, connection.acked
-        return read < LEAST_BYTES_A_SECOND * waited_s
+        return read < MIN_BYTES_A_SECOND * waited_s
 
     def _surplus(self, connections: Iterable[Connection], now: float) -> list[Connection]:
         """Those of no use for longest, first of addresses that have too many, then of the address that has most."""

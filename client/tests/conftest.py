@@ -35,10 +35,10 @@ def service() -> Iterator[Service]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-off in milliseconds."""
-    monkeypatch.setattr(delivery, "FIRST_WAIT", 0.02)
-    monkeypatch.setattr(delivery, "LONGEST_WAIT", 0.1)
-    monkeypatch.setattr(delivery, "FIRST_WAIT_FOR_SOMEONE", 0.02)
-    monkeypatch.setattr(delivery, "LONGEST_WAIT_FOR_SOMEONE", 0.1)
+    monkeypatch.setattr(delivery, "INITIAL_BACKOFF", 0.02)
+    monkeypatch.setattr(delivery, "MAX_BACKOFF", 0.1)
+    monkeypatch.setattr(delivery, "INITIAL_BACKOFF_FOR_SOMEONE", 0.02)
+    monkeypatch.setattr(delivery, "MAX_BACKOFF_FOR_SOMEONE", 0.1)
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_a_report_that_waited_for_more_than_a_month_is_told_for_now_under_its_id
 
 
 def test_a_long_outage_over_many_models_is_counted_by_the_hour_in_bounded_memory(monkeypatch):
-    monkeypatch.setattr(losses, "MOST_KEYS", 100)
+    monkeypatch.setattr(losses, "MAX_KEYS", 100)
     book = Losses()
     for minute in range(600):
         for model in "abc":

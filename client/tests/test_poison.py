@@ -97,7 +97,7 @@ CALLS = st.fixed_dictionaries(
 @pytest.fixture(autouse=True, scope="module")
 def _quick():
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("FIRST_WAIT", "LONGEST_WAIT", "FIRST_WAIT_FOR_SOMEONE", "LONGEST_WAIT_FOR_SOMEONE"):
+        for name in ("INITIAL_BACKOFF", "MAX_BACKOFF", "INITIAL_BACKOFF_FOR_SOMEONE", "MAX_BACKOFF_FOR_SOMEONE"):
             patch.setattr(delivery, name, 0.002)
         patch.setattr("predlog.sender.SOONEST", 0.002)
         yield

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from app.application.key_cache import FRESH_S, KNOWN_S, PATIENCE_S, KeyRing
+from app.application.key_cache import FRESH_S, KNOWN_S, TIMEOUT_S, KeyRing
 from app.domain.errors import StorageUnavailable
 from app.domain.keys import Key, Scope, hash_of
 
@@ -137,8 +137,8 @@ def test_while_the_database_hangs_only_the_calls_of_the_first_seconds_wait(
     storage.hang()
     reader = threads.submit(ring.keys)
     assert storage.asked.wait(60)
-    storage.now += PATIENCE_S
-    for _ in range(20):  # each would take PATIENCE_S, if it waited
+    storage.now += TIMEOUT_S
+    for _ in range(20):  # each would take TIMEOUT_S, if it waited
         assert list(ring.keys()) == ["1"]
     storage.now += KNOWN_S
     with pytest.raises(StorageUnavailable):

@@ -11,10 +11,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app.domain.cover import (
-    CHANGES_AT_MOST,
     COARSE_TO_FINE,
     DAYS,
     HOURS,
+    MAX_INVALIDATIONS,
     MINUTES,
     RAW,
     Level,
@@ -202,18 +202,18 @@ def test_the_tail_behind_the_watermark_is_read_from_rows() -> None:
     ]
 
 
-@given(ranges, states(retention=False, most_changes=3 * CHANGES_AT_MOST))
+@given(ranges, states(retention=False, most_changes=3 * MAX_INVALIDATIONS))
 @settings(max_examples=50)
 def test_the_number_of_segments_is_bounded_however_much_has_changed(range: TimeRange, state: Materialized) -> None:
     segments = cover(range, state)
-    assert len(segments) <= SEGMENTS_FOR_A_CHANGE * CHANGES_AT_MOST + SEGMENTS_FOR_THE_ENDS
+    assert len(segments) <= SEGMENTS_FOR_A_CHANGE * MAX_INVALIDATIONS + SEGMENTS_FOR_THE_ENDS
 
 
 def test_a_change_in_every_hour_is_joined_into_few_ranges() -> None:
     changed = tuple(TimeRange(MONDAY + n * HOUR, MONDAY + n * HOUR + MINUTE) for n in range(20 * 24))
     state = Materialized(MONDAY + HORIZON, changed)
     segments = cover(TimeRange(MONDAY, MONDAY + HORIZON), state)
-    assert len(segments) <= SEGMENTS_FOR_A_CHANGE * CHANGES_AT_MOST + SEGMENTS_FOR_THE_ENDS
+    assert len(segments) <= SEGMENTS_FOR_A_CHANGE * MAX_INVALIDATIONS + SEGMENTS_FOR_THE_ENDS
     assert not any(s.level is not RAW and s.range.overlaps(c) for s in segments for c in changed)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.domain.predictions import (
     EARLIEST,
     FUTURE_TOLERANCE,
-    LONGEST_MS,
+    MAX_DURATION_MS,
     duration_problem,
     shortest_number,
     text_problem,
@@ -41,12 +41,12 @@ def test_the_shortest_number_is_the_same_number(value: float) -> None:
     assert float(json.loads(json.dumps(shortest_number(value)))) == value
 
 
-@pytest.mark.parametrize("value", [0.0, -0.0, 5e-324, 0.35, 124, LONGEST_MS])
+@pytest.mark.parametrize("value", [0.0, -0.0, 5e-324, 0.35, 124, MAX_DURATION_MS])
 def test_durations_from_nothing_to_the_longest_are_kept(value: float) -> None:
     assert duration_problem(value) is None
 
 
-@pytest.mark.parametrize("value", [-5e-324, -1, float("nan"), float("inf"), float("-inf"), LONGEST_MS * 1.01])
+@pytest.mark.parametrize("value", [-5e-324, -1, float("nan"), float("inf"), float("-inf"), MAX_DURATION_MS * 1.01])
 def test_what_is_no_duration_is_refused_with_a_sentence(value: float) -> None:
     problem = duration_problem(value)
     assert problem is not None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.domain.errors import InvalidInput
 from app.domain.instants import HOUR, TimeRange, parse_instant
-from app.domain.timeline import BUCKETS, POINTS_AT_MOST, POINTS_WANTED, choose_bucket, timeline
+from app.domain.timeline import BUCKETS, MAX_POINTS, POINTS_WANTED, choose_bucket, timeline
 
 TICK = timedelta(microseconds=1)
 ORIGIN = datetime(1970, 1, 1)
@@ -27,7 +27,7 @@ ZONES = st.sampled_from(
         "Africa/Casablanca",
     ]
 ).map(ZoneInfo)  # fmt: skip
-LONGEST_SHIFT = 2 * HOUR
+MAX_SHIFT = 2 * HOUR
 
 
 @st.composite
@@ -81,7 +81,7 @@ def test_no_point_is_longer_than_its_bucket_but_by_what_the_clock_was_set_back(
     width = BUCKETS[bucket]
     for start, end in pairwise(timeline(range, bucket, zone).edges):
         set_back = start.astimezone(zone).utcoffset() - end.astimezone(zone).utcoffset()
-        allowed = width if width <= HOUR else width + min(max(set_back, timedelta()), LONGEST_SHIFT)
+        allowed = width if width <= HOUR else width + min(max(set_back, timedelta()), MAX_SHIFT)
         assert end - start <= allowed, (start.astimezone(zone), end.astimezone(zone))
 
 
@@ -144,8 +144,8 @@ def test_a_range_without_length_has_no_points() -> None:
 
 def test_more_points_than_anyone_can_look_at_are_refused() -> None:
     start = parse_instant("2025-06-01T00:00:00Z")
-    most = TimeRange(start, start + POINTS_AT_MOST * timedelta(minutes=1))
-    assert len(timeline(most, "1m", ZoneInfo("UTC")).edges) == POINTS_AT_MOST + 1
+    most = TimeRange(start, start + MAX_POINTS * timedelta(minutes=1))
+    assert len(timeline(most, "1m", ZoneInfo("UTC")).edges) == MAX_POINTS + 1
     with pytest.raises(InvalidInput, match="2000 points") as refusal:
         timeline(TimeRange(start, most.end + TICK), "1m", ZoneInfo("UTC"))
     assert refusal.value.field == "bucket"

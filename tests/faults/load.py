@@ -22,7 +22,7 @@ from support.service import Service
 
 CALLERS, BATCH = 4, 20
 PAUSE_S = 0.05
-PATIENCE = 120.0  # seconds, for what takes a few
+TIMEOUT = 120.0  # seconds, for what takes a few
 REFUSALS = (429, 503)
 STORED = "SELECT request_id::text, count(*) FROM prediction_log WHERE model_name = %s GROUP BY 1"
 
@@ -65,13 +65,13 @@ class Load:
         self._ending.set()
         self._hurry.set()
         for thread in self._threads:
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
 
     def finish(self) -> None:
         """Begin nothing new, and wait until all that was sent is acknowledged."""
         self._ending.set()
         for thread in self._threads:
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
         assert self.acknowledged == set(self.sent), f"not taken, though sent again and again: {self.answers[-8:]}"
 
     def go_on(self, seconds: float) -> None:
@@ -85,7 +85,7 @@ class Load:
         self.wait_until(lambda: len(self._callers(since, lambda status: status == 503)) == CALLERS)
 
     def wait_until(self, happened: Callable[[], bool]) -> None:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT
         while not happened():
             assert time.monotonic() < until, self.answers[-8:]
             time.sleep(0.05)
@@ -139,7 +139,7 @@ class Load:
     def _post(self, port: int, path: str, body: Any) -> tuple[int | None, str | None, str]:
         headers = {"Content-Type": "application/json", **self.headers}
         try:
-            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
+            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)) as connection:
                 connection.request("POST", path, json.dumps(body), headers)
                 response = connection.getresponse()
                 return response.status, response.headers["Retry-After"], response.read().decode()
@@ -173,7 +173,7 @@ def count_again(
     assert set(stored) <= set(load.sent), "what nobody has sent"
     assert stats["total_requests"] == len(stored)
     assert stats["failed_requests"] == sum(not load.sent[id] for id in stored)
-    assert again < PATIENCE
+    assert again < TIMEOUT
 
 
 def stored_ids(url: str, model: str) -> dict[str, int]:
@@ -185,7 +185,7 @@ def stored_ids(url: str, model: str) -> dict[str, int]:
 
 def statistics(service: Service, model: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
     """What /stats says of the model."""
-    with closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=TIMEOUT)) as connection:
         connection.request("GET", f"/api/v1/stats?model_name={model}", headers=headers or {})
         response = connection.getresponse()
         assert response.status == 200, response.read()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from support.service import Service, is_alive
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -63,7 +63,7 @@ def kill(*pids: int) -> None:
 
 def wait_until_gone(*pids: int) -> None:
     """Wait until none of them lives."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + TIMEOUT
     while any(is_alive(pid) for pid in pids):
         assert time.monotonic() < until
         time.sleep(0.01)

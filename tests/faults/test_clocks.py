@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from faults.clock import Clock, why_not
-from faults.load import PATIENCE, Load, connect, count_again, statistics, stored_ids
+from faults.load import TIMEOUT, Load, connect, count_again, statistics, stored_ids
 from support.replication import PostgresServer
 from support.service import ROOT, Service, running
 
@@ -59,7 +59,7 @@ class Scene:
     other: str
 
     def call(self, method: str, path: str, body: Any = None, key: str | None = None) -> tuple[int, Any]:
-        return self.service.request(method, f"/api/v1/{path}", body, PATIENCE, {"X-API-Key": key or self.admin})
+        return self.service.request(method, f"/api/v1/{path}", body, TIMEOUT, {"X-API-Key": key or self.admin})
 
     def count(self, model: str) -> int:
         """What /stats counts up to the true time; the service's own "now" may be long past."""
@@ -162,7 +162,7 @@ def test_keys_and_rate_limits_do_not_go_by_the_time_of_day(scene: Scene) -> None
         return scene.call("GET", "models", key=scene.other)[0]
 
     def wait_for(status: int) -> None:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT
         while ask() != status:
             assert time.monotonic() < until
 

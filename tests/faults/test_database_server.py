@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from faults import processes
-from faults.load import PATIENCE, Load, count_again
+from faults.load import TIMEOUT, Load, count_again
 from support.replication import PostgresServer
 from support.service import running
 
@@ -53,13 +53,13 @@ def test_while_the_database_is_paused_every_call_is_answered(
         with ThreadPoolExecutor() as others, processes.paused(processes.postmaster(server.folder)):
             began = time.monotonic()
             asked = [
-                others.submit(service.request, "GET", path, timeout=PATIENCE)
+                others.submit(service.request, "GET", path, timeout=TIMEOUT)
                 for path in ("/ready", f"/api/v1/stats?model_name={model}")
             ]
             load.wait_until_refused(began)
             assert [question.result()[0] for question in asked] == [503, 503]
             while True:
-                assert service.request("GET", "/health", timeout=PATIENCE)[0] == 200
+                assert service.request("GET", "/health", timeout=TIMEOUT)[0] == 200
                 if time.monotonic() - began > load_s:
                     break
                 time.sleep(0.2)

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from uuid import uuid4
 
-from faults.load import PATIENCE, Load, connect, count_again, stored_ids
+from faults.load import TIMEOUT, Load, connect, count_again, stored_ids
 from support.replication import PostgresServer
 from support.service import Service, running
 
@@ -36,12 +36,12 @@ class Readiness:
     def _watch(self) -> None:
         with suppress(OSError):
             while True:
-                self.seen.append((time.monotonic(), self._service.request("GET", "/ready", timeout=PATIENCE)[0]))
+                self.seen.append((time.monotonic(), self._service.request("GET", "/ready", timeout=TIMEOUT)[0]))
                 time.sleep(0.02)
 
     def wait_for(self, status: int) -> float:
         """When it was answered first."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT
         while True:
             for moment, seen in list(self.seen):
                 if seen == status:
@@ -77,13 +77,13 @@ def test_a_deploy_loses_nothing_and_cuts_nobody_off(
         holder.autocommit = False
         with holder.cursor() as cursor:  # whoever brings the same id waits for the end of this transaction
             cursor.execute(INSERT, (slow["timestamp"], slow["request_id"]))
-        in_flight = pool.submit(old.request, "POST", "/api/v1/predict-log", slow, PATIENCE)
+        in_flight = pool.submit(old.request, "POST", "/api/v1/predict-log", slow, TIMEOUT)
         time.sleep(0.5)
         moment = time.monotonic()
         old.process.send_signal(signal.SIGTERM)
         unready = readiness.wait_for(503)
         assert listens(old.port), "who has not seen it yet is still served"
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT
         while listens(old.port):
             assert time.monotonic() < until
             time.sleep(0.02)
@@ -91,7 +91,7 @@ def test_a_deploy_loses_nothing_and_cuts_nobody_off(
         time.sleep(IN_FLIGHT_S)
         assert not in_flight.done()
         holder.rollback()
-        status, stored = in_flight.result(PATIENCE)
+        status, stored = in_flight.result(TIMEOUT)
         assert (status, stored["request_id"]) == (200, slow["request_id"])
         assert old.process.wait(GRACE_S) == 0
         ended = time.monotonic()

@@ -11,7 +11,7 @@ import pytest
 
 from app.infrastructure.embedded import running_urls
 from faults import processes
-from faults.load import PATIENCE, Load, count_again
+from faults.load import TIMEOUT, Load, count_again
 from support.service import Service, running
 
 
@@ -49,7 +49,7 @@ def test_a_process_that_is_killed_is_replaced(
         processes.kill(pid)
         load.go_on(load_s + 1)
         service.wait_until_ready()
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT
         while len(processes.workers(service)) < number:
             assert time.monotonic() < until, "a worker is wanting"
             time.sleep(0.1)

@@ -6,14 +6,14 @@ import time
 from pathlib import Path
 
 from benchmarks import attacks
-from faults.load import PATIENCE, Load, count_again
+from faults.load import TIMEOUT, Load, count_again
 from support.replication import PostgresServer
 from support.service import running
 
 MEGABYTE = 2**20
 CALLS = 500_000
 # The server closes idle connections by itself after 30 seconds.
-HEALTH_PATIENCE_S = 15
+HEALTH_TIMEOUT_S = 15
 
 
 def dsn(server: PostgresServer) -> str:
@@ -33,7 +33,7 @@ def test_large_answers_take_so_much_memory_at_most_read_or_not(
             statuses = attacks.read_all_at_once(service.port, attacks.LARGE_LIST, attacks.READERS)
             with attacks.unread(service.port, attacks.LARGE_LIST, attacks.UNREAD):
                 load.go_on(load_s)
-        kept_s = attacks.trickle(service.port, attacks.LARGE_LIST, PATIENCE)
+        kept_s = attacks.trickle(service.port, attacks.LARGE_LIST, TIMEOUT)
         moment = time.monotonic()
         load.go_on(load_s)
         name = f"large answers: memory grown by {memory.grown / MEGABYTE:.0f} MB, {engine}"
@@ -41,7 +41,7 @@ def test_large_answers_take_so_much_memory_at_most_read_or_not(
         assert set(statuses) <= {200, 503}
         assert statuses[200] > 0
         assert memory.grown < 300 * MEGABYTE
-        assert kept_s < PATIENCE
+        assert kept_s < TIMEOUT
 
 
 def test_lists_that_find_nothing_keep_no_write_from_its_place(
@@ -73,7 +73,7 @@ def test_idle_connections_shut_nobody_out(
     ):
         load.go_on(load_s)
         with attacks.idle(service.port, attacks.IDLE):
-            assert None not in attacks.health(service.port, 10, HEALTH_PATIENCE_S)
+            assert None not in attacks.health(service.port, 10, HEALTH_TIMEOUT_S)
             load.go_on(load_s)
         moment = time.monotonic()
         load.go_on(load_s)

@@ -28,7 +28,7 @@ from app.infrastructure.embedded.account import ENVIRONMENT, choose_account
 from app.infrastructure.embedded.binaries import DISTRIBUTION, PACKAGE, find_binaries
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PATIENCE = 30.0  # seconds, for what takes well under one on a machine at rest
+TIMEOUT = 30.0  # seconds, for what takes well under one on a machine at rest
 ROOT = os.geteuid() == 0
 LINUX = sys.platform == "linux"
 
@@ -60,7 +60,7 @@ server.stop()
 
 HASTY_KEEPER = """
 from app.infrastructure.embedded import keeper
-keeper.LONGEST_DELAY_SECONDS = 0.01
+keeper.MAX_BACKOFF_SECONDS = 0.01
 raise SystemExit(keeper.main())
 """
 
@@ -166,12 +166,12 @@ def execute(url: str, statement: str) -> Any:
 
 
 def wait_for(condition: Callable[[], object], what: str) -> Any:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while time.monotonic() < end:
         if result := condition():
             return result
         time.sleep(0.02)
-    pytest.fail(f"waited {PATIENCE} seconds for {what}")
+    pytest.fail(f"waited {TIMEOUT} seconds for {what}")
 
 
 def answers(url: str) -> bool:
@@ -222,7 +222,7 @@ def started(caller: subprocess.Popen[str]) -> str:
 
 def refusal(caller: subprocess.Popen[str]) -> str:
     """The sentence with which the caller gave up."""
-    _, sentence = caller.communicate(timeout=PATIENCE)
+    _, sentence = caller.communicate(timeout=TIMEOUT)
     assert caller.returncode == 1
     assert "Traceback" not in sentence
     return sentence
@@ -287,7 +287,7 @@ def test_an_ordinary_user_has_it_below_home(
         url = started(caller)
         execute(url, "CREATE TABLE IF NOT EXISTS kept (n int); INSERT INTO kept VALUES (1)")
         assert execute(url, "SELECT count(*) FROM kept") == (rows,)
-        caller.communicate(timeout=PATIENCE)
+        caller.communicate(timeout=TIMEOUT)
     data_dir = home / ".local" / "share" / "predlog" / "postgresql"
     assert {path.lstat().st_uid for path in data_dir.rglob("*")} == {home.stat().st_uid}
 
@@ -491,7 +491,7 @@ def test_what_listens_on_the_port_is_not_told_the_password(data_dir: Path) -> No
             thread.start()
             with pytest.raises(psycopg2.OperationalError, match="require"):
                 connect(url.replace(url.split("@")[1].split("/")[0], f"127.0.0.1:{port}") + "&sslmode=disable")
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
         assert (data_dir / "password").read_bytes().strip() not in b"".join(heard)
 
 
@@ -763,7 +763,7 @@ def test_ctrl_c_in_the_terminal_leaves_the_order_to_the_caller(
     assert caller.stdout.readline() == "interrupted\n"
     assert answers(url)
     assert postmaster_of(data_dir) == postmaster
-    caller.communicate(timeout=PATIENCE)
+    caller.communicate(timeout=TIMEOUT)
     assert caller.returncode == 0
     assert is_gone(postmaster)
 
@@ -797,7 +797,7 @@ def test_a_killed_postmaster_comes_back_with_every_committed_row(data_dir: Path)
             wait_for(lambda committed=committed: len(committed) > 100, "a hundred commits")
             killed = postmaster_of(data_dir)
             os.kill(killed, signal.SIGKILL)
-            writer.join(PATIENCE)
+            writer.join(TIMEOUT)
             wait_for(lambda: answers(server.url), "the next postmaster")
             assert postmaster_of(data_dir) != killed
             stored = execute(server.url, f"SELECT array_agg(n) FROM kept WHERE n >= {first}")[0]
@@ -839,7 +839,7 @@ def test_the_keeper_gives_up_on_a_server_that_fails_again_and_again(tmp_path: Pa
         assert done.stdin is not None
         done.stdin.write(json.dumps(asdict(orders)) + "\n")
         done.stdin.flush()
-        assert done.wait(PATIENCE) == 1
+        assert done.wait(TIMEOUT) == 1
         answer, complaints = done.communicate()
     assert answer == "ready\n"
     assert complaints.count("starting it again") == supervisor.ATTEMPTS - 1

@@ -19,7 +19,7 @@ from app.infrastructure.postgres.database_url import canonical
 from conftest import Server, make_app
 from support.capture import statements
 from support.databases import native
-from support.replication import PATIENCE, PostgresServer, primary_and_replica
+from support.replication import TIMEOUT, PostgresServer, primary_and_replica
 from support.scratch import empty_database
 
 BODY = {"model_name": "m", "duration_ms": 1, "was_successful": True}
@@ -46,7 +46,7 @@ def table_is_there(database: Database) -> bool:
 
 
 def eventually(holds: Callable[[], Any]) -> None:
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + TIMEOUT
     while not holds():
         assert time.monotonic() < until, "it has not come about"
         time.sleep(0.05)

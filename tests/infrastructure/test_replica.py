@@ -30,7 +30,7 @@ from app.presentation.services import EXTENSION
 from conftest import Server, make_app
 from support.capture import statements
 from support.databases import native
-from support.replication import PATIENCE, PostgresServer, primary_and_replica
+from support.replication import TIMEOUT, PostgresServer, primary_and_replica
 from support.scratch import url_where_nobody_listens
 
 QUESTIONS = [
@@ -97,7 +97,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
 def app(pair: Pair) -> Iterator[Flask]:
     """A service of the pair that knows its replica already."""
     pair.catch_up()
-    app = make_app(pair.primary.url, database_read_url=pair.replica.url, replica_lag_at_most_s=3600.0)
+    app = make_app(pair.primary.url, database_read_url=pair.replica.url, max_replica_lag_s=3600.0)
     eventually(lambda: state_of(app).keeps_up())
     yield app
     dispose(app)
@@ -120,7 +120,7 @@ def dispose(app: Flask) -> None:
 
 
 def eventually(holds: Callable[[], Any]) -> None:
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + TIMEOUT
     while not holds():
         assert time.monotonic() < until, "it has not come about"
         time.sleep(0.05)
@@ -182,7 +182,7 @@ def test_each_kind_of_answer_says_how_far_behind_it_may_be(pair: Pair, app: Flas
         if part and "freshness" in part
     ]
     assert len(lags) == 4
-    assert all(0 <= lag < PATIENCE for lag in lags), lags
+    assert all(0 <= lag < TIMEOUT for lag in lags), lags
 
 
 def test_a_call_is_found_by_its_id_at_once_and_counted_when_the_replica_has_it(
@@ -242,7 +242,7 @@ def set_conninfo(pair: Pair, conninfo: str) -> None:
 
 
 def test_too_far_behind_the_primary_answers_until_the_replica_has_caught_up(pair: Pair, app: Flask, model: str) -> None:
-    strict = make_app(pair.primary.url, database_read_url=pair.replica.url, replica_lag_at_most_s=1.0)
+    strict = make_app(pair.primary.url, database_read_url=pair.replica.url, max_replica_lag_s=1.0)
     client = strict.test_client()
     with pair.paused():
         log(client, model)

@@ -15,18 +15,18 @@ import pytest
 from app.domain.errors import StorageUnavailable
 from app.infrastructure.embedded import EmbeddedPostgres
 from app.infrastructure.postgres.database import Database
-from app.infrastructure.postgres.statement_watchdog import Deadlines, PatientConnection
+from app.infrastructure.postgres.statement_watchdog import Deadlines, WatchedConnection
 from conftest import Server
 from support.scratch import embedded_server
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 @pytest.fixture
 def impatient(server: Server) -> Database:
     if not server.concurrent:
         pytest.skip("its only session would be broken")
-    return Database(server.url, patience_s=0.5, pool_size=1, max_overflow=0)
+    return Database(server.url, timeout_s=0.5, pool_size=1, max_overflow=0)
 
 
 def test_a_statement_that_does_not_end_in_time_is_given_up(impatient: Database) -> None:
@@ -54,7 +54,7 @@ def test_what_has_broken_meanwhile_stops_nobody(server: Server) -> None:
     if not server.concurrent:
         pytest.skip("its only session would be broken")
     deadlines = Deadlines(clock=itertools.count().__next__)
-    closed, open_one = (PatientConnection(_dsn(server), patience_s=None) for _ in range(2))
+    closed, open_one = (WatchedConnection(_dsn(server), timeout_s=None) for _ in range(2))
     closed.close()
     deadlines.begin(closed, -1)
     deadlines.begin(open_one, -1)
@@ -74,15 +74,13 @@ def _dsn(server: Server) -> str:
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the server's processes in /proc")
 def test_a_server_that_is_paused_is_given_up_and_found_again() -> None:
     with embedded_server() as server:
-        database = Database(
-            server.url, patience_s=0.5, pool_size=2, max_overflow=0, connect_args={"connect_timeout": 2}
-        )
+        database = Database(server.url, timeout_s=0.5, pool_size=2, max_overflow=0, connect_args={"connect_timeout": 2})
         assert database.rows("SELECT 1") == [(1,)]
         (process,) = database.rows("SELECT pg_backend_pid()")[0]
         stopped = [_postmaster(server), process]
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
-        go_on = threading.Timer(PATIENCE, lambda: [os.kill(pid, signal.SIGCONT) for pid in stopped])
+        go_on = threading.Timer(TIMEOUT, lambda: [os.kill(pid, signal.SIGCONT) for pid in stopped])
         go_on.start()  # whatever happens
         try:
             with pytest.raises(StorageUnavailable):

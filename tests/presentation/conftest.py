@@ -25,7 +25,7 @@ SELECT s.materialized_to = s.settled_to AND s.settled_to > now() - INTERVAL '3 m
    AND NOT EXISTS (SELECT FROM prediction_stats_change c WHERE c.changed_to <= s.materialized_to)
 FROM   prediction_stats_state s
 """
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def refresh(database: Engine, server: Server) -> Callable[[], None]:
     """Materialise and repair all there is, waiting for the database's own job where that was first."""
 
     def refresh() -> None:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT
         with database.connect() as connection:
             while server.engine == "timescale":
                 connection.exec_driver_sql("CALL prediction_stats_job(0, '{}')")

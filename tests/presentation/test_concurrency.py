@@ -15,11 +15,11 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import Client
 
-from app.presentation.middleware.concurrency import PIECE_BYTES, VISIT, Gate, Visit
+from app.presentation.middleware.concurrency import PERMIT, PIECE_BYTES, ConcurrencyLimit, Permit
 from conftest import Server, make_app
 from support.figures import Figures
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 BATCH = "/api/v1/predict-logs"
 RECORD = {"model_name": "gate", "duration_ms": 1, "was_successful": True}
 
@@ -37,7 +37,7 @@ class Trickle(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         self._asked.set()
-        assert self._go_on.wait(PATIENCE)
+        assert self._go_on.wait(TIMEOUT)
         chunk = self._body.read(len(buffer))
         buffer[: len(chunk)] = chunk
         return len(chunk)
@@ -80,7 +80,7 @@ def test_no_more_requests_than_there_are_places_are_worked_on_at_once() -> None:
     client = Client(gate(application, places=3))
     started = [in_background(lambda: client.get("/").data) for _ in range(20)]
     for thread, _ in started:
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
     assert [answers for _, answers in started] == [[b"done"]] * 20
     assert most == 3
 
@@ -123,10 +123,10 @@ def test_who_finds_no_place_after_its_body_has_come_is_told_to_come_again(
     slow, answers = in_background(
         lambda: client.open(**arriving("/api/v1/predict-log", Trickle(body, asked, go_on), len(body)))
     )
-    assert asked.wait(PATIENCE)
+    assert asked.wait(TIMEOUT)
     gate.enter()
     go_on.set()
-    slow.join(PATIENCE)
+    slow.join(TIMEOUT)
     assert (answers[0].status_code, answers[0].headers["Retry-After"]) == (503, "1")
     gate.leave()
     for _ in range(3):
@@ -138,19 +138,19 @@ def test_who_waits_for_bytes_leaves_its_place_to_others(servers: Callable[[str],
     body = json.dumps(RECORD).encode()
     request = arriving("/api/v1/predict-log", Trickle(body, asked, go_on), len(body))
     slow, answers = in_background(lambda: client.open(**request))
-    assert asked.wait(PATIENCE)
+    assert asked.wait(TIMEOUT)
     assert client.get("/api/v1/stats?model_name=gate").status_code == 200
     assert client.post(BATCH, json=[RECORD]).status_code == 200
     go_on.set()
-    slow.join(PATIENCE)
+    slow.join(TIMEOUT)
     assert answers[0].status_code == 200
 
 
 def test_an_application_that_fails_gives_its_place_back() -> None:
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:
-        visit: Visit = environ[VISIT]
-        with visit.outside():
-            assert visit.hold(10)
+        permit: Permit = environ[PERMIT]
+        with permit.outside():
+            assert permit.hold(10)
             raise ZeroDivisionError
 
     guarded = gate(application, bodies=10)
@@ -174,11 +174,15 @@ class Answer:
         self.times_closed += 1
 
 
-def gate(application: Any, places: int = 1, reads: int | None = None, bodies: int = 0, answers: int = 0) -> Gate:
-    return Gate(application, places=places, reads=reads or places, bodies=bodies, answers=answers, patience_s=1)
+def gate(
+    application: Any, places: int = 1, reads: int | None = None, bodies: int = 0, answers: int = 0
+) -> ConcurrencyLimit:
+    return ConcurrencyLimit(
+        application, places=places, reads=reads or places, bodies=bodies, answers=answers, timeout_s=1
+    )
 
 
-def ask(guarded: Gate, method: str = "GET") -> Any:
+def ask(guarded: ConcurrencyLimit, method: str = "GET") -> Any:
     return guarded({"PATH_INFO": "/", "REQUEST_METHOD": method}, lambda *_: None)
 
 
@@ -201,8 +205,8 @@ def test_a_large_answer_is_handed_on_in_small_pieces_and_closed_at_the_end() -> 
 
 def test_an_answer_that_is_not_read_holds_its_memory_and_no_place() -> None:
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:
-        visit: Visit = environ[VISIT]
-        return [b"x" * 100_000] if visit.hold_answer(100_000) else [b"none left"]
+        permit: Permit = environ[PERMIT]
+        return [b"x" * 100_000] if permit.hold_answer(100_000) else [b"none left"]
 
     guarded = gate(application, places=1, answers=250_000)
     unread = [ask(guarded) for _ in range(2)]
@@ -214,10 +218,10 @@ def test_an_answer_that_is_not_read_holds_its_memory_and_no_place() -> None:
 
 def test_an_answer_to_a_write_always_finds_memory_and_the_next_write_none_until_it_is_read() -> None:
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:
-        visit: Visit = environ[VISIT]
-        if visit.is_overdrawn:
+        permit: Permit = environ[PERMIT]
+        if permit.is_overdrawn:
             return [b"refused"]
-        return [b"x" * 100_000] if visit.hold_answer(100_000) else [b"none left"]
+        return [b"x" * 100_000] if permit.hold_answer(100_000) else [b"none left"]
 
     guarded = gate(application, answers=150_000)
     unread = [ask(guarded), *(ask(guarded, "POST") for _ in range(2))]
@@ -235,7 +239,7 @@ def test_reads_leave_places_to_writes(method: str, monkeypatch: pytest.MonkeyPat
     let_in = []
 
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:
-        let_in.append(environ["REQUEST_METHOD"] if environ[VISIT].has_place else "none")
+        let_in.append(environ["REQUEST_METHOD"] if environ[PERMIT].has_place else "none")
         if let_in[-1] == method:
             ask(guarded, method)
             ask(guarded, "POST")
@@ -284,7 +288,7 @@ def batch_of(size: int) -> bytes:
 def test_large_bodies_have_so_much_memory_and_then_wait_outside(
     servers: Callable[[str], Server], encoding: str
 ) -> None:
-    client = small(servers, max_body_bytes=1_000_000, batches_at_once=1)
+    client = small(servers, max_body_bytes=1_000_000, max_concurrent_batches=1)
     gate = client.application.wsgi_app
     body = batch_of(900_000)
     sent = {
@@ -305,14 +309,14 @@ def test_large_bodies_have_so_much_memory_and_then_wait_outside(
 
 
 def test_a_slow_batch_holds_no_slot(servers: Callable[[str], Server]) -> None:
-    client, asked, go_on = small(servers, batches_at_once=1), threading.Event(), threading.Event()
+    client, asked, go_on = small(servers, max_concurrent_batches=1), threading.Event(), threading.Event()
     body = batch_of(0)
     request = arriving(BATCH, Trickle(body, asked, go_on), len(body))
     slow, answers = in_background(lambda: client.open(**request))
-    assert asked.wait(PATIENCE)
+    assert asked.wait(TIMEOUT)
     assert client.post(BATCH, json=[RECORD]).status_code == 200
     go_on.set()
-    slow.join(PATIENCE)
+    slow.join(TIMEOUT)
     assert answers[0].status_code == 200
 
 

@@ -17,7 +17,7 @@ from app.infrastructure.embedded import EmbeddedPostgres
 from conftest import make_app
 from support.scratch import embedded_server
 
-PATIENCE = 60.0  # seconds, for what takes about one
+TIMEOUT = 60.0  # seconds, for what takes about one
 BODY = {"model_name": "m", "duration_ms": 1, "was_successful": True, "error": "a-secret-payload"}
 CALLS: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/api/v1/predict-log", {"json": BODY}),
@@ -62,7 +62,7 @@ def survivor(embedded: EmbeddedPostgres) -> FlaskClient:
 def kill_the_postmaster(embedded: EmbeddedPostgres) -> None:
     pid = int((embedded.data_dir / "cluster" / "postmaster.pid").read_text().split()[0])
     os.kill(pid, signal.SIGKILL)
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + TIMEOUT
     while _alive(pid):
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -79,7 +79,7 @@ def _alive(pid: int) -> bool:
 def eventually(call: Callable[[], int]) -> set[int]:
     """Repeat a call until it is answered 200; the statuses on the way."""
     seen: set[int] = set()
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + TIMEOUT
     while 200 not in seen:
         seen.add(call())
         assert time.monotonic() < until, seen

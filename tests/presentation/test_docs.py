@@ -19,7 +19,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from conftest import Server, make_app
 
 PAGES = ("/docs", "/redoc")
-PATIENCE = 60
+TIMEOUT = 60
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 CHROMEDRIVER = shutil.which("chromedriver")
 FLAGS = (
@@ -86,7 +86,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with ExitStack() as stack:
         driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
         stack.callback(driver.quit)
-        driver.set_page_load_timeout(PATIENCE)
+        driver.set_page_load_timeout(TIMEOUT)
         driver.get("about:blank")
         yield driver
 
@@ -109,7 +109,7 @@ def requests_of(browser: Any) -> list[str]:
 def wait_for(browser: Any, script: str) -> Any:
     from selenium.webdriver.support.wait import WebDriverWait
 
-    return WebDriverWait(browser, PATIENCE).until(lambda driver: driver.execute_script(f"return {script}"))
+    return WebDriverWait(browser, TIMEOUT).until(lambda driver: driver.execute_script(f"return {script}"))
 
 
 SHOWN = {

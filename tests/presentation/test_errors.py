@@ -131,7 +131,7 @@ def test_json_that_is_no_object_is_refused(door: FlaskClient, text: str) -> None
 
 
 def test_metadata_of_any_depth_is_kept_or_refused(client: FlaskClient) -> None:
-    # Python's own limits lie somewhere below a thousand; METADATA_BYTES allows two thousand.
+    # Python's own limits lie somewhere below a thousand; MAX_METADATA_BYTES allows two thousand.
     for depth in (100, 500, *range(880, 1010), 1500, 2010, 5000):
         text = raw("metadata", '{"a":' + "[" * depth + "]" * depth + "}")
         response = client.post(LOG, data=text, content_type="application/json")

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from flask.testing import FlaskClient
 
-from app.presentation.middleware.arguments import RECORD_BYTES
+from app.presentation.middleware.arguments import MAX_RECORD_BYTES
 from conftest import Server
 
 URL = "/api/v1/predict-log"
@@ -64,7 +64,7 @@ def test_the_longest_record_is_taken_in_its_longest_spelling_and_a_longer_body_i
     }
     fields = [f'"{name}":"{escaped(text)}"' for name, text in record.items() if isinstance(text, str)]
     fields += [f'"metadata":{{"a":"{escaped("x" * 4088)}"}}', '"duration_ms":1,"was_successful":true']
-    body = f"{{{','.join(fields)}}}".ljust(RECORD_BYTES)
+    body = f"{{{','.join(fields)}}}".ljust(MAX_RECORD_BYTES)
     stored = client.post(URL, data=body, content_type="application/json")
     assert stored.status_code == 200, stored.text
     assert {name: stored.json[name] for name in record} == record

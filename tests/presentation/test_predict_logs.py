@@ -23,15 +23,15 @@ from werkzeug.test import TestResponse
 
 from app.domain.instants import DAY, floor
 from app.domain.losses import MAX_COUNT
-from app.presentation.batch_decoder import RECORDS_AT_MOST, read_array, read_lines
+from app.presentation.batch_decoder import MAX_RECORDS, read_array, read_lines
 from app.presentation.middleware.request_body import CHUNK, read_body
-from app.presentation.resources.predictions import FIELDS_AT_MOST
+from app.presentation.resources.predictions import MAX_FIELDS
 from conftest import Server, make_app
 
 PATH = "/api/v1/predict-logs"
 JSON, NDJSON = "application/json", "application/x-ndjson"
 MB = 2**20
-PATIENCE_S = 60
+TIMEOUT_S = 60
 
 Records = list[dict[str, Any]]
 Send = Callable[..., TestResponse]
@@ -139,8 +139,8 @@ WRONG = [
     {"model_name": "a", "duration_ms": 1.1e292, "was_successful": True},
     {"model_name": "a", "duration_ms": 1, "was_successful": True, "timestamp": "0001-01-01T00:00:00+23:59"},
     {"model_name": "a", "duration_ms": 1, "was_successful": True, "timestamp": "9999-12-31T23:59:59-23:59"},
-    {f"field {i}": i for i in range(FIELDS_AT_MOST)},
-    {f"field {i}": i for i in range(FIELDS_AT_MOST + 1)},
+    {f"field {i}": i for i in range(MAX_FIELDS)},
+    {f"field {i}": i for i in range(MAX_FIELDS + 1)},
 ]
 
 
@@ -199,18 +199,18 @@ def test_an_offset_that_postgresql_does_not_know_means_the_same_moment(
 
 
 def test_10000_records_are_taken_and_one_more_is_413(send: Send, record: Any, total: Any) -> None:
-    sent = [record() for _ in range(RECORDS_AT_MOST)]
+    sent = [record() for _ in range(MAX_RECORDS)]
     response = send([*sent, record()])
     assert response.status_code == 413
     assert "10000 records" in response.json["message"]
     assert total() == 0
-    assert receipt(send(sent)) == (200, RECORDS_AT_MOST, 0, [])
-    assert total() == RECORDS_AT_MOST
+    assert receipt(send(sent)) == (200, MAX_RECORDS, 0, [])
+    assert total() == MAX_RECORDS
 
 
 def test_10001_records_are_413_even_where_most_are_invalid(client: FlaskClient, total: Any, record: Any) -> None:
     for content_type, encode in ((JSON, array), (NDJSON, lines)):
-        body = encode([record(), *[{}] * RECORDS_AT_MOST])
+        body = encode([record(), *[{}] * MAX_RECORDS])
         assert client.post(PATH, data=body, content_type=content_type).status_code == 413
     assert total() == 0
 
@@ -408,7 +408,7 @@ def test_overlapping_batches_at_the_same_time_store_each_record_once(
     app: Flask, server: Server, record: Any, total: Any, client: FlaskClient, model: str, refresh: Callable[[], None]
 ) -> None:
     concurrent(server)
-    roomy = make_app(server.url, batches_at_once=8)
+    roomy = make_app(server.url, max_concurrent_batches=8)
     now = datetime.now(timezone.utc)
     sent = [
         record(duration_ms=i, timestamp=(now - timedelta(seconds=i * 37)).isoformat(), was_successful=i % 3 > 0)
@@ -437,14 +437,14 @@ def together(calls: list[Callable[[], TestResponse]]) -> list[TestResponse]:
     gate = threading.Barrier(len(calls))
 
     def make(i: int) -> None:
-        gate.wait(PATIENCE_S)
+        gate.wait(TIMEOUT_S)
         answers[i] = calls[i]()
 
     threads = [threading.Thread(target=make, args=(i,)) for i in range(len(calls))]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE_S)
+        thread.join(TIMEOUT_S)
     return [answer for answer in answers if answer is not None]
 
 
@@ -507,7 +507,7 @@ def test_a_connection_that_breaks_in_the_middle_stores_nothing(
     server: Server, database: Engine, record: Any, total: Any
 ) -> None:
     concurrent(server)
-    app = make_app(server.url, lock_timeout_ms=PATIENCE_S * 1000)
+    app = make_app(server.url, lock_timeout_ms=TIMEOUT_S * 1000)
     sent = [record() for _ in range(100)]
     with unfinished(database, sent[50]) as end, waiting(lambda: post(app, sent)) as answer:
         pid = waiter(database)
@@ -546,13 +546,13 @@ def waiting(call: Callable[[], TestResponse]) -> Iterator[Callable[[], TestRespo
     thread.start()
 
     def answer() -> TestResponse:
-        thread.join(PATIENCE_S)
+        thread.join(TIMEOUT_S)
         return answers[0]
 
     try:
         yield answer
     finally:
-        thread.join(PATIENCE_S)
+        thread.join(TIMEOUT_S)
 
 
 def waiter(database: Engine, number: int = 1) -> int:
@@ -561,7 +561,7 @@ def waiter(database: Engine, number: int = 1) -> int:
         "SELECT pid FROM pg_stat_activity"
         " WHERE wait_event_type = 'Lock' AND application_name = 'predlog' AND datname = current_database()"
     )
-    until = time.monotonic() + PATIENCE_S
+    until = time.monotonic() + TIMEOUT_S
     with database.connect() as connection:
         while time.monotonic() < until:
             pids = connection.exec_driver_sql(query).scalars().all()
@@ -578,7 +578,7 @@ def test_more_batches_than_the_service_takes_are_503_while_single_writes_and_rea
     server: Server, database: Engine, record: Any, client: FlaskClient
 ) -> None:
     concurrent(server)
-    app = make_app(server.url, batches_at_once=2, lock_timeout_ms=PATIENCE_S * 1000)
+    app = make_app(server.url, max_concurrent_batches=2, lock_timeout_ms=TIMEOUT_S * 1000)
     stuck, other = record(), f"other-{uuid4().hex}"
     with (
         unfinished(database, stuck) as end,
@@ -602,7 +602,7 @@ def test_more_batches_than_the_service_takes_are_503_while_single_writes_and_rea
 
 
 def test_a_refused_batch_does_not_keep_its_place(server: Server, record: Any) -> None:
-    app = make_app(server.url, batches_at_once=1, pool_size=1)
+    app = make_app(server.url, max_concurrent_batches=1, pool_size=1)
     client = app.test_client()
     for _ in range(3):
         assert client.post(PATH, data=b"[", content_type=JSON).status_code == 400

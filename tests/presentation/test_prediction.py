@@ -17,7 +17,7 @@ from support.capture import statements
 from support.scratch import empty_database
 
 URL = "/api/v1/predictions"
-LARGEST_ID = 2**63 - 1
+MAX_ID = 2**63 - 1
 DAYS = 6
 Log = Callable[..., dict[str, Any]]
 
@@ -30,12 +30,12 @@ def test_a_record_is_shown_as_it_was_stored(client: FlaskClient, log: Log) -> No
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_an_id_that_nothing_has_is_not_found(client: FlaskClient, method: str) -> None:
-    response = client.open(f"{URL}/{LARGEST_ID}", method=method)
+    response = client.open(f"{URL}/{MAX_ID}", method=method)
     assert response.status_code == 404
     assert response.json == {
         "code": 404,
         "status": "Not Found",
-        "message": f"There is no prediction with id {LARGEST_ID}.",
+        "message": f"There is no prediction with id {MAX_ID}.",
     }
 
 
@@ -104,7 +104,7 @@ def test_a_look_up_by_id_reads_one_chunk_once_all_are_in_the_columnstore(house: 
 
 def test_an_id_beyond_all_chunks_reads_none_of_them(house: House) -> None:
     with statements() as sent:
-        assert house.client.get(f"{URL}/{LARGEST_ID}").status_code == 404
+        assert house.client.get(f"{URL}/{MAX_ID}").status_code == 404
     assert sent[0].scans_of_the_log() == []
 
 

@@ -228,7 +228,7 @@ def test_pages_that_look_through_few_calls_lead_to_the_same_ones_as_a_page_that_
     everything = {"model_name": model, **query}
     expected = client.get(URL, query_string={**everything, "limit": 1000}).json
     for most in (1, 2, 4, 7, 16):
-        monkeypatch.setattr(prediction_store, "SEARCHED_AT_MOST", most)
+        monkeypatch.setattr(prediction_store, "MAX_SEARCHED", most)
         read = list(pages(client, **everything, limit=limit))
         assert [record for page in read for record in page] == expected
         assert max(map(len, read)) <= limit
@@ -238,7 +238,7 @@ def test_a_page_that_has_found_nothing_yet_leads_on(
     client: FlaskClient, insert: Insert, model: str, midnight: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     insert([midnight + timedelta(minutes=n) for n in range(10)])
-    monkeypatch.setattr(prediction_store, "SEARCHED_AT_MOST", 4)
+    monkeypatch.setattr(prediction_store, "MAX_SEARCHED", 4)
     response = client.get(URL, query_string={"model_name": model, "min_duration_ms": 1e9})
     assert response.json == []
     assert "Link" in response.headers
@@ -251,7 +251,7 @@ def test_a_page_looks_through_so_many_calls_at_most_whatever_it_finds(
 ) -> None:  # fmt: skip
     """The plan says how many rows came out of the log."""
     insert([midnight + timedelta(seconds=n) for n in range(500)])
-    monkeypatch.setattr(prediction_store, "SEARCHED_AT_MOST", 20)
+    monkeypatch.setattr(prediction_store, "MAX_SEARCHED", 20)
     with statements() as sent:
         client.get(URL, query_string={"model_name": model, **query})
     with database.connect() as connection:

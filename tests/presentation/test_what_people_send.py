@@ -13,7 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app.presentation.middleware.arguments import RECORD_BYTES
+from app.presentation.middleware.arguments import MAX_RECORD_BYTES
 
 SINGLE, BATCH = "/api/v1/predict-log", "/api/v1/predict-logs"
 JSON, NDJSON, FORM = "application/json", "application/x-ndjson", "application/x-www-form-urlencoded"
@@ -182,7 +182,7 @@ def test_valid_records_that_are_written_unusually_are_never_too_many(client: Fla
 
 
 def test_a_record_that_no_record_can_be_is_not_decoded(client: FlaskClient, call: Any) -> None:
-    long = {**call, "metadata": {"a": [[]] * (RECORD_BYTES // 3)}}
+    long = {**call, "metadata": {"a": [[]] * (MAX_RECORD_BYTES // 3)}}
     response = client.post(BATCH, data="\n".join(map(json.dumps, [call, long, call])), content_type=NDJSON)
     assert response.status_code == 207
     assert [rejection["index"] for rejection in response.json["rejected"]] == [1]

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from werkzeug.exceptions import HTTPException
 
-from app.domain.predictions import METADATA_DEPTH, metadata_json
+from app.domain.predictions import MAX_METADATA_DEPTH, metadata_json
 from app.presentation.batch_decoder import read_array, read_lines
 from app.presentation.middleware.request_body import SLICE, read_body
 
@@ -145,7 +145,7 @@ def test_metadata_is_not_looked_at_beyond_its_depth() -> None:
             metadata_json(metadata)
         return found()
 
-    assert steps(800) < 1.2 * steps(METADATA_DEPTH + 1)
+    assert steps(800) < 1.2 * steps(MAX_METADATA_DEPTH + 1)
 
 
 def test_strings_at_the_bottom_of_metadata_make_no_more_work_than_others() -> None:
@@ -156,7 +156,7 @@ def test_strings_at_the_bottom_of_metadata_make_no_more_work_than_others() -> No
             metadata_json(metadata)
         return found()
 
-    assert steps(METADATA_DEPTH - 1) < 5 * steps(1)
+    assert steps(MAX_METADATA_DEPTH - 1) < 5 * steps(1)
 
 
 def test_gzip_members_cost_what_they_hold(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:

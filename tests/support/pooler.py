@@ -18,7 +18,7 @@ from app.infrastructure.embedded.account import choose_account
 from app.server.process_lifecycle import die_with_parent
 from support.service import free_port
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 PLACES = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin"])
 
 # As docs/replica-and-pgbouncer.md has it: nothing in it is for Predlog alone.
@@ -68,12 +68,12 @@ def pgbouncer(url: str, size: int = 3) -> Iterator[str]:
         yield pooled
     finally:
         process.terminate()
-        process.wait(timeout=PATIENCE)
+        process.wait(timeout=TIMEOUT)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + TIMEOUT
     while True:
         try:
             psycopg2.connect(url.replace("+psycopg2", ""), connect_timeout=5).close()

@@ -21,7 +21,7 @@ from app.server.process_lifecycle import die_with_parent
 from support.databases import native
 from support.service import free_port
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 PLAIN = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -73,7 +73,7 @@ class PostgresServer:
         """Shut it down (SIGINT: fast), where it runs."""
         if self._process is not None:
             self._process.send_signal(number)
-            self._process.wait(timeout=PATIENCE)
+            self._process.wait(timeout=TIMEOUT)
             self._process = None
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -83,7 +83,7 @@ class PostgresServer:
         )  # fmt: skip
 
     def _wait(self) -> None:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT
         while True:
             try:
                 psycopg2.connect(self.url.replace("+psycopg2", ""), connect_timeout=5).close()

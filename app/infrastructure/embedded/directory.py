@@ -21,7 +21,7 @@ from . import trust
 from .errors import EmbeddedPostgresError
 
 LOCK = "predlog.lock"
-LONGEST_PATH = 900  # bytes; PostgreSQL keeps paths in buffers of 1024
+MAX_PATH_LENGTH = 900  # bytes; PostgreSQL keeps paths in buffers of 1024
 LAST_OWNER_SECONDS = 90.0
 
 
@@ -57,8 +57,10 @@ class DataDirectory:
 
     def prepare(self) -> None:
         """Create it, or see that it is ours; what exists keeps its owner and its permissions."""
-        if len(os.fsencode(self.path)) > LONGEST_PATH:
-            raise EmbeddedPostgresError(f"The data directory's path is longer than {LONGEST_PATH} bytes: {self.path}")
+        if len(os.fsencode(self.path)) > MAX_PATH_LENGTH:
+            raise EmbeddedPostgresError(
+                f"The data directory's path is longer than {MAX_PATH_LENGTH} bytes: {self.path}"
+            )
         if "\n" in str(self.path):
             raise EmbeddedPostgresError(f"The data directory's path has a line break in it: {str(self.path)!r}")
         try:

@@ -29,8 +29,8 @@ CALLER_CHECK_SECONDS = 1.0
 READY_CHECK_SECONDS = 0.02
 STEADY_SECONDS = 2.0
 ATTEMPTS = 10
-FIRST_DELAY_SECONDS = 0.1
-LONGEST_DELAY_SECONDS = 10.0
+INITIAL_BACKOFF_SECONDS = 0.1
+MAX_BACKOFF_SECONDS = 10.0
 ORPHANS_SECONDS = 5.0
 # Fast (connections are closed, a checkpoint is written), then immediate, then by force; and the seconds each may take.
 SHUTDOWN = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
@@ -105,7 +105,7 @@ class Keeper:
                 self._say(f"{ended}, {failures} times in a row: giving up, see {self._orders.log_file}")
                 return 1
             self._say(f"{ended}: starting it again")
-            if self._caller_leaves_within(min(FIRST_DELAY_SECONDS * 2 ** (failures - 1), LONGEST_DELAY_SECONDS)):
+            if self._caller_leaves_within(min(INITIAL_BACKOFF_SECONDS * 2 ** (failures - 1), MAX_BACKOFF_SECONDS)):
                 return 0
 
     def _launch(self) -> None:

@@ -26,7 +26,7 @@ from app.domain.errors import (
 from app.domain.instants import parse_instant
 from app.infrastructure.postgres import session_settings
 from app.infrastructure.postgres.pool import MeteredPool
-from app.infrastructure.postgres.statement_watchdog import PatientConnection
+from app.infrastructure.postgres.statement_watchdog import WatchedConnection
 
 T = TypeVar("T")
 Row = Sequence[Any]
@@ -68,7 +68,7 @@ class Database:
     """A pool of connections in autocommit: a statement is a transaction, unless `snapshot` is asked for.
 
     `settings` of PostgreSQL hold in each statement, whatever pooler is on the way. A server that says nothing at all
-    is waited for `patience_s` seconds, without limit where that is None. What the URL says of a connection goes before
+    is waited for `timeout_s` seconds, without limit where that is None. What the URL says of a connection goes before
     `connect_args`.
     """
 
@@ -77,7 +77,7 @@ class Database:
         url: str,
         settings: Mapping[str, str] | None = None,
         *,
-        patience_s: float | None = None,
+        timeout_s: float | None = None,
         connect_args: Mapping[str, Any] | None = None,
         **pool: Any,
     ) -> None:
@@ -85,7 +85,7 @@ class Database:
         connect = {
             **{name: value for name, value in (connect_args or {}).items() if name not in address.query},
             **only_to_the_host(address),
-            "connection_factory": partial(PatientConnection, patience_s=patience_s),
+            "connection_factory": partial(WatchedConnection, timeout_s=timeout_s),
         }
         self.engine: Engine = create_engine(
             address, isolation_level="AUTOCOMMIT", poolclass=MeteredPool, connect_args=connect, **pool
@@ -122,7 +122,7 @@ class Database:
             session_settings.refuse_pooler(connection)
             connection.exec_driver_sql("SET statement_timeout = 0")
             connection.exec_driver_sql("SET lock_timeout = 0")
-            cast(PatientConnection, connection.connection.driver_connection).patience_s = None
+            cast(WatchedConnection, connection.connection.driver_connection).timeout_s = None
             try:
                 yield connection
             finally:

@@ -65,24 +65,24 @@ class Deadlines:
 deadlines = Deadlines()
 
 
-class PatientConnection(DriverConnection):
+class WatchedConnection(DriverConnection):
     """Waits so many seconds for each statement; without limit where that is None."""
 
-    def __init__(self, dsn: str, *, patience_s: float | None) -> None:
+    def __init__(self, dsn: str, *, timeout_s: float | None) -> None:
         super().__init__(dsn)
-        self.patience_s = patience_s
-        self.cursor_factory = PatientCursor
+        self.timeout_s = timeout_s
+        self.cursor_factory = WatchedCursor
 
 
-class PatientCursor(DriverCursor):
-    """A cursor of a PatientConnection."""
+class WatchedCursor(DriverCursor):
+    """A cursor of a WatchedConnection."""
 
     def execute(self, query: Any, vars: Any = None) -> None:
         """Run a statement. Raises OperationalError where the server has not answered in time."""
-        connection = cast(PatientConnection, self.connection)
-        if connection.patience_s is None:
+        connection = cast(WatchedConnection, self.connection)
+        if connection.timeout_s is None:
             return super().execute(query, vars)
-        deadlines.begin(connection, connection.patience_s)
+        deadlines.begin(connection, connection.timeout_s)
         try:
             super().execute(query, vars)
         finally:

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from app.infrastructure.roles import rights
 
-SHORTEST_PASSWORD = 12
+MIN_PASSWORD_LENGTH = 12
 
 TOO_POWERFUL = """
 SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls
@@ -41,8 +41,8 @@ def made(
     Lends a cursor in the same transaction. A role may change its own password and settings: both are set anew. Raises
     RoleError where the password is short, the role may do more than it should, or we may not make it.
     """
-    if len(password) < SHORTEST_PASSWORD:
-        raise RoleError(f"The password of {role} must have at least {SHORTEST_PASSWORD} characters.")
+    if len(password) < MIN_PASSWORD_LENGTH:
+        raise RoleError(f"The password of {role} must have at least {MIN_PASSWORD_LENGTH} characters.")
     pooled = engine.raw_connection()
     connection = cast("psycopg2.extensions.connection", pooled.driver_connection)
     try:

@@ -14,25 +14,25 @@ from contextlib import contextmanager, suppress
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-LONGEST_READ_S = 60
+MAX_READ_S = 60
 CHECK_EVERY_S = 10.0
 # A migration holds up all writing while it waits for a lock.
-LONGEST_READ_WHILE_MIGRATING_S = 1
+MAX_READ_WHILE_MIGRATING_S = 1
 CHECK_EVERY_WHILE_MIGRATING_S = 0.5
 
 END_READS = "SELECT prediction_end_reads(make_interval(secs => %(seconds)s))"
 
 
 def watch(engine: Engine) -> None:
-    """From now on, for as long as the process lives, end what takes longer than LONGEST_READ_S."""
-    _start(engine, LONGEST_READ_S, CHECK_EVERY_S, threading.Event())
+    """From now on, for as long as the process lives, end what takes longer than MAX_READ_S."""
+    _start(engine, MAX_READ_S, CHECK_EVERY_S, threading.Event())
 
 
 @contextmanager
 def enforced(engine: Engine) -> Iterator[None]:
-    """Have nothing of the reader's take longer than LONGEST_READ_WHILE_MIGRATING_S in this block."""
+    """Have nothing of the reader's take longer than MAX_READ_WHILE_MIGRATING_S in this block."""
     end = threading.Event()
-    thread = _start(engine, LONGEST_READ_WHILE_MIGRATING_S, CHECK_EVERY_WHILE_MIGRATING_S, end)
+    thread = _start(engine, MAX_READ_WHILE_MIGRATING_S, CHECK_EVERY_WHILE_MIGRATING_S, end)
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from app.presentation.errors import problem
 from app.presentation.middleware.request_body import read_body
 
 # More than a record can be, however it is escaped. What is decoded may take thirty times its length in memory.
-RECORD_BYTES = 256 * 1024
+MAX_RECORD_BYTES = 256 * 1024
 
 
 class StrictParser(FlaskParser):
@@ -28,7 +28,7 @@ class StrictParser(FlaskParser):
     def _raw_load_json(self, req: Request) -> Any:
         if not is_json_request(req):
             unsupported_type("application/json", req)
-        return strict_json(read_body(req, min(current_app.config["MAX_CONTENT_LENGTH"], RECORD_BYTES)).content)
+        return strict_json(read_body(req, min(current_app.config["MAX_CONTENT_LENGTH"], MAX_RECORD_BYTES)).content)
 
     def load_querystring(self, req: Request, schema: ma.Schema) -> Any:
         for part in req.query_string.split(b"&"):

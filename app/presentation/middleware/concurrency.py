@@ -18,7 +18,7 @@ from app.presentation.errors import overloaded
 from app.presentation.middleware.permits import Memory, Permits
 
 ARRIVED = "predlog.arrived"
-VISIT = "predlog.visit"
+PERMIT = "predlog.permit"
 # They answer from memory, and must do so while every permit is taken.
 WITHOUT_A_PLACE = ("/health", "/metrics")
 # A load balancer that finds an instance busy with reads must not keep writes from it.
@@ -46,19 +46,19 @@ def register(app: Flask) -> None:
 
 def check() -> None:
     """Answers 503 with Retry-After where this request has no place, or its answer would find no memory for sure."""
-    visit: Visit | None = request.environ.get(VISIT)
-    if visit and not visit.has_place:
+    permit: Permit | None = request.environ.get(PERMIT)
+    if permit and not permit.has_place:
         _refuse()
-    if visit and visit.is_overdrawn:
+    if permit and permit.is_overdrawn:
         overloaded("memory", TOO_MANY_ANSWERS)
 
 
 def count_answer(response: Response) -> Response:
     """Hold memory for a large answer until the client has read it; answers 503 with Retry-After if there is none."""
-    visit: Visit | None = request.environ.get(VISIT)
+    permit: Permit | None = request.environ.get(PERMIT)
     # A file is read piece by piece, as the client takes it.
     size = 0 if response.direct_passthrough else response.calculate_content_length() or 0
-    if visit is None or size <= SMALL_BYTES or visit.hold_answer(size):
+    if permit is None or size <= SMALL_BYTES or permit.hold_answer(size):
         return response
     response.close()
     try:
@@ -71,10 +71,10 @@ def _refuse() -> None:
     overloaded("places", "As many requests as the service works on at once are under way; send this one again.")
 
 
-class Visit:
+class Permit:
     """One request inside of the gate, or one that was not let in."""
 
-    def __init__(self, gate: Gate, environ: dict[str, Any]) -> None:
+    def __init__(self, gate: ConcurrencyLimit, environ: dict[str, Any]) -> None:
         path = environ.get("PATH_INFO")
         self._gate = gate
         self._is_write = environ.get("REQUEST_METHOD") not in READS
@@ -103,9 +103,9 @@ class Visit:
             _refuse()
 
     @property
-    def patience_s(self) -> float:
+    def timeout_s(self) -> float:
         """How long a body may take."""
-        return self._gate.patience_s
+        return self._gate.timeout_s
 
     def hold(self, size: int) -> bool:
         """Whether so many bytes more of the body may be kept in memory until the request has been worked on."""
@@ -152,37 +152,37 @@ class Visit:
             self._gate.leave(is_read=self._is_read)
 
 
-class Gate:
+class ConcurrencyLimit:
     """WSGI middleware. A thread for each connection may wait at it, so that none is ever wanting."""
 
     def __init__(
-        self, application: Application, *, places: int, reads: int, bodies: int, answers: int, patience_s: float
+        self, application: Application, *, places: int, reads: int, bodies: int, answers: int, timeout_s: float
     ) -> None:
         """`places` requests at once, of which `reads` only read; at most `bodies` and `answers` bytes of each.
 
-        Answers to writes have as many bytes again, which reads cannot take. A body may take `patience_s` seconds.
+        Answers to writes have as many bytes again, which reads cannot take. A body may take `timeout_s` seconds.
         """
         self._application = application
-        self.patience_s = patience_s
+        self.timeout_s = timeout_s
         self._places, self._reads = Permits(places), Permits(reads)
         self.bodies, self.answers, self.receipts = Memory(bodies), Memory(answers), Memory(answers)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         environ[ARRIVED] = time.perf_counter()
-        visit = environ[VISIT] = Visit(self, environ)
+        permit = environ[PERMIT] = Permit(self, environ)
         try:
             answer = self._application(environ, start_response)
             parts = iter(answer)
             start, is_whole = _beginning(parts)
         except BaseException:
-            visit.end()
+            permit.end()
             raise
-        visit.end_work()
+        permit.end_work()
         if is_whole:
             _close(answer)
-            visit.end()
+            permit.end()
             return [start]
-        return Unsent(chain([start], parts), answer, visit)
+        return Unsent(chain([start], parts), answer, permit)
 
     def enter(self, *, is_read: bool = False) -> bool:
         """Wait for a place; False where there was none in time."""
@@ -205,10 +205,10 @@ class Gate:
 class Unsent:
     """A large answer, handed to the server piece by piece as the client reads it; its memory is held until the end."""
 
-    def __init__(self, parts: Iterator[bytes], answer: Iterable[bytes], visit: Visit) -> None:
+    def __init__(self, parts: Iterator[bytes], answer: Iterable[bytes], permit: Permit) -> None:
         self._pieces = chain.from_iterable(map(_pieces, parts))
         self._answer = answer
-        self._visit = visit
+        self._visit = permit
 
     def __iter__(self) -> Iterator[bytes]:
         return self._pieces

@@ -15,7 +15,7 @@ from flask import Request
 from werkzeug.wsgi import get_input_stream
 
 from app.presentation.errors import overloaded, problem
-from app.presentation.middleware.concurrency import VISIT, Visit
+from app.presentation.middleware.concurrency import PERMIT, Permit
 
 FIRST = 64
 CHUNK = 64 * 1024
@@ -40,16 +40,16 @@ def read_body(request: Request, limit: int) -> Body:
     Answers 408 where it takes too long, 413 beyond `limit` bytes, 415 for another encoding than gzip, 400 for what is
     not gzip after all or not complete, 503 while there are too many large ones.
     """
-    visit: Visit | None = request.environ.get(VISIT)
+    permit: Permit | None = request.environ.get(PERMIT)
     compressed = is_gzip(request)
-    wire = _Wire(request.environ, request.content_length, limit, visit.patience_s if visit else None)
+    wire = _Wire(request.environ, request.content_length, limit, permit.timeout_s if permit else None)
     parts, size = [], 0
-    with visit.outside() if visit else nullcontext():
+    with permit.outside() if permit else nullcontext():
         for part in _inflated(wire) if compressed else wire:
             size += len(part)
             if size > limit:
                 problem(413, f"The body must be at most {limit} bytes, inflated.")
-            if size > CHUNK and visit and not visit.hold(len(part)):
+            if size > CHUNK and permit and not permit.hold(len(part)):
                 overloaded("memory", "The service has as many large bodies in memory as it may; send this one again.")
             parts.append(part)
     return Body(b"".join(parts).removeprefix(BYTE_ORDER_MARK), wire.received)
@@ -66,8 +66,8 @@ def is_gzip(request: Request) -> bool:
 class _Wire:
     """A body as it is sent, piece by piece."""
 
-    def __init__(self, environ: dict[str, Any], length: int | None, limit: int, patience_s: float | None) -> None:
-        self._environ, self._length, self._limit, self._patience_s = environ, length, limit, patience_s
+    def __init__(self, environ: dict[str, Any], length: int | None, limit: int, timeout_s: float | None) -> None:
+        self._environ, self._length, self._limit, self._timeout_s = environ, length, limit, timeout_s
         self.received = 0
 
     def __iter__(self) -> Iterator[bytes]:
@@ -81,8 +81,8 @@ class _Wire:
             self.received += len(chunk)
             yield chunk
             size = min(2 * size, CHUNK)
-            if self._patience_s is not None and time.monotonic() - began > self._patience_s:
-                problem(408, f"The body took longer than {self._patience_s:g} seconds.")
+            if self._timeout_s is not None and time.monotonic() - began > self._timeout_s:
+                problem(408, f"The body took longer than {self._timeout_s:g} seconds.")
         self._environ[WAS_READ] = True
         if self._length is not None and self.received < self._length:
             incomplete()

@@ -77,7 +77,7 @@ class Slots:
         "required": True,
         "content": {
             "application/json": {
-                "schema": {"type": "array", "maxItems": batch_decoder.RECORDS_AT_MOST, "items": PredictionSchema},
+                "schema": {"type": "array", "maxItems": batch_decoder.MAX_RECORDS, "items": PredictionSchema},
                 "example": [EXAMPLE],
             },
             "application/x-ndjson": {"schema": {"type": "string"}, "example": json.dumps(EXAMPLE) + "\n"},

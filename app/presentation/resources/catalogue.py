@@ -14,13 +14,13 @@ from marshmallow.validate import Length, Range
 
 from app.application.catalogue import Entry
 from app.domain.errors import InvalidInput
-from app.domain.predictions import MODEL_NAME_LENGTH
+from app.domain.predictions import MAX_MODEL_NAME_LENGTH
 from app.domain.statistics import Tally
 from app.presentation.api import Blueprint
 from app.presentation.middleware.authentication import readable
 from app.presentation.pagination import link_to_next_page
 from app.presentation.schemas.fields import Instant, Milliseconds, Text, name
-from app.presentation.schemas.ranges import MODELS_AT_MOST
+from app.presentation.schemas.ranges import MAX_MODELS
 from app.presentation.schemas.statistics import as_json, milliseconds
 from app.presentation.services import services
 
@@ -46,16 +46,16 @@ class CatalogueQuerySchema(ma.Schema):
     """Which models, and how many at once."""
 
     model_name = ma.fields.List(
-        name(MODEL_NAME_LENGTH),
+        name(MAX_MODEL_NAME_LENGTH),
         load_default=[],
-        validate=Length(max=MODELS_AT_MOST, error=f"At most {MODELS_AT_MOST} models."),
+        validate=Length(max=MAX_MODELS, error=f"At most {MAX_MODELS} models."),
         metadata={
             "description": "Only versions of this model; repeat it for several.",
             "example": ["apartment_price_v1"],
         },
     )
     search = name(
-        MODEL_NAME_LENGTH,
+        MAX_MODEL_NAME_LENGTH,
         metadata={"description": "Only models whose name has this in it, in upper or lower case.", "example": "price"},
     )
     limit = ma.fields.Integer(

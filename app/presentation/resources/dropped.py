@@ -11,14 +11,14 @@ from marshmallow.validate import Length
 from app.application.dropped import Removed, facts
 from app.domain.instants import parse_bound
 from app.domain.losses import Loss
-from app.domain.predictions import MODEL_NAME_LENGTH
+from app.domain.predictions import MAX_MODEL_NAME_LENGTH
 from app.presentation.api import Blueprint
 from app.presentation.audit import audit
 from app.presentation.instruments import meters
 from app.presentation.middleware.authentication import check_model
 from app.presentation.schemas.dropped_header import LossSchema
 from app.presentation.schemas.fields import bound, name
-from app.presentation.schemas.ranges import MODELS_AT_MOST
+from app.presentation.schemas.ranges import MAX_MODELS
 from app.presentation.services import services
 
 blp = Blueprint("dropped", __name__, url_prefix="/api/v1", description="Calls that were never logged")
@@ -53,9 +53,9 @@ class RemovalQuerySchema(ma.Schema):
     """Which reports to remove."""
 
     model_name = ma.fields.List(
-        name(MODEL_NAME_LENGTH),
+        name(MAX_MODEL_NAME_LENGTH),
         load_default=[],
-        validate=Length(max=MODELS_AT_MOST, error=f"At most {MODELS_AT_MOST} models."),
+        validate=Length(max=MAX_MODELS, error=f"At most {MAX_MODELS} models."),
         metadata={"description": "Only reports of this model; repeat it for several.", "example": ["retired_model"]},
     )
     start = bound("Not before this date (UTC) or instant.", data_key="from", example="2025-06-01")

@@ -17,10 +17,10 @@ from app.application.predictions import Cursor, Filters
 from app.domain.errors import InvalidInput
 from app.domain.instants import TimeRange, parse_bound, parse_instant
 from app.domain.predictions import (
-    ERROR_LENGTH,
-    LONGEST_MS,
-    MODEL_NAME_LENGTH,
-    MODEL_VERSION_LENGTH,
+    MAX_DURATION_MS,
+    MAX_ERROR_LENGTH,
+    MAX_MODEL_NAME_LENGTH,
+    MAX_MODEL_VERSION_LENGTH,
     NO_VERSION,
     Prediction,
     timestamp_of,
@@ -52,8 +52,8 @@ from app.presentation.services import services
 
 blp = Blueprint("predictions", __name__, url_prefix="/api/v1", description="Logged calls, one by one")
 
-LARGEST_ID = 2**63 - 1
-FIELDS_AT_MOST = 20
+MAX_ID = 2**63 - 1
+MAX_FIELDS = 20
 EXAMPLE = {
     "model_name": "apartment_price_v1",
     "duration_ms": 124,
@@ -75,10 +75,10 @@ class PredictionSchema(ma.Schema):
     """One call of a model."""
 
     id = ma.fields.Integer(dump_only=True, metadata={"description": "Given by the service.", "example": 1})
-    model_name = name(MODEL_NAME_LENGTH, required=True, metadata={"description": "What was called."})
+    model_name = name(MAX_MODEL_NAME_LENGTH, required=True, metadata={"description": "What was called."})
     duration_ms = Milliseconds(
         required=True,
-        metadata={"description": "How long it took, in milliseconds.", "minimum": 0, "maximum": LONGEST_MS},
+        metadata={"description": "How long it took, in milliseconds.", "minimum": 0, "maximum": MAX_DURATION_MS},
     )
     was_successful = JsonBoolean(required=True, metadata={"description": "Whether the call succeeded."})
     timestamp = Instant(
@@ -88,8 +88,10 @@ class PredictionSchema(ma.Schema):
             "Default: the time in `request_id` if that is a UUIDv7, now if there is no `request_id`."
         },
     )
-    model_version = name(MODEL_VERSION_LENGTH, allow_none=True, metadata={"description": "Which version was called."})
-    error = Text(allow_none=True, validate=Length(max=ERROR_LENGTH), metadata={"description": "What went wrong."})
+    model_version = name(
+        MAX_MODEL_VERSION_LENGTH, allow_none=True, metadata={"description": "Which version was called."}
+    )
+    error = Text(allow_none=True, validate=Length(max=MAX_ERROR_LENGTH), metadata={"description": "What went wrong."})
     metadata = Metadata(allow_none=True, metadata={"description": "Anything else, at most 4 KB of JSON."})
     request_id = Identifier(
         allow_none=True,
@@ -102,8 +104,8 @@ class PredictionSchema(ma.Schema):
     @ma.pre_load
     def check_number_of_fields(self, data: Any, **_: Any) -> Any:
         # Each field that is unknown is told: a body of a million of them would make an answer larger than itself.
-        if isinstance(data, dict) and len(data) > FIELDS_AT_MOST:
-            raise ma.ValidationError(f"Must have at most {FIELDS_AT_MOST} fields.")
+        if isinstance(data, dict) and len(data) > MAX_FIELDS:
+            raise ma.ValidationError(f"Must have at most {MAX_FIELDS} fields.")
         return data
 
     @ma.post_load
@@ -127,14 +129,14 @@ class PredictionSchema(ma.Schema):
 class PredictionQuerySchema(ma.Schema):
     """Which predictions to list."""
 
-    model_name = name(MODEL_NAME_LENGTH, metadata={"description": "Only calls of this model."})
+    model_name = name(MAX_MODEL_NAME_LENGTH, metadata={"description": "Only calls of this model."})
     model_version = version("Only calls of this version; empty: only calls without one.")
     was_successful = ma.fields.Boolean(metadata={"description": "Only calls that succeeded, or only the others."})
     start = bound("Not before this date or instant.", data_key="from", example="2025-06-01")
     end = bound("Up to this date (included) or instant (not included).", data_key="to", example="2025-06-09")
     timezone = zone("IANA time zone of the dates.")
     min_duration_ms = QueryMilliseconds(
-        metadata={"description": "Only calls that took at least this long.", "minimum": 0, "maximum": LONGEST_MS}
+        metadata={"description": "Only calls that took at least this long.", "minimum": 0, "maximum": MAX_DURATION_MS}
     )
     limit = QueryInteger(load_default=100, validate=Range(1, 1000), metadata={"description": "How many at most."})
     cursor = Text(metadata={"description": "Where to go on: taken from the Link header of the page before."})
@@ -160,7 +162,7 @@ class PredictionPathSchema(ma.Schema):
     """Which prediction."""
 
     prediction_id = QueryInteger(
-        required=True, validate=Range(1, LARGEST_ID), metadata={"description": "The prediction's id.", "example": 1}
+        required=True, validate=Range(1, MAX_ID), metadata={"description": "The prediction's id.", "example": 1}
     )
 
 
@@ -255,7 +257,7 @@ def _decode(text: str) -> Cursor:
     try:
         padded = text + "=" * (-len(text) % 4)
         timestamp, id = json.loads(base64.b64decode(padded, altchars="-_", validate=True))
-        if type(id) is not int or not 0 < id <= LARGEST_ID:
+        if type(id) is not int or not 0 < id <= MAX_ID:
             raise ValueError
         return Cursor(parse_instant(timestamp), id)
     except (ValueError, TypeError, binascii.Error, RecursionError):

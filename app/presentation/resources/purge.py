@@ -10,7 +10,7 @@ import marshmallow as ma
 
 from app.application.purge import Purged, PurgeFilters
 from app.domain.instants import parse_bound
-from app.domain.predictions import MODEL_NAME_LENGTH, MODEL_VERSION_LENGTH
+from app.domain.predictions import MAX_MODEL_NAME_LENGTH, MAX_MODEL_VERSION_LENGTH
 from app.presentation.api import Blueprint
 from app.presentation.audit import audit
 from app.presentation.schemas.fields import Identifier, Instant, bound, name
@@ -27,11 +27,11 @@ class PurgeQuerySchema(ma.Schema):
     """Which predictions to remove; at least one filter."""
 
     model_name = name(
-        MODEL_NAME_LENGTH,
+        MAX_MODEL_NAME_LENGTH,
         metadata={"description": "Only calls of this model.", "example": "apartment_price_v1"},
     )
     model_version = name(
-        MODEL_VERSION_LENGTH, metadata={"description": "Only calls of this version; with `model_name`."}
+        MAX_MODEL_VERSION_LENGTH, metadata={"description": "Only calls of this version; with `model_name`."}
     )
     start = bound("Not before this date (UTC) or instant.", data_key="from", example="2025-06-01")
     end = bound("Up to this date (included, UTC) or instant (not included).", data_key="to", example="2025-06-09")

@@ -10,7 +10,7 @@ from marshmallow.validate import OneOf, Range
 
 from app.domain.instants import MINUTE, floor
 from app.domain.losses import MAX_AGE, MAX_COUNT, MAX_REPORTS, REASONS, Loss, minute_problem, sum_problem
-from app.domain.predictions import MODEL_NAME_LENGTH
+from app.domain.predictions import MAX_MODEL_NAME_LENGTH
 from app.presentation.errors import problem
 from app.presentation.middleware.arguments import loads
 from app.presentation.schemas.fields import Identifier, Instant, name
@@ -23,7 +23,7 @@ class LossSchema(ma.Schema):
     """Calls of one model in one minute that were not logged, for one reason."""
 
     id = Identifier(required=True, metadata={"description": "Made by the client: a report sent again counts once."})
-    model_name = name(MODEL_NAME_LENGTH, required=True)
+    model_name = name(MAX_MODEL_NAME_LENGTH, required=True)
     timestamp = Instant(
         required=True, metadata={"description": f"The minute, of the last {MAX_AGE.days} days; seconds are left out."}
     )

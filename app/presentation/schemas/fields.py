@@ -12,7 +12,7 @@ from marshmallow.validate import Length
 
 from app.domain.instants import parse_instant, parse_query_zone
 from app.domain.predictions import (
-    MODEL_VERSION_LENGTH,
+    MAX_MODEL_VERSION_LENGTH,
     duration_problem,
     metadata_json,
     shortest_number,
@@ -40,7 +40,7 @@ def name(length: int, **kwargs: Any) -> Text:
 
 def version(description: str, **metadata: Any) -> Text:
     """The version of a model as a filter; the empty one stands for calls that were logged without a version."""
-    return Text(validate=Length(max=MODEL_VERSION_LENGTH), metadata={"description": description, **metadata})
+    return Text(validate=Length(max=MAX_MODEL_VERSION_LENGTH), metadata={"description": description, **metadata})
 
 
 class Zone(Text):
@@ -146,7 +146,7 @@ class JsonBoolean(fields.Boolean):
 
 
 class Metadata(fields.Dict):
-    """A JSON object of at most METADATA_BYTES bytes, counted as compact JSON in UTF-8."""
+    """A JSON object of at most MAX_METADATA_BYTES bytes, counted as compact JSON in UTF-8."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> dict[Any, Any]:
         if not isinstance(value, dict):

@@ -11,13 +11,13 @@ from webargs.fields import DelimitedList
 
 from app.domain.errors import InvalidInput
 from app.domain.instants import TimeRange, is_date, parse_bound
-from app.domain.predictions import EARLIEST, FUTURE_TOLERANCE, MODEL_NAME_LENGTH
+from app.domain.predictions import EARLIEST, FUTURE_TOLERANCE, MAX_MODEL_NAME_LENGTH
 from app.domain.statistics import DEFAULT_PERCENTILES, Selection
 from app.presentation.middleware.authentication import readable
 from app.presentation.schemas.fields import bound, name, plain_number, version, zone
 
-MODELS_AT_MOST = 50
-PERCENTILES_AT_MOST = 20
+MAX_MODELS = 50
+MAX_PERCENTILES = 20
 
 
 class Percentile(ma.fields.Float):
@@ -34,9 +34,9 @@ class SelectionSchema(ma.Schema):
     """Which calls to look at."""
 
     model_name = ma.fields.List(
-        name(MODEL_NAME_LENGTH),
+        name(MAX_MODEL_NAME_LENGTH),
         load_default=[],
-        validate=Length(max=MODELS_AT_MOST, error=f"At most {MODELS_AT_MOST} models."),
+        validate=Length(max=MAX_MODELS, error=f"At most {MAX_MODELS} models."),
         metadata={"description": "Only calls of this model; repeat it for several.", "example": ["apartment_price_v1"]},
     )
     model_version = version("Only calls of this version; empty: only calls without one.")
@@ -44,7 +44,7 @@ class SelectionSchema(ma.Schema):
     percentiles = DelimitedList(
         Percentile(metadata={"minimum": 0, "maximum": 100}),
         load_default=list(DEFAULT_PERCENTILES),
-        validate=Length(max=PERCENTILES_AT_MOST, error=f"At most {PERCENTILES_AT_MOST} percentiles."),
+        validate=Length(max=MAX_PERCENTILES, error=f"At most {MAX_PERCENTILES} percentiles."),
         metadata={
             "description": "Which percentiles of the duration, 0 to 100.",
             "default": [50, 90, 95, 99],

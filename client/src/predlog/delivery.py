@@ -10,17 +10,17 @@ from typing import Any, NamedTuple
 from predlog import response
 from predlog.batch import Batch
 from predlog.counts import Tally
-from predlog.losses import EXPIRED, MOST_REPORTS, REJECTED, Losses, header
+from predlog.losses import EXPIRED, MAX_REPORTS, REJECTED, Losses, header
 from predlog.record import belongs_to
 from predlog.response import Acknowledged, Later, Refused, Verdict
 from predlog.settings import Settings
 from predlog.throttled_log import Trouble
 from predlog.transport import Transport
 
-FIRST_WAIT = 0.5  # seconds; doubled by every failure, and the wait is drawn between nothing and that (full jitter)
-LONGEST_WAIT = 30.0
-FIRST_WAIT_FOR_SOMEONE = 5.0  # a key or a URL must be mended: slower, and never given up
-LONGEST_WAIT_FOR_SOMEONE = 60.0
+INITIAL_BACKOFF = 0.5  # seconds; doubled by every failure, and the wait is drawn between nothing and that (full jitter)
+MAX_BACKOFF = 30.0
+INITIAL_BACKOFF_FOR_SOMEONE = 5.0  # a key or a URL must be mended: slower, and never given up
+MAX_BACKOFF_FOR_SOMEONE = 60.0
 
 _FIELDS = (
     "model_name",
@@ -53,7 +53,7 @@ class Delivery:
         self._trouble = trouble
         self._max_age_ns = int(settings.max_age * 1e9)
         self._most = self._at_once = settings.batch_size
-        self._reports_at_once = MOST_REPORTS
+        self._reports_at_once = MAX_REPORTS
         self._failures = 0
 
     def attempt(self, batch: Batch, patience: Callable[[], float]) -> Wait | None:
@@ -103,7 +103,7 @@ class Delivery:
     def _acknowledged(self, said: Acknowledged, lines: Sequence[bytes]) -> None:
         self._failures = 0
         self._at_once = min(self._most, self._at_once * 2)
-        self._reports_at_once = MOST_REPORTS
+        self._reports_at_once = MAX_REPORTS
         self._tally.sent += said.stored
         self._tally.duplicates += said.duplicates
         self._discard([lines[index] for index, _ in said.rejected], REJECTED)
@@ -127,9 +127,9 @@ class Delivery:
             # A little later than asked, so that not every client comes in the same moment.
             return Wait(said.retry_after * (1 + 0.1 * _jitter.random()), asked_for=True)
         if said.needs_someone:
-            longest = min(LONGEST_WAIT_FOR_SOMEONE, FIRST_WAIT_FOR_SOMEONE * 2**doublings)
+            longest = min(MAX_BACKOFF_FOR_SOMEONE, INITIAL_BACKOFF_FOR_SOMEONE * 2**doublings)
             return Wait(_jitter.uniform(longest / 2, longest))
-        return Wait(_jitter.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2**doublings)))
+        return Wait(_jitter.uniform(0, min(MAX_BACKOFF, INITIAL_BACKOFF * 2**doublings)))
 
     def _discard(self, lines: Sequence[bytes], reason: str) -> None:
         for line in lines:

@@ -14,9 +14,9 @@ from predlog.text import NAME_CHARACTERS, clean
 from predlog.uuid7 import uuid7
 
 HEADER = "Predlog-Discarded"
-MOST_REPORTS = 20
-MOST_HEADER_BYTES = 4096
-MOST_KEYS = 5000
+MAX_REPORTS = 20
+MAX_HEADER_BYTES = 4096
+MAX_KEYS = 5000
 # What the service takes: counts of a request that add up to this at most, and minutes of the last 30 days.
 MAX_COUNT = 60_000_000
 MAX_AGE_MINUTES = 30 * 24 * 60
@@ -62,7 +62,7 @@ class Losses:
             self.totals[reason] += count
             minute = time_ns // _MINUTE_NS
             self._counts[name[:NAME_CHARACTERS], minute - minute % self._step, reason] += count
-            if len(self._counts) > MOST_KEYS and self._step != _STEPS[-1]:
+            if len(self._counts) > MAX_KEYS and self._step != _STEPS[-1]:
                 self._coarsen()
 
     def unreported(self, reason: str, count: int = 1) -> None:
@@ -119,7 +119,7 @@ def _moment(minute: int) -> datetime:
     return datetime.fromtimestamp((minute if _EARLIEST <= minute <= now + _AHEAD else now) * 60, timezone.utc)
 
 
-def header(reports: Sequence[Report], most: int = MOST_REPORTS) -> tuple[str, int]:
+def header(reports: Sequence[Report], most: int = MAX_REPORTS) -> tuple[str, int]:
     """As many of the first reports as one header may carry, as ASCII JSON, and how many those are.
 
     A report that has waited too long, as in a spool, is told for now: the service would refuse its minute.
@@ -133,7 +133,7 @@ def header(reports: Sequence[Report], most: int = MOST_REPORTS) -> tuple[str, in
         part = json.dumps(report, separators=(",", ":"))
         size += len(part) + 1
         total += report["count"]
-        if parts and (size > MOST_HEADER_BYTES or total > MAX_COUNT):
+        if parts and (size > MAX_HEADER_BYTES or total > MAX_COUNT):
             break
         parts.append(part)
     return f"[{','.join(parts)}]", len(parts)

@@ -13,10 +13,10 @@ from predlog.spool import Spool
 from predlog.wakeup import Wakeup
 
 SOONEST = 0.2  # seconds between attempts, however often the host calls flush()
-FIRST_FLUSH = 0.1  # seconds
+INITIAL_FLUSH = 0.1  # seconds
 CLOSING_POLL = 0.02
 FOREVER = float("inf")
-PATIENCE_WITH_BROKEN_SPOOL = 5  # flush intervals between attempts to write
+TIMEOUT_WITH_BROKEN_SPOOL = 5  # flush intervals between attempts to write
 LOSSES_EVERY = 10.0  # seconds: in a long outage the reports must not crowd the records out of the spool
 
 
@@ -60,7 +60,7 @@ class Sender:
     def run(self) -> None:
         """Send until closed."""
         if self._closing.by is None:  # soon for once: many a process lives no longer than its first call
-            self._source.wait(min(FIRST_FLUSH, self._settings.flush_interval))
+            self._source.wait(min(INITIAL_FLUSH, self._settings.flush_interval))
         while True:
             last = self._closing.by is not None and self._collected()  # looked at before the source, or a file slips by
             for batch in self._source.pending():
@@ -117,7 +117,7 @@ class Spooler:
             if closing:
                 self._finish_file()
                 return
-            self._intake.wait(self._interval * (PATIENCE_WITH_BROKEN_SPOOL if self._spool.broken else 1))
+            self._intake.wait(self._interval * (TIMEOUT_WITH_BROKEN_SPOOL if self._spool.broken else 1))
 
     def collect(self) -> None:
         """Write what waits now."""

@@ -6,9 +6,9 @@ import math
 import os
 from dataclasses import dataclass
 
-MOST_BATCH_RECORDS = 10_000
-MOST_BATCH_BYTES = 1024 * 1024
-LEAST_SPOOL_BYTES = 64 * 1024
+MAX_BATCH_RECORDS = 10_000
+MAX_BATCH_BYTES = 1024 * 1024
+MIN_SPOOL_BYTES = 64 * 1024
 
 _YES = ("1", "true", "yes", "on")
 
@@ -28,8 +28,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         _whole("queue_size", self.queue_size, least=1)
-        _whole("batch_size", self.batch_size, least=1, most=MOST_BATCH_RECORDS)
-        _whole("spool_max_bytes", self.spool_max_bytes, least=LEAST_SPOOL_BYTES)
+        _whole("batch_size", self.batch_size, least=1, most=MAX_BATCH_RECORDS)
+        _whole("spool_max_bytes", self.spool_max_bytes, least=MIN_SPOOL_BYTES)
         for name in ("flush_interval", "timeout", "max_age"):
             _seconds(name, getattr(self, name))
         _seconds("exit_timeout", self.exit_timeout, zero=True)
@@ -37,7 +37,7 @@ class Settings:
     @property
     def batch_bytes(self) -> int:
         """Bytes after which a batch, or a spool file, is full: a small part of a spool at its cap."""
-        return MOST_BATCH_BYTES if self.spool_dir is None else min(MOST_BATCH_BYTES, self.spool_max_bytes // 8)
+        return MAX_BATCH_BYTES if self.spool_dir is None else min(MAX_BATCH_BYTES, self.spool_max_bytes // 8)
 
 
 def disabled_by_environment() -> bool:

@@ -20,8 +20,8 @@ from predlog.version import __version__
 
 BATCH_PATH = "/api/v1/predict-logs"
 WORTH_COMPRESSING = 1024
-MOST_ANSWER_BYTES = 16 * 1024 * 1024
-LONGEST_RETRY_AFTER = 600.0
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+MAX_RETRY_AFTER = 600.0
 
 # Looked up here, before any thread runs: a child forked while a thread imports a codec never finds that codec again.
 codecs.lookup("idna")
@@ -158,7 +158,7 @@ def _read(response: http.client.HTTPResponse, sock: socket.socket, deadline: flo
         chunks.append(chunk)
         size += len(chunk)
         remaining = deadline - time.monotonic()
-        if size > MOST_ANSWER_BYTES:
+        if size > MAX_ANSWER_BYTES:
             raise http.client.HTTPException("the answer is too long")
         if remaining <= 0:
             raise socket.timeout("timed out")
@@ -177,7 +177,7 @@ def _retry_after(value: str | None) -> float | None:
         seconds = float(value) if value.strip().isdigit() else _until(value)
     except (ValueError, TypeError, OverflowError):
         return None
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
 def _until(value: str) -> float:

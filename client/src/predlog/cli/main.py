@@ -87,8 +87,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _count(text: str) -> int:
     number = int(text)
-    if not 1 <= number <= show.LARGEST_PAGE:
-        raise argparse.ArgumentTypeError(f"must be from 1 to {show.LARGEST_PAGE}")
+    if not 1 <= number <= show.MAX_PAGE:
+        raise argparse.ArgumentTypeError(f"must be from 1 to {show.MAX_PAGE}")
     return number
 
 

@@ -18,8 +18,8 @@ from predlog.transport import Transport
 
 BATCH_LINES = 1000
 BATCH_BYTES = 1024 * 1024
-FIRST_WAIT = 0.5
-LONGEST_WAIT = 10.0
+INITIAL_BACKOFF = 0.5
+MAX_BACKOFF = 10.0
 
 
 def send_file(transport: Transport, options: argparse.Namespace) -> int:
@@ -99,7 +99,7 @@ class _Sending:
     def _send(self, part: Sequence[Line]) -> Acknowledged | response.Refused:
         """One request, repeated until it is answered; raises CommandError when patience is at its end."""
         began = time.monotonic()
-        wait = FIRST_WAIT
+        wait = INITIAL_BACKOFF
         while True:
             said = response.send(self._transport, [line.body for line in part])
             if not isinstance(said, Later):
@@ -110,7 +110,7 @@ class _Sending:
                 raise CommandError(f"{said.why}; {self._done.line:,} lines are sent{again}")
             self.say(f"{said.why}; trying again")
             time.sleep(pause)
-            wait = min(LONGEST_WAIT, wait * 2)
+            wait = min(MAX_BACKOFF, wait * 2)
 
     def _reject(self, number: int, why: str) -> None:
         self._done.rejected += 1

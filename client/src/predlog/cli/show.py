@@ -16,9 +16,9 @@ from predlog.cli.console import CommandError, Exit, flatten, printable
 from predlog.response import ADVICE, reason
 from predlog.transport import Transport
 
-LARGEST_PAGE = 1000
+MAX_PAGE = 1000
 OVERLAP = timedelta(seconds=60)  # calls are logged a little after they began, and not in order
-MOST_REMEMBERED = 20 * LARGEST_PAGE
+MAX_REMEMBERED = 20 * MAX_PAGE
 
 
 def tail(transport: Transport, options: argparse.Namespace) -> int:
@@ -39,13 +39,13 @@ def tail(transport: Transport, options: argparse.Namespace) -> int:
         newest = max([newest, *(_instant(row) for row in rows)])
         time.sleep(options.interval)
         since = max(oldest, newest - OVERLAP)
-        rows = _next(transport, {**query, "limit": LARGEST_PAGE, "from": since.isoformat()})
+        rows = _next(transport, {**query, "limit": MAX_PAGE, "from": since.isoformat()})
         fresh = [row for row in rows if row["id"] not in seen]
-        if len(fresh) == LARGEST_PAGE:
-            print(f"predlog: more than {LARGEST_PAGE} new predictions, the older ones are not shown", file=sys.stderr)
+        if len(fresh) == MAX_PAGE:
+            print(f"predlog: more than {MAX_PAGE} new predictions, the older ones are not shown", file=sys.stderr)
         _print(reversed(fresh), options.json)
         seen.update(dict.fromkeys(row["id"] for row in reversed(fresh)))
-        for identifier in list(seen)[: max(0, len(seen) - MOST_REMEMBERED)]:
+        for identifier in list(seen)[: max(0, len(seen) - MAX_REMEMBERED)]:
             del seen[identifier]
 
 

@@ -27,6 +27,7 @@ from app.factory import create_app
 from app.infrastructure.embedded import EmbeddedPostgres
 from app.infrastructure.roles import service_role
 from support.databases import Provider, reasons, timescale_provider
+from support.replication import plain_server
 from support.service import running
 
 UNGUARDED = {"auth": configuration.NO_AUTH, "auth_failures_per_minute": 0}
@@ -132,6 +133,31 @@ def make_app(url: str, **settings: Any) -> Flask:
 def server(request: pytest.FixtureRequest, servers: Callable[[str], Server]) -> Server:
     """A migrated database: a test that asks for it runs on both engines."""
     return servers(request.param)
+
+
+@pytest.fixture(scope="session")
+def superuser_servers(servers: Callable[[str], Server]) -> Iterator[Callable[[str], Server]]:
+    """The same engines where the role of `url` may do all: the embedded server's owner is no superuser."""
+    with ExitStack() as stack:
+        started: list[Server] = []
+
+        def server(engine: str) -> Server:
+            if engine != "plain":
+                return servers(engine)
+            if not started:
+                url = stack.enter_context(plain_server()).url
+                with make_app(url).app_context():
+                    upgrade()
+                started.append(Server("plain", url, url, None))
+            return started[0]
+
+        yield server
+
+
+@pytest.fixture
+def superuser_server(server: Server, superuser_servers: Callable[[str], Server]) -> Server:
+    """A migrated database of each engine whose settings a test may change."""
+    return superuser_servers(server.engine)
 
 
 @pytest.fixture(scope="session")

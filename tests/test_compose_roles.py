@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 SECRETS = ("DB_PASSWORD", "PREDLOG_SERVICE_PASSWORD", "PREDLOG_READER_PASSWORD")
 PASSWORDS = {name: f"{name.lower()} 'quoted' @:/?" for name in SECRETS}
+ADMIN_KEY = secrets.token_hex(32)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,13 @@ def migrate(database: URL) -> None:
     there = {"DB_HOST": "127.0.0.1", "DB_PORT": str(database.port), "DB_NAME": "predlog", "DB_USER": "predlog"}
     for line in SERVICES["migrate"]["command"][0].splitlines():
         command = [sys.executable, "-m", *line.split()]
-        done = subprocess.run(command, cwd=ROOT, env={**clean, **there, **PASSWORDS}, capture_output=True, text=True)
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**clean, **there, **PASSWORDS, "PREDLOG_ADMIN_KEY": ADMIN_KEY},
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
         assert "Only a superuser" not in done.stderr
 

@@ -111,8 +111,8 @@ def _flask(url: str, *arguments: str) -> str:
 
 
 def record(model: str, at: datetime | None) -> dict[str, Any]:
-    body = {"model_name": model, "duration_ms": 1, "was_successful": True, "request_id": str(uuid4())}
-    return body if at is None else {**body, "timestamp": at.isoformat()}
+    body = {"model_name": model, "duration_ms": 1, "was_successful": True}
+    return body if at is None else {**body, "timestamp": at.isoformat(), "request_id": str(uuid4())}
 
 
 def now() -> datetime:
@@ -149,7 +149,7 @@ def test_a_clock_that_is_set_back_breaks_nothing(scene: Scene, model: str, load_
     told = datetime.fromisoformat(answer["timestamp"])
     assert abs(told - theirs) < timedelta(minutes=5), "where the caller says nothing it is the service's clock"
     assert not_earlier(scene.marks(), after)
-    assert scene.count(model) == len(stored_ids(scene.server.url, model)) == stored + 3
+    assert scene.count(model) == stored + 3
 
     scene.clock.set_by(0)
     assert not_earlier(scene.marks(), after)

@@ -109,9 +109,9 @@ def hostile(url: str, level: str, names: list[str]) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def expected(servers: Callable[[str], Server]) -> list[Any]:
+def expected(superuser_servers: Callable[[str], Server]) -> list[Any]:
     """What the service answers where nothing is set."""
-    with database(servers("plain")) as url:
+    with database(superuser_servers("plain")) as url:
         return ids_left_out(answers(client_of(make_app(url))))
 
 
@@ -124,11 +124,11 @@ def ids_left_out(seen: list[Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize("level", ["database", "role"])
-def test_no_setting_changes_an_answer(server: Server, expected: list[Any], level: str) -> None:
+def test_no_setting_changes_an_answer(superuser_server: Server, expected: list[Any], level: str) -> None:
     """All of them at once, migrated and served under them."""
-    if not server.concurrent:
+    if not superuser_server.concurrent:
         pytest.skip("its only database cannot be given settings")
-    with empty_database(server) as url, hostile(url, level, list(HOSTILE)):
+    with empty_database(superuser_server) as url, hostile(url, level, list(HOSTILE)):
         app = make_app(url)
         with app.app_context():
             upgrade()
@@ -137,15 +137,17 @@ def test_no_setting_changes_an_answer(server: Server, expected: list[Any], level
 
 
 @pytest.mark.parametrize("setting", HOSTILE)
-def test_a_setting_alone_changes_no_answer(servers: Callable[[str], Server], expected: list[Any], setting: str) -> None:
-    with database(servers("plain")) as url, hostile(url, "database", [setting]):
+def test_a_setting_alone_changes_no_answer(
+    superuser_servers: Callable[[str], Server], expected: list[Any], setting: str
+) -> None:
+    with database(superuser_servers("plain")) as url, hostile(url, "database", [setting]):
         assert ids_left_out(answers(client_of(make_app(url)))) == expected
 
 
-def test_no_setting_changes_an_answer_behind_a_pooler(server: Server, expected: list[Any]) -> None:
-    if program() is None or not server.concurrent:
+def test_no_setting_changes_an_answer_behind_a_pooler(superuser_server: Server, expected: list[Any]) -> None:
+    if program() is None or not superuser_server.concurrent:
         pytest.skip("there is no pgbouncer here, or nothing for it to do")
-    with database(server) as url, hostile(url, "database", list(HOSTILE)), pgbouncer(url) as pooled:
+    with database(superuser_server) as url, hostile(url, "database", list(HOSTILE)), pgbouncer(url) as pooled:
         assert ids_left_out(answers(client_of(make_app(pooled)))) == expected
 
 
@@ -159,17 +161,17 @@ VARIABLES = {
 
 @pytest.mark.parametrize("name", VARIABLES)
 def test_no_variable_of_libpq_changes_an_answer(
-    servers: Callable[[str], Server], expected: list[Any], name: str, monkeypatch: pytest.MonkeyPatch
+    superuser_servers: Callable[[str], Server], expected: list[Any], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with database(servers("plain")) as url:
+    with database(superuser_servers("plain")) as url:
         monkeypatch.setenv(name, VARIABLES[name])
         assert ids_left_out(answers(client_of(make_app(url)))) == expected
 
 
-def test_what_is_acknowledged_is_on_disk_whatever_the_server_says(servers: Callable[[str], Server]) -> None:
-    with database(servers("plain")) as url, hostile(url, "database", ["synchronous_commit"]):
+def test_what_is_acknowledged_is_on_disk_whatever_the_server_says(superuser_servers: Callable[[str], Server]) -> None:
+    with database(superuser_servers("plain")) as url, hostile(url, "database", ["synchronous_commit"]):
         assert Database(url).rows("SELECT current_setting('synchronous_commit')") == [("on",)]
-    with empty_database(servers("plain")) as url:
+    with empty_database(superuser_servers("plain")) as url:
         admin = Database(url)
         admin.count(f"ALTER DATABASE {make_url(url).database} SET synchronous_commit = remote_apply", {})
         assert Database(url).rows("SELECT current_setting('synchronous_commit')") == [("remote_apply",)]
@@ -186,8 +188,8 @@ def test_what_the_address_says_of_the_schema_holds_behind_a_pooler(server: Serve
         database.engine.dispose()
 
 
-def test_every_pinned_setting_is_one_that_any_role_may_set(servers: Callable[[str], Server]) -> None:
-    contexts = Database(servers("plain").url).rows("SELECT lower(name), context FROM pg_settings")
+def test_every_pinned_setting_is_one_that_any_role_may_set(superuser_servers: Callable[[str], Server]) -> None:
+    contexts = Database(superuser_servers("plain").url).rows("SELECT lower(name), context FROM pg_settings")
     assert {dict(contexts)[name] for name in PINNED} == {"user"}
 
 

@@ -1,4 +1,4 @@
-"""Two PostgreSQL servers on loopback, of which one follows the other, from the programs that an engine has here."""
+"""PostgreSQL servers on loopback whose superuser a test may be, from the programs that an engine has here."""
 
 from __future__ import annotations
 
@@ -98,8 +98,27 @@ class PostgresServer:
 
 
 @contextmanager
+def plain_server() -> Iterator[PostgresServer]:
+    """An empty server from the embedded one's wheel, started, and gone afterwards."""
+    with _servers("plain") as (server, _):
+        server.initialise()
+        server.start()
+        yield server
+
+
+@contextmanager
 def primary_and_replica(engine: str) -> Iterator[tuple[PostgresServer, PostgresServer]]:
     """Both started, and gone afterwards: from the embedded server's wheel, or TimescaleDB from this machine's."""
+    with _servers(engine) as (primary, replica):
+        primary.initialise()
+        primary.start()
+        replica.follow(primary)
+        replica.start()
+        yield primary, replica
+
+
+@contextmanager
+def _servers(engine: str) -> Iterator[tuple[PostgresServer, PostgresServer]]:
     folder = Path(tempfile.mkdtemp(prefix="predlog-replication-"))
     account = choose_account(folder / "none")
     if account.borrowed:
@@ -114,10 +133,6 @@ def primary_and_replica(engine: str) -> Iterator[tuple[PostgresServer, PostgresS
     primary = PostgresServer(programs, account, folder / "primary", password, settings)
     replica = PostgresServer(programs, account, folder / "replica", password, settings | STANDBY)
     try:
-        primary.initialise()
-        primary.start()
-        replica.follow(primary)
-        replica.start()
         yield primary, replica
     finally:
         replica.stop(signal.SIGQUIT)

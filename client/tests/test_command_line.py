@@ -153,6 +153,16 @@ def test_too_large_a_batch_is_halved(service, run, file):
     assert len(service.records) == 1500
 
 
+def test_null_for_request_id_and_timestamp_counts_as_not_given(service, run, file):
+    file.write_text(
+        '{"model_name":"m","duration_ms":1,"was_successful":true,"request_id":null,"timestamp":null}\n'
+        '{"model_name":"m","duration_ms":2,"was_successful":true,"request_id":null}\n'
+    )
+    assert "2 stored" in run("send", str(file))[0]
+    assert "2 were there already" in run("send", str(file), "--restart")[0]
+    assert len(service.records) == 2
+
+
 def test_send_waits_for_a_service_that_comes_back(monkeypatch, capsys, file):
     write(file, 10)
     with free_port() as port:

@@ -78,9 +78,9 @@ def _complete(line: bytes, digest: str, timestamp: str) -> bytes:
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
     missing = {}
-    if "request_id" not in record:
+    if record.get("request_id") is None:
         missing["request_id"] = str(uuid.uuid5(_IDENTIFIERS, digest))
-    if "timestamp" not in record:
+    if record.get("timestamp") is None:
         missing["timestamp"] = timestamp
     if not missing:
         return line

@@ -42,4 +42,4 @@ def remove(models: Sequence[str], start: str | None, end: str | None) -> None:
 
 
 def _bound(name: str, text: str | None, *, is_end: bool) -> datetime | None:
-    return parse_bound(name, text, timezone.utc, is_end=is_end) if text else None
+    return parse_bound(name, text, timezone.utc, is_end=is_end) if text is not None else None

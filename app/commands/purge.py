@@ -47,8 +47,8 @@ def purge(
         filters = PurgeFilters(
             model_name,
             model_version,
-            parse_bound("from", start, timezone.utc, is_end=False) if start else None,
-            parse_bound("to", end, timezone.utc, is_end=True) if end else None,
+            parse_bound("from", start, timezone.utc, is_end=False) if start is not None else None,
+            parse_bound("to", end, timezone.utc, is_end=True) if end is not None else None,
             request_id,
         )
         number = services().purge.count(filters, now)

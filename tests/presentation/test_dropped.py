@@ -235,6 +235,17 @@ def test_the_flask_command_removes_as_the_route_does_and_says_how_many(
     assert app.test_cli_runner().invoke(args=["dropped", "remove"]).exit_code == 1
 
 
+@pytest.mark.parametrize("bound", ["from", "to"])
+def test_an_empty_bound_is_refused_and_does_not_remove_all_reports_of_the_model(
+    client: FlaskClient, app: Flask, dropped: Callable[..., int], model: str, bound: str
+) -> None:
+    client.post(PATH, json=[report(model)])
+    assert client.delete(PATH, query_string={"model_name": model, bound: ""}).status_code == 422
+    command = ["dropped", "remove", "--model", model, f"--{bound}", ""]
+    assert app.test_cli_runner().invoke(args=command).exit_code == 1
+    assert dropped() == 7
+
+
 @dataclass(frozen=True)
 class Guarded:
     """A service that wants keys, and who has them."""

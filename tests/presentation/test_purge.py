@@ -281,3 +281,23 @@ def test_the_command_refuses_to_remove_everything(flask: Callable[..., Result]) 
 
 def test_the_example_is_an_answer_as_documented() -> None:
     assert PurgedSchema().validate(EXAMPLE) == {}
+
+
+def test_an_empty_version_removes_the_calls_without_a_version_alone(
+    client: FlaskClient, put: Put, counted: Callable[[], int], model: str
+) -> None:
+    put(HOUR, 2, "")
+    put(HOUR, 3, "1")
+    assert purge(client, model_name=model, model_version="")["deleted"] == 2
+    assert counted() == 3
+
+
+@pytest.mark.parametrize("bound", ["from", "to"])
+def test_an_empty_bound_is_refused_and_does_not_remove_the_whole_model(
+    client: FlaskClient, app: Flask, put: Put, counted: Callable[[], int], model: str, bound: str
+) -> None:
+    put(HOUR)
+    assert client.delete(URL, query_string={"model_name": model, bound: ""}).status_code == 422
+    command = ["predictions", "purge", "--yes", "--model", model, f"--{bound}", ""]
+    assert app.test_cli_runner().invoke(args=command).exit_code == 1
+    assert counted() == 1

@@ -66,8 +66,8 @@ class RemovalQuerySchema(ma.Schema):
         start, end = data.get("start"), data.get("end")
         return {
             "model_names": sorted(set(data["model_name"])),
-            "start": parse_bound("from", start, timezone.utc, is_end=False) if start else None,
-            "end": parse_bound("to", end, timezone.utc, is_end=True) if end else None,
+            "start": parse_bound("from", start, timezone.utc, is_end=False) if start is not None else None,
+            "end": parse_bound("to", end, timezone.utc, is_end=True) if end is not None else None,
         }
 
 

@@ -10,10 +10,10 @@ import marshmallow as ma
 
 from app.application.purge import Purged, PurgeFilters
 from app.domain.instants import parse_bound
-from app.domain.predictions import MAX_MODEL_NAME_LENGTH, MAX_MODEL_VERSION_LENGTH
+from app.domain.predictions import MAX_MODEL_NAME_LENGTH
 from app.presentation.api import Blueprint
 from app.presentation.audit import audit
-from app.presentation.schemas.fields import Identifier, Instant, bound, name
+from app.presentation.schemas.fields import Identifier, Instant, bound, name, version
 from app.presentation.services import services
 
 blp = Blueprint("purge", __name__, url_prefix="/api/v1", description="Logged calls, removed for good")
@@ -30,9 +30,7 @@ class PurgeQuerySchema(ma.Schema):
         MAX_MODEL_NAME_LENGTH,
         metadata={"description": "Only calls of this model.", "example": "apartment_price_v1"},
     )
-    model_version = name(
-        MAX_MODEL_VERSION_LENGTH, metadata={"description": "Only calls of this version; with `model_name`."}
-    )
+    model_version = version("Only calls of this version; with `model_name`. Empty: those logged without a version.")
     start = bound("Not before this date (UTC) or instant.", data_key="from", example="2025-06-01")
     end = bound("Up to this date (included, UTC) or instant (not included).", data_key="to", example="2025-06-09")
     request_id = Identifier(metadata={"description": "Only the call that was logged with this `request_id`."})

@@ -339,6 +339,13 @@ def test_the_example_file_lists_every_setting_with_its_default(settings: Setting
     assert settings(text) == settings()
 
 
+def test_the_example_file_tells_every_secret_of_compose_and_every_secret_file() -> None:
+    text = (REPOSITORY / ".env.example").read_text()
+    compose = (REPOSITORY / "docker-compose.yml").read_text()
+    assert set(re.findall(r"^#   ([A-Z_]+) ", text, re.MULTILINE)) == set(re.findall(r"\$\{(\w+):\?", compose))
+    assert set(re.findall(r"\b([A-Z_]+)_FILE\b", text)) - {"NAME"} == set(SECRETS)
+
+
 def test_every_setting_has_a_name(settings: Settings) -> None:
     parts = {"DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"}
     assert {field.name.upper() for field in fields(Config)} == set(NAMES) - parts

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
+from itertools import accumulate
 from operator import le
 from typing import Annotated, Any
 from uuid import UUID
@@ -62,6 +63,9 @@ _METADATA = msgspec.json.Decoder(dict[str, Any])
 # number without end), or makes the text longer when it is written anew. Where it is in a string that is no harm: such
 # metadata takes a closer look, and is stored as well.
 _UNSURE = re.compile(rb"[\x00-\x1f]|\\u(?:0000|[dD][89a-fA-F])|[0-9][eE]|[0-9]{300}")
+# Strings, and all that opens and closes nothing.
+_NO_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[^][{}"]+')
+_STEPS = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
 _SCHEMA = PredictionSchema()
 _NOT_TAKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -208,16 +212,19 @@ def _checked(metadata: msgspec.Raw) -> str | None:
         raise Refused
     try:
         text = sent.decode()
-        if (
-            sent.startswith(b"{")
-            and len(sent) <= MAX_METADATA_BYTES
-            and sent.count(b"{") + sent.count(b"[") <= MAX_METADATA_DEPTH
-            and not _UNSURE.search(sent)
-        ):
+        if sent.startswith(b"{") and len(sent) <= MAX_METADATA_BYTES and _is_shallow(sent) and not _UNSURE.search(sent):
             return text
         return metadata_json(_METADATA.decode(sent))
     except (ValueError, *_NOT_TAKEN):
         raise Refused from None
+
+
+def _is_shallow(text: bytes) -> bool:
+    """Whether JSON is nested no deeper than metadata may be, told from its brackets: to walk through it takes longer."""
+    if text.count(b"{") + text.count(b"[") <= MAX_METADATA_DEPTH:
+        return True
+    brackets = _NO_BRACKET.sub(b"", text)
+    return max(accumulate(map(_STEPS.__getitem__, brackets))) <= MAX_METADATA_DEPTH
 
 
 def _utc(timestamp: datetime) -> datetime:

@@ -59,9 +59,9 @@ server.stop()
 
 
 HASTY_KEEPER = """
-from app.infrastructure.embedded import keeper
-keeper.MAX_BACKOFF_SECONDS = 0.01
-raise SystemExit(keeper.main())
+from app.infrastructure.embedded import supervisor
+supervisor.MAX_BACKOFF_SECONDS = 0.01
+raise SystemExit(supervisor.main())
 """
 
 

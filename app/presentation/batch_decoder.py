@@ -220,7 +220,7 @@ def _checked(metadata: msgspec.Raw) -> str | None:
 
 
 def _is_shallow(text: bytes) -> bool:
-    """Whether JSON is nested no deeper than metadata may be, told from its brackets: to walk through it takes longer."""
+    """Whether JSON is nested no deeper than metadata may be, told from its brackets: a walk through it takes longer."""
     if text.count(b"{") + text.count(b"[") <= MAX_METADATA_DEPTH:
         return True
     brackets = _NO_BRACKET.sub(b"", text)

@@ -26,6 +26,8 @@ from app.presentation.middleware.arguments import json_advice, loads
 from app.presentation.resources.predictions import PredictionSchema
 from support.mutations import damaged
 
+# One moment for all: what is generated must not depend on when.
+STARTED = datetime.now(timezone.utc)
 NO_JSON = "Invalid JSON."
 SCHEMA = PredictionSchema()
 
@@ -96,8 +98,7 @@ SECONDS_AHEAD = st.just(310)
 
 
 def moments(seconds_ago: st.SearchStrategy[int]) -> st.SearchStrategy[str]:
-    now = datetime.now(timezone.utc)
-    return seconds_ago.map(lambda seconds: (now - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S"))
+    return seconds_ago.map(lambda seconds: (STARTED - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S"))
 
 
 def times(dates: list[str], clocks: list[str], fractions: st.SearchStrategy[str], offsets: list[str]) -> Any:
@@ -342,7 +343,8 @@ def is_json(text: str) -> bool:
 @given(st.data(), records())
 def test_a_damaged_line_is_judged_as_the_single_endpoint_would(data: st.DataObject, text: str) -> None:
     line = data.draw(damaged(text.encode(errors="surrogatepass"))).replace(b"\n", b"")
-    assume(line.strip())
+    # How deep the interpreter reads depends on how deep its own stack is by then, here and in the service.
+    assume(line.strip() and line.count(b"[") + line.count(b"{") < 500)
     assert at_once(read_lines(line), [decoded(line)]) == one_by_one([decoded(line)])
 
 

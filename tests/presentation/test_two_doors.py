@@ -342,9 +342,11 @@ def is_json(text: str) -> bool:
 @settings(max_examples=600, deadline=None)
 @given(st.data(), records())
 def test_a_damaged_line_is_judged_as_the_single_endpoint_would(data: st.DataObject, text: str) -> None:
-    line = data.draw(damaged(text.encode(errors="surrogatepass"))).replace(b"\n", b"")
+    line = (
+        data.draw(damaged(text.encode(errors="surrogatepass"))).replace(b"\n", b"").strip()
+    )  # space around is not read
     # How deep the interpreter reads depends on how deep its own stack is by then, here and in the service.
-    assume(line.strip() and line.count(b"[") + line.count(b"{") < 500)
+    assume(line and line.count(b"[") + line.count(b"{") < 500)
     assert at_once(read_lines(line), [decoded(line)]) == one_by_one([decoded(line)])
 
 

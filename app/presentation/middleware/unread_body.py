@@ -31,6 +31,7 @@ class Application(Flask):
         if not _has_body(environ):
             return self.wsgi_app(environ, start_response)
         begun: list[tuple[Any, ...]] = []
+        # The type of start_response wants a writer for the old way to send a body, which nothing here uses.
         answer = self.wsgi_app(environ, lambda *arguments: begun.append(arguments))  # type: ignore[arg-type]
         status, headers, *more = begun[-1]
         if not (environ.get(WAS_READ) or _rest_is_read(environ, status)):

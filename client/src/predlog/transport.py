@@ -128,6 +128,7 @@ class Transport:
         try:
             connection.connect()
         except RuntimeError:  # gevent looks names up in a thread, and at interpreter shutdown it gets none
+            # An attribute of http.client that its types do not name.
             connection._create_connection = _connected_without_thread  # type: ignore[attr-defined]
             connection.connect()
         self._connection = connection

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -67,7 +67,15 @@ class Pair:
         try:
             yield
         finally:
-            self.on_replica.read("SELECT pg_wal_replay_resume()")
+            eventually(self._resumes)
+
+    def _resumes(self) -> bool:
+        """Resume replay. PostgreSQL may cancel this very statement, whose snapshot is in the way of what is replayed."""
+        with suppress(StorageUnavailable):
+            self.on_replica.rows("SELECT pg_wal_replay_resume()")
+        with suppress(StorageUnavailable):
+            return self.on_replica.rows("SELECT pg_get_wal_replay_pause_state()") == [("not paused",)]
+        return False
 
     @contextmanager
     def alone(self) -> Iterator[None]:

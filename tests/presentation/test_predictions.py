@@ -324,6 +324,6 @@ def test_a_list_that_takes_too_long_says_what_to_do(
 
 
 def test_the_calls_of_years_ago_are_listed_where_there_are_no_newer_ones(client: FlaskClient, log: Log) -> None:
-    old = log(timestamp="2025-06-09T12:00:00Z")
-    found = client.get(URL, query_string={"to": "2025-06-09", "min_duration_ms": "0"}).json
+    old = log(timestamp="2025-06-09T12:34:56.789012Z")
+    found = client.get(URL, query_string={"to": "2025-06-09T12:34:56.789013Z", "min_duration_ms": "0"}).json
     assert old in found

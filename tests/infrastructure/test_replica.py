@@ -70,7 +70,7 @@ class Pair:
             eventually(self._resumes)
 
     def _resumes(self) -> bool:
-        """Resume replay. PostgreSQL may cancel this very statement, whose snapshot is in the way of what is replayed."""
+        """Resume replay. PostgreSQL may cancel this statement, whose snapshot is in the way of the replay."""
         with suppress(StorageUnavailable):
             self.on_replica.rows("SELECT pg_wal_replay_resume()")
         with suppress(StorageUnavailable):

@@ -12,7 +12,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-
 # A file that is not the one that was pinned is refused, wherever it comes from.
 INSTALL = $(PIP) --require-hashes
 LOCK    = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
-	--no-emit-index-url --no-emit-find-links --default-index https://pypi.org/simple --override overrides.txt \
+	--no-emit-index-url --no-emit-find-links --default-index https://pypi.org/simple \
 	setup.cfg --extra embedded --extra docs
 
 .PHONY: run test test-faults demo lint check lock clean
@@ -60,10 +60,10 @@ $(VENV)/test: requirements-test.txt $(VENV)/run
 	@touch $@
 
 # Pin everything anew, with the hashes of PyPI's files for every platform. Django is overridden away:
-# drf-spectacular-sidecar is taken for its files alone.
+# drf-spectacular-sidecar is taken for its files alone. The tests have Django, for the client is at home in it.
 lock: $(VENV)/python
 	@$(PIP) uv
-	$(LOCK) --output-file requirements.txt
+	$(LOCK) --override overrides.txt --output-file requirements.txt
 	$(LOCK) --extra test --extra lint --constraint requirements.txt --output-file requirements-test.txt
 
 clean:

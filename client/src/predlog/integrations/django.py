@@ -1,0 +1,118 @@
+"""Django: "predlog.integrations.django.Middleware" first in MIDDLEWARE, and the options in the setting PREDLOG."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, Callable
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
+
+from predlog.integrations.http import Request, Requests, from_settings
+from predlog.integrations.sigterm import flush_at_sigterm
+
+if TYPE_CHECKING:
+    from predlog.client import Client
+
+
+@functools.cache
+def requests() -> Requests:
+    """What the setting PREDLOG asks for: a dict of the client's options and those of `Requests`, in capitals."""
+    log, options = from_settings(getattr(settings, "PREDLOG", {}))
+    flush_at_sigterm(log)
+    return Requests(log, **options)
+
+
+def client() -> Client:
+    """The client that the middleware logs with."""
+    return requests().log
+
+
+class Middleware:
+    """Logs each request to a view; sync and async. `request.predlog` is the call, to set metadata and so on of.
+
+    Without `ROUTES` every route is a model with the name of its pattern.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[Any], Any]) -> None:
+        self._get_response = get_response
+        self._requests = requests()
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    def __call__(self, request: Any) -> Any:
+        """Answer the request."""
+        logged = self._requests.begin(request.path_info)
+        if iscoroutinefunction(self):
+            return self._answer_later(request, logged)
+        return self._get_response(request) if logged is None else self._answer(request, logged)
+
+    def process_exception(self, request: Any, exception: BaseException) -> None:
+        """Django tells the exception here, and makes an answer with status 500 of it."""
+        if getattr(request, "predlog", None) is not None:
+            request.predlog.error = exception
+
+    def _answer(self, request: Any, logged: Request) -> Any:
+        request.predlog = logged.call
+        try:
+            response = self._get_response(request)
+        except BaseException as error:
+            logged.end(error)
+            raise
+        return _finished(request, response, logged)
+
+    async def _answer_later(self, request: Any, logged: Request | None) -> Any:
+        if logged is None:
+            return await self._get_response(request)
+        request.predlog = logged.call
+        try:
+            response = await self._get_response(request)
+        except BaseException as error:
+            logged.end(error)
+            raise
+        return _finished(request, response, logged)
+
+
+def _finished(request: Any, response: Any, logged: Request) -> Any:
+    match = request.resolver_match
+    logged.status = response.status_code
+    if match is not None and not logged.call.model_name:
+        logged.call.model_name = f"/{match.route.lstrip('/')}"
+    if not response.streaming:
+        logged.end()
+    elif response.is_async:
+        response.streaming_content = _streamed_later(response.streaming_content, logged)
+    else:
+        response.streaming_content = _streamed(response.streaming_content, logged)
+    return response
+
+
+def _streamed(chunks: Any, logged: Request) -> Iterator[bytes]:
+    try:
+        yield from chunks
+    except GeneratorExit:  # the client has left
+        raise
+    except BaseException as error:
+        logged.end(error)
+        raise
+    finally:
+        logged.end()
+
+
+async def _streamed_later(chunks: Any, logged: Request) -> AsyncIterator[bytes]:
+    from asyncio import CancelledError
+
+    try:
+        async for chunk in chunks:
+            yield chunk
+    except (GeneratorExit, CancelledError):  # the client has left
+        raise
+    except BaseException as error:
+        logged.end(error)
+        raise
+    finally:
+        logged.end()

@@ -1,0 +1,44 @@
+"""Celery's signals: what a task's end means."""
+
+from __future__ import annotations
+
+import pytest
+
+celery = pytest.importorskip("celery")
+
+
+def run(program, service, body, tasks="None"):
+    program.run(f"""
+        import celery, predlog
+        from predlog.integrations.celery import TaskTracking
+        app = celery.Celery("tasks", broker="memory://", backend="cache+memory://")
+        log = predlog.Client()
+        tracking = TaskTracking(log, {tasks})
+        @app.task(bind=True, name="prices.predict", max_retries=1)
+        def predict(self, rooms):
+            tracking.call(self.request.id).metadata["rooms"] = rooms
+            {body}
+        predict.apply(args=[3])
+        """)
+    return list(service.records.values())
+
+
+def test_a_task_is_a_prediction_of_the_model_with_its_name(program, service):
+    [record] = run(program, service, "return 1")
+    assert record["model_name"] == "prices.predict" and record["was_successful"]
+    assert record["metadata"] == {"rooms": 3}
+
+
+def test_tasks_may_be_named_and_the_others_are_not_logged(program, service):
+    [record] = run(program, service, "return 1", {"prices.*": "apartment_price"})
+    assert record["model_name"] == "apartment_price"
+
+
+def test_a_task_that_raises_is_a_failure_with_its_exception(program, service):
+    [record] = run(program, service, "raise ValueError('below zero')")
+    assert record["error"] == "ValueError: below zero"
+
+
+def test_only_the_last_try_of_a_task_is_logged(program, service):
+    [record] = run(program, service, "self.request.retries or self.retry(countdown=0)")
+    assert record["was_successful"]

@@ -1,0 +1,89 @@
+"""The Django middleware, sync and async, each in a process of its own: Django has one configuration for each."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytest.importorskip("django")
+
+SITE = """
+    import asyncio, json, sys, time, django
+    from django.conf import settings
+    from django.http import HttpResponse, StreamingHttpResponse
+    from django.urls import path
+    asynchronous, route, options = sys.argv[1] == "async", sys.argv[2], json.loads(sys.argv[3])
+    settings.configure(
+        MIDDLEWARE=["predlog.integrations.django.Middleware"], ROOT_URLCONF="__main__", PREDLOG=options,
+        ALLOWED_HOSTS=["testserver"], LOGGING_CONFIG=None, DEBUG_PROPAGATE_EXCEPTIONS=False,
+    )
+    django.setup()
+    def predict(request, model):
+        request.predlog.metadata["rooms"] = 3
+        return HttpResponse("1")
+    def fail(request):
+        raise ValueError("below zero")
+    def stream(request):
+        def chunks():
+            for _ in range(3):
+                time.sleep(0.03)
+                yield b"x"
+        async def later():
+            for _ in range(3):
+                await asyncio.sleep(0.03)
+                yield b"x"
+        return StreamingHttpResponse(later() if asynchronous else chunks())
+    async def predict_later(request, model):
+        return predict(request, model)
+    urlpatterns = [
+        path("predict/<str:model>", predict_later if asynchronous else predict),
+        path("fail", fail), path("stream", stream),
+    ]
+    from django.test import AsyncClient, Client
+    async def get():
+        answer = await AsyncClient(raise_request_exception=False).get(route)
+        if answer.streaming:
+            async for _ in answer.streaming_content:
+                pass
+        return answer
+    if asynchronous:
+        answer = asyncio.run(get())
+    else:
+        answer = Client(raise_request_exception=False).get(route)
+        b"".join(answer)
+    print(answer.status_code)
+"""
+
+
+@pytest.fixture(params=["sync", "async"])
+def get(request, program, service):
+    def get(path, **options):
+        out = program.run(SITE, request.param, path, json.dumps({"URL": service.url, **options}))
+        return int(out), list(service.records.values())
+
+    return get
+
+
+def test_a_route_is_a_model_with_the_name_of_its_pattern(get):
+    status, [record] = get("/predict/price")
+    assert status == 200 and record["model_name"] == "/predict/<str:model>" and record["metadata"] == {"rooms": 3}
+
+
+def test_routes_name_models(get):
+    _, [record] = get("/predict/price", ROUTES={"/predict/<str:model>": "{model}"})
+    assert record["model_name"] == "price"
+
+
+def test_an_exception_is_logged_as_it_was(get):
+    status, [record] = get("/fail")
+    assert status == 500 and record["error"] == "ValueError: below zero"
+
+
+def test_a_stream_is_timed_to_its_end(get):
+    _, [record] = get("/stream")
+    assert record["was_successful"] and record["duration_ms"] >= 90
+
+
+def test_a_path_without_a_route_is_not_logged(get):
+    assert get("/none") == (404, [])

@@ -1,0 +1,81 @@
+"""Models of all kinds, wrapped."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+
+import pytest
+
+from predlog.integrations.predict import Logged
+
+
+class Doubler:
+    def __init__(self):
+        self.unit = "m2"
+        self.fitted = False
+
+    def fit(self, rows):
+        self.fitted = True
+        return self
+
+    def predict(self, rows):
+        """Double them."""
+        return [2 * row for row in rows]
+
+    def __call__(self, rows):
+        return self.predict(rows)
+
+
+class Later:
+    async def predict(self, rows):
+        await asyncio.sleep(0.05)
+        return rows
+
+
+def test_predict_is_logged_with_its_number_of_rows(client, service):
+    model = Logged(Doubler(), client, "m", version=3)
+    assert model.predict([1, 2, 3]) == [2, 4, 6] and model([1]) == [2] and model.predict.__doc__ == "Double them."
+    assert client.flush()
+    records = list(service.records.values())
+    assert [(r["model_name"], r["model_version"], r["metadata"]) for r in records] == [
+        ("m", "3", {"rows": 3}),
+        ("m", "3", {"rows": 1}),
+    ]
+
+
+def test_a_call_that_raises_is_a_failure_and_the_exception_goes_on(client, service):
+    with pytest.raises(TypeError):
+        Logged(Doubler(), client, "m").predict(None)
+    assert client.flush() and [r["was_successful"] for r in service.records.values()] == [False]
+
+
+def test_all_else_is_the_models_own(client, service):
+    inner = Doubler()
+    model = Logged(inner, client, "m")
+    model.unit = "ft2"
+    model.fit([1])
+    assert inner.unit == model.unit == "ft2" and inner.fitted and not hasattr(model, "none")
+    assert client.flush() and not service.records
+
+
+def test_an_async_method_is_timed_to_its_result(client, service):
+    assert asyncio.run(Logged(Later(), client, "m").predict([1])) == [1]
+    assert client.flush()
+    [record] = service.records.values()
+    assert record["duration_ms"] >= 50
+
+
+def test_a_pickled_model_logs_too(client, service):
+    model = pickle.loads(pickle.dumps(Logged(Doubler(), client, "m", methods=["predict"])))
+    assert model.predict([1]) == [2] and model([1]) == [2]
+    assert model._options[0].close() and len(service.records) == 1
+
+
+def test_scikit_learns_models_are_logged(client, service):
+    pytest.importorskip("sklearn")
+    from sklearn.dummy import DummyClassifier
+
+    model = Logged(DummyClassifier().fit([[1], [2]], [0, 1]), client, "m")
+    assert len(model.predict([[1], [2], [3]])) == 3 and model.predict_proba([[1]]).shape == (1, 2)
+    assert client.flush() and sorted(r["metadata"]["rows"] for r in service.records.values()) == [1, 3]

@@ -62,6 +62,7 @@ from app.presentation.resources import (
     docs,
     dropped,
     health,
+    histogram,
     metrics,
     predictions,
     purge,
@@ -189,7 +190,8 @@ def _http(app: Flask, config: configuration.Config) -> None:
     )
     smorest = api.create_api(app, health.VERSION, health.DESCRIPTION)
     errors.register(app)
-    for resource in (health, metrics, predictions, purge, batches, dropped, statistics, comparison, catalogue):
+    questions = (statistics, histogram, comparison, catalogue)
+    for resource in (health, metrics, predictions, purge, batches, dropped, *questions):
         smorest.register_blueprint(resource.blp)
     docs.register(app)
     if config.cors_origins:

@@ -9,19 +9,39 @@ There is no largest and no smallest bin; zero, which has no logarithm, has a bin
 from __future__ import annotations
 
 import math
+import sys
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 RELATIVE_ERROR = 0.01
 GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 LN_GAMMA = math.log(GAMMA)
 ZERO_BIN = -100_000
+# The database's logarithm and ours may differ in the last digits, and so put a duration beside a bound into two bins.
+ROUNDING = 1e-12
+
+
+class Share(NamedTuple):
+    """A share of calls, 0 … 1: the estimate, and the limits between which the true share certainly is."""
+
+    value: float
+    low: float
+    high: float
 
 
 def bin_of(duration_ms: float) -> int:
     """The bin of a duration in milliseconds; the database computes the same in SQL (`latency_bin`)."""
     return math.ceil(math.log(duration_ms) / LN_GAMMA) if duration_ms > 0 else ZERO_BIN
+
+
+def upper_bound(bin: int) -> float:
+    """The longest duration in milliseconds that falls into a bin; its shortest is just above that of the bin before."""
+    try:
+        return 0.0 if bin == ZERO_BIN else math.exp(bin * LN_GAMMA)
+    except OverflowError:
+        return sys.float_info.max
 
 
 def value_of(bin: int) -> float:
@@ -61,6 +81,27 @@ class LatencySketch:
     def total(self) -> int:
         """How many calls the sketch has seen."""
         return sum(self._counts.values())
+
+    @property
+    def counts(self) -> list[tuple[int, int]]:
+        """Pairs of (bin, number of calls), from the fastest to the slowest; bins without calls are left out."""
+        return sorted((bin, calls) for bin, calls in self._counts.items() if calls > 0)
+
+    def share_under(self, duration_ms: float) -> Share | None:
+        """The share of the calls that took at most so many milliseconds; None if nothing was seen.
+
+        Only the bin that holds `duration_ms` is in doubt: its calls are divided as if they lay evenly in it.
+        """
+        counts = self.counts
+        if not counts:
+            return None
+        first, last = bin_of(duration_ms * (1 - ROUNDING)), bin_of(duration_ms * (1 + ROUNDING))
+        faster = sum(calls for bin, calls in counts if bin < first or bin == ZERO_BIN)
+        in_doubt = sum(calls for bin, calls in counts if first <= bin <= last and bin != ZERO_BIN)
+        total = sum(calls for _, calls in counts)
+        low, high = upper_bound(first - 1), upper_bound(last)
+        part = min(max((duration_ms - low) / (high - low), 0.0), 1.0) if high > low else 1.0
+        return Share((faster + part * in_doubt) / total, faster / total, (faster + in_doubt) / total)
 
     def quantiles(self, fractions: Sequence[float]) -> list[float | None]:
         """Estimate quantiles in milliseconds, each within RELATIVE_ERROR of the true one; None where nothing was seen.

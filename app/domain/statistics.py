@@ -9,7 +9,7 @@ from datetime import datetime
 
 from app.domain.instants import TimeRange
 from app.domain.losses import SATURATION
-from app.domain.sketch import LatencySketch
+from app.domain.sketch import LatencySketch, Share
 
 GROUP_KEYS = ("model_name", "model_version")
 DEFAULT_PERCENTILES = (50.0, 90.0, 95.0, 99.0)
@@ -131,6 +131,21 @@ class Tally:
             else high if estimate > high or percentile == 100
             else estimate
             for percentile, estimate in zip(percentiles, estimates)
+        ]  # fmt: skip
+
+    def shares_under(self, durations_ms: Sequence[float]) -> list[Share | None]:
+        """For each duration in milliseconds the share of the calls that took at most that long; None without calls.
+
+        The extremes are known exactly: at or above the maximum it is all calls, below the minimum none.
+        """
+        low, high = self.duration_ms_min, self.duration_ms_max
+        if low is None or high is None:
+            return [None] * len(durations_ms)
+        return [
+            Share(0.0, 0.0, 0.0) if duration_ms < low
+            else Share(1.0, 1.0, 1.0) if duration_ms >= high
+            else self.sketch.share_under(duration_ms)
+            for duration_ms in durations_ms
         ]  # fmt: skip
 
 

@@ -77,6 +77,7 @@ class Service(ThreadingHTTPServer):
         self.requests: list[dict[str, Any]] = []
         self.queries: list[tuple[str, dict[str, list[str]]]] = []
         self.predictions: list[dict[str, Any]] = []
+        self.histogram: dict[str, Any] = {}
         self.released = threading.Event()
         self.lock = threading.Lock()
         self.sockets: set[socket.socket] = set()
@@ -224,6 +225,8 @@ class Handler(BaseHTTPRequestHandler):
             ]
             rows.sort(key=lambda row: row["timestamp"], reverse=True)
             self.answer(200, rows[: int(query.get("limit", ["100"])[0])])
+        elif parts.path == "/api/v1/stats/histogram":
+            self.answer(200, service.histogram)
         else:
             self.answer(200, {"total_requests": 1234, "success_rate": 0.99998, "percentiles": {"50": 1.5}, "min": None})
 

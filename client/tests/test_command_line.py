@@ -259,6 +259,31 @@ def test_stats_prints_a_table_of_whatever_the_service_says(service, run):
     assert json.loads(run("stats", "--json")[0])["total_requests"] == 1234
 
 
+def test_stats_asks_for_the_share_under_a_duration(service, run):
+    run("stats", "--under", "200,500")
+    assert service.queries == [("/api/v1/stats", {"under_ms": ["200,500"]})]
+
+
+def test_histogram_draws_a_bar_for_each_bin(service, run):
+    service.histogram = {
+        "bins": [
+            {"from_ms": 0, "to_ms": 0, "count": 1},
+            {"from_ms": 12.182493960703473, "to_ms": 12.6, "count": 1500},
+            {"from_ms": 12.6, "to_ms": 13, "count": 0},
+        ],
+        "total_requests": 1501,
+        "completeness": 0.5,
+    }
+    out, _ = run("histogram", "--model", "a", "--bins", "7")
+    assert service.queries == [("/api/v1/stats/histogram", {"model_name": ["a"], "bins": ["7"]})]
+    rows = [line.split() for line in out.splitlines()]
+    assert rows[0] == ["0", "to", "0", "ms", "1", "#"]
+    assert rows[1] == ["12.1825", "to", "12.6", "ms", "1,500", "#" * 30]
+    assert rows[2] == ["12.6", "to", "13", "ms", "0"]
+    assert rows[3] == ["1,501", "calls;", "completeness", "0.5"]
+    assert json.loads(run("histogram", "--json")[0]) == service.histogram
+
+
 @pytest.mark.parametrize(
     ("mood", "code", "word"),
     [(401, 3, "API key"), (404, 3, "check the host"), (422, 2, "from: Not a valid datetime"), (503, 3, "503")],

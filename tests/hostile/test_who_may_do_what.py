@@ -33,7 +33,15 @@ HOSTILE = settings(
 )
 MINE, OTHER = (f"who-{name}-{uuid4().hex}" for name in ("mine", "other"))
 LIST = "/api/v1/predictions"
-QUESTIONS = (LIST, "/api/v1/stats", "/api/v1/stats/timeseries", "/api/v1/stats/compare", "/api/v1/models", "/metrics")
+QUESTIONS = (
+    LIST,
+    "/api/v1/stats",
+    "/api/v1/stats/timeseries",
+    "/api/v1/stats/histogram",
+    "/api/v1/stats/compare",
+    "/api/v1/models",
+    "/metrics",
+)
 NAMES = [MINE, OTHER, OTHER.upper(), f" {OTHER}", f"{OTHER} ", f"{MINE},{OTHER}", OTHER[:-1], "%", "*", "", "who-%"]
 
 # What is done to a key before it is sent: a place in it, and what is put there instead of so many characters.

@@ -24,8 +24,9 @@ from conftest import Server, make_app
 MINE, ALSO_MINE, OTHER = (f"bound-{name}-{uuid4().hex}" for name in ("a", "b", "c"))
 CALLS = {MINE: 3, ALSO_MINE: 2, OTHER: 7}
 LOST = {MINE: 1, ALSO_MINE: 0, OTHER: 50}
-LIST, STATS, SERIES, COMPARE, MODELS = (
-    f"/api/v1/{path}" for path in ("predictions", "stats", "stats/timeseries", "stats/compare", "models")
+LIST, STATS, SERIES, HISTOGRAM, COMPARE, MODELS = (
+    f"/api/v1/{path}"
+    for path in ("predictions", "stats", "stats/timeseries", "stats/histogram", "stats/compare", "models")
 )
 TWO_VERSIONS = {"version_a": "1", "version_b": "2"}
 # Every route that takes a key that reads, but for the one record; and what it must be asked.
@@ -33,6 +34,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "predictions.list_predictions": {"path": LIST},
     "statistics.stats": {"path": STATS},
     "statistics.timeseries": {"path": SERIES},
+    "histogram.histogram": {"path": HISTOGRAM},
     "comparison.compare": {"path": COMPARE, **TWO_VERSIONS},
     "catalogue.list_models": {"path": MODELS},
 }

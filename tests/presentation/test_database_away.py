@@ -26,6 +26,7 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
     ("DELETE", "/api/v1/predictions/1", {}),
     ("GET", "/api/v1/stats", {}),
     ("GET", "/api/v1/stats/timeseries", {}),
+    ("GET", "/api/v1/stats/histogram", {}),
     ("GET", "/ready", {}),
 ]
 

@@ -170,6 +170,7 @@ def test_counts_near_the_largest_number_are_answered_as_the_largest_number(
     asked = {
         "stats": {"model_name": model},
         "stats/timeseries": {"model_name": model, "bucket": "1h", **span},
+        "stats/histogram": {"model_name": model, **span},
         "stats/compare": {"model_name": model, **versions},
         "models": {"model_name": model},
     }

@@ -130,7 +130,8 @@ def test_real_answers_fit_their_schemas(
         "GET /api/v1/stats": client.get(
             "/api/v1/stats", query_string={**asked, "group_by": "model_name,model_version"}
         ),
-        "GET /api/v1/stats/timeseries": client.get("/api/v1/stats/timeseries", query_string=asked),
+        "GET /api/v1/stats/timeseries": client.get("/api/v1/stats/timeseries", query_string={**asked, "under_ms": 5}),
+        "GET /api/v1/stats/histogram": client.get("/api/v1/stats/histogram", query_string={**asked, "bucket": "auto"}),
     }
     by_name = dict(operations)
     for name, answer in answers.items():
@@ -146,7 +147,7 @@ def test_an_empty_answer_fits_its_schema_too(
     client: FlaskClient, model: str, document: dict[str, Any], operations: list[Operation]
 ) -> None:
     by_name = dict(operations)
-    for path in ("/api/v1/stats", "/api/v1/stats/timeseries"):
+    for path in ("/api/v1/stats", "/api/v1/stats/timeseries", "/api/v1/stats/histogram"):
         schema = by_name[f"GET {path}"]["responses"]["200"]["content"]["application/json"]["schema"]
         answer = client.get(path, query_string={"model_name": model}).json
         problems = [error.message for error in _validator(document, schema).iter_errors(answer)]

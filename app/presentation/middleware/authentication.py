@@ -34,6 +34,7 @@ SCOPES: dict[str, Scope | None] = {
     "purge.purge_predictions": Scope.ADMIN,
     "statistics.stats": Scope.READ,
     "statistics.timeseries": Scope.READ,
+    "histogram.histogram": Scope.READ,
     "comparison.compare": Scope.READ,
     "catalogue.list_models": Scope.READ,
 }

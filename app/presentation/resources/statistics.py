@@ -9,17 +9,17 @@ from typing import Any
 
 import marshmallow as ma
 from flask import Response
-from marshmallow.validate import OneOf
+from marshmallow.validate import Length, OneOf
 from webargs.fields import DelimitedList
 
-from app.application.statistics import MAX_GROUPS, Key, Question
+from app.application.statistics import MAX_GROUPS, Answer, Key, Question
 from app.domain.errors import InvalidInput
-from app.domain.instants import DAY, FIRST
+from app.domain.instants import DAY, FIRST, TimeRange
 from app.domain.statistics import GROUP_KEYS, Tally
 from app.domain.timeline import BUCKETS, choose_bucket, timeline
 from app.presentation.api import Blueprint
-from app.presentation.schemas.fields import Instant
-from app.presentation.schemas.ranges import RangeSchema
+from app.presentation.schemas.fields import Instant, QueryMilliseconds
+from app.presentation.schemas.ranges import MAX_PERCENTILES, RangeSchema
 from app.presentation.schemas.statistics import (
     ANSWER_EXAMPLE,
     TALLY_EXAMPLE,
@@ -44,7 +44,22 @@ SERIES_EXAMPLE = {
 }
 
 
-class StatsQuerySchema(RangeSchema):
+class MeasuresSchema(RangeSchema):
+    """Which calls, over which range, and what to measure of their durations."""
+
+    under_ms = DelimitedList(
+        QueryMilliseconds(metadata={"type": "number", "minimum": 0}),
+        load_default=[],
+        validate=Length(max=MAX_PERCENTILES, error=f"At most {MAX_PERCENTILES} durations."),
+        metadata={
+            "description": "Say which share of the calls took at most so many milliseconds.",
+            "default": [],
+            "example": [200, 500],
+        },
+    )
+
+
+class StatsQuerySchema(MeasuresSchema):
     """What to count, and by what."""
 
     group_by = DelimitedList(
@@ -58,7 +73,7 @@ class StatsQuerySchema(RangeSchema):
     )
 
 
-class SeriesQuerySchema(RangeSchema):
+class SeriesQuerySchema(MeasuresSchema):
     """What to count, over which points of time."""
 
     bucket = ma.fields.String(
@@ -111,22 +126,23 @@ def stats(query: dict[str, Any]) -> Response:
 
     Dates are whole days of `timezone`, the last one included; instants bound a half-open range. The counts, the
     average and the extremes are those of a full scan of the log at the moment of the answer; each percentile is within
-    `percentile_relative_error` of the true one. A model that nobody has logged has zeros and nulls.
+    `percentile_relative_error` of the true one, and each true share of `under_ms` within its limits. A model that
+    nobody has logged has zeros and nulls.
     """
     group_by = tuple(key for key in GROUP_KEYS if key in query["group_by"])
-    percentiles = query["percentiles"]
+    measures = query["percentiles"], query["under_ms"]
     question = Question(
         query["selection"],
         query["range"],
         group_by,
-        latency=bool(percentiles),
+        latency=any(measures),
         max_groups=MAX_GROUPS if group_by else None,
     )
     answer = services().readers.ask(lambda reader: reader.statistics.ask(question))
-    body = tallied(answer.total, percentiles) | counted(question, answer)
+    body = tallied(answer.total, *measures) | counted(question, answer)
     if group_by:
         ordered = sorted(item for item in answer.tallies.items() if getattr(item[0], group_by[-1]) is not None)
-        body["groups"] = [_group(key, group_by) | tallied(tally, percentiles) for key, tally in ordered]
+        body["groups"] = [_group(key, group_by) | tallied(tally, *measures) for key, tally in ordered]
     return as_json(body)
 
 
@@ -140,19 +156,24 @@ def timeseries(query: dict[str, Any]) -> Response:
     Points begin at full buckets of the clock of `timezone`; the first and the last are cut to the range.
     Without `from` the range is the day before its end.
     """
-    range, percentiles = query["range"], query["percentiles"]
+    range, measures = query["range"], (query["percentiles"], query["under_ms"])
     bucket = choose_bucket(range) if query["bucket"] == "auto" else query["bucket"]
     series = timeline(range, bucket, query["zone"])
-    question = Question(query["selection"], range, series=series, latency=bool(percentiles))
+    question = Question(query["selection"], range, series=series, latency=any(measures))
     answer = services().readers.ask(lambda reader: reader.statistics.ask(question))
-    if range and (answer.range.start > range.start or answer.range.end < range.end):
-        raise InvalidInput("bucket", f"Of this range only longer buckets than {bucket} are kept; take one of these.")
+    check_points(answer, range, bucket)
     edges = [edge.isoformat() for edge in series.edges]
     points = [
-        {"from": start, "to": end} | tallied(answer.tallies.get(Key(i), NOTHING), percentiles)
+        {"from": start, "to": end} | tallied(answer.tallies.get(Key(i), NOTHING), *measures)
         for i, (start, end) in enumerate(pairwise(edges))
     ]
     return as_json({"bucket": bucket, "timezone": str(query["zone"]), "points": points} | counted(question, answer))
+
+
+def check_points(answer: Answer, time_range: TimeRange, bucket: str) -> None:
+    """Raises InvalidInput if the aggregates that are left of the range are too coarse for points of this bucket."""
+    if time_range and (answer.range.start > time_range.start or answer.range.end < time_range.end):
+        raise InvalidInput("bucket", f"Of this range only longer buckets than {bucket} are kept; take one of these.")
 
 
 def _group(key: Key, group_by: Sequence[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from flask import Response
 
 from app.application.statistics import Answer, Question
 from app.domain.predictions import shortest_number
-from app.domain.sketch import RELATIVE_ERROR
+from app.domain.sketch import RELATIVE_ERROR, Share
 from app.domain.statistics import Tally
 from app.presentation.schemas.fields import Instant, Milliseconds
 
@@ -44,6 +44,14 @@ ANSWER_EXAMPLE = {
 }
 
 
+class ShareSchema(ma.Schema):
+    """A share of the calls, 0 to 1."""
+
+    share = ma.fields.Float(required=True)
+    low = ma.fields.Float(required=True, metadata={"description": "The true share is not less than this."})
+    high = ma.fields.Float(required=True, metadata={"description": "The true share is not more than this."})
+
+
 class TallySchema(ma.Schema):
     """How many calls, how many of them succeeded, and how long they took."""
 
@@ -61,6 +69,14 @@ class TallySchema(ma.Schema):
         values=Milliseconds(allow_none=True),
         required=True,
         metadata={"description": "Duration in milliseconds by percentile; null without calls."},
+    )
+    under_ms = ma.fields.Dict(
+        keys=ma.fields.String(),
+        values=ma.fields.Nested(ShareSchema, allow_none=True),
+        metadata={
+            "description": "With `under_ms`: the share of calls that took at most so many milliseconds, with the "
+            "limits between which the true share is; null without calls."
+        },
     )
     dropped = ma.fields.Integer(
         required=True,
@@ -127,8 +143,9 @@ def as_json(body: Any) -> Response:
 
 
 # Written by hand, not dumped by the schemas above: for a series that would take longer than the database does.
-def tallied(tally: Tally, percentiles: Sequence[float]) -> dict[str, Any]:
+def tallied(tally: Tally, percentiles: Sequence[float], under_ms: Sequence[float] = ()) -> dict[str, Any]:
     """A tally as TallySchema has it."""
+    shares = zip(map(label, under_ms), map(_share, tally.shares_under(under_ms)))
     values = zip(map(label, percentiles), map(milliseconds, tally.percentiles(percentiles)))
     return {
         "total_requests": tally.total,
@@ -139,6 +156,7 @@ def tallied(tally: Tally, percentiles: Sequence[float]) -> dict[str, Any]:
         "min_duration_ms": milliseconds(tally.duration_ms_min),
         "max_duration_ms": milliseconds(tally.duration_ms_max),
         "percentiles": dict(values),
+        **({"under_ms": dict(shares)} if under_ms else {}),
         "dropped": tally.dropped,
         "completeness": tally.completeness,
     }
@@ -160,10 +178,14 @@ def counted(question: Question, answer: Answer) -> dict[str, Any]:
     }
 
 
+def _share(share: Share | None) -> dict[str, float] | None:
+    return None if share is None else {"share": share.value, "low": share.low, "high": share.high}
+
+
 @lru_cache(maxsize=256)
-def label(percentile: float) -> str:
-    """A percentile as its asker would write it: 50, 99.9."""
-    return str(shortest_number(percentile))
+def label(number: float) -> str:
+    """A percentile or a duration as its asker would write it: 50, 99.9."""
+    return str(shortest_number(number))
 
 
 def milliseconds(value: float | None) -> int | float | None:

@@ -68,12 +68,19 @@ def _parser() -> argparse.ArgumentParser:
     tail.add_argument("--interval", type=_seconds, default=2.0, metavar="SECONDS", help="between two looks (2)")
     tail.set_defaults(run=show.tail)
 
-    stats = commands.add_parser("stats", parents=[common], help="print the statistics of a range")
-    stats.add_argument("--model", action="append", default=[], help="of this model only; may be given again")
-    stats.add_argument("--from", dest="from_", metavar="WHEN", help="date or time, 2025-06-09 or 2025-06-09T12:00Z")
-    stats.add_argument("--to", metavar="WHEN", help="date (included) or time (excluded)")
-    stats.add_argument("--json", action="store_true", help="print the answer as it is")
+    ranged = argparse.ArgumentParser(add_help=False, parents=[common])
+    ranged.add_argument("--model", action="append", default=[], help="of this model only; may be given again")
+    ranged.add_argument("--from", dest="from_", metavar="WHEN", help="date or time, 2025-06-09 or 2025-06-09T12:00Z")
+    ranged.add_argument("--to", metavar="WHEN", help="date (included) or time (excluded)")
+    ranged.add_argument("--json", action="store_true", help="print the answer as it is")
+
+    stats = commands.add_parser("stats", parents=[ranged], help="print the statistics of a range")
+    stats.add_argument("--under", metavar="MS,…", help="share of the calls that took at most so long: 200,500")
     stats.set_defaults(run=show.stats)
+
+    histogram = commands.add_parser("histogram", parents=[ranged], help="draw how the durations are distributed")
+    histogram.add_argument("--bins", type=int, default=20, metavar="N", help="at most so many lines (20)")
+    histogram.set_defaults(run=show.histogram)
 
     send = commands.add_parser("send", parents=[common], help="send the records of an NDJSON file; run again to go on")
     send.add_argument("file", metavar="FILE", help="one JSON object a line; - for standard input")

@@ -1,10 +1,11 @@
-"""`predlog tail` and `predlog stats`."""
+"""`predlog tail`, `predlog stats` and `predlog histogram`."""
 
 from __future__ import annotations
 
 import argparse
 import http.client
 import json
+import math
 import sys
 import time
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlencode
 
-from predlog.cli.console import CommandError, Exit, flatten, printable
+from predlog.cli.console import BAR_WIDTH, CommandError, Exit, flatten, printable
 from predlog.response import ADVICE, reason
 from predlog.transport import Transport
 
@@ -51,8 +52,7 @@ def tail(transport: Transport, options: argparse.Namespace) -> int:
 
 def stats(transport: Transport, options: argparse.Namespace) -> int:
     """Print the statistics of a range as a table."""
-    query = {"model_name": options.model, "from": options.from_, "to": options.to}
-    answer = _fetch(transport, "/api/v1/stats", {name: value for name, value in query.items() if value})
+    answer = _fetch(transport, "/api/v1/stats", _query(options, under_ms=options.under))
     if options.json:
         print(json.dumps(answer, ensure_ascii=False, indent=2))
         return Exit.DONE
@@ -61,6 +61,25 @@ def stats(transport: Transport, options: argparse.Namespace) -> int:
     for path, value in pairs:
         print(f"{path:<{width}}  {value:>16}")
     return Exit.DONE
+
+
+def histogram(transport: Transport, options: argparse.Namespace) -> int:
+    """Draw how the durations of a range are distributed, one bar for each bin."""
+    answer = _fetch(transport, "/api/v1/stats/histogram", _query(options, bins=options.bins))
+    if options.json:
+        print(json.dumps(answer, ensure_ascii=False, indent=2))
+        return Exit.DONE
+    longest = max((item["count"] for item in answer["bins"]), default=0)
+    for item in answer["bins"]:
+        bar = "#" * math.ceil(item["count"] / longest * BAR_WIDTH) if longest else ""
+        print(f"{item['from_ms']:>14,.6g} to {item['to_ms']:>12,.6g} ms  {item['count']:>12,}  {bar}".rstrip())
+    print(f"{answer['total_requests']:,} calls; completeness {_figure(answer['completeness'])}")
+    return Exit.DONE
+
+
+def _query(options: argparse.Namespace, **more: Any) -> dict[str, Any]:
+    query = {"model_name": options.model, "from": options.from_, "to": options.to, **more}
+    return {name: value for name, value in query.items() if value}
 
 
 def _next(transport: Transport, query: dict[str, Any]) -> list[Any]:

@@ -1,0 +1,73 @@
+"""Divide the durations of many calls into a few columns, for a histogram or a heat map.
+
+A column is a number of consecutive bins of the sketch taken together. So the bounds of the columns grow geometrically,
+and the counts are exact: the sketch knows of every call on which side of the bound of a bin it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from app.domain.sketch import ZERO_BIN, LatencySketch, upper_bound
+
+MIN_COLUMNS = 3  # one for zero, one for what is faster than 1 ms, one for what is slower
+
+
+@dataclass(frozen=True)
+class Column:
+    """The calls that took more than `from_ms` and at most `to_ms` milliseconds; both are 0 for those of 0 ms."""
+
+    from_ms: float
+    to_ms: float
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns end to end, from the fastest call to the slowest.
+
+    Column n holds the bins of the sketch from width · (n − 1), excluded, to width · n, included.
+    """
+
+    has_zero: bool
+    first: int
+    last: int
+    width: int
+
+    @classmethod
+    def of(cls, sketch: LatencySketch, at_most: int) -> Columns:
+        """The finest columns, MIN_COLUMNS or more `at_most`, that hold all calls of the sketch.
+
+        They begin at whole multiples of their width, so they stay where they are when calls come to them.
+        """
+        bins = [bin for bin, _ in sketch.counts]
+        has_zero = ZERO_BIN in bins
+        bins = [bin for bin in bins if bin != ZERO_BIN]
+        if not bins:
+            return cls(has_zero, 1, 0, 1)
+        width = max(1, (bins[-1] - bins[0]) // at_most)
+        while _column(bins[-1], width) - _column(bins[0], width) + 1 > at_most - has_zero:
+            width += 1
+        return cls(has_zero, _column(bins[0], width), _column(bins[-1], width), width)
+
+    def __len__(self) -> int:
+        return self.has_zero + self.last - self.first + 1
+
+    @property
+    def bounds(self) -> list[Column]:
+        """Where each column begins and ends."""
+        edges = [upper_bound(self.width * number) for number in range(self.first - 1, self.last + 1)]
+        return [Column(0.0, 0.0)] * self.has_zero + [Column(low, high) for low, high in pairwise(edges)]
+
+    def counts(self, sketch: LatencySketch) -> Sequence[int]:
+        """How many calls of a sketch fall into each column; the sketch is a part of the one that made the columns."""
+        counts = [0] * len(self)
+        for bin, calls in sketch.counts:
+            place = 0 if bin == ZERO_BIN else self.has_zero + _column(bin, self.width) - self.first
+            counts[place] += calls
+        return counts
+
+
+def _column(bin: int, width: int) -> int:
+    return -(-bin // width)

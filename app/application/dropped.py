@@ -12,6 +12,17 @@ from app.domain.losses import Loss
 
 
 @dataclass(frozen=True)
+class Counted:
+    """How many reports were new, and how many of their dropped calls are not counted.
+
+    Of one model and for one reason a minute counts MAX_COUNT at most: what is beyond that is left out.
+    """
+
+    reports: int
+    left_out: int
+
+
+@dataclass(frozen=True)
 class Removed:
     """How many single reports were removed, and how many dropped calls the statistics count no more.
 
@@ -31,7 +42,7 @@ def facts(model_names: Sequence[str], start: datetime | None, end: datetime | No
 class DroppedStore(Protocol):
     """Where reports are kept."""
 
-    def add(self, reports: Sequence[Loss]) -> int: ...
+    def add(self, reports: Sequence[Loss]) -> Counted: ...
 
     def remove(self, model_names: Sequence[str], start: datetime | None, end: datetime | None) -> Removed: ...
 
@@ -42,9 +53,9 @@ class Dropped:
     def __init__(self, store: DroppedStore) -> None:
         self._store = store
 
-    def report(self, reports: Sequence[Loss]) -> int:
-        """Count what was dropped and return how many reports are new. Raises DroppedBehindRetention."""
-        return self._store.add(reports) if reports else 0
+    def report(self, reports: Sequence[Loss]) -> Counted:
+        """Count what was dropped. Raises DroppedBehindRetention."""
+        return self._store.add(reports) if reports else Counted(0, 0)
 
     def remove(self, model_names: Sequence[str], start: datetime | None, end: datetime | None) -> Removed:
         """Remove what was reported of these models (of all, if none is named) and of the minutes that begin in a range.

@@ -8,10 +8,11 @@ from typing import Protocol
 
 from app.application.predictions import Batch
 from app.domain.errors import TooManyNewModels
+from app.domain.losses import Loss
 from app.domain.predictions import Prediction
 
-# Name and version.
-Model = tuple[str, str]
+# Name and version; None for a report of what was dropped, which is of all versions.
+Model = tuple[str, str | None]
 
 KNOWN_FOR_S = 300.0
 MAX_KNOWN = 50_000
@@ -21,7 +22,7 @@ class NameStore(Protocol):
     """The names of all models and versions, and how many new ones each caller may still log."""
 
     def known(self, models: Sequence[Model]) -> set[Model]:
-        """Return those of the models that were ever logged."""
+        """Return those of the models that were ever logged or, without a version, reported."""
         ...
 
     def grant(self, caller: str, wanted: int, per_day: int) -> int:
@@ -50,7 +51,7 @@ class NewModels:
 
     def admit(self, caller: str, batch: Batch) -> Batch:
         """Return the same batch, with the calls rejected whose models this caller may not log."""
-        models = list(zip(batch.calls.model_name, batch.calls.model_version))
+        models: list[Model] = list(zip(batch.calls.model_name, batch.calls.model_version))
         refused = self._refused(caller, models)
         if not refused:
             return batch
@@ -58,6 +59,19 @@ class NewModels:
         return batch.without(
             [row for row, model in enumerate(models) if model in refused], {error.field: [error.message]}
         )
+
+    def check_reports(self, caller: str, reports: Sequence[Loss]) -> None:
+        """Raises TooManyNewModels if this caller may not report one of these models."""
+        if self._refused(caller, [(report.model_name, None) for report in reports]):
+            raise TooManyNewModels(self._per_day)
+
+    def admit_reports(self, caller: str, reports: Sequence[Loss], batch: Batch) -> list[Loss]:
+        """Return those of the reports sent with a batch whose models this caller may report, or logs in the batch."""
+        logged = set(batch.calls.model_name)
+        refused = self._refused(
+            caller, [(report.model_name, None) for report in reports if report.model_name not in logged]
+        )
+        return [report for report in reports if (report.model_name, None) not in refused]
 
     def _refused(self, caller: str, models: Iterable[Model]) -> set[Model]:
         known = self._recently_known()

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from app.application.dropped import Removed
+from app.application.dropped import Counted, Removed
 from app.domain.losses import Loss
 from app.infrastructure.postgres.database import Database
 
@@ -21,6 +21,14 @@ FROM   json_to_recordset(%(losses)s::json)
        AS loss (id uuid, timestamp timestamptz, model_name text, reason text, count bigint)
 ORDER  BY id, model_name
 ON CONFLICT (id, model_name) DO NOTHING"""
+
+ADD = INSERT + " RETURNING id::text, model_name, count"
+# A trigger has reduced the counts where a minute has as many as it can have.
+LEFT_OF = """
+SELECT coalesce(sum(count), 0)
+FROM   prediction_loss
+WHERE  (id, model_name) IN (SELECT * FROM unnest(%(ids)s::uuid[], %(models)s::text[]))
+"""
 
 REMOVE = """
 SELECT reports, calls FROM prediction_dropped_remove(%(models)s::text[], %(start)s::timestamptz, %(end)s::timestamptz)
@@ -40,9 +48,14 @@ class PostgresDroppedStore:
         self._database = database
         self._connection = connection or database.connection
 
-    def add(self, reports: Sequence[Loss]) -> int:
-        """Store reports and return how many are new. Raises DroppedBehindRetention."""
-        return self._database.count(INSERT, {"losses": reports_json(reports)})
+    def add(self, reports: Sequence[Loss]) -> Counted:
+        """Store reports. Raises DroppedBehindRetention."""
+        added = self._database.rows(ADD, {"losses": reports_json(reports)})
+        if not added:
+            return Counted(0, 0)
+        ids, models, counts = zip(*added)
+        ((left,),) = self._database.read(LEFT_OF, {"ids": list(ids), "models": list(models)})
+        return Counted(len(added), sum(counts) - int(left))
 
     def remove(self, model_names: Sequence[str], start: datetime | None, end: datetime | None) -> Removed:
         """Remove what was reported, from the rollups as well; no report is stored meanwhile."""

@@ -8,10 +8,13 @@ from app.application.new_models import Model
 from app.infrastructure.postgres.array_literals import text_array
 from app.infrastructure.postgres.database import Database
 
+# A name without a version is known if any version of it was logged, or if it was reported before.
 KNOWN = """
-SELECT m.model_name, m.model_version
+SELECT name, version
 FROM   unnest(%(names)s::text[], %(versions)s::text[]) AS asked (name, version)
-JOIN   prediction_model m ON m.model_name = asked.name AND m.model_version = asked.version
+WHERE  EXISTS (SELECT FROM prediction_model
+               WHERE  model_name = name AND model_version = coalesce(version, model_version))
+   OR  version IS NULL AND EXISTS (SELECT FROM prediction_dropped_day WHERE model_name = name)
 """
 
 # GCRA, as in domain/rate.py: `tat` is when the allowance is whole again. The row's lock makes callers in several
@@ -41,7 +44,7 @@ class PostgresNameStore:
         self._database = database
 
     def known(self, models: Sequence[Model]) -> set[Model]:
-        """Return those of the models that were ever logged."""
+        """Return those of the models that were ever logged or, without a version, reported."""
         names, versions = zip(*models)
         found = self._database.read(KNOWN, {"names": text_array(names), "versions": text_array(versions)})
         return {(name, version) for name, version in found}

@@ -13,7 +13,6 @@ from app.application.purge import PurgeFilters
 from app.domain.errors import StorageUnavailable
 from app.domain.instants import TimeRange
 from app.infrastructure.postgres.database import Database
-from app.infrastructure.postgres.session_settings import BehindPooler
 
 # So few that writers, who wait for a delete on the plain engine, wait for a moment only.
 PIECE = 5_000
@@ -59,6 +58,11 @@ UNPACK_ALL = "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction 
 AS_RETENTION = "SET LOCAL predlog.retention = 'on'"
 
 FIRST_BUCKET = "SELECT min(bucket) FROM prediction_stats_day WHERE {conditions} AND bucket < %(before)s"
+UNUSED = "SELECT DISTINCT model_name FROM prediction_model_unused(%(among)s::text[])"
+REMOVE_UNUSED = "SELECT prediction_model_remove_unused(%(names)s::text[])"
+# Writers wait while they are looked at.
+NAMES_AT_ONCE = 500
+
 FORGET = "SELECT prediction_stats_forget(%(model_name)s, %(model_version)s, %(start)s, %(end)s)"
 
 
@@ -112,9 +116,10 @@ class PostgresPurgeStore:
 
     def tidy(self, model_name: str | None) -> None:
         """Take models without predictions out of the list of models; if that cannot be now, the daily run does it."""
-        among = None if model_name is None else [model_name]
-        with suppress(StorageUnavailable, BehindPooler), self._database.maintenance() as connection:
-            connection.exec_driver_sql("CALL prediction_model_tidy(%(among)s::text[])", {"among": among})
+        with suppress(StorageUnavailable):
+            names = [name for (name,) in self._database.read(UNUSED, {"among": model_name and [model_name]})]
+            for start in range(0, len(names), NAMES_AT_ONCE):
+                self._database.rows(REMOVE_UNUSED, {"names": names[start : start + NAMES_AT_ONCE]})
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:

@@ -88,7 +88,7 @@ prediction_loss = Table(
     Column("count", BigInteger, nullable=False),
     Column("reported_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     PrimaryKeyConstraint("id", "model_name", name="prediction_loss_pkey"),
-    CheckConstraint("count > 0", name="prediction_loss_count"),
+    CheckConstraint("count >= 0", name="prediction_loss_count"),
     Index("prediction_loss_time", "timestamp"),
     Index("prediction_loss_model_time", "model_name", "timestamp"),
     Index("prediction_loss_reported", "reported_at"),

@@ -14,12 +14,12 @@ import pytest
 from flask_migrate import downgrade, upgrade
 from sqlalchemy import Engine, create_engine
 
-from app.application.dropped import Removed
+from app.application.dropped import Counted, Removed
 from app.application.retention import LifeCycle
 from app.application.statistics import Key, Question, Statistics
 from app.domain.errors import DroppedBehindRetention
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, floor
-from app.domain.losses import SATURATION, Loss
+from app.domain.losses import MAX_COUNT, SATURATION, Loss
 from app.domain.statistics import Selection, Series
 from app.infrastructure.dropped_store import PostgresDroppedStore
 from app.infrastructure.maintenance.engines import maintenance
@@ -199,7 +199,8 @@ def test_no_statistics_read_single_reports(house: House) -> None:
 
 def test_sums_beyond_the_largest_number_are_kept_and_taken_back(house: House) -> None:
     for _ in range(3):
-        house.insert("a", TODAY, SATURATION)
+        house.insert("a", TODAY)
+    house.run("UPDATE prediction_loss SET count = %(count)s", count=SATURATION)
     house.insert("a", TODAY, 5, reason="rejected")
     assert house.dropped(TODAY, TODAY + DAY) == SATURATION
     house.run("DELETE FROM prediction_loss WHERE count = %(count)s", count=SATURATION)
@@ -227,7 +228,7 @@ def test_a_single_report_is_kept_while_it_may_be_sent_again_and_then_goes_with_t
     old.insert("a", TODAY - 2 * DAY, reported_at=long_ago)
     before = old.dropped(TODAY - 50 * DAY, TODAY)
     old.retain(raw=5)
-    assert old.store.add([sent]) == 0
+    assert old.store.add([sent]) == Counted(0, 0)
     assert old.run("SELECT count(*) FROM prediction_loss WHERE reported_at = %(at)s", at=long_ago) == [(1,)]
     assert old.dropped(TODAY - 50 * DAY, TODAY) == before
 
@@ -241,7 +242,7 @@ def test_without_retention_all_is_kept(house: House) -> None:
 def test_a_late_report_is_counted_in_the_levels_that_are_left(old: House) -> None:
     old.retain(raw=5, minute=10, hour=20, day=25)
     day = TODAY - 15 * DAY
-    assert old.store.add([report("a", day + 12 * HOUR + MINUTE, 100)]) == 1
+    assert old.store.add([report("a", day + 12 * HOUR + MINUTE, 100)]) == Counted(1, 0)
     assert old.dropped(day, day + DAY) == 115
     assert old.cells() == [10, 20, 25]
 
@@ -267,8 +268,56 @@ def test_what_retention_has_left_of_old_reports_can_be_removed(old: House) -> No
 
 def test_a_report_that_is_sent_twice_in_one_request_is_counted_once(house: House) -> None:
     sent = report("a", TODAY, 3)
-    assert house.store.add([sent, sent]) == 1
+    assert house.store.add([sent, sent]) == Counted(1, 0)
     assert house.dropped(TODAY, TODAY + DAY) == 3
+
+
+def test_a_minute_counts_no_more_than_it_can_hold_however_many_requests_report_it(house: House) -> None:
+    sent = report("a", TODAY, MAX_COUNT - 10)
+    others = [report("a", TODAY, 7), report("b", TODAY, 7), report("a", TODAY, 7), report("a", TODAY + MINUTE, 7)]
+    assert house.store.add([sent]) == Counted(1, 0)
+    assert house.store.add(others) == Counted(4, 4)
+    assert house.store.add([report("a", TODAY, 9)]) == Counted(1, 9)
+    assert house.store.add([sent, *others]) == Counted(0, 0)
+    for span, model, expected in (
+        (MINUTE, "a", MAX_COUNT), (HOUR, "a", MAX_COUNT + 7), (DAY, "a", MAX_COUNT + 7), (DAY, "b", 7)
+    ):  # fmt: skip
+        assert house.dropped(TODAY, TODAY + span, model) == house.reported(TODAY, TODAY + span, model) == expected
+
+
+def test_each_reason_has_a_bound_of_its_own(house: House) -> None:
+    for reason in ("expired", "rejected"):
+        house.insert("a", TODAY, 2 * MAX_COUNT, reason)
+    assert house.dropped(TODAY, TODAY + DAY) == 2 * MAX_COUNT
+
+
+def test_what_is_removed_makes_room_again(house: House) -> None:
+    house.store.add([report("a", TODAY, MAX_COUNT)])
+    house.store.remove(["a"], TODAY, TODAY + MINUTE)
+    assert house.store.add([report("a", TODAY, 5)]) == Counted(1, 0)
+
+
+def test_an_hour_whose_minutes_are_gone_is_bounded_as_a_whole(old: House) -> None:
+    old.retain(raw=5, minute=10, hour=20, day=25)
+    hour = TODAY - 15 * DAY + HOUR
+    assert old.store.add([report("a", hour, 60 * MAX_COUNT - 3), report("a", hour + MINUTE, 5)]) == Counted(2, 2)
+    assert old.dropped(hour, hour + HOUR) == 60 * MAX_COUNT
+
+
+def test_reporters_at_once_do_not_share_the_same_room(house: House, server: Server) -> None:
+    if not server.concurrent:
+        pytest.skip("all clients of this TimescaleDB share one session")
+    url = house.engine.url.render_as_string(hide_password=False)
+
+    def work(_: int) -> None:
+        database = Database(url, pool_size=1)
+        for _ in range(10):
+            PostgresDroppedStore(database).add([report("a", TODAY, MAX_COUNT // 15)])
+        database.engine.dispose()
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
+    assert house.dropped(TODAY, TODAY + DAY) == house.reported(TODAY, TODAY + DAY) == MAX_COUNT
 
 
 def test_reports_from_before_the_rollups_are_counted_in_them(server: Server) -> None:

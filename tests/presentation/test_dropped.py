@@ -29,9 +29,11 @@ BATCH = "/api/v1/predict-logs"
 YESTERDAY = floor(datetime.now(timezone.utc), DAY) - DAY
 NOON = YESTERDAY + timedelta(hours=12)
 
+# In two steps: what is inserted is bounded.
 INSERT = """
 INSERT INTO prediction_loss (id, timestamp, model_name, reason, count)
-VALUES (gen_random_uuid(), %(timestamp)s, %(model)s, 'expired', %(count)s)
+VALUES (%(id)s, %(timestamp)s, %(model)s, 'expired', 1);
+UPDATE prediction_loss SET count = %(count)s WHERE id = %(id)s
 """
 
 
@@ -61,7 +63,8 @@ def insert(database: Engine, model: str) -> Callable[..., None]:
 
     def insert(minute: datetime, count: int) -> None:
         with database.connect() as connection:
-            connection.exec_driver_sql(INSERT, {"timestamp": minute, "model": model, "count": count})
+            values = {"id": str(uuid4()), "timestamp": minute, "model": model, "count": count}
+            connection.exec_driver_sql(INSERT, values)
 
     return insert
 
@@ -75,8 +78,9 @@ def test_reports_are_counted_once_however_often_they_are_sent(
     first, second = report(model), report(model, reason="expired", count=2)
     answers = [client.post(PATH, json=reports).json for reports in ([first], [first, second], [second])]
     assert answers == [
-        {"counted": 1, "duplicates": 0}, {"counted": 1, "duplicates": 1}, {"counted": 0, "duplicates": 1}
-    ]  # fmt: skip
+        {"counted": counted, "duplicates": duplicates, "left_out": 0}
+        for counted, duplicates in ((1, 0), (1, 1), (0, 1))
+    ]
     assert dropped() == 9
 
 
@@ -85,7 +89,7 @@ def test_a_report_sent_by_both_ways_is_counted_once(
 ) -> None:
     sent = [report(model)]
     assert client.post(BATCH, json=[], headers={"Predlog-Discarded": json.dumps(sent)}).status_code == 200
-    assert client.post(PATH, json=sent).json == {"counted": 0, "duplicates": 1}
+    assert client.post(PATH, json=sent).json == {"counted": 0, "duplicates": 1, "left_out": 0}
     assert dropped() == 7
 
 
@@ -94,7 +98,7 @@ def test_an_id_used_for_one_model_suppresses_no_report_of_another(
 ) -> None:
     theirs = report(model)
     assert client.post(PATH, json=[{**theirs, "model_name": f"{model}-other"}]).status_code == 200
-    assert client.post(PATH, json=[theirs]).json == {"counted": 1, "duplicates": 0}
+    assert client.post(PATH, json=[theirs]).json == {"counted": 1, "duplicates": 0, "left_out": 0}
     assert dropped() == 7
 
 
@@ -110,6 +114,18 @@ def test_a_report_of_any_second_belongs_to_its_minute(
     client.post(PATH, json=[report(model, NOON + timedelta(seconds=59))])
     assert dropped(NOON, NOON + timedelta(seconds=1)) == 7
     assert dropped(NOON + timedelta(seconds=1), NOON + HOUR) == 0
+
+
+def test_a_minute_counts_no_more_than_it_can_hold_by_whichever_way_it_is_reported(
+    client: FlaskClient, dropped: Callable[..., int], model: str
+) -> None:
+    sent = [[report(model, count=MAX_COUNT - 1)] for _ in range(3)]
+    assert client.post(BATCH, json=[], headers={"Predlog-Discarded": json.dumps(sent[0])}).status_code == 200
+    assert client.post(PATH, json=sent[1]).json == {"counted": 1, "duplicates": 0, "left_out": MAX_COUNT - 2}
+    assert client.post(BATCH, json=[], headers={"Predlog-Discarded": json.dumps(sent[2])}).status_code == 200
+    assert dropped() == MAX_COUNT
+    assert client.post(PATH, json=[each for reports in sent for each in reports]).status_code == 422
+    assert client.post(PATH, json=sent[2]).json == {"counted": 0, "duplicates": 1, "left_out": 0}
 
 
 WRONG = {

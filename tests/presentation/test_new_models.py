@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from typing import Any
 from uuid import uuid4
 
@@ -15,10 +16,11 @@ from sqlalchemy import Engine
 from app.application.new_models import KNOWN_FOR_S, NewModels
 from app.infrastructure.name_store import PostgresNameStore
 from app.infrastructure.postgres.database import Database
+from app.presentation.schemas.dropped_header import HEADER, LEFT_OUT_HEADER
 from conftest import Server, make_app
 from support.capture import statements
 
-SINGLE, BATCH = "/api/v1/predict-log", "/api/v1/predict-logs"
+SINGLE, BATCH, DROPPED = "/api/v1/predict-log", "/api/v1/predict-logs", "/api/v1/dropped"
 FORGET = "DELETE FROM prediction_model_allowance"
 GIVE_BACK = "UPDATE prediction_model_allowance SET tat = tat - %(share)s * INTERVAL '1 day' WHERE caller = %(caller)s"
 
@@ -31,17 +33,23 @@ def caller() -> str:
 @pytest.fixture
 def workers(server: Server, database: Engine) -> Iterator[Callable[[int], FlaskClient]]:
     """Makes one more worker of a service that lets each caller log so many new models."""
-    with database.connect() as connection:
-        connection.exec_driver_sql(FORGET)
     apps = []
 
     def worker(per_day: int) -> FlaskClient:
         apps.append(make_app(server.url, pool_size=2 if server.concurrent else 1, max_new_models_per_day=per_day))
         return apps[-1].test_client()
 
+    forget(database)
     yield worker
     for app in apps:
         app.extensions["predlog"].predictions._store._database.engine.dispose()
+    forget(database)
+
+
+def forget(database: Engine) -> None:
+    """Give every caller its allowance back."""
+    with database.connect() as connection:
+        connection.exec_driver_sql(FORGET)
 
 
 def record(model: str, version: str | None = None) -> dict[str, Any]:
@@ -104,6 +112,47 @@ def test_a_known_name_asks_the_database_nothing(workers: Callable[[int], FlaskCl
         client.post(SINGLE, json=record(model))
         client.post(BATCH, json=[record(model)] * 100)
     assert [statement.text for statement in sent if "prediction_model" in statement.text] == []
+
+
+def report(model: str) -> dict[str, Any]:
+    return {
+        "id": str(uuid4()), "model_name": model, "timestamp": datetime.now(timezone.utc).isoformat(),
+        "reason": "expired", "count": 1,
+    }  # fmt: skip
+
+
+def with_reports(*models: str) -> dict[str, str]:
+    return {HEADER: json.dumps(list(map(report, models)))}
+
+
+def test_a_name_that_is_only_reported_is_a_new_name(workers: Callable[[int], FlaskClient], model: str) -> None:
+    client = workers(1)
+    assert client.post(DROPPED, json=[report(model)]).status_code == 200
+    refused = client.post(DROPPED, json=[report(model), report(f"{model}-2")])
+    assert refused.status_code == 422
+    assert "1 new models" in (refused.json or {})["errors"]["json"]["model_name"][0]
+    assert client.get("/api/v1/stats", query_string={"model_name": model}).json["dropped"] == 1  # type: ignore[index]
+    assert workers(1).post(DROPPED, json=[report(model)]).status_code == 200
+    assert client.post(SINGLE, json=record(f"{model}-2")).status_code == 422
+
+
+def test_a_name_that_was_logged_in_any_version_may_be_reported(
+    workers: Callable[[int], FlaskClient], model: str
+) -> None:
+    assert workers(1).post(SINGLE, json=record(model, "1")).status_code == 200
+    assert workers(1).post(DROPPED, json=[report(model)]).status_code == 200
+
+
+def test_reports_of_names_too_many_are_left_out_of_a_batch_and_counted(
+    workers: Callable[[int], FlaskClient], model: str
+) -> None:
+    client = workers(1)
+    headers = with_reports(model, f"{model}-2", f"{model}-3")
+    answer = client.post(BATCH, json=[record(model)], headers=headers)
+    assert (answer.status_code, answer.headers[LEFT_OUT_HEADER]) == (200, "2")
+    statistics = {name: client.get("/api/v1/stats", query_string={"model_name": name}).json or {} for name in
+                  (model, f"{model}-2")}  # fmt: skip
+    assert [found["dropped"] for found in statistics.values()] == [1, 0]
 
 
 @pytest.fixture

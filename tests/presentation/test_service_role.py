@@ -16,6 +16,7 @@ from app.infrastructure.key_store import KeyStore
 from app.infrastructure.postgres.database import Database
 from conftest import Server, make_app
 
+NAMED = "SELECT count(*) FROM prediction_model WHERE model_name = %(model)s"
 REPORTED = "SELECT count(*) FROM prediction_loss WHERE model_name = %(model)s"
 
 
@@ -51,11 +52,14 @@ def test_it_is_ready(worker: FlaskClient) -> None:
     assert worker.get("/ready").status_code == 200
 
 
-def test_it_purges_a_model_from_the_log_the_statistics_and_the_list(worker: FlaskClient, model: str) -> None:
+def test_it_purges_a_model_from_the_log_the_statistics_and_the_list(
+    worker: FlaskClient, count: Callable[[str], Any], model: str
+) -> None:
     call = {"model_name": model, "duration_ms": 1, "was_successful": True}
     assert worker.post("/api/v1/predict-logs", json=[call, call]).status_code == 200
     purged = worker.delete("/api/v1/predictions", query_string={"model_name": model})
     assert (purged.status_code, (purged.json or {}).get("deleted")) == (200, 2)
+    assert count(NAMED) == 0
     assert worker.get("/api/v1/models", query_string={"search": model}).json == []
     assert (worker.get("/api/v1/stats", query_string={"model_name": model}).json or {})["total_requests"] == 0
 

@@ -35,7 +35,10 @@ SERVICE_RIGHTS: Rights = {
     "prediction_stats_state": READ,
     **dict.fromkeys(AGGREGATES, READ),
 }
-SERVICE_FUNCTIONS = frozenset({"prediction_dropped_remove", "prediction_end_reads", "prediction_stats_forget"})
+SERVICE_FUNCTIONS = frozenset({
+    "prediction_dropped_remove", "prediction_end_reads", "prediction_model_remove_unused", "prediction_model_unused",
+    "prediction_stats_forget",
+})  # fmt: skip
 # The log as a whole: TimescaleDB cannot grant single columns of a table that is in the columnstore.
 READER_RIGHTS: Rights = dict.fromkeys(
     ("prediction_log", *AGGREGATES, "prediction_stats_state", "prediction_stats_change", "prediction_loss"), READ

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import marshmallow as ma
 from flask import Response, current_app, request
 
-from app.domain.losses import MAX_REPORTS
+from app.domain.losses import MAX_COUNT, MAX_REPORTS
 from app.presentation import batch_decoder
 from app.presentation.api import Blueprint, ErrorSchema
 from app.presentation.errors import json_response, overloaded
@@ -33,7 +33,8 @@ _ENDS_WITH_EMPTY_LINE = re.compile(rb"(?:\A|\n)\r?\n\Z")
 NONE_VALID = REJECTED | {"stored": 0}
 LEFT_OUT = {
     LEFT_OUT_HEADER: {
-        "description": f"How many reports of {HEADER} were left out, since the key may not log their models.",
+        "description": f"How many reports of {HEADER} were left out: of models that the key may not log, or of more "
+        "new ones than it may.",
         "schema": {"type": "integer"},
     }
 }
@@ -92,7 +93,9 @@ class Slots:
             },
             "description": "What the client had to throw away, as a JSON array of reports, in ASCII: other "
             "characters are written as \\uXXXX. `POST /api/v1/dropped` takes the same as a body. "
-            f"Reports of models that the key may not log are left out, and counted in {LEFT_OUT_HEADER}.",
+            f"Reports of models that the key may not log, or that are more new ones than it may, are left out and "
+            f"counted in {LEFT_OUT_HEADER}. Of one model and for one reason a minute counts {MAX_COUNT} dropped calls "
+            "at most.",
         }
     ],
 )
@@ -136,7 +139,9 @@ def log_batch() -> Response:
         _check_end(body)
     with slots.take():
         read = (batch_decoder.read_lines if lines else batch_decoder.read_array)(body, allowed, sent)
-        admitted = services().new_models.admit(caller(), read)
+        new_models = services().new_models
+        admitted = new_models.admit(caller(), read)
+        losses = new_models.admit_reports(caller(), losses, admitted)
         receipt = services().predictions.log_batch(admitted.with_losses(losses))
     meters().batch(receipt, losses)
     accepted = receipt.stored + receipt.duplicates

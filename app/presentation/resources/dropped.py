@@ -10,12 +10,13 @@ from marshmallow.validate import Length
 
 from app.application.dropped import Removed, facts
 from app.domain.instants import parse_bound
-from app.domain.losses import Loss
+from app.domain.losses import MAX_COUNT, Loss
 from app.domain.predictions import MAX_MODEL_NAME_LENGTH
 from app.presentation.api import Blueprint
 from app.presentation.audit import audit
 from app.presentation.instruments import meters
 from app.presentation.middleware.authentication import check_model
+from app.presentation.middleware.rate_limit import caller
 from app.presentation.schemas.dropped_header import LossSchema
 from app.presentation.schemas.fields import bound, name
 from app.presentation.schemas.ranges import MAX_MODELS
@@ -31,6 +32,7 @@ REPORT = {
     "reason": "queue_full",
     "count": 7,
 }
+COUNTED = {"counted": 1, "duplicates": 0, "left_out": 0}
 
 
 class CountedSchema(ma.Schema):
@@ -38,6 +40,10 @@ class CountedSchema(ma.Schema):
 
     counted = ma.fields.Integer(required=True, metadata={"description": "Reports that are counted now."})
     duplicates = ma.fields.Integer(required=True, metadata={"description": "Reports that had been counted before."})
+    left_out = ma.fields.Integer(
+        required=True,
+        metadata={"description": f"Dropped calls of new reports that are beyond {MAX_COUNT} for a minute."},
+    )
 
 
 class RemovedSchema(ma.Schema):
@@ -73,19 +79,22 @@ class RemovalQuerySchema(ma.Schema):
 
 @blp.route("/dropped", methods=["POST"])
 @blp.arguments(LossSchema(many=True), example=[REPORT])
-@blp.response(200, CountedSchema, example={"counted": 1, "duplicates": 0}, description="Every report is counted")
+@blp.response(200, CountedSchema, example=COUNTED, description="The reports are counted")
 @blp.errors(400, 408, 413, 415, 422, 503)
 def report_dropped(reports: list[Loss]) -> dict[str, int]:
     """Report calls that were dropped instead of logged.
 
     The body is what the header `Predlog-Discarded` of a batch holds: a JSON array of reports. All of them are counted,
-    or none. A report that is sent again counts once.
+    or none. A report that is sent again counts once. Of one model and for one reason a minute counts 60,000,000 dropped
+    calls at most; what is beyond that is left out. A model that was never logged or reported counts towards
+    `MAX_NEW_MODELS_PER_DAY`.
     """
     for report in reports:
         check_model(report.model_name)
+    services().new_models.check_reports(caller(), reports)
     counted = services().dropped.report(reports)
     meters().dropped(reports)
-    return {"counted": counted, "duplicates": len(reports) - counted}
+    return {"counted": counted.reports, "duplicates": len(reports) - counted.reports, "left_out": counted.left_out}
 
 
 @blp.route("/dropped", methods=["DELETE"])

@@ -19,7 +19,8 @@ NAMES = (
     "HOST", "PORT", "WORKERS", "THREADS", "START_TIMEOUT_S", "SHUTDOWN_DELAY_S", "DEBUG", "CORS_ORIGINS", "AUTH",
     "ALLOWED_HOSTS", "AUTH_FAILURES_PER_MINUTE", "CONNECTIONS", "CONNECTIONS_PER_ADDRESS", "REQUEST_TIMEOUT_S",
     "RATE_LIMIT", "RATE_BURST", "MAX_NEW_MODELS_PER_DAY", "ANSWER_MEMORY_BYTES", "LIST_TIMEOUT_MS",
-    "MAX_BODY_BYTES", "MAX_CONCURRENT_BATCHES", "STATEMENT_TIMEOUT_MS", "LOCK_TIMEOUT_MS",
+    "MAX_BODY_BYTES", "MAX_CONCURRENT_BATCHES", "MAX_CONCURRENT_EXPORTS", "EXPORT_TIMEOUT_S",
+    "STATEMENT_TIMEOUT_MS", "LOCK_TIMEOUT_MS",
     "POOL_SIZE", "POOL_TIMEOUT_S",
     "RAW_RETENTION", "MINUTE_RETENTION", "HOUR_RETENTION", "DAY_RETENTION", "COLUMNSTORE_AFTER",
 )  # fmt: skip
@@ -74,6 +75,8 @@ class Config:
     max_new_models_per_day: int
     max_body_bytes: int
     max_concurrent_batches: int
+    max_concurrent_exports: int
+    export_timeout_s: float
     statement_timeout_ms: int
     lock_timeout_ms: int
     pool_size: int
@@ -129,6 +132,8 @@ def _read(env: Env) -> Config:
         max_new_models_per_day=env.int("MAX_NEW_MODELS_PER_DAY", 10_000, validate=Range(min=0, max=1_000_000)),
         max_body_bytes=env.int("MAX_BODY_BYTES", 16 * 2**20, validate=Range(min=1024)),
         max_concurrent_batches=env.int("MAX_CONCURRENT_BATCHES", 2, validate=Range(min=1, max=64)),
+        max_concurrent_exports=env.int("MAX_CONCURRENT_EXPORTS", 1, validate=Range(min=1, max=16)),
+        export_timeout_s=env.float("EXPORT_TIMEOUT_S", 3600.0, validate=Range(min=1, max=86_400)),
         statement_timeout_ms=env.int("STATEMENT_TIMEOUT_MS", 30_000, validate=positive),
         lock_timeout_ms=env.int("LOCK_TIMEOUT_MS", 5_000, validate=positive),
         pool_size=env.int("POOL_SIZE", 8, validate=Range(min=1, max=100)),

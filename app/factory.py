@@ -29,9 +29,11 @@ from app.application.statistics import Statistics
 from app.commands import maintenance
 from app.domain.hosts import ANY, AllowedHosts, origin_pattern
 from app.domain.rate import Allowance
+from app.infrastructure import export_store
 from app.infrastructure.catalogue_store import CatalogueStore
 from app.infrastructure.database_stats_store import ConditionStore
 from app.infrastructure.dropped_store import PostgresDroppedStore
+from app.infrastructure.export_store import PostgresPredictionExport
 from app.infrastructure.key_store import KeyStore
 from app.infrastructure.name_store import PostgresNameStore
 from app.infrastructure.postgres import pool
@@ -44,7 +46,7 @@ from app.infrastructure.rate_table import RateTable
 from app.infrastructure.replica import StreamingReplica
 from app.infrastructure.statistics_store import StatisticsStore
 from app.infrastructure.tables import metadata
-from app.presentation import api, errors
+from app.presentation import api, errors, export_stream
 from app.presentation.instruments import Meters
 from app.presentation.middleware import (
     access_log,
@@ -61,6 +63,7 @@ from app.presentation.resources import (
     comparison,
     docs,
     dropped,
+    export,
     health,
     histogram,
     metrics,
@@ -79,6 +82,9 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     app = Application("app", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
     app.extensions["predlog.slots"] = batches.Slots(config.max_concurrent_batches)
+    app.extensions[export_stream.EXTENSION] = export_stream.Exports(
+        config.max_concurrent_exports, config.export_timeout_s, is_stopping
+    )
     app.json = _json(app)
     if config.database_url is None:
         config = maintenance.with_embedded_database(config)
@@ -110,19 +116,20 @@ def _json(app: Flask) -> DefaultJSONProvider:
     return provider
 
 
-def _database(url: str, config: configuration.Config) -> Database:
+def _database(url: str, config: configuration.Config, *, for_export: bool = False) -> Database:
     settings = {
         # The statements are short: compiling them, or calling for helpers, would take longer than they do.
         "jit": "off",
         "max_parallel_workers_per_gather": "0",
         "statement_timeout": str(config.statement_timeout_ms),
         "lock_timeout": str(config.lock_timeout_ms),
+        **(export_store.SETTINGS if for_export else {}),
     }
     return Database(
         url,
         settings,
         timeout_s=config.statement_timeout_ms / 1000 + GRACE_S,
-        pool_size=config.pool_size,
+        pool_size=config.max_concurrent_exports if for_export else config.pool_size,
         max_overflow=0,
         pool_use_lifo=True,  # the connection used last knows most of the chunks already
         pool_timeout=config.pool_timeout_s,
@@ -140,22 +147,24 @@ def _database(url: str, config: configuration.Config) -> Database:
 
 
 def _readers(database: Database, config: configuration.Config, meters: Meters) -> Readers:
-    primary = _reader(database, Statistics(StatisticsStore(database.read)), config)
+    primary = _reader(database, Statistics(StatisticsStore(database.read)), config.database_url or "", config)
     if config.database_read_url is None:
         return Readers(primary)
     follower = _database(config.database_read_url, config)
     pool.attach(meters.pool("replica"), follower.engine)
     state = StreamingReplica(database, follower, config.max_replica_lag_s)
     statistics = ReplicaStatistics(StatisticsStore(follower.read), state)
-    return Readers(primary, _reader(follower, statistics, config), state)
+    return Readers(primary, _reader(follower, statistics, config.database_read_url, config), state)
 
 
-def _reader(database: Database, statistics: Statistics, config: configuration.Config) -> Reader:
+def _reader(database: Database, statistics: Statistics, url: str, config: configuration.Config) -> Reader:
     return Reader(
         predictions=Predictions(PredictionStore(database, config.list_timeout_ms)),
         statistics=statistics,
         comparisons=Comparisons(statistics),
         catalogue=Catalogue(CatalogueStore(database), statistics),
+        # Connections of its own: an export holds one for long, and must keep none from a write or a question.
+        export=PostgresPredictionExport(_database(url, config, for_export=True)),
     )
 
 
@@ -191,7 +200,7 @@ def _http(app: Flask, config: configuration.Config) -> None:
     smorest = api.create_api(app, health.VERSION, health.DESCRIPTION)
     errors.register(app)
     questions = (statistics, histogram, comparison, catalogue)
-    for resource in (health, metrics, predictions, purge, batches, dropped, *questions):
+    for resource in (health, metrics, predictions, export, purge, batches, dropped, *questions):
         smorest.register_blueprint(resource.blp)
     docs.register(app)
     if config.cors_origins:

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 from app.application.catalogue import Catalogue
 from app.application.comparison import Comparisons
+from app.application.export import PredictionExport
 from app.application.predictions import Cursor, Filters, Page
 from app.application.statistics import Answer, Question, Statistics, StatisticsStore
 from app.domain.errors import StorageBusy, StorageUnavailable
@@ -34,6 +35,7 @@ class Reader:
     statistics: Statistics
     comparisons: Comparisons
     catalogue: Catalogue
+    export: PredictionExport
 
 
 class Replica(Protocol):

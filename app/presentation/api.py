@@ -10,6 +10,7 @@ import marshmallow as ma
 from flask import Flask
 from flask_smorest import Api
 from flask_smorest import Blueprint as SmorestBlueprint
+from werkzeug.routing import UnicodeConverter
 
 from app.domain.errors import RequestIdConflict
 from app.presentation.middleware.arguments import StrictParser
@@ -19,6 +20,7 @@ from app.presentation.schemas import fields
 ERRORS: dict[int, tuple[str, Any]] = {
     400: ("The body is not valid JSON.", {"json": ["Invalid JSON body."]}),
     404: ("There is no such thing.", None),
+    406: ("`Accept` has no format that the service can write.", None),
     408: ("The body has not arrived in REQUEST_TIMEOUT_S seconds, or not much more.", None),
     409: (
         "A call of another model has this `request_id` and `timestamp`; nothing was stored.",
@@ -59,6 +61,12 @@ class Blueprint(SmorestBlueprint):
         return decorate
 
 
+class IdSegment(UnicodeConverter):
+    """A segment of a path in the place of an id: the name of a collection's own route is none."""
+
+    regex = r"(?!export\Z)[^/]+"
+
+
 class PredlogApi(Api):
     """flask-smorest with our own description of errors."""
 
@@ -79,6 +87,7 @@ def create_api(app: Flask, version: str, description: str) -> Api:
             "servers": [{"url": ".", "description": "This service"}],
         },
     )
+    app.url_map.converters["id_segment"] = IdSegment
     api = PredlogApi(app, spec_kwargs={"extra_plugins": [KeyPlugin(ErrorSchema)]})
     api.register_field(fields.Instant, "string", "date-time")
     api.register_field(fields.Milliseconds, "number", "double")

@@ -24,6 +24,7 @@ REFUSALS = (
     "authentication",
     "places",
     "batches",
+    "exports",
     "memory",
     "database_busy",
     "database_away",

@@ -28,6 +28,7 @@ LIST, STATS, SERIES, HISTOGRAM, COMPARE, MODELS = (
     f"/api/v1/{path}"
     for path in ("predictions", "stats", "stats/timeseries", "stats/histogram", "stats/compare", "models")
 )
+EXPORT = f"{LIST}/export"
 TWO_VERSIONS = {"version_a": "1", "version_b": "2"}
 # Every route that takes a key that reads, but for the one record; and what it must be asked.
 QUESTIONS: dict[str, dict[str, Any]] = {
@@ -38,7 +39,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "comparison.compare": {"path": COMPARE, **TWO_VERSIONS},
     "catalogue.list_models": {"path": MODELS},
 }
-OTHERWISE = {"predictions.get_prediction", "metrics.metrics"}
+OTHERWISE = {"export.export_predictions", "predictions.get_prediction", "metrics.metrics"}
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,14 @@ def test_to_name_another_model_beside_its_own_is_refused(house: House, endpoint:
     assert house.get(**QUESTIONS[endpoint], model_name=[MINE, OTHER]).status_code == 403
 
 
+def test_to_export_another_model_is_refused(house: House) -> None:
+    assert house.get(EXPORT, model_name=OTHER).status_code == 403
+
+
+def exported_models(house: House, caller: str = "two") -> set[str]:
+    return {json.loads(line)["model_name"] for line in house.get(EXPORT, caller).data.split(b"\n")[:-1]}
+
+
 def test_a_question_that_names_no_model_is_about_the_keys_own(house: House) -> None:
     assert house.ask(STATS)["total_requests"] == CALLS[MINE] + CALLS[ALSO_MINE]
     assert house.ask(STATS, "one")["total_requests"] == CALLS[MINE]
@@ -130,6 +139,9 @@ def test_a_question_that_names_no_model_is_about_the_keys_own(house: House) -> N
     assert sum(point["total_requests"] for point in points) == CALLS[MINE] + CALLS[ALSO_MINE]
     assert {record["model_name"] for record in house.ask(LIST)} == {MINE, ALSO_MINE}
     assert {record["model_name"] for record in house.ask(LIST, "one")} == {MINE}
+    assert exported_models(house) == {MINE, ALSO_MINE}
+    assert exported_models(house, "one") == {MINE}
+    assert exported_models(house, "none") == set()
     assert house.ask(LIST, "none") == house.ask(MODELS, "none") == []
     assert {entry["model_name"] for entry in house.ask(MODELS)} == {MINE, ALSO_MINE}
     assert {group["model_name"] for group in house.ask(STATS, group_by="model_name")["groups"]} == {MINE, ALSO_MINE}

@@ -29,6 +29,7 @@ SCOPES: dict[str, Scope | None] = {
     "dropped.report_dropped": Scope.WRITE,
     "dropped.remove_dropped": Scope.ADMIN,
     "predictions.list_predictions": Scope.READ,
+    "export.export_predictions": Scope.READ,
     "predictions.get_prediction": Scope.READ,
     "predictions.delete_prediction": Scope.ADMIN,
     "purge.purge_predictions": Scope.ADMIN,

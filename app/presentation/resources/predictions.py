@@ -126,8 +126,19 @@ class PredictionSchema(ma.Schema):
         }
 
 
-class PredictionQuerySchema(ma.Schema):
-    """Which predictions to list."""
+class ListCursor(Text):
+    """A cursor that a page has given out."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        text: str = super()._deserialize(value, *args, **kwargs)
+        return decode_cursor(text) if text else None
+
+
+FILTERS = ("model_name", "model_version", "was_successful", "start", "end", "min_duration_ms")
+
+
+class FiltersSchema(ma.Schema):
+    """Which predictions to look at."""
 
     model_name = name(MAX_MODEL_NAME_LENGTH, metadata={"description": "Only calls of this model."})
     model_version = version("Only calls of this version; empty: only calls without one.")
@@ -138,24 +149,28 @@ class PredictionQuerySchema(ma.Schema):
     min_duration_ms = QueryMilliseconds(
         metadata={"description": "Only calls that took at least this long.", "minimum": 0, "maximum": MAX_DURATION_MS}
     )
-    limit = QueryInteger(load_default=100, validate=Range(1, 1000), metadata={"description": "How many at most."})
-    cursor = Text(metadata={"description": "Where to go on: taken from the Link header of the page before."})
 
     @ma.post_load
     def to_filters(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        limit, cursor, zone = data.pop("limit"), data.pop("cursor", None), data.pop("timezone")
-        names = readable([data.pop("model_name")] if "model_name" in data else [])
-        texts = dict(data)
+        zone = data.pop("timezone")
+        given = {name: data.pop(name) for name in FILTERS if name in data}
+        names = readable([given.pop("model_name")] if "model_name" in given else [])
+        texts = dict(given)
         for key, field in (("start", "from"), ("end", "to")):
-            if key in data:
-                data[key] = parse_bound(field, data[key], zone, is_end=key == "end")
-        if "start" in data and "end" in data:
-            check_order(("from", texts["start"]), ("to", texts["end"]), TimeRange(data["start"], data["end"]))
-        return {
-            "filters": Filters(model_names=names or None, **data),
-            "limit": limit,
-            "cursor": _decode(cursor) if cursor else None,
-        }
+            if key in given:
+                given[key] = parse_bound(field, given[key], zone, is_end=key == "end")
+        if "start" in given and "end" in given:
+            check_order(("from", texts["start"]), ("to", texts["end"]), TimeRange(given["start"], given["end"]))
+        return {"filters": Filters(model_names=names or None, **given), **data}
+
+
+class PredictionQuerySchema(FiltersSchema):
+    """Which predictions to list."""
+
+    limit = QueryInteger(load_default=100, validate=Range(1, 1000), metadata={"description": "How many at most."})
+    cursor = ListCursor(
+        load_default=None, metadata={"description": "Where to go on: taken from the Link header of the page before."}
+    )
 
 
 class PredictionPathSchema(ma.Schema):
@@ -226,7 +241,7 @@ def list_predictions(query: dict[str, Any]) -> Response:
     return response
 
 
-@blp.route("/predictions/<prediction_id>")
+@blp.route("/predictions/<id_segment:prediction_id>")
 @blp.arguments(PredictionPathSchema(), location="path")
 @blp.response(200, PredictionSchema, example=STORED)
 @blp.errors(404, 422, 503)
@@ -236,7 +251,7 @@ def get_prediction(path: dict[str, int], **_: str) -> Prediction:
     return services().predictions.get(path["prediction_id"], models())
 
 
-@blp.route("/predictions/<prediction_id>", methods=["DELETE"])
+@blp.route("/predictions/<id_segment:prediction_id>", methods=["DELETE"])
 @blp.arguments(PredictionPathSchema(), location="path")
 @blp.response(200, MessageSchema, example={"message": "Предсказание успешно удалено"})
 @blp.errors(404, 422, 503)
@@ -253,7 +268,8 @@ def _encode(cursor: Cursor) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _decode(text: str) -> Cursor:
+def decode_cursor(text: str) -> Cursor:
+    """The place in the list that a cursor stands for. Raises InvalidInput."""
     try:
         padded = text + "=" * (-len(text) % 4)
         timestamp, id = json.loads(base64.b64decode(padded, altchars="-_", validate=True))

@@ -1,0 +1,90 @@
+"""All calls that pass some filters, read through a cursor of the server.
+
+A transaction of its own for hours would keep the server from removing dead rows, and retention from dropping chunks.
+So each transaction lasts some seconds, and the next one goes on after the last call that was read: calls stand in the
+order of their times and ids, which never change. A transaction that a slow client leaves idle is ended by the server.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from datetime import datetime, timezone
+from typing import Any
+
+from app.application.export import Block, Blocks, Layout
+from app.application.predictions import Cursor, Filters
+from app.domain.errors import StorageUnavailable
+from app.domain.instants import parse_instant
+from app.domain.predictions import FUTURE_TOLERANCE
+from app.infrastructure.postgres.database import Database
+from app.infrastructure.prediction_store import CONDITIONS
+
+BLOCK_ROWS = 1000
+TRANSACTION_S = 10.0
+# Settings of the connections, in PostgreSQL's words.
+SETTINGS = {"idle_in_transaction_session_timeout": "10s"}
+
+# The first condition alone would not let the planner use the index, nor leave out the chunks before the cursor.
+AFTER = "timestamp >= %(cursor_timestamp)s AND (timestamp, id) > (%(cursor_timestamp)s, %(cursor_id)s)"
+# The session's time zone is UTC.
+TIMESTAMP = """to_char(timestamp, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')"""
+# Line ends in JSON can only be space between its values.
+METADATA = "translate(metadata::text, E'\\r\\n', '  ')"
+# The server writes the lines: Python would keep the threads that answer other requests waiting for its interpreter.
+LINES = {
+    Layout.NDJSON: f"""
+       '{{"id":' || id || ',"model_name":' || to_json(model_name) || ',"duration_ms":' || to_json(duration_ms)
+       || ',"was_successful":' || to_json(was_successful) || ',"timestamp":"' || {TIMESTAMP} || '"'
+       || CASE WHEN model_version = '' THEN '' ELSE ',"model_version":' || to_json(model_version) END
+       || coalesce(',"error":' || to_json(error), '') || coalesce(',"metadata":' || {METADATA}, '')
+       || coalesce(',"request_id":"' || request_id || '"', '') || '}}'""",
+    # RFC 4180; what is null is empty, and an empty text is "".
+    Layout.CSV: f"""
+       id || ',' || {TIMESTAMP} || ',"' || replace(model_name, '"', '""') || '","' || replace(model_version, '"', '""')
+       || '",' || to_json(duration_ms) || ',' || to_json(was_successful)
+       || ',' || coalesce('"' || replace(error, '"', '""') || '"', '')
+       || ',' || coalesce('"' || replace({METADATA}, '"', '""') || '"', '') || ',' || coalesce(request_id::text, '')""",
+}
+DECLARE = """
+DECLARE export NO SCROLL CURSOR FOR
+SELECT {line}, {timestamp}, id FROM prediction_log WHERE {where} ORDER BY timestamp, id"""
+FETCH = f"FETCH {BLOCK_ROWS} FROM export"
+
+
+class PostgresPredictionExport:
+    """The table prediction_log, from its beginning to its end."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def blocks(self, filters: Filters, after: Cursor | None, layout: Layout) -> Blocks:
+        """The calls that pass the filters; the end is now if they name none. Raises StorageUnavailable."""
+        values: dict[str, Any] = {name: value for name, value in vars(filters).items() if value is not None}
+        values.setdefault("end", datetime.now(timezone.utc) + FUTURE_TOLERANCE)
+        while True:
+            began, last = time.monotonic(), after
+            try:
+                with closing(self._transaction(values, after, layout)) as blocks:
+                    for block in blocks:
+                        yield block
+                        after = block.last
+                        if time.monotonic() - began > TRANSACTION_S:
+                            break
+                    else:
+                        return
+            except StorageUnavailable:
+                if after is last:  # not even one block: going on would lead nowhere
+                    raise
+
+    def _transaction(self, values: dict[str, Any], after: Cursor | None, layout: Layout) -> Blocks:
+        conditions = [CONDITIONS[name] for name in values]
+        if after:
+            conditions.append(AFTER)
+            values = values | {"cursor_timestamp": after.timestamp, "cursor_id": after.id}
+        statement = DECLARE.format(line=LINES[layout], timestamp=TIMESTAMP, where=" AND ".join(conditions))
+        with self._database.snapshot() as connection:
+            connection.exec_driver_sql(statement, values)
+            while rows := connection.exec_driver_sql(FETCH).fetchall():
+                _, timestamp, prediction_id = rows[-1]
+                yield Block([row[0] for row in rows], Cursor(parse_instant(timestamp), prediction_id))

@@ -10,7 +10,7 @@ import marshmallow as ma
 from flask import Flask
 from flask_smorest import Api
 from flask_smorest import Blueprint as SmorestBlueprint
-from werkzeug.routing import UnicodeConverter
+from werkzeug.routing import BaseConverter
 
 from app.domain.errors import RequestIdConflict
 from app.presentation.middleware.arguments import StrictParser
@@ -61,7 +61,7 @@ class Blueprint(SmorestBlueprint):
         return decorate
 
 
-class IdSegment(UnicodeConverter):
+class IdSegment(BaseConverter):
     """A segment of a path in the place of an id: the name of a collection's own route is none."""
 
     regex = r"(?!export\Z)[^/]+"

@@ -61,8 +61,8 @@ class Blueprint(SmorestBlueprint):
         return decorate
 
 
-class IdSegment(BaseConverter):
-    """A segment of a path in the place of an id: the name of a collection's own route is none."""
+class Segment(BaseConverter):
+    """What stands for `<name>` in a path: not the name of a route, which has methods of its own."""
 
     regex = r"(?!export\Z)[^/]+"
 
@@ -87,7 +87,7 @@ def create_api(app: Flask, version: str, description: str) -> Api:
             "servers": [{"url": ".", "description": "This service"}],
         },
     )
-    app.url_map.converters["id_segment"] = IdSegment
+    app.url_map.converters["default"] = Segment
     api = PredlogApi(app, spec_kwargs={"extra_plugins": [KeyPlugin(ErrorSchema)]})
     api.register_field(fields.Instant, "string", "date-time")
     api.register_field(fields.Milliseconds, "number", "double")

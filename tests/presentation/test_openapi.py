@@ -39,7 +39,7 @@ def test_the_document_is_valid(document: dict[str, Any]) -> None:
 
 def test_every_route_of_the_service_is_described(away: FlaskClient, operations: list[Operation]) -> None:
     served = {
-        f"{method} {rule.rule.replace('<id_segment:', '{').replace('<', '{').replace('>', '}')}"
+        f"{method} {rule.rule.replace('<', '{').replace('>', '}')}"
         for rule in away.application.url_map.iter_rules()
         for method in (rule.methods or set()) & {"GET", "POST", "PUT", "PATCH", "DELETE"}
     }

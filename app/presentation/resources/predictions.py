@@ -241,7 +241,7 @@ def list_predictions(query: dict[str, Any]) -> Response:
     return response
 
 
-@blp.route("/predictions/<id_segment:prediction_id>")
+@blp.route("/predictions/<prediction_id>")
 @blp.arguments(PredictionPathSchema(), location="path")
 @blp.response(200, PredictionSchema, example=STORED)
 @blp.errors(404, 422, 503)
@@ -251,7 +251,7 @@ def get_prediction(path: dict[str, int], **_: str) -> Prediction:
     return services().predictions.get(path["prediction_id"], models())
 
 
-@blp.route("/predictions/<id_segment:prediction_id>", methods=["DELETE"])
+@blp.route("/predictions/<prediction_id>", methods=["DELETE"])
 @blp.arguments(PredictionPathSchema(), location="path")
 @blp.response(200, MessageSchema, example={"message": "Предсказание успешно удалено"})
 @blp.errors(404, 422, 503)

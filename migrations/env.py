@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import cast
 
 from alembic import context
+from alembic.operations import MigrateOperation, Operations
 from flask import current_app
 from psycopg2 import errors
 from psycopg2.extensions import connection as DriverConnection
@@ -41,7 +44,65 @@ MADE_MEANWHILE = (errors.UniqueViolation, errors.DuplicateTable)
 
 EXTENSION = "SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'timescaledb'"
 OUT_OF_REACH = f"{EXTENSION} AND extnamespace::regnamespace::name <> ALL (current_schemas(true))"
+# Functions with their owner's rights look for names in no other schemas than ours and TimescaleDB's; temporary tables
+# come last.
+PIN_SEARCH_PATH = """
+DO $$
+DECLARE
+    signature  text;
+    path       text := concat_ws(', ', quote_ident(current_schema()),
+        (SELECT quote_ident(nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+         WHERE  extname = 'timescaledb' AND nspname <> current_schema()), 'pg_temp');
+BEGIN
+    FOR signature IN
+        SELECT oid::regprocedure FROM pg_proc
+        WHERE  pronamespace = current_schema()::regnamespace AND proname LIKE 'prediction%' AND prosecdef
+          AND  NOT EXISTS (SELECT FROM unnest(proconfig) AS setting WHERE setting LIKE 'search_path=%')
+    LOOP
+        EXECUTE format('ALTER FUNCTION %s SET search_path = %s', signature, path);
+    END LOOP;
+END
+$$
+"""
+SQL = Path(__file__).parent / "sql"
+
+OLD_REVISION = re.compile("00[0-9]{2}")
+LAST_OLD_REVISION = "0012"
+BROUGHT_OVER_TO = "5_dropped_and_keys"
+TABLES_SINCE = {
+    "plain": ("tables/prediction_model", "tables/prediction_dropped", "tables/prediction_stats_lock"),
+    "timescale": ("tables/prediction_model", "tables/prediction_dropped", "tables/prediction_stats_holder"),
+}
+
 WHERE_WE_ARE = "SELECT quote_ident(current_database()), current_setting('search_path')"
+
+
+@Operations.register_operation("storage_engine")
+class StorageEngineOperation(MigrateOperation):
+    """Tell which engine the database was migrated to."""
+
+    @classmethod
+    def storage_engine(cls, operations: Operations) -> str:
+        """`timescale` or `plain`."""
+        return str(operations.get_bind().scalar(text("SELECT engine FROM prediction_stats_state")))
+
+
+@Operations.register_operation("run_sql")
+class RunSqlOperation(MigrateOperation):
+    """Run files of the folder sql."""
+
+    @classmethod
+    def run_sql(cls, operations: Operations, *names: str) -> None:
+        """Run these files in order; those in `plain/` and `timescale/` only if that is the database's engine."""
+        other = "plain/" if operations.storage_engine() == "timescale" else "timescale/"
+        _run_sql(operations.get_bind(), [name for name in names if not name.startswith(other)])
+
+
+def _run_sql(connection: Connection, names: Iterable[str]) -> None:
+    with connection.connection.cursor() as cursor:
+        for name in names:
+            cursor.execute((SQL / f"{name}.sql").read_text())
+        cursor.execute(PIN_SEARCH_PATH)
 
 
 def include_name(name: str | None, type_: str, parent_names: dict[str, str | None]) -> bool:
@@ -57,6 +118,7 @@ def run_migrations_online() -> None:
             # A migration may take what it needs; the limits of the service's own statements are not for it.
             connection.execute(text("SET statement_timeout = 0"))
             connection.commit()
+            _bring_over(connection)
             context.configure(
                 connection=connection,
                 target_metadata=metadata,
@@ -71,6 +133,32 @@ def run_migrations_online() -> None:
             connection.commit()
             with connection.begin(), connection.connection.cursor() as cursor:
                 rights.apply(cursor)
+
+
+def _bring_over(connection: Connection) -> None:
+    """Turn the schema of Predlog 0.1, which twelve revisions made, into that of the five that stand here.
+
+    Only the last of the twelve can be brought over: ends with a sentence if an earlier one is found.
+    """
+    with connection.begin():
+        if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+            return
+        revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
+        if revision is None or not OLD_REVISION.fullmatch(revision):
+            return
+        if revision != LAST_OLD_REVISION:
+            raise SystemExit(
+                f"The database is at revision {revision} of Predlog 0.1. Run `flask db upgrade` of the last 0.1 first, "
+                f"which brings it to {LAST_OLD_REVISION}, and then this one."
+            )
+        engine = str(connection.scalar(text("SELECT engine FROM prediction_stats_state")))
+        routines = [
+            f"{folder}/{path.stem}" for folder in ("common", engine) for path in sorted((SQL / folder).iterdir())
+        ]
+        _run_sql(connection, ["bring_over/before", *TABLES_SINCE[engine], *routines, "bring_over/after"])
+        if engine == "timescale":
+            _run_sql(connection, ["bring_over/jobs"])
+        connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": BROUGHT_OVER_TO})
 
 
 @contextmanager

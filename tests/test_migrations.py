@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,8 +12,10 @@ from contextlib import ExitStack, closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
+from alembic.script import ScriptDirectory
 from flask import Flask
 from flask_migrate import downgrade, upgrade
 from sqlalchemy import Engine, create_engine, make_url
@@ -25,8 +28,10 @@ from support.databases import native
 from support.scratch import empty_database
 
 REPOSITORY = Path(__file__).parents[1]
-REVISIONS = sorted(path.name.split("_")[0] for path in (MIGRATIONS / "versions").glob("*.py"))
+REVISIONS = [each.revision for each in ScriptDirectory(str(MIGRATIONS)).walk_revisions()][::-1]
 HEAD = REVISIONS[-1]
+# The schema that the twelve revisions of Predlog 0.1 made, as SQL: its databases are brought over.
+SCHEMA_0_1 = Path(__file__).parent / "support" / "schema_0_1"
 
 # Everything that a person may have made, and all that TimescaleDB keeps a book of; but for Alembic's own table.
 OBJECTS = """
@@ -172,11 +177,11 @@ def test_upgrading_twice_is_upgrading_once(settled: House) -> None:
     assert settled.counted() == settled.logged
 
 
-@pytest.mark.parametrize("revision", ["0003", "0002", "0001"])
+@pytest.mark.parametrize("revision", ["3_refresh", "2_aggregates", "1_log"])
 def test_statistics_are_exact_after_a_revision_was_taken_back_and_applied_again(
     server: Server, request: pytest.FixtureRequest, revision: str
 ) -> None:
-    if not server.concurrent and revision != "0001":
+    if not server.concurrent and revision != "1_log":
         pytest.skip("each needs a server of its own here, which takes long")
     house: House = request.getfixturevalue("house")
     house.upgrade()
@@ -339,45 +344,87 @@ VALUES (now() - %(hours)s * INTERVAL '1 hour', %(model)s, %(version)s, 5, true)
 """
 
 
-def test_the_names_of_models_that_were_logged_before_are_known_after_an_upgrade(house: House) -> None:
-    house.upgrade("0012")
+def restore_0_1(house: House) -> None:
+    """Make the schema of Predlog 0.1, and log, materialise, change and drop something in it."""
+    if house.server.engine == "timescale":
+        house.run("CREATE EXTENSION IF NOT EXISTS timescaledb")
+    with house.engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+        cursor = connection.connection.cursor()
+        cursor.execute((SCHEMA_0_1 / f"{house.server.engine}.sql").read_text())
     for number, hours in enumerate((0, 0.1, 1, 5, 30, 70, 1000)):
         house.run(NAMED, hours=hours, model=f"m{number}", version="")
     if house.server.engine == "timescale":
         for _ in range(3):
             house.run("CALL prediction_stats_job(0, '{}')")
+        house.run(COMPRESS_ALL)
     for version, hours in (("late", 40), ("new", 0)):
         house.run(NAMED, hours=hours, model="m1", version=version)
+    house.run("DELETE FROM prediction_log WHERE model_name = 'm5'")
+    for count in (3, 10**12, 2**63 - 1):
+        house.run(DROPPED_0_1, count=count, id=str(UUID(int=count)))
+    house.run("INSERT INTO api_key (name, scope, hash) VALUES ('one', 'write', sha256('secret'))")
+
+
+DROPPED_0_1 = """
+INSERT INTO prediction_loss (id, timestamp, model_name, reason, count)
+VALUES (%(id)s, now() - INTERVAL '2 hours', 'm1', 'queue_full', %(count)s)
+"""
+
+
+def test_a_database_of_0_1_is_brought_over_without_losing_a_row(house: House) -> None:
+    restore_0_1(house)
+    rows = "SELECT to_json(p)::text FROM prediction_log p ORDER BY 1"
+    before = house.run(rows)
     house.upgrade()
+    assert house.run(rows) == before
+    client = house.app.test_client()
+    assert house.counted() == len(before) == 8
+    for model in {json.loads(row)["model_name"] for (row,) in before}:
+        counted = client.get("/api/v1/stats", query_string={"model_name": model}).json["total_requests"]
+        assert counted == sum(json.loads(row)["model_name"] == model for (row,) in before), model
     logged = house.run("SELECT DISTINCT model_name, model_version FROM prediction_log")
-    assert sorted(map(tuple, house.run("SELECT * FROM prediction_model"))) == sorted(map(tuple, logged))
-    assert len(logged) == 9
+    assert set(map(tuple, house.run("SELECT * FROM prediction_model"))) >= set(map(tuple, logged))
+    for level in ("minute", "hour", "day"):
+        dropped = house.run(f"SELECT sum(dropped) FROM prediction_dropped_{level}")
+        assert dropped == [(3 + 10**12 + 2**63 - 1,)], level
+    assert house.run("SELECT name, scope, revoked_at FROM api_key") == [("one", "write", None)]
+    house.log(2)
+    house.log(50)
+    assert house.counted() == 10
 
 
-def test_keys_that_were_limited_end_when_their_limits_are_taken_back(house: House) -> None:
+def test_a_database_of_0_1_has_the_schema_of_a_new_one_once_it_is_brought_over(
+    house: House, settled: House, server: Server
+) -> None:
+    if not server.concurrent:
+        pytest.skip("one database at a time")
+    restore_0_1(house)
     house.upgrade()
-    limits = {
-        "free": ("read", None, None),
-        "writes one": ("write", ["a"], None),
-        "reads one": ("read", ["a"], None),
-        "guest": ("admin", None, "2099-01-01"),
-    }
-    for number, (name, (scope, models, end)) in enumerate(limits.items()):
-        house.run(
-            "INSERT INTO api_key (name, scope, model_names, hash, expires_at)"
-            " VALUES (%(name)s, %(scope)s, %(models)s, %(hash)s, %(end)s)",
-            name=name, scope=scope, models=models, hash=bytes([number] * 32), end=end,
-        )  # fmt: skip
-    house.downgrade("0012")
-    rows = {name: rest for name, *rest in house.run("SELECT name, model_names, revoked_at IS NULL FROM api_key")}
-    assert rows == {
-        "free": [None, True],
-        "writes one": [["a"], True],
-        "reads one": [None, False],
-        "guest": [None, False],
-    }
-    response = make_app(house.url, auth="keys", pool_size=1).test_client().get("/api/v1/stats")
-    assert response.status_code == 503
-    assert response.json is not None and "db upgrade" in response.json["message"]
-    house.upgrade()
-    assert house.run("SELECT count(*) FROM api_key WHERE last_used_at IS NULL AND previous_hash IS NULL") == [(4,)]
+    for question in SCHEMA:
+        assert house.run(question) == settled.run(question), question
+
+
+# Everything about our tables and routines but where their rows are.
+SCHEMA = (
+    """SELECT p.oid::regprocedure::text, prosrc, prosecdef, proconfig FROM pg_proc p
+       WHERE  pronamespace = current_schema()::regnamespace AND (proname ~ '^prediction' OR proname ~ '^latency')
+       ORDER  BY 1""",
+    """SELECT table_name, column_name, data_type, is_nullable, column_default, collation_name
+       FROM   information_schema.columns WHERE table_schema = current_schema() AND table_name ~ '^(prediction|api_key)'
+       ORDER  BY 1, 2""",
+    """SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+       WHERE  connamespace = current_schema()::regnamespace ORDER BY 1, 2""",
+    "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema() ORDER BY 1",
+    """SELECT tgname, pg_get_triggerdef(t.oid) FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid
+       WHERE  NOT tgisinternal AND relnamespace = current_schema()::regnamespace AND relname ~ '^prediction'
+       ORDER  BY 1""",
+)
+
+
+def test_a_database_of_an_earlier_revision_of_0_1_is_refused_and_left_as_it_is(house: House) -> None:
+    restore_0_1(house)
+    house.run("UPDATE alembic_version SET version_num = '0007'")
+    before = house.objects()
+    with pytest.raises(SystemExit, match=r"revision 0007 of Predlog 0\.1.*brings it to 0012"):
+        house.upgrade()
+    assert {each for each in house.objects() ^ before if "alembic_version_lock" not in f"{each}"} == set()

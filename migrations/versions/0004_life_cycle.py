@@ -1,20 +1,16 @@
-"""Columnstore, retention, and the job that keeps the aggregates up
+"""Columnstore, retention, and the jobs that keep the aggregates up
 
-Revision ID: 0004
-Revises: 0003
-Create Date: 2026-11-23
+Revision ID: 4_life_cycle
+Revises: 3_refresh
+Create Date: 2026-11-30
 """
 
 from __future__ import annotations
 
 from alembic import op
-from psycopg2.errors import FeatureNotSupported
-from sqlalchemy.exc import DBAPIError
 
-from app.infrastructure.maintenance.engines import StorageEngine, chosen
-
-revision = "0004"
-down_revision = "0003"
+revision = "4_life_cycle"
+down_revision = "3_refresh"
 branch_labels = None
 depends_on = None
 
@@ -25,8 +21,8 @@ SET LOCAL timescaledb.enable_chunk_skipping = on;
 SELECT enable_chunk_skipping('prediction_log', 'id')
 """
 
-# For all sessions of the database or for none: a chunk that one without the setting has made or compressed has no
-# range, and one with the setting would not look into it. Who may not alter the database does without.
+# For all sessions of the database or for none: a chunk that a session without the setting has made or compressed has no
+# range, and a session with the setting would not look into it. A role that may not alter the database does without.
 SKIP_IN_ALL_SESSIONS = """
 DO $$
 BEGIN
@@ -50,116 +46,111 @@ $$
 """
 
 # id must not be in orderby: deletes by id would have to unpack more, and on TimescaleDB 2.23 they would miss rows.
-COLUMNSTORE = {
-    "TABLE prediction_log": '"timestamp" DESC',
-    "MATERIALIZED VIEW prediction_stats_minute": "bucket, model_version",
-    "MATERIALIZED VIEW prediction_stats_hour": "bucket, model_version",
-    "MATERIALIZED VIEW prediction_latency_minute": "bucket, model_version, bin",
-    "MATERIALIZED VIEW prediction_latency_hour": "bucket, model_version, bin",
-    "MATERIALIZED VIEW prediction_latency_day": "bucket, model_version, bin",
-}
-
+# The last column says after how long a chunk is compressed.
+COLUMNSTORE = (
+    ("TABLE prediction_log", '"timestamp" DESC', "7 days"),
+    ("MATERIALIZED VIEW prediction_stats_minute", "bucket, model_version", "7 days"),
+    ("MATERIALIZED VIEW prediction_stats_hour", "bucket, model_version", "1 day"),
+    ("MATERIALIZED VIEW prediction_latency_minute", "bucket, model_version, bin", "7 days"),
+    ("MATERIALIZED VIEW prediction_latency_hour", "bucket, model_version, bin", "1 day"),
+    ("MATERIALIZED VIEW prediction_latency_day", "bucket, model_version, bin", "1 day"),
+)
 COLUMNSTORE_ON = """
 ALTER {relation} SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'model_name',
                       timescaledb.orderby = '{order}')
 """
 
-COLUMNSTORE_POLICY = "CALL add_columnstore_policy('{name}', after => INTERVAL '7 days')"
-
-# Raw rows go first: aggregates are made of what is finer, and must outlive it. The edge moves under the lock that
-# keeps writers out, then behind it nothing is read, written or repaired any more, and only then are chunks dropped.
-RETAIN = """
-CREATE PROCEDURE prediction_stats_retain(keep jsonb) LANGUAGE plpgsql AS $$
-DECLARE
-    state     prediction_stats_state;
-    level     text;
-    edge      timestamptz;
-    relation  text;
+# By default each unique index has a Bloom filter in every batch, a third of what a row takes there. Ids grow with
+# time: their least and greatest say as much. TimescaleDB before 2.24 does not know the setting.
+SPARSE_INDEX = """
+DO $$
 BEGIN
-    FOREACH level IN ARRAY ARRAY['raw', 'minute', 'hour', 'day'] LOOP
-        CONTINUE WHEN keep ->> level IS NULL;
-        edge := time_bucket('1 day', now() - (keep ->> level)::interval);
-        SELECT * INTO state FROM prediction_stats_state;
-        CONTINUE WHEN edge <= coalesce((to_jsonb(state) ->> (level || '_from'))::timestamptz, '-infinity')
-                   OR edge >  state.materialized_to
-                   OR EXISTS (SELECT FROM prediction_stats_change WHERE changed_from < edge AND level = 'raw');
-        IF level = 'raw' THEN
-            PERFORM set_config('lock_timeout', '250ms', true);
-            LOCK TABLE ONLY prediction_log IN SHARE MODE;
-        END IF;
-        EXECUTE format('UPDATE prediction_stats_state SET %I = $1, generation = generation + 1', level || '_from')
-        USING edge;
-        COMMIT;
-        FOREACH relation IN ARRAY CASE level WHEN 'raw' THEN ARRAY['prediction_log']
-                                  ELSE ARRAY['prediction_stats_' || level, 'prediction_latency_' || level] END LOOP
-            PERFORM drop_chunks(relation::regclass, older_than => edge);
-        END LOOP;
-        COMMIT;
-    END LOOP;
+    ALTER TABLE prediction_log SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'model_name',
+        timescaledb.orderby = '"timestamp" DESC', timescaledb.sparse_index = 'minmax(id),bloom(request_id)');
+EXCEPTION WHEN feature_not_supported OR invalid_parameter_value THEN
+    NULL;
 END
 $$
 """
 
-# Every few seconds, and never beside a refresh by hand: TimescaleDB would take what that one has just begun for done.
-JOB = """
-CREATE PROCEDURE prediction_stats_job(job_id integer, config jsonb) LANGUAGE plpgsql AS $$
-DECLARE
-    up_to       timestamptz;
-    done        boolean;
-    hours_left  bigint;
+# TimescaleDB before 2.24 wants a refresh policy on an aggregate first, which would run beside our job: chunks of
+# aggregates stay in rows there.
+COLUMNSTORE_POLICY = """
+DO $$
 BEGIN
-    IF NOT pg_try_advisory_lock(hashtext('prediction_stats_refresh')) THEN
-        RETURN;
+    CALL add_columnstore_policy('{name}', after => INTERVAL '{after}');
+EXCEPTION WHEN feature_not_supported THEN
+    IF '{name}' = 'prediction_log' THEN
+        RAISE;
     END IF;
-    LOOP
-        -- The watermark goes on between two days of a long repair.
-        CALL prediction_stats_settle();
-        COMMIT;
-        LOOP
-            CALL prediction_stats_advance(INTERVAL '1 day', up_to, done);
-            EXIT WHEN done;
-        END LOOP;
-        CALL prediction_stats_repair(hours_left);
-        EXIT WHEN hours_left = 0;
-    END LOOP;
-    CALL prediction_stats_retain(config);
-    PERFORM pg_advisory_unlock(hashtext('prediction_stats_refresh'));
 END
 $$
 """
 
-ADD_JOB = "SELECT add_job('prediction_stats_job', INTERVAL '5 seconds', config => '{}')"
+JOBS = """
+SELECT add_job('prediction_stats_job', INTERVAL '5 seconds', config => '{}');
+SELECT add_job('prediction_model_job', INTERVAL '1 day', initial_start => now() + INTERVAL '1 day')
+"""
+NO_JOBS = """
+SELECT delete_job(job_id) FROM timescaledb_information.jobs
+WHERE  proc_name IN ('prediction_stats_job', 'prediction_model_job')
+"""
+
+PROCEDURES = (
+    "prediction_stats_job(integer, jsonb)",
+    "prediction_stats_retain(jsonb)",
+    "prediction_model_job(integer, jsonb)",
+)
 
 
 def upgrade() -> None:
-    if chosen(op.get_bind()) is not StorageEngine.TIMESCALE:
-        return
+    op.run_sql(
+        "common/prediction_model_unused",
+        "common/prediction_model_remove_unused",
+        "common/prediction_model_tidy",
+        "plain/prediction_log_gone",
+        "plain/prediction_stats_forget",
+        "plain/prediction_end_reads",
+        "timescale/prediction_stats_forget",
+        "timescale/prediction_end_reads",
+    )
+    if op.storage_engine() == "timescale":
+        _set_up_columnstore()
+        op.run_sql(
+            "tables/prediction_stats_holder",
+            "timescale/prediction_stats_hold",
+            "timescale/prediction_stats_release",
+            "timescale/prediction_stats_retain",
+            "timescale/prediction_stats_job",
+            "timescale/prediction_model_job",
+        )
+        op.execute(JOBS)
+
+
+def _set_up_columnstore() -> None:
     op.execute(CHUNK_SKIPPING)
     op.execute(SKIP_IN_ALL_SESSIONS)
-    for relation, order in COLUMNSTORE.items():
+    for relation, order, after in COLUMNSTORE:
         op.execute(COLUMNSTORE_ON.format(relation=relation, order=order))
-        _add_policy(relation.split()[-1])
-    for statement in (RETAIN, JOB, ADD_JOB):
-        op.execute(statement)
-
-
-def _add_policy(name: str) -> None:
-    try:
-        with op.get_bind().begin_nested():
-            op.execute(COLUMNSTORE_POLICY.format(name=name))
-    except DBAPIError as error:
-        # TimescaleDB before 2.24 wants a refresh policy first, which would run beside the job: do without there.
-        if name == "prediction_log" or not isinstance(error.orig, FeatureNotSupported):
-            raise
+        op.execute(COLUMNSTORE_POLICY.format(name=relation.split()[-1], after=after))
+    op.execute(SPARSE_INDEX)
 
 
 def downgrade() -> None:
-    if chosen(op.get_bind()) is not StorageEngine.TIMESCALE:
-        return
-    op.execute("SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_name = 'prediction_stats_job'")
-    op.execute("DROP PROCEDURE prediction_stats_job(integer, jsonb)")
-    op.execute("DROP PROCEDURE prediction_stats_retain(jsonb)")
-    op.execute(NO_CHUNK_SKIPPING)
-    # What is in the columnstore stays there; the revisions below drop it chunk by chunk.
-    for relation in COLUMNSTORE:
-        op.execute(f"CALL remove_columnstore_policy('{relation.split()[-1]}', if_exists => true)")
+    if op.storage_engine() == "timescale":
+        op.execute(NO_JOBS)
+        for procedure in PROCEDURES:
+            op.execute(f"DROP PROCEDURE {procedure}")
+        op.execute("DROP FUNCTION prediction_stats_hold(); DROP FUNCTION prediction_stats_release()")
+        op.execute("DROP TABLE prediction_stats_holder")
+        op.execute(NO_CHUNK_SKIPPING)
+        # What is in the columnstore stays there; the revisions below drop it chunk by chunk.
+        for relation, _, _ in COLUMNSTORE:
+            op.execute(f"CALL remove_columnstore_policy('{relation.split()[-1]}', if_exists => true)")
+    else:
+        op.execute("DROP FUNCTION prediction_log_gone() CASCADE")
+    op.execute("DROP FUNCTION prediction_end_reads(interval)")
+    op.execute("DROP FUNCTION prediction_stats_forget(text, text, timestamptz, timestamptz)")
+    op.execute("DROP PROCEDURE prediction_model_tidy(text[])")
+    op.execute("DROP FUNCTION prediction_model_remove_unused(text[])")
+    op.execute("DROP FUNCTION prediction_model_unused(text[])")

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from flask_migrate import downgrade, upgrade
+from flask_migrate import upgrade
 from sqlalchemy import Engine, create_engine
 
 from app.application.dropped import Counted, Removed
@@ -318,25 +318,3 @@ def test_reporters_at_once_do_not_share_the_same_room(house: House, server: Serv
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(work, range(4)))
     assert house.dropped(TODAY, TODAY + DAY) == house.reported(TODAY, TODAY + DAY) == MAX_COUNT
-
-
-def test_reports_from_before_the_rollups_are_counted_in_them(server: Server) -> None:
-    if not server.concurrent:
-        pytest.skip("each needs a server of its own here, which takes long")
-    with empty_database(server) as url:
-        app = make_app(url, pool_size=1)
-        with app.app_context():
-            upgrade(revision="0012")
-        house = House(create_engine(url, isolation_level="AUTOCOMMIT", pool_size=1))
-        for _ in range(2):
-            for hours in (1, 30, 100):
-                house.insert("a", TODAY - hours * HOUR, SATURATION if hours == 1 else hours)
-            with app.app_context():
-                upgrade()
-            span = TODAY - 10 * DAY, TODAY - 2 * HOUR
-            assert house.dropped(*span) == house.reported(*span) > 0
-            assert house.dropped(TODAY - DAY, TODAY) == SATURATION
-            with app.app_context():
-                downgrade(revision="0012")
-        house.engine.dispose()
-        house.database.engine.dispose()

@@ -76,8 +76,8 @@ def test_a_service_is_not_ready_before_its_database_is_migrated_to_head(server: 
 
         assert "revision" in refusal()
         with app.app_context():
-            upgrade(revision="0002")
-            assert "0002" in refusal()
+            upgrade(revision="2_aggregates")
+            assert "2_aggregates" in refusal()
             upgrade()
             assert client.get("/ready").json == {"status": "ready", "engine": server.engine}
             downgrade(revision="base")

@@ -1,0 +1,71 @@
+-- Add reports to the rollups (argument 1) or take them out (-1), in the transaction that writes them. Rows are added in
+-- the order of their keys, and each level after the finer one, so that two statements lock common rows in the same
+-- order. Nothing is added behind the edge of a level, where retention has deleted the other reports. Reports that
+-- retention deletes stay in the rollups: retention says so in a setting of its transaction.
+CREATE OR REPLACE FUNCTION prediction_loss_rolled_up() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    state prediction_stats_state;
+BEGIN
+    IF tg_op = 'DELETE' AND current_setting('predlog.retention', true) = 'on' THEN
+        RETURN NULL;
+    END IF;
+    SELECT * INTO state FROM prediction_stats_state;
+    IF tg_op = 'INSERT' AND EXISTS (SELECT FROM touched WHERE timestamp < state.day_from) THEN
+        RAISE EXCEPTION 'older than the retention edge %', state.day_from
+        USING ERRCODE = 'PL002', DETAIL = state.day_from;
+    END IF;
+    INSERT INTO prediction_dropped_minute AS s
+    SELECT date_trunc('minute', timestamp, 'UTC'), model_name, reason, sum(count) * tg_argv[0]::integer
+    FROM   touched
+    WHERE  timestamp >= coalesce(state.minute_from, '-infinity')
+    GROUP  BY 1, 2, 3
+    ORDER  BY 2, 1, 3
+    ON CONFLICT (model_name, bucket, reason) DO UPDATE SET dropped = s.dropped + excluded.dropped;
+
+    INSERT INTO prediction_dropped_hour AS s
+    SELECT date_trunc('hour', timestamp, 'UTC'), model_name, reason, sum(count) * tg_argv[0]::integer
+    FROM   touched
+    WHERE  timestamp >= coalesce(state.hour_from, '-infinity')
+    GROUP  BY 1, 2, 3
+    ORDER  BY 2, 1, 3
+    ON CONFLICT (model_name, bucket, reason) DO UPDATE SET dropped = s.dropped + excluded.dropped;
+
+    INSERT INTO prediction_dropped_day AS s
+    SELECT date_trunc('day', timestamp, 'UTC'), model_name, reason, sum(count) * tg_argv[0]::integer
+    FROM   touched
+    WHERE  timestamp >= coalesce(state.day_from, '-infinity')
+    GROUP  BY 1, 2, 3
+    ORDER  BY 2, 1, 3
+    ON CONFLICT (model_name, bucket, reason) DO UPDATE SET dropped = s.dropped + excluded.dropped;
+    IF tg_argv[0] = '1' THEN
+        RETURN NULL;
+    END IF;
+    DELETE FROM prediction_dropped_minute s
+    USING  touched t
+    WHERE  (s.model_name, s.bucket, s.reason) = (t.model_name, date_trunc('minute', t.timestamp, 'UTC'), t.reason)
+      AND  s.dropped = 0;
+
+    DELETE FROM prediction_dropped_hour s
+    USING  touched t
+    WHERE  (s.model_name, s.bucket, s.reason) = (t.model_name, date_trunc('hour', t.timestamp, 'UTC'), t.reason)
+      AND  s.dropped = 0;
+
+    DELETE FROM prediction_dropped_day s
+    USING  touched t
+    WHERE  (s.model_name, s.bucket, s.reason) = (t.model_name, date_trunc('day', t.timestamp, 'UTC'), t.reason)
+      AND  s.dropped = 0;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER prediction_loss_added AFTER INSERT ON prediction_loss
+REFERENCING NEW TABLE AS touched FOR EACH STATEMENT EXECUTE FUNCTION prediction_loss_rolled_up('1');
+
+CREATE OR REPLACE TRIGGER prediction_loss_removed AFTER DELETE ON prediction_loss
+REFERENCING OLD TABLE AS touched FOR EACH STATEMENT EXECUTE FUNCTION prediction_loss_rolled_up('-1');
+
+CREATE OR REPLACE TRIGGER prediction_loss_changed_1_to AFTER UPDATE ON prediction_loss
+REFERENCING NEW TABLE AS touched FOR EACH STATEMENT EXECUTE FUNCTION prediction_loss_rolled_up('1');
+
+CREATE OR REPLACE TRIGGER prediction_loss_changed_2_from AFTER UPDATE ON prediction_loss
+REFERENCING OLD TABLE AS touched FOR EACH STATEMENT EXECUTE FUNCTION prediction_loss_rolled_up('-1');

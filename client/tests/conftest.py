@@ -20,9 +20,10 @@ SOURCES = str(Path(__file__).resolve().parent.parent / "src")
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("PREDLOG_URL", "PREDLOG_API_KEY", "PREDLOG_DISABLED"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PREDLOG_LEDGER_DIR", str(tmp_path / "ledger"))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 KNOWN = {
     "model_name", "duration_ms", "was_successful", "timestamp", "request_id", "model_version", "error", "metadata",
 }  # fmt: skip
-REASONS = {"queue_full", "spool_full", "rejected", "expired"}
+REASONS = {"queue_full", "spool_full", "rejected", "expired", "exit"}
 
 
 def holds_nul(value: Any) -> bool:

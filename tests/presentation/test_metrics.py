@@ -56,7 +56,7 @@ def test_every_series_is_there_before_anything_has_happened(cut_off: FlaskClient
     for name in ("stored", "duplicate", "rejected", "dropped"):
         assert figures.labels(f"predlog_records_{name}_total")
     assert {each["reason"] for each in figures.labels("predlog_records_dropped_total")} == {
-        "queue_full", "spool_full", "rejected", "expired",
+        "queue_full", "spool_full", "rejected", "expired", "exit",
     }  # fmt: skip
     for name in ("predlog_requests_refused_total", "predlog_pool_waits_total", "predlog_pool_timeouts_total"):
         assert figures.labels(name)

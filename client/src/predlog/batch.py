@@ -23,7 +23,12 @@ class Batch:
     """The sender removes from it what is settled; an empty one is done."""
 
     lines: list[bytes] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)  # of the lines, and before them of those that are settled
     reports: list[Report] = field(default_factory=list)
     youngest_ns: int = 0
     markers: list[Marker] = field(default_factory=list)
     segment: Segment | None = None
+
+    def unsettled(self) -> list[tuple[int, bytes]]:
+        """The lines that are left, with their numbers."""
+        return list(zip(self.numbers[len(self.numbers) - len(self.lines) :], self.lines))

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from predlog.batch import Batch
 from predlog.counts import Tally
+from predlog.losses import Report
 from predlog.record_queue import Intake
 from predlog.spool import Spool
 from predlog.wakeup import Wakeup
@@ -29,6 +30,9 @@ class Source(Protocol):
 
     def waiting(self) -> int:
         """Records in memory."""
+
+    def reports(self) -> list[Report]:
+        """Reports of losses in hand."""
 
     def let_go(self) -> None:
         """Put the batch in hand back on the queue."""
@@ -54,6 +58,7 @@ class Memory:
     def done(self, batch: Batch) -> None:
         """Forget the batch."""
         self._held = None
+        self._intake.ledger.settle(batch.numbers)
         for marker in batch.markers:
             marker.passed = True
 
@@ -68,6 +73,11 @@ class Memory:
         """Records on the queue and in hand."""
         held = self._held
         return len(self._intake.queue) + (len(held.lines) if held is not None else 0)
+
+    def reports(self) -> list[Report]:
+        """Those of the batch in hand."""
+        held = self._held
+        return [] if held is None else list(held.reports)
 
     def let_go(self) -> None:
         """Put the batch in hand back on the queue."""
@@ -88,7 +98,7 @@ class Spooled:
     def pending(self) -> Iterator[Batch]:
         """The files nobody else has, oldest first."""
         while (segment := self._spool.claim()) is not None:
-            yield Batch(segment.lines, segment.reports, segment.written_ns, segment=segment)
+            yield Batch(segment.lines, reports=segment.reports, youngest_ns=segment.written_ns, segment=segment)
         self._spool.hungry = True
         if self._spool.broken:
             yield from self._memory.pending()
@@ -115,6 +125,10 @@ class Spooled:
     def waiting(self) -> int:
         """Records not on disk."""
         return self._memory.waiting()
+
+    def reports(self) -> list[Report]:
+        """Those not on disk."""
+        return self._memory.reports()
 
     def let_go(self) -> None:
         """Put the batch in hand back on the queue."""

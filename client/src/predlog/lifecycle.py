@@ -93,6 +93,10 @@ def _look_at_uwsgi() -> None:
 
 def _close_all() -> None:
     pipelines = list(_running)
+    for client in list(_clients):  # one that was never used may still tell what its children lost
+        pipeline = client._pipeline
+        if pipeline is not None and pipeline.unused and pipeline.take_over():
+            pipelines.append(pipeline)
     for pipeline in pipelines:  # all of them first: the time-outs run side by side
         pipeline.begin_close(pipeline.exit_timeout)
     for pipeline in pipelines:

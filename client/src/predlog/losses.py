@@ -22,7 +22,8 @@ MAX_COUNT = 60_000_000
 MAX_AGE_MINUTES = 30 * 24 * 60
 
 QUEUE_FULL, SPOOL_FULL, REJECTED, EXPIRED = "queue_full", "spool_full", "rejected", "expired"
-CLOSED, EXIT = "closed", "exit"  # seen by the host alone: there is nobody left to report them
+EXIT = "exit"  # reported by the next process, if it finds the count
+CLOSED = "closed"  # seen by the host alone
 
 Report = dict[str, Any]
 
@@ -64,6 +65,21 @@ class Losses:
             self._counts[name[:NAME_CHARACTERS], minute - minute % self._step, reason] += count
             if len(self._counts) > MAX_KEYS and self._step != _STEPS[-1]:
                 self._coarsen()
+
+    def by_model(self) -> Counter[str]:
+        """Discarded records that nobody was told of yet, by model."""
+        counts: Counter[str] = Counter()
+        with self._lock:
+            for (name, _, _), count in self._counts.items():
+                counts[name] += count
+            for report in self._returned:
+                counts[report["model_name"]] += report["count"]
+        return counts
+
+    def take_over(self, model_name: str, time_ns: int, count: int) -> None:
+        """Count what another process has lost: it is reported, but not among this one's totals."""
+        with self._lock:
+            self._counts[model_name, time_ns // _MINUTE_NS, EXIT] += count
 
     def unreported(self, reason: str, count: int = 1) -> None:
         """Count records as discarded for the host alone."""

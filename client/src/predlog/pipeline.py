@@ -11,17 +11,20 @@ from predlog.batch import Marker
 from predlog.batch_source import Memory, Source, Spooled
 from predlog.counts import Stats, Tally
 from predlog.delivery import Delivery
+from predlog.ledger import Ledger
 from predlog.losses import EXIT, Losses
 from predlog.record_queue import Intake
 from predlog.sender import Closing, Sender, Spooler
 from predlog.settings import Settings
 from predlog.spool import Spool
+from predlog.text import printable
 from predlog.throttled_log import Trouble
 from predlog.transport import Transport
 from predlog.wakeup import Wakeup
 
 POLL = 0.02  # seconds, at most, between looks while flush() waits
 GRACE = 0.1  # seconds a thread has to end after its time is up
+ORPHANS_EVERY = 10.0  # seconds between looks for the counts of processes that have ended
 START_AGAIN = 1.0  # seconds, where the system refused a thread
 
 
@@ -36,7 +39,9 @@ class Pipeline:
         self._closing = Closing()
         self._nudge = Wakeup()
         self._transport = Transport(url, api_key, settings.timeout)
-        self.intake = Intake(settings, self._losses, self._trouble, self.start)
+        self._ledger = Ledger(settings.ledger_dir, url, api_key, settings.batch_size)
+        self._orphans_at = 0.0
+        self.intake = Intake(settings, self._losses, self._trouble, self._ledger, self.start)
         self._source: Source = Memory(self.intake)
         self._spool: Spool | None = None
         self._spooler: Spooler | None = None
@@ -46,7 +51,14 @@ class Pipeline:
             self._spooler = Spooler(settings, self.intake, self._spool, self._closing, self._nudge)
         delivery = Delivery(settings, self._transport, self._losses, self._tally, self._trouble)
         self._sender = Sender(
-            settings, self._source, delivery, self._closing, self._nudge, self._collected, self._nothing_left
+            settings,
+            self._source,
+            delivery,
+            self._closing,
+            self._nudge,
+            self._collected,
+            self._nothing_left,
+            self._keep_books,
         )
         self._threads: list[threading.Thread] = []
         self._starting = threading.Lock()  # never waited for
@@ -119,8 +131,27 @@ class Pipeline:
         self.intake.queue.clear()
         self._losses.forget()
         self._transport.close()
+        self._ledger.disown()
         if self._spool is not None:
             self._spool.disown()
+
+    @property
+    def unused(self) -> bool:
+        """Whether nothing was logged in this process, and nothing is sent for it."""
+        return not self.intake.running[0] and self._closing.by is None
+
+    def take_over(self) -> bool:
+        """Report what processes that have ended lost; whether there was such a thing."""
+        found = False
+        for time_ns, lost in self._ledger.orphans():
+            self._ledger.open()  # this process may be the next to end before it has told
+            for name, count in lost.items():
+                found = True
+                self._losses.take_over(name, time_ns, count)
+                text = "Predlog: a process ended with %d records of %s in memory; they are reported as dropped"
+                self._trouble.warn(f"died {name}", text, count, printable(name))
+            self._owe()
+        return found
 
     def stats(self) -> Stats:
         """What became of the records."""
@@ -139,6 +170,8 @@ class Pipeline:
         if self._disowned:
             return
         left = self._give_up()
+        self._owe()
+        self._ledger.close()
         if left:
             self._losses.unreported(EXIT, left)
             self._warn_of(left)
@@ -146,6 +179,22 @@ class Pipeline:
             self._trouble.warn("untold", "Predlog: closed before %d discarded records could be reported", untold)
         self._transport.close()
         lifecycle.stopped(self)
+
+    def _keep_books(self) -> None:
+        """Note what was dropped, and look for what others left behind."""
+        if self._disowned:
+            return
+        self._owe()
+        now = time.monotonic()
+        if now >= self._orphans_at or self._closing.by is not None:
+            self._orphans_at = now + ORPHANS_EVERY
+            self.take_over()
+
+    def _owe(self) -> None:
+        dropped = self._losses.by_model()
+        for report in self._source.reports():
+            dropped[report["model_name"]] += report["count"]
+        self._ledger.owe(dropped, time.time_ns())
 
     def _nothing_left(self) -> bool:
         """Asked by the closed sender when its source is empty; what it lost itself goes to the spool here."""

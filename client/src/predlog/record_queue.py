@@ -10,6 +10,7 @@ from typing import Union
 from predlog import lifecycle
 from predlog.batch import Batch, Marker
 from predlog.forks import mine, new_mark
+from predlog.ledger import Ledger, Marks
 from predlog.losses import CLOSED, QUEUE_FULL, REJECTED, Losses
 from predlog.record import SUCCESS, InvalidRecord, Record, encode, made_at
 from predlog.settings import Settings
@@ -19,7 +20,8 @@ from predlog.wakeup import Wakeup
 
 ODD_NAMED = 3  # values of one record that a warning names
 
-Item = Union[Record, bytes, Marker]  # bytes: encoded already, and put back
+Encoded = tuple[int, bytes]  # a record's number and line, put back
+Item = Union[Record, Encoded, Marker]
 
 
 class Intake:
@@ -28,15 +30,21 @@ class Intake:
     The last tenth of the room is kept for failed calls, which matter most just when much goes wrong at once.
     """
 
-    def __init__(self, settings: Settings, losses: Losses, trouble: Trouble, start: Callable[[], None]) -> None:
+    def __init__(
+        self, settings: Settings, losses: Losses, trouble: Trouble, ledger: Ledger, start: Callable[[], None]
+    ) -> None:
         self.queue: deque[Item] = deque()
+        self.ledger = ledger
+        self.marks: Marks = ledger.marks
+        self.mask = ledger.mask
+        self.codes = ledger.codes
         self.running = new_mark()  # whether the threads run, in this process
         self.heir: Intake | None = None  # in a forked child: the one to use instead
         self._room = settings.queue_size
         self._room_for_successes = settings.queue_size - settings.queue_size // 10
         self._batch_size = settings.batch_size
         self._batch_bytes = settings.batch_bytes
-        self._wake_at = min(settings.batch_size, self._room_for_successes) - 1
+        self.short = min(settings.batch_size, self._room_for_successes) - 1  # with fewer waiting, nobody is woken
         self._max_age_ns = int(settings.max_age * 1e9)
         self._losses = losses
         self._trouble = trouble
@@ -46,23 +54,26 @@ class Intake:
         self._wake = Wakeup()
 
     def put(self, record: Record) -> None:
-        """Queue the record, or count it as discarded. This is the hot path: it never waits."""
+        """Queue the record, or count it as discarded; it never waits.
+
+        Client.log() and Call.__exit__() have the usual case in themselves: a call of a function would cost as much.
+        """
         queue = self.queue
         waiting = len(queue)
-        if waiting < self._wake_at and self.running[0]:
-            queue.append(record)
-            return
         if not self.running[0] and self._passed_on(record):
             return
         if waiting >= self._room_for_successes and (waiting >= self._room or record[SUCCESS] is True):
             self._discard(record)
             return
+        self.ledger.mark(record[1], record[2])
         queue.append(record)
-        if waiting >= self._wake_at and self._asleep:
+        if waiting >= self.short and self._asleep:
             self.wake()
 
     def arm(self) -> None:
         """Prepare for the thread that will wait here."""
+        self.ledger.open()
+        self.marks = self.ledger.marks
         self._wake.arm()
 
     def wake(self) -> None:
@@ -73,13 +84,13 @@ class Intake:
     def close(self) -> None:
         """Take nothing more; what waits can still be drained."""
         self._closed = True
-        self._room = self._room_for_successes = self._wake_at = -1
+        self._room = self._room_for_successes = self.short = -1
         self.wake()
 
     def wait(self, seconds: float) -> None:
         """Sleep until a batch is full, or that long."""
         self._asleep = True
-        if len(self.queue) <= self._wake_at and not self._closed:
+        if len(self.queue) <= self.short and not self._closed:
             self._wake.wait(seconds)
         self._asleep = False
 
@@ -99,18 +110,29 @@ class Intake:
             if isinstance(item, Marker):
                 batch.markers.append(item)
                 continue
-            line = item if isinstance(item, bytes) else self._encode(item)
-            if line is not None:
-                batch.youngest_ns = time.time_ns() if isinstance(item, bytes) else item[0]
-                batch.lines.append(line)
-                size += len(line)
+            if len(item) == 2:
+                number, line = item
+                batch.youngest_ns = time.time_ns()
+            else:
+                number = item[1]
+                encoded = self._encode(item)
+                if encoded is None:
+                    self.ledger.settle([number])
+                    continue
+                line = encoded
+                batch.youngest_ns = item[0]
+            batch.numbers.append(number)
+            batch.lines.append(line)
+            size += len(line)
         if with_losses:
             batch.reports = self._losses.take()
         return batch if batch.lines or batch.reports or batch.markers else None
 
     def put_back(self, batch: Batch) -> None:
         """Return a batch that could not be kept elsewhere to the front of the queue."""
-        self.queue.extendleft(reversed([*batch.lines, *batch.markers]))
+        left = batch.unsettled()
+        self.ledger.settle(batch.numbers[: len(batch.numbers) - len(left)])
+        self.queue.extendleft(reversed([*left, *batch.markers]))
         self._losses.give_back(batch.reports)
 
     def _passed_on(self, record: Record) -> bool:
@@ -149,3 +171,14 @@ class Intake:
 
     def _count(self, record: Record, reason: str) -> None:
         self._losses.add(record[2], made_at(record), reason)
+
+
+class Nowhere(Intake):
+    """The intake of a client that is disabled."""
+
+    def __init__(self) -> None:
+        self.queue = deque()
+        self.short = -1
+
+    def put(self, record: Record) -> None:
+        """Forget the record."""

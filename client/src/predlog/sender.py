@@ -14,9 +14,11 @@ from predlog.wakeup import Wakeup
 
 SOONEST = 0.2  # seconds between attempts, however often the host calls flush()
 INITIAL_FLUSH = 0.1  # seconds
+SPOOL_INTERVAL = 0.1  # seconds, at most, that a record is in memory alone if there is a spool
 CLOSING_POLL = 0.02
 FOREVER = float("inf")
 TIMEOUT_WITH_BROKEN_SPOOL = 5  # flush intervals between attempts to write
+BOOKS_EVERY = 1.0  # seconds between notes of what was dropped, for whoever comes after this process
 LOSSES_EVERY = 10.0  # seconds: in a long outage the reports must not crowd the records out of the spool
 
 
@@ -48,6 +50,7 @@ class Sender:
         nudge: Wakeup,
         collected: Callable[[], bool],
         empty: Callable[[], bool],
+        keep_books: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._source = source
@@ -56,12 +59,14 @@ class Sender:
         self._nudge = nudge
         self._collected = collected
         self._empty = empty
+        self._keep_books = keep_books
 
     def run(self) -> None:
         """Send until closed."""
         if self._closing.by is None:  # soon for once: many a process lives no longer than its first call
             self._source.wait(min(INITIAL_FLUSH, self._settings.flush_interval))
         while True:
+            self._keep_books()
             last = self._closing.by is not None and self._collected()  # looked at before the source, or a file slips by
             for batch in self._source.pending():
                 try:
@@ -74,6 +79,7 @@ class Sender:
                     continue
                 self._source.give_back(batch)
                 if not self._pause(wait):
+                    self._keep_books()
                     return
                 break
             else:
@@ -93,16 +99,19 @@ class Sender:
         while (rest := until - time.monotonic()) > 0:
             if rest > self._closing.left(FOREVER):
                 return False
-            if self._nudge.wait(rest) and not wait.asked_for:
+            self._keep_books()
+            if self._nudge.wait(min(rest, BOOKS_EVERY)) and not wait.asked_for:
                 until = min(until, time.monotonic() + SOONEST)
         return self._closing.left(FOREVER) > 0
 
 
 class Spooler:
-    """Writes what is logged to the spool, every flush interval or sooner, and tells the sender of it."""
+    """Writes what is logged to the spool, every tenth of a second or sooner, and tells the sender of it."""
 
     def __init__(self, settings: Settings, intake: Intake, spool: Spool, closing: Closing, nudge: Wakeup) -> None:
-        self._interval = settings.flush_interval
+        self._flush_interval = settings.flush_interval
+        self._interval = min(settings.flush_interval, SPOOL_INTERVAL)
+        self._finished_at = 0.0
         self._intake = intake
         self._spool = spool
         self._closing = closing
@@ -117,7 +126,9 @@ class Spooler:
             if closing:
                 self._finish_file()
                 return
-            self._intake.wait(self._interval * (TIMEOUT_WITH_BROKEN_SPOOL if self._spool.broken else 1))
+            self._intake.wait(
+                self._flush_interval * TIMEOUT_WITH_BROKEN_SPOOL if self._spool.broken else self._interval
+            )
 
     def collect(self) -> None:
         """Write what waits now."""
@@ -129,11 +140,12 @@ class Spooler:
                 self._intake.put_back(batch)
                 self._nudge.set()
                 return
+            self._intake.ledger.settle(batch.numbers)
             if batch.markers:
                 self._finish_file()
             for marker in batch.markers:
                 marker.passed = True
-        if self._spool.hungry:
+        if self._spool.hungry and time.monotonic() - self._finished_at >= self._flush_interval:
             self._finish_file()
 
     def _losses_due(self) -> bool:
@@ -143,5 +155,6 @@ class Spooler:
         return due
 
     def _finish_file(self) -> None:
+        self._finished_at = time.monotonic()
         if self._spool.rotate():
             self._nudge.set()

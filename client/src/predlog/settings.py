@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from predlog.ledger import default_directory
 
 MAX_BATCH_RECORDS = 10_000
 MAX_BATCH_BYTES = 1024 * 1024
@@ -25,6 +27,7 @@ class Settings:
     spool_max_bytes: int = 100 * 1024 * 1024
     max_age: float = 7 * 24 * 3600.0
     exit_timeout: float = 2.0
+    ledger_dir: str = field(default_factory=default_directory)
 
     def __post_init__(self) -> None:
         _whole("queue_size", self.queue_size, least=1)

@@ -134,14 +134,20 @@ class Segment:
         """Whether the lock was free and the file is still in its directory; if not, it is let go of."""
         free = False
         try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = not self.deleted
-        except BlockingIOError:
-            pass
+            free = locked(self.fd)
         finally:
             if not free:
                 self.release()
         return free
+
+
+def locked(fd: int) -> bool:
+    """Lock an open file for this process, if nobody has it and it was not removed meanwhile."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return os.fstat(fd).st_nlink > 0
 
 
 def _is_record(payload: bytes) -> bool:

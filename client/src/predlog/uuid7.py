@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import time
+from collections.abc import Callable
 
 # A generator of our own: hosts seed the shared one, and then every worker would draw the same identifiers.
 _random = random.Random()
 draw = _random.getrandbits
 
-RANDOM_BITS = 32  # drawn for each call: half the time of 62; the other 30 are drawn once for the process
-_PROCESS = _random.getrandbits(30) << RANDOM_BITS
+NUMBER_BITS = 32  # counted for each call from a random start; the other 30 are drawn once for the process
+_PROCESS = _random.getrandbits(30) << NUMBER_BITS
 
 reseed = _random.seed
 
@@ -19,8 +21,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=reseed)
 
 
+def numbers() -> Callable[[], int]:
+    """A counter from a random start: each child of a fork needs its own, or it would count in step with its parent."""
+    return itertools.count(draw(NUMBER_BITS - 1)).__next__
+
+
 def spell(time_ns: int, bits: int) -> str:
-    """The UUIDv7 of a moment (ns since 1970) and the random bits drawn for it, at most 62.
+    """The UUIDv7 of a moment (ns since 1970) and the number counted for it, or other bits, at most 62.
 
     The 12 bits after the version hold the fraction of the millisecond (RFC 9562, section 6.2, method 3), so what one
     thread draws sorts in the order it was drawn, as long as the clock is not set back.
@@ -33,4 +40,4 @@ def spell(time_ns: int, bits: int) -> str:
 
 def uuid7() -> str:
     """A new UUIDv7."""
-    return spell(time.time_ns(), draw(RANDOM_BITS))
+    return spell(time.time_ns(), draw(NUMBER_BITS))

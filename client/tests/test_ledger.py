@@ -1,0 +1,235 @@
+"""What processes lose that end without a chance to send: counted by the next one, model by model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from importlib.util import find_spec
+
+import pytest
+
+import predlog
+from misbehaving import free_port, wait_until
+from predlog.ledger import CODES, Ledger
+from test_hosts import call
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+DYING = """
+    import os, signal, sys, predlog
+    log = predlog.Client(flush_interval=60)
+    if len(sys.argv) > 2:
+        log.log("sent", duration_ms=1, was_successful=True)
+        assert log.flush(20)
+    for index in range(300):
+        log.log("a" if index % 3 else "модель b", duration_ms=index, was_successful=True)
+    if sys.argv[1] == "exit":
+        os._exit(0)
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+"""
+
+
+def next_process(service, **options):
+    with predlog.Client(service.url, flush_interval=0.05, **options) as client:
+        client.log("next", duration_ms=1, was_successful=True)
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "exit"])
+@pytest.mark.parametrize("earlier", [[], ["some"]], ids=["at once", "later"])
+def test_the_next_process_reports_what_a_killed_one_had_in_memory(program, service, how, earlier):
+    program.run(DYING, how, *earlier, code=0 if how == "exit" else -getattr(signal, how))
+    next_process(service)
+    lost = 300 - sum(service.models[name] for name in ("a", "модель b"))  # the first batch may have gone out
+    assert service.lost == lost > 0
+    assert set(service.lost_by("reason")) == {"exit"}
+    for name, logged in {"a": 200, "модель b": 100}.items():
+        assert service.models[name] + service.lost_by("model_name")[name] == logged
+
+
+def test_it_is_reported_once(program, service):
+    program.run(DYING, "SIGKILL", code=-signal.SIGKILL)
+    next_process(service)
+    lost = service.lost
+    next_process(service)
+    assert service.lost == lost > 0
+
+
+def test_processes_that_send_everything_leave_no_file(program, service, tmp_path):
+    program.run("""
+        import predlog
+        log = predlog.Client()
+        log.log("m", duration_ms=1, was_successful=True)
+    """)
+    assert not list((tmp_path / "ledger").iterdir())
+
+
+def test_what_could_not_be_sent_at_exit_is_reported_by_the_next_process(program, service):
+    service.mood = 503
+    program.run("""
+        import predlog
+        log = predlog.Client(queue_size=100, flush_interval=60, exit_timeout=0.3)
+        for index in range(250):
+            log.log("m", duration_ms=index, was_successful=index % 2 == 0)
+    """)
+    service.mood = "ok"
+    next_process(service)
+    assert service.lost_by("model_name") == {"m": 250}
+
+
+def test_a_process_that_never_logs_reports_for_its_children_when_it_ends(program, service):
+    program.run("""
+        import os, signal, predlog
+        log = predlog.Client(flush_interval=60)
+        pid = os.fork()
+        if pid == 0:
+            for index in range(10):
+                log.log("child", duration_ms=index, was_successful=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(pid, 0)
+    """)
+    assert service.lost_by("model_name", "reason") == {("child", "exit"): 10}
+
+
+@needs_fork
+def test_workers_of_a_pool_that_is_terminated_are_lost_with_count(program, service):
+    program.run("""
+        import multiprocessing, predlog
+        log = predlog.Client(flush_interval=60)
+        def work(number):
+            log.log("task", duration_ms=number, was_successful=True)
+        if __name__ == "__main__":
+            with multiprocessing.get_context("fork").Pool(3) as pool:
+                pool.map(work, range(300))
+    """)
+    assert service.models["task"] + service.lost == 300
+
+
+def test_a_living_process_is_not_taken_for_a_dead_one(service, make_client):
+    service.mood = 503
+    waiting = make_client()
+    waiting.log("m", duration_ms=1, was_successful=True)
+    service.mood = "ok"
+    next_process(service)
+    assert service.lost == 0 and waiting.flush(20)
+    assert service.models == {"m": 1, "next": 1}
+
+
+def test_the_file_of_another_service_or_key_is_left_alone(program, service, tmp_path):
+    program.run(DYING, "SIGKILL", code=-signal.SIGKILL)
+    next_process(service, api_key="another")
+    assert service.lost == 0 and len(list((tmp_path / "ledger").iterdir())) == 1
+
+
+def test_with_a_spool_what_is_on_disk_is_not_counted_as_lost(program, service, tmp_path):
+    with free_port() as port:
+        url = f"http://127.0.0.1:{port}"
+        program.run(
+            """
+            import os, signal, sys, time, predlog
+            log = predlog.Client(spool_dir=sys.argv[1], flush_interval=0.05)
+            for index in range(100):
+                log.log("kept", duration_ms=index, was_successful=True)
+            while log.stats().spooled < 100:
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGKILL)
+            """,
+            str(tmp_path / "spool"),
+            code=-signal.SIGKILL,
+            environment={"PREDLOG_URL": url},
+        )
+    (found,) = Ledger(str(tmp_path / "ledger"), url, None, 500).orphans()
+    assert not any(found[1].values())
+
+
+def test_a_directory_that_cannot_be_used_or_nonsense_in_it_hurts_nobody(service, tmp_path, quick):
+    folder = tmp_path / "ledger"
+    folder.write_text("a file")
+    next_process(service)
+    folder.unlink()
+    folder.mkdir()
+    name = Ledger(str(folder), service.url, None, 500)._service
+    (folder / f"{name}-1.ledger").write_bytes(b"")
+    (folder / f"{name}-2.ledger").write_bytes(b"predlog1" + bytes(5000) + b"[1]\n7\n\xff\n")
+    (folder / f"{name}-3.ledger").symlink_to("/etc/passwd")
+    next_process(service)
+    next_process(service, ledger_dir="")
+    assert service.models == {"next": 3} and service.lost == 0
+
+
+def test_more_records_than_marks_and_more_models_than_codes_are_counted_too(tmp_path):
+    def ledger():
+        return Ledger(str(tmp_path), "url", None, 1)
+
+    book = ledger()
+    book.open()
+    count = book.size + 1000
+    for number in range(count):
+        book.mark(number, f"model {number % 200}")
+    book.settle(range(500))
+    book.owe({"model 0": 7}, time.time_ns())
+    book.close()
+    ((time_ns, lost),) = ledger().orphans()
+    assert sum(lost.values()) == count - 500 + 7 and abs(time_ns - time.time_ns()) < 60e9
+    expected = sum(number % 200 == 5 for number in range(500, count))
+    assert lost["model 5"] == expected and len(lost) == CODES
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loss_in_memory_of_a_killed_process_is_known_within_moments(program, service):
+    service.mood = 503
+    process = program.start(
+        str(
+            program.write(
+                "full.py",
+                """
+                import time, predlog
+                log = predlog.Client(queue_size=10, flush_interval=0.05)
+                for index in range(100):
+                    log.log("m", duration_ms=index, was_successful=True)
+                time.sleep(2.5)
+                print("full", flush=True)
+                time.sleep(60)
+                """,
+            )
+        )
+    )
+    assert process.stdout.readline() == "full\n"
+    process.kill()
+    process.wait()
+    service.mood = "ok"
+    next_process(service)
+    wait_until(lambda: service.lost == 100)
+
+
+SERVED = """
+    import fastapi, predlog
+    log = predlog.Client(flush_interval=60, exit_timeout=10)
+    app = fastapi.FastAPI()
+    @app.get("/")
+    def predict():
+        with log.track("model"):
+            return 1
+"""
+
+
+@pytest.mark.parametrize("host", ["uvicorn", "gunicorn"])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_servers_that_end_without_exit_handlers_send_or_count_everything(program, service, host, how):
+    uvicorn_worker = "uvicorn_worker.UvicornWorker" if find_spec("uvicorn_worker") else "uvicorn.workers.UvicornWorker"
+    for module in ("fastapi", "uvicorn", host, uvicorn_worker.rpartition(".")[0]):
+        pytest.importorskip(module)
+    program.write("served.py", SERVED)
+    with free_port() as port:
+        pass
+    address = ("--port", str(port)) if host == "uvicorn" else ("--bind", f"127.0.0.1:{port}", "-k", uvicorn_worker)
+    server = program.start("-m", host, "served:app", *address, "--log-level", "warning")
+    answers = call(port, 100)
+    if host == "gunicorn" and how == signal.SIGKILL:
+        os.killpg(server.pid, how)
+    else:
+        server.send_signal(how)
+    server.communicate(timeout=40)
+    if service.models["model"] < 100:
+        next_process(service)
+    assert len(answers) == 100 == service.models["model"] + service.lost

@@ -20,7 +20,7 @@ class Stats:
     torn: int = 0
     """Half-written lines found in spool files, left by a process that was killed while it wrote."""
     dropped: dict[str, int] = field(default_factory=dict)
-    """Discarded, by reason: queue_full, spool_full, rejected, expired; exit, which the next process reports, and closed, which nobody does."""
+    """Discarded, by reason: queue_full, spool_full, rejected, expired; exit, which the next process reports; closed."""
 
     @property
     def rejected(self) -> int:

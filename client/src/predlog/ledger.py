@@ -2,8 +2,8 @@
 
 One byte for each record holds the code of its model from the moment it is logged until it is acknowledged, in the
 spool, or counted as dropped. Whoever finds the file with its lock free knows that the process has ended, and what it
-lost: the bytes that are not 0. The file lies in shared memory where there is some, since a mapped file on a full disk would end
-the process with SIGBUS; it holds the names of models and no payload.
+lost: the bytes that are not 0. The file lies in shared memory where there is some, since a mapped file on a full disk
+would end the process with SIGBUS; it holds the names of models and no payload.
 """
 
 from __future__ import annotations

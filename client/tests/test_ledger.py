@@ -38,17 +38,18 @@ def next_process(service, **options):
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "exit"])
 @pytest.mark.parametrize("earlier", [[], ["some"]], ids=["at once", "later"])
 def test_the_next_process_reports_what_a_killed_one_had_in_memory(program, service, how, earlier):
+    service.mood = "ok" if earlier else 503  # else the first batch may go out, a tenth of a second after the start
     program.run(DYING, how, *earlier, code=0 if how == "exit" else -getattr(signal, how))
+    service.mood = "ok"
     next_process(service)
-    lost = 300 - sum(service.models[name] for name in ("a", "модель b"))  # the first batch may have gone out
-    assert service.lost == lost > 0
-    assert set(service.lost_by("reason")) == {"exit"}
-    for name, logged in {"a": 200, "модель b": 100}.items():
-        assert service.models[name] + service.lost_by("model_name")[name] == logged
+    assert service.models == {"next": 1, **({"sent": 1} if earlier else {})}
+    assert service.lost_by("model_name", "reason") == {("a", "exit"): 200, ("модель b", "exit"): 100}
 
 
 def test_it_is_reported_once(program, service):
+    service.mood = 503
     program.run(DYING, "SIGKILL", code=-signal.SIGKILL)
+    service.mood = "ok"
     next_process(service)
     lost = service.lost
     next_process(service)
@@ -102,7 +103,8 @@ def test_workers_of_a_pool_that_is_terminated_are_lost_with_count(program, servi
             with multiprocessing.get_context("fork").Pool(3) as pool:
                 pool.map(work, range(300))
     """)
-    assert service.models["task"] + service.lost == 300
+    # What was in a request just then is stored, and counted as well.
+    assert service.lost <= 300 <= service.models["task"] + service.lost
 
 
 def test_a_living_process_is_not_taken_for_a_dead_one(service, make_client):
@@ -232,4 +234,4 @@ def test_servers_that_end_without_exit_handlers_send_or_count_everything(program
     server.communicate(timeout=40)
     if service.models["model"] < 100:
         next_process(service)
-    assert len(answers) == 100 == service.models["model"] + service.lost
+    assert len(answers) == 100 <= service.models["model"] + service.lost

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+import gc
+import itertools
 import time
 
 import pytest
+
+from misbehaving import wait_until
 
 
 def logged(service, client):
@@ -377,3 +381,93 @@ def test_a_stream_that_is_cancelled_is_a_failure_only_if_nothing_came_of_it(serv
     asyncio.run(main())
     (record,) = logged(service, client)
     assert record["was_successful"] is bool(yielded)
+
+
+FRAMEWORKS = ["generator", "async generator", "starlette", "flask"]
+
+
+def streaming(kind, steps, asteps):
+    if kind == "generator":
+        return lambda: steps()
+    if kind == "async generator":
+        return lambda: asteps()
+    if kind == "flask":
+        flask = pytest.importorskip("flask")
+        return lambda: flask.Response(steps())
+    responses = pytest.importorskip("starlette.responses")
+    return lambda: responses.StreamingResponse(asteps())
+
+
+def consume(kind, answer, most):
+    """Take so many steps and leave, or all of them."""
+
+    async def consume_async():
+        iterator = answer.body_iterator if kind == "starlette" else answer
+        taken = []
+        async for step in iterator:
+            taken.append(step)
+            if len(taken) == most:
+                return taken
+        return taken
+
+    if kind in ("starlette", "async generator"):
+        return asyncio.run(consume_async())
+    iterator = iter(answer if kind == "generator" else answer.response)
+    taken = list(itertools.islice(iterator, most))
+    if kind == "flask":
+        answer.close()
+    return taken
+
+
+@pytest.mark.parametrize("kind", FRAMEWORKS)
+@pytest.mark.parametrize("most", [2, 1, None], ids=["left in the middle", "left at once", "to the end"])
+def test_a_function_that_returns_a_stream_is_timed_to_its_end(service, client, kind, most):
+    def steps():
+        yield b"1"
+        time.sleep(0.05)
+        yield b"2"
+        yield b"3"
+
+    async def asteps():
+        for step in steps():
+            yield step
+
+    answer = client.tracked("m")(streaming(kind, steps, asteps))()
+    assert not client.stats().queued
+    assert consume(kind, answer, most) == [b"1", b"2", b"3"][:most]
+    del answer
+    gc.collect()
+    assert client.flush()
+    (record,) = service.records.values()
+    assert record["was_successful"] and (record["duration_ms"] >= 50) == (most != 1)
+
+
+@pytest.mark.parametrize("kind", FRAMEWORKS)
+def test_a_stream_that_breaks_is_a_failure(service, client, kind):
+    def steps():
+        yield b"1"
+        raise ValueError("broken")
+
+    async def asteps():
+        for step in steps():
+            yield step
+
+    answer = client.tracked("m")(streaming(kind, steps, asteps))()
+    with pytest.raises(ValueError):
+        consume(kind, answer, None)
+    assert client.flush()
+    (record,) = service.records.values()
+    assert record["error"] == "ValueError: broken"
+
+
+@pytest.mark.parametrize("kind", FRAMEWORKS)
+def test_a_stream_that_nobody_begins_is_logged_too(service, client, kind):
+    async def asteps():
+        yield b"1"
+
+    answer = client.tracked("m")(streaming(kind, lambda: (step for step in [b"1"]), asteps))()
+    if kind == "flask":
+        answer.close()
+    del answer
+    gc.collect()
+    wait_until(lambda: client.flush() and len(service.records) == 1)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, TypeVar
 from predlog.metadata import snapshot
 from predlog.record import Record
 from predlog.record_queue import Nowhere
+from predlog.streams import followed
 from predlog.text import ERROR_CHARACTERS, describe
 from predlog.uuid7 import spell
 
@@ -44,13 +45,15 @@ class Call:
 
     __slots__ = ("_client", "_metadata", "_number", "_started", "_time_ns", "error", "model_name", "version")
 
-    def __init__(self, client: Client, model_name: str, version: object, metadata: object) -> None:
-        self._client: Client | _Stand = client
-        self._metadata: dict[Any, Any] | None = None if metadata is None else _own(metadata)
-        self._started = 0.0
-        self.model_name = model_name
-        self.version = version
-        self.error: object = None
+    # Client.track() makes it and fills these in.
+    _client: Client | _Stand
+    _metadata: dict[Any, Any] | None
+    _number: int
+    _started: float
+    _time_ns: int
+    model_name: str
+    version: object
+    error: object
 
     @property
     def metadata(self) -> dict[Any, Any]:
@@ -61,7 +64,7 @@ class Call:
 
     @metadata.setter
     def metadata(self, value: object) -> None:
-        self._metadata = None if value is None else _own(value)
+        self._metadata = None if value is None else own(value)
 
     @property
     def request_id(self) -> str:
@@ -107,10 +110,11 @@ class Call:
             None,
         )
         intake = self._client._intake
-        if len(intake.queue) < intake.short and intake.running[0]:  # Intake.put() here: a call less
+        queue = intake.queue
+        if len(queue) < intake.short and intake.running[0]:  # Intake.put() here: a call less
             try:
                 intake.marks[number & intake.mask] = intake.codes[name]
-                intake.queue.append(record)
+                queue.append(record)
                 return
             except (KeyError, TypeError, ValueError):
                 pass
@@ -128,7 +132,8 @@ class Call:
         self._client = _Stand(put, client._number)
 
 
-def _own(metadata: object) -> dict[Any, Any]:
+def own(metadata: object) -> dict[Any, Any]:
+    """A copy of metadata, one level deep."""
     own: dict[Any, Any] = metadata.copy() if type(metadata) is dict else snapshot(metadata)
     return own
 
@@ -137,7 +142,7 @@ def track_function(client: Client, model_name: str, version: object) -> Callable
     """The decorator of `Client.tracked`."""
 
     def track() -> Call:
-        return Call(client, model_name, version, None)
+        return client.track(model_name, version)
 
     def decorate(function: Any) -> Any:
         if isinstance(function, (staticmethod, classmethod)):
@@ -170,10 +175,18 @@ def _plain(function: Callable[..., Any], track: Callable[[], Call]) -> Callable[
         if hasattr(kind, "add_done_callback"):  # a future or task: it runs on by itself
             result.add_done_callback(functools.partial(_done, call))
             return result
-        call.__exit__(None, None, None)
-        return result
+        return _answer(result, call)
 
     return wrapper
+
+
+def _answer(result: Any, call: Call) -> Any:
+    """The result, that ends the call now or with its last step."""
+    stream = followed(result, call)
+    if stream is not None:
+        return stream
+    call.__exit__(None, None, None)
+    return result
 
 
 async def _awaited(coroutine: Any, call: Call) -> Any:
@@ -183,8 +196,7 @@ async def _awaited(coroutine: Any, call: Call) -> Any:
     except BaseException as error:
         call.__exit__(type(error), error, error.__traceback__)
         raise
-    call.__exit__(None, None, None)
-    return result
+    return _answer(result, call)
 
 
 def _done(call: Call, future: Any) -> None:
@@ -198,8 +210,13 @@ def _done(call: Call, future: Any) -> None:
 
 def _coroutine(function: Callable[..., Any], track: Callable[[], Call]) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with track():
-            return await function(*args, **kwargs)
+        call = track().__enter__()
+        try:
+            result = await function(*args, **kwargs)
+        except BaseException as error:
+            call.__exit__(type(error), error, error.__traceback__)
+            raise
+        return _answer(result, call)
 
     return wrapper
 

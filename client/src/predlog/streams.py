@@ -1,0 +1,105 @@
+"""Answers that are made step by step: a call lasts until the last step, and ends early if its consumer leaves."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import AsyncIterable, Generator, Iterable
+from types import AsyncGeneratorType, GeneratorType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from predlog.tracking import Call
+
+
+def followed(result: Any, call: Call) -> Any:
+    """The result, if it is a stream whose end will end the call; None if it is the whole answer.
+
+    Streams are generators, and responses of Starlette and Flask that are made of one.
+    """
+    kind = type(result)
+    if kind is GeneratorType:
+        return _steps(result, call)
+    if kind is AsyncGeneratorType:
+        return AsyncSteps(result, call)
+    if hasattr(result, "body_iterator"):  # Starlette's StreamingResponse
+        result.body_iterator = AsyncSteps(result.body_iterator, call)
+        return result
+    if getattr(result, "is_streamed", False) is True and hasattr(result, "response"):  # Werkzeug's
+        result.response = _steps(result.response, call)
+        return result
+    return None
+
+
+def _steps(steps: Iterable[Any], call: Call) -> Generator[Any, Any, Any]:
+    """A generator that is at its start already: closed there, it would not run, and nothing would be logged."""
+    following = _follow(steps, call)
+    next(following)
+    return following
+
+
+def _follow(steps: Any, call: Call) -> Generator[Any, Any, Any]:
+    try:
+        try:
+            yield None
+            result = yield from steps
+        finally:
+            close = getattr(steps, "close", None)
+            if close is not None:
+                close()
+    except BaseException as error:
+        call.__exit__(type(error), error, error.__traceback__)
+        raise
+    call.__exit__(None, None, None)
+    return result
+
+
+class AsyncSteps:
+    """An async iterator, or generator, that ends the call with its last step, or when it is left."""
+
+    def __init__(self, steps: AsyncIterable[Any], call: Call) -> None:
+        self._steps: Any = steps.__aiter__()
+        self._call: Call | None = call
+        self._began = False
+
+    def __aiter__(self) -> AsyncSteps:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await self._step(self._steps.__anext__())
+
+    async def asend(self, value: Any) -> Any:
+        """As an async generator's."""
+        return await self._step(self._steps.asend(value))
+
+    async def athrow(self, *error: Any) -> Any:
+        """As an async generator's."""
+        return await self._step(self._steps.athrow(*error))
+
+    async def aclose(self) -> None:
+        """As an async generator's."""
+        try:
+            if hasattr(self._steps, "aclose"):
+                await self._steps.aclose()
+        finally:
+            self._end(None)
+
+    async def _step(self, step: Any) -> Any:
+        try:
+            value = await step
+        except StopAsyncIteration:
+            self._end(None)
+            raise
+        except BaseException as error:
+            # A server cancels an answer whose client has left, be it in the middle of a step.
+            self._end(None if self._began and isinstance(error, CancelledError) else error)
+            raise
+        self._began = True
+        return value
+
+    def _end(self, error: BaseException | None) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.__exit__(type(error) if error is not None else None, error, None)
+
+    def __del__(self) -> None:
+        self._end(None)  # left between two steps

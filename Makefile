@@ -1,7 +1,8 @@
 # make run    a prediction log on http://127.0.0.1:8000, with a PostgreSQL of its own unless DATABASE_URL is set
 # make test   the whole suite, on every storage engine that can be had here
 # make test-faults  every fault, kill -9 a hundred times, on both engines; then thousands of hostile requests
-# make demo   two real models, called a few thousand times, counted twice
+# make demo   something to look at: a week of calls of six models, and the dashboard
+# make demo-check  two real models, called a few thousand times, counted twice
 # make lint   style, types, and whether the migrations match the tables
 
 PYTHON ?= python3
@@ -13,9 +14,9 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-
 INSTALL = $(PIP) --require-hashes
 LOCK    = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links --default-index https://pypi.org/simple \
-	setup.cfg --extra embedded --extra docs
+	setup.cfg --extra embedded --extra docs --extra dashboard
 
-.PHONY: run test test-faults demo lint check lock clean
+.PHONY: run test test-faults demo demo-check lint check lock clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/run
@@ -29,8 +30,11 @@ test-faults: $(VENV)/test
 	KILLS=$${KILLS:-100} FAULT_SECONDS=$${FAULT_SECONDS:-10} $(BIN)/python -m pytest --timeout=1200 -s tests/faults
 	HOSTILE_CASES=$${HOSTILE_CASES:-5000} $(BIN)/python -m pytest -s tests/hostile
 
-demo: $(VENV)/test
-	$(BIN)/python -m examples.demo
+demo: $(VENV)/run
+	@exec $(BIN)/python -m examples.demo
+
+demo-check: $(VENV)/test
+	$(BIN)/python -m examples.demo_check
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .
@@ -60,7 +64,8 @@ $(VENV)/test: requirements-test.txt $(VENV)/run
 	@touch $@
 
 # Pin everything anew, with the hashes of PyPI's files for every platform. Django is overridden away:
-# drf-spectacular-sidecar is taken for its files alone. The tests have Django, for the client is at home in it.
+# drf-spectacular-sidecar and django-unfold are taken for their files alone. The tests have Django, for the client is at
+# home in it.
 lock: $(VENV)/python
 	@$(PIP) uv
 	$(LOCK) --override overrides.txt --output-file requirements.txt

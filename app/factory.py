@@ -20,6 +20,7 @@ from app.application.database_stats import Watch
 from app.application.dropped import Dropped
 from app.application.health import Readiness
 from app.application.keys import Keys
+from app.application.model_statistics import ModelStatistics
 from app.application.new_models import NewModels
 from app.application.predictions import Predictions
 from app.application.purge import Purge
@@ -33,6 +34,7 @@ from app.infrastructure import export_store
 from app.infrastructure.catalogue_store import CatalogueStore
 from app.infrastructure.database_stats_store import ConditionStore
 from app.infrastructure.dropped_store import PostgresDroppedStore
+from app.infrastructure.error_store import ErrorStore
 from app.infrastructure.export_store import PostgresPredictionExport
 from app.infrastructure.key_store import KeyStore
 from app.infrastructure.name_store import PostgresNameStore
@@ -47,6 +49,7 @@ from app.infrastructure.replica import StreamingReplica
 from app.infrastructure.statistics_store import StatisticsStore
 from app.infrastructure.tables import metadata
 from app.presentation import api, errors, export_stream
+from app.presentation.dashboard import pages
 from app.presentation.instruments import Meters
 from app.presentation.middleware import (
     access_log,
@@ -63,10 +66,12 @@ from app.presentation.resources import (
     comparison,
     docs,
     dropped,
+    error_groups,
     export,
     health,
     histogram,
     metrics,
+    model_statistics,
     predictions,
     purge,
     statistics,
@@ -158,11 +163,14 @@ def _readers(database: Database, config: configuration.Config, meters: Meters) -
 
 
 def _reader(database: Database, statistics: Statistics, url: str, config: configuration.Config) -> Reader:
+    names = CatalogueStore(database)
     return Reader(
         predictions=Predictions(PredictionStore(database, config.list_timeout_ms)),
         statistics=statistics,
         comparisons=Comparisons(statistics),
-        catalogue=Catalogue(CatalogueStore(database), statistics),
+        catalogue=Catalogue(names, statistics),
+        model_statistics=ModelStatistics(names, statistics),
+        error_groups=ErrorStore(database, config.list_timeout_ms),
         # Connections of its own: an export holds one for long, and must keep none from a write or a question.
         export=PostgresPredictionExport(_database(url, config, for_export=True)),
     )
@@ -199,10 +207,11 @@ def _http(app: Flask, config: configuration.Config) -> None:
     )
     smorest = api.create_api(app, health.VERSION, health.DESCRIPTION)
     errors.register(app)
-    questions = (statistics, histogram, comparison, catalogue)
+    questions = (statistics, model_statistics, error_groups, histogram, comparison, catalogue)
     for resource in (health, metrics, predictions, export, purge, batches, dropped, *questions):
         smorest.register_blueprint(resource.blp)
     docs.register(app)
+    pages.register(app)
     if config.cors_origins:
         # A string with a wildcard would be a regular expression to flask-cors, and not the one that is meant.
         origins = [origin if origin == ANY else origin_pattern(origin) for origin in config.cors_origins]

@@ -1,141 +1,72 @@
-"""`make demo`: real models behind real servers, called a few thousand times, and counted twice: by us, by Predlog.
+"""`make demo`: a Predlog with a week of made-up calls, and more of them every second, until Ctrl-C.
 
-Starts a Predlog with a database of its own in a temporary folder, then the model server on Flask under gunicorn and
-the one on FastAPI under uvicorn, one after the other, and calls both models; some calls fail for real. The exit code
-is not 0 where a figure differs.
+The database is a temporary one: nothing of it stays.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import random
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import urllib.request
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import datetime, timezone
+from itertools import islice
 from pathlib import Path
-from urllib.parse import urlencode
+from typing import Any
+from uuid import uuid4
 
-import click
+from examples.demo_calls import HISTORY, SLOW_HOUR, Call, calls
+from examples.processes import free_port, server
 
-from examples.models import Model, train
-
-CALLS = 2000
-FAILING = 0.05
-ROOT = Path(__file__).parents[1]
+BATCH = 10_000
+DROPPED = {"model_name": "search_ranking", "reason": "queue_full", "count": 130}
 
 
 def main() -> int:
-    """Run it all; 0 where both counts are the same."""
-    models = train()
-    ours: Counter[tuple[str, bool]] = Counter()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="predlog-demo-")))
+    """Serve until Ctrl-C."""
+    with tempfile.TemporaryDirectory(prefix="predlog-demo-") as name, suppress(KeyboardInterrupt):
+        folder = Path(name)
         folder.chmod(0o755)  # started by root, the database runs as somebody else
-        service = stack.enter_context(_server("Predlog", ["-m", "app"], "/ready", folder, DATABASE_URL=""))
-        for name, command in {
-            "Flask under gunicorn": [
-                "-m",
-                "gunicorn",
-                "--preload",
-                "--workers=2",
-                "--threads=4",
-                "examples.flask_server:app",
-            ],
-            "FastAPI under uvicorn": ["-m", "uvicorn", "--log-level=warning", "examples.fastapi_server:app"],
-        }.items():
-            url = f"http://127.0.0.1:{service}"
-            with _server(name, command, "/", folder, PREDLOG_URL=url, SPOOL_DIR=str(folder / "spool")) as port:
-                for model in models.values():
-                    ours += _call(model, port, f"{name}: {model.name}")
-        return _compare(models, ours, service)
+        port = free_port(int(os.environ.get("PORT", "8000")))
+        with server("Predlog", ["-m", "app"], "/ready", folder, port, DATABASE_URL="", DB_HOST=""):
+            _serve(f"http://127.0.0.1:{port}")
+    return 0
 
 
-def _call(model: Model, port: int, label: str) -> Counter[tuple[str, bool]]:
-    """Call a model over HTTP and count what came back."""
-    counts: Counter[tuple[str, bool]] = Counter()
-    client = http.client.HTTPConnection("127.0.0.1", port)
-    with click.progressbar(range(CALLS), label=f"{label:<45}", file=sys.stderr) as calls:
-        for _ in calls:
-            features: list[float | None] = [*random.choice(model.rows)]
-            if random.random() < FAILING:  # a value is missing, or a column too many
-                features = [None, *features[1:]] if random.random() < 0.5 else [0.0, *features]
-            body = json.dumps({"features": features})
-            client.request("POST", f"/predict/{model.name}", body, {"Content-Type": "application/json"})
-            response = client.getresponse()
-            response.read()
-            counts[model.name, response.status == 200] += 1
-    return counts
+def _serve(url: str) -> None:
+    now = told = datetime.now(timezone.utc)
+    stored = _send(url, calls(now - HISTORY, now, now))
+    _post(f"{url}/api/v1/dropped", [{**DROPPED, "id": str(uuid4()), "timestamp": (now - SLOW_HOUR).isoformat()}])
+    print(
+        f"{stored:,} calls of the last {HISTORY.days} days are logged, and more come every second.\n\n"
+        f"    {url}/dashboard\n\n"
+        "checkout_fraud has a bad release, search_ranking had a slow hour, spam_filter has fallen silent.\n"
+        "Ctrl-C ends it; nothing stays.",
+        flush=True,
+    )
+    while True:
+        time.sleep(1)
+        now = datetime.now(timezone.utc)
+        _send(url, calls(told, now, now))
+        told = now
 
 
-def _compare(models: dict[str, Model], ours: Counter[tuple[str, bool]], port: int) -> int:
-    print(f"\n{'model':<22} {'calls':>14} {'failed':>12} {'average':>10} {'p50':>9} {'p99':>9}")
-    print(f"{'':<22} {'ours  /stats':>14} {'ours /stats':>12} {'ms':>10} {'ms':>9} {'ms':>9}")
-    differ = 0
-    for name in models:
-        client = http.client.HTTPConnection("127.0.0.1", port)
-        client.request("GET", f"/api/v1/stats?{urlencode({'model_name': name})}")
-        stats = json.loads(client.getresponse().read())
-        calls, failed = ours[name, True] + ours[name, False], ours[name, False]
-        same = (stats["total_requests"], stats["failed_requests"], stats["dropped"]) == (calls, failed, 0)
-        differ += not same
-        percentiles = stats["percentiles"]
-        print(
-            f"{name:<22} {calls:>6}  {stats['total_requests']:>6} {failed:>6} {stats['failed_requests']:>5}"
-            f" {stats['average_duration_ms']:>10.3f} {percentiles['50']:>9.3f} {percentiles['99']:>9.3f}"
-            f"  {'the same' if same else 'DIFFERENT'}"
-        )
-    return 1 if differ else 0
+def _send(url: str, logged: Iterable[Call]) -> int:
+    """Log all of the calls; returns how many."""
+    remaining, stored = iter(logged), 0
+    while batch := list(islice(remaining, BATCH)):
+        stored += _post(f"{url}/api/v1/predict-logs", batch)["stored"]
+    return stored
 
 
-@contextmanager
-def _server(name: str, command: list[str], path: str, folder: Path, **environment: str) -> Iterator[int]:
-    """Run a server on a free port until the block ends; its end lets the client send what it still has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = {"-m gunicorn": [f"--bind=127.0.0.1:{port}"], "-m uvicorn": [f"--port={port}"]}
-    arguments = [*command, *address.get(" ".join(command[:2]), [])]
-    settings = {
-        "PORT": str(port),
-        "EMBEDDED_DATA_DIR": str(folder / "database"),
-        "PYTHONPATH": str(ROOT / "client/src"),
-    }
-    with (folder / f"{name}.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=ROOT,
-            env={**os.environ, **settings, **environment},
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            _wait(name, process, port, path, Path(log.name))
-            yield port
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=60)
-
-
-def _wait(name: str, process: subprocess.Popen[bytes], port: int, path: str, log: Path) -> None:
-    until = time.monotonic() + 60
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            client = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            client.request("GET", path)
-            if client.getresponse().status < 500:
-                return
-        except OSError:
-            pass
-        time.sleep(0.2)
-    raise SystemExit(f"{name} did not start:\n{log.read_text()[-2000:]}")
+def _post(url: str, body: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return dict(json.load(response))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ from typing import Protocol, TypeVar
 
 from app.application.catalogue import Catalogue
 from app.application.comparison import Comparisons
+from app.application.error_groups import ErrorGroups
 from app.application.export import PredictionExport
+from app.application.model_statistics import ModelStatistics
 from app.application.predictions import Cursor, Filters, Page
 from app.application.statistics import Answer, Question, Statistics, StatisticsStore
 from app.domain.errors import StorageBusy, StorageUnavailable
@@ -36,6 +38,8 @@ class Reader:
     comparisons: Comparisons
     catalogue: Catalogue
     export: PredictionExport
+    model_statistics: ModelStatistics
+    error_groups: ErrorGroups
 
 
 class Replica(Protocol):

@@ -25,7 +25,14 @@ FROM   prediction_model
 {where}
 ORDER  BY model_name, model_version
 LIMIT  {limit:d}"""
+MODEL_NAMES = """
+SELECT DISTINCT model_name
+FROM   prediction_model
+{where}
+ORDER  BY model_name
+LIMIT  {limit:d}"""
 CONDITIONS = {
+    "after_name": "model_name > %(after_name)s",
     "after": "(model_name, model_version) > (%(after_name)s, %(after_version)s)",
     "model_names": "model_name IN %(model_names)s",
     "search": "strpos(lower(model_name), lower(%(search)s)) > 0",
@@ -78,10 +85,17 @@ class SnapshotReader(StatisticsStore):
         after_name, after_version = after or (None, None)
         values = {"model_names": tuple(model_names), "search": search, "after_name": after_name}
         wanted = {"after": after is not None, "model_names": bool(model_names), "search": search is not None}
-        conditions = [CONDITIONS[name] for name, is_wanted in wanted.items() if is_wanted]
-        where = f"WHERE  {' AND '.join(conditions)}" if conditions else ""
-        rows = self._run(NAMES.format(where=where, limit=limit), values | {"after_version": after_version})
+        rows = self._run(NAMES.format(where=_where(wanted), limit=limit), values | {"after_version": after_version})
         return [Key(0, model_name, model_version) for model_name, model_version in rows]
+
+    def model_names(
+        self, model_names: Sequence[str], search: str | None, after: str | None, limit: int
+    ) -> Sequence[str]:
+        """Up to `limit` names of models that were ever logged, in order, after a name."""
+        values = {"model_names": tuple(model_names), "search": search, "after_name": after}
+        wanted = {"after_name": after is not None, "model_names": bool(model_names), "search": search is not None}
+        rows = self._run(MODEL_NAMES.format(where=_where(wanted), limit=limit), values)
+        return [model_name for (model_name,) in rows]
 
     def activity(self, selection: Selection, level: Level, segments: Sequence[Segment]) -> Mapping[Key, Activity]:
         """In which buckets of the level the segments have calls, and how many, for these versions of these models."""
@@ -120,6 +134,12 @@ class CatalogueStore:
         """The same as SnapshotReader's, in a snapshot of its own."""
         return SnapshotReader(self._database.read).names(model_names, search, after, limit)
 
+    def model_names(
+        self, model_names: Sequence[str], search: str | None, after: str | None, limit: int
+    ) -> Sequence[str]:
+        """The same as SnapshotReader's, in a snapshot of its own."""
+        return SnapshotReader(self._database.read).model_names(model_names, search, after, limit)
+
     def within_snapshot(self, work: Callable[[CatalogueReader], T]) -> T:
         """Do some reading that all sees the same moment."""
         return retried(lambda: self._within_snapshot(work))
@@ -127,6 +147,11 @@ class CatalogueStore:
     def _within_snapshot(self, work: Callable[[CatalogueReader], T]) -> T:
         with self._database.snapshot() as connection:
             return work(SnapshotReader(lambda sql, values: list(connection.exec_driver_sql(sql, values).fetchall())))
+
+
+def _where(wanted: Mapping[str, bool]) -> str:
+    conditions = [CONDITIONS[name] for name, is_wanted in wanted.items() if is_wanted]
+    return f"WHERE  {' AND '.join(conditions)}" if conditions else ""
 
 
 def _branch(level: Level, segment: Segment) -> str:

@@ -12,9 +12,7 @@ from app.application.replica_routing import Reader, Readers
 from app.domain.errors import InvalidInput, StorageBusy, StorageUnavailable
 from app.infrastructure.replica import StreamingReplica
 
-PRIMARY, REPLICA = (
-    Reader(predictions=name, statistics=name, comparisons=name, catalogue=name, export=name) for name in "PR"
-)
+PRIMARY, REPLICA = (Reader(**dict.fromkeys(Reader.__dataclass_fields__, name)) for name in "PR")
 
 
 class State:

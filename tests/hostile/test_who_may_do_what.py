@@ -38,6 +38,8 @@ QUESTIONS = (
     "/api/v1/stats",
     "/api/v1/stats/timeseries",
     "/api/v1/stats/histogram",
+    "/api/v1/stats/models",
+    "/api/v1/errors",
     "/api/v1/stats/compare",
     "/api/v1/models",
     "/metrics",

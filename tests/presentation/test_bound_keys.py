@@ -32,6 +32,8 @@ EXPORT = f"{LIST}/export"
 TWO_VERSIONS = {"version_a": "1", "version_b": "2"}
 # Every route that takes a key that reads, but for the one record; and what it must be asked.
 QUESTIONS: dict[str, dict[str, Any]] = {
+    "model_statistics.list_model_statistics": {"path": "/api/v1/stats/models"},
+    "error_groups.list_error_groups": {"path": "/api/v1/errors"},
     "predictions.list_predictions": {"path": LIST},
     "statistics.stats": {"path": STATS},
     "statistics.timeseries": {"path": SERIES},

@@ -13,7 +13,7 @@ CLIENTS = {
     auth: make_app(URL, auth=auth, cors_origins=("https://a.example.org",)).test_client() for auth in ("none", "keys")
 }
 ROUTES = sorted(
-    (method, rule.rule.replace("<prediction_id>", "1").replace("<name>", "swagger-ui.css"))
+    (method, rule.rule.replace("<prediction_id>", "1").replace("<name>", "swagger-ui.css").replace("<version>", "1"))
     for rule in CLIENTS["none"].application.url_map.iter_rules()
     for method in rule.methods or ()
 )

@@ -23,6 +23,11 @@ SCOPES: dict[str, Scope | None] = {
     "docs.swagger_ui": OPEN,
     "docs.redoc": OPEN,
     "docs.asset": OPEN,
+    "dashboard.overview": OPEN,
+    "dashboard.overview_with_slash": OPEN,
+    "dashboard.model": OPEN,
+    "dashboard.explore": OPEN,
+    "dashboard.static_file": OPEN,
     "api-docs.openapi_json": OPEN,
     "predictions.log_prediction": Scope.WRITE,
     "batches.log_batch": Scope.WRITE,
@@ -38,6 +43,8 @@ SCOPES: dict[str, Scope | None] = {
     "histogram.histogram": Scope.READ,
     "comparison.compare": Scope.READ,
     "catalogue.list_models": Scope.READ,
+    "error_groups.list_error_groups": Scope.READ,
+    "model_statistics.list_model_statistics": Scope.READ,
 }
 
 # Wanted most while the database is away: keys that were read before it went are good for them until it is back.

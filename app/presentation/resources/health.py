@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 import marshmallow as ma
+from flask import Response, request
 
 from app.presentation.api import Blueprint
 from app.presentation.services import services
@@ -23,7 +24,9 @@ DESCRIPTION = (
     "address that is too long 414, headers that are too many or too long 431, each without a body."
 )
 # Relative to the address of this page, so that they are right behind a proxy that takes a prefix off.
+DASHBOARD = "dashboard"
 LINKS = {
+    "dashboard": DASHBOARD,
     "docs": "docs",
     "redoc": "redoc",
     "openapi": "openapi.json",
@@ -63,8 +66,11 @@ class ReadySchema(HealthSchema):
 
 @blp.route("/")
 @blp.response(200, InfoSchema, example={"name": "Predlog", "version": VERSION, "links": LINKS})
-def info() -> dict[str, object]:
+@blp.alt_response(302, description="A browser is led to the dashboard: it asks for HTML rather than for JSON.")
+def info() -> dict[str, object] | Response:
     """Name the service, its version and its pages."""
+    if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
+        return Response(status=302, headers={"Location": DASHBOARD, "Vary": "Accept"})
     return {"name": "Predlog", "version": VERSION, "links": LINKS}
 
 

@@ -1,0 +1,47 @@
+"""Statistics of every model that was ever logged, page by page, in the order of their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from app.application.statistics import Answer, Question, Statistics
+
+NO_MODEL = ""  # no model has an empty name
+
+
+class ModelNames(Protocol):
+    """Where the names of all models are kept."""
+
+    def model_names(
+        self, model_names: Sequence[str], search: str | None, after: str | None, limit: int
+    ) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True)
+class ModelPage:
+    """The models of one page, what was counted of them, and whether there are more."""
+
+    model_names: Sequence[str]
+    answer: Answer
+    has_more: bool
+
+
+class ModelStatistics:
+    """The names come from the list of all models, so a model without calls in the range is there, too."""
+
+    def __init__(self, names: ModelNames, statistics: Statistics) -> None:
+        self._names = names
+        self._statistics = statistics
+
+    def page(self, question: Question, search: str | None, after: str | None, limit: int) -> ModelPage:
+        """Answer the question for up to `limit` of its models (of all if it names none) after a name.
+
+        `search` is a part of their names, in upper or lower case.
+        """
+        found = self._names.model_names(question.selection.model_names, search, after, limit + 1)
+        names = tuple(found[:limit])
+        selection = replace(question.selection, model_names=names or (NO_MODEL,))
+        answer = self._statistics.ask(replace(question, selection=selection))
+        return ModelPage(names, answer, len(found) > limit)

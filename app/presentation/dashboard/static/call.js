@@ -1,0 +1,61 @@
+// One call, whole, in a dialog; the address says which one is open.
+
+import { byId, h, replace } from "./dom.js";
+import { dateTimeSeconds, duration } from "./format.js";
+import { ApiError, get, ROOT } from "./http.js";
+import { knownZone, param, rangeQuery } from "./view.js";
+
+/** Open a call by its id, and say so in the address. */
+export function open(id) {
+  address(id);
+  return show(id);
+}
+
+/** Open the call that the address names, if it names one. */
+export function openFromAddress() {
+  const id = param("open");
+  const dialog = byId("call");
+  if (!id) return dialog.open && dialog.close();
+  if (dialog.open && dialog.dataset.id === id) return undefined;
+  return show(id);
+}
+
+async function show(id) {
+  const dialog = byId("call");
+  let content;
+  try {
+    content = described(await get(`api/v1/predictions/${encodeURIComponent(id)}`));
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    content = h("p", { class: "empty" }, error.message);
+  }
+  dialog.dataset.id = id;
+  dialog.onclose = () => (address(null), delete dialog.dataset.id);
+  dialog.onclick = (event) => event.target === dialog && dialog.close();
+  replace(dialog,
+    h("div", { class: "row spread" }, h("h2", { id: "call-title" }, `Call ${id}`), h("button", { type: "button", id: "call-close", onclick: () => dialog.close() }, "Close")),
+    content);
+  if (!dialog.open) dialog.showModal();
+}
+
+function described(call) {
+  const facts = [
+    ["Model", h("a", { href: new URL(`dashboard/model${rangeQuery({ model_name: call.model_name })}`, ROOT) }, call.model_name)],
+    ["Version", call.model_version ?? "none"],
+    ["Time", `${dateTimeSeconds(call.timestamp, knownZone())} (${call.timestamp})`],
+    ["Duration", `${duration(call.duration_ms)} (${call.duration_ms} ms)`],
+    ["Outcome", call.was_successful ? h("span", { class: "badge badge-active" }, "succeeded") : h("span", { class: "badge badge-bad" }, "failed")],
+    ["Request", call.request_id && h("code", {}, call.request_id)],
+  ].filter(([, value]) => value);
+  return [
+    h("dl", { class: "facts" }, facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
+    call.error && [h("h3", {}, "Error"), h("pre", { class: "error", tabindex: "0", "aria-label": "Error" }, call.error)],
+    call.metadata && [h("h3", {}, "Metadata"), h("pre", { tabindex: "0", "aria-label": "Metadata" }, JSON.stringify(call.metadata, null, 2))],
+  ].flat(2).filter(Boolean).reduce((all, one) => (all.append(one), all), h("div", {}));
+}
+
+function address(id) {
+  const next = new URLSearchParams(location.search);
+  id ? next.set("open", id) : next.delete("open");
+  history.replaceState(null, "", `?${next}`);
+}

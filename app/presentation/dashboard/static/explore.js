@@ -1,0 +1,102 @@
+// The calls themselves, newest first, with every filter that the API has.
+
+import { openFromAddress } from "./call.js";
+import { byId, h, replace } from "./dom.js";
+import { start, tellRange } from "./frame.js";
+import { address, get, getPage } from "./http.js";
+import { callRow, callTable } from "./lists.js";
+import { change, param, range } from "./view.js";
+
+const PAGE = 100;
+const MAX_EMPTY_PAGES = 20;
+let next = null;
+let pages = 0;
+let shownFor = "";
+
+async function load(signal) {
+  filters();
+  openFromAddress();
+  const query = location.search;
+  if (pages > 1 && query.replace(/&?open=\d+/, "") === shownFor) return; // whoever has leafed on keeps what was found
+  const asked = range();
+  // What a date means is said by an answer about the same range.
+  const [answer, found] = await Promise.all([
+    get("api/v1/stats", { ...asked, model_name: param("model_name"), percentiles: "50" }, signal),
+    read(address("api/v1/predictions", { ...chosen(), ...asked, limit: PAGE }), signal),
+  ]);
+  tellRange(answer);
+  pages = 1;
+  shownFor = query.replace(/&?open=\d+/, "");
+  show(found.calls, found.isSearching);
+}
+
+const chosen = () => ({
+  model_name: param("model_name"),
+  model_version: param("model_version"),
+  was_successful: param("was_successful"),
+  min_duration_ms: param("min_duration_ms"),
+});
+
+/** A page with calls: one may be empty and still lead on. */
+async function read(url, signal) {
+  for (let tries = 0; tries < MAX_EMPTY_PAGES; tries++) {
+    const page = await getPage(url, signal);
+    next = page.next;
+    if (page.body.length || !next) return { calls: page.body, isSearching: false };
+    url = next;
+  }
+  return { calls: [], isSearching: true };
+}
+
+function show(calls, isSearching) {
+  const nothing = isSearching ? "Nothing found so far; look further back." : "No call in this range passes these filters.";
+  replace(byId("calls"), calls.length ? callTable(calls, { withModel: true, label: "Calls" }) : h("p", { class: "empty" }, nothing));
+  byId("calls").removeAttribute("aria-busy");
+  more();
+}
+
+function more() {
+  const button = byId("more");
+  button.hidden = !next;
+  button.disabled = false;
+  button.onclick = async () => {
+    button.disabled = true;
+    const found = await read(next).catch(() => ({ calls: [] }));
+    pages += 1;
+    const body = byId("calls").querySelector("tbody");
+    body ? body.append(...found.calls.map((call) => callRow(call, true))) : show(found.calls, found.isSearching);
+    more();
+  };
+}
+
+function filters() {
+  const form = byId("filters");
+  if (form.contains(document.activeElement)) return;
+  const names = h("datalist", { id: "names" });
+  const field = (name, label, attributes) => h("label", {}, label, h("input", { id: name, name, value: param(name) ?? "", autocomplete: "off", spellcheck: "false", ...attributes }));
+  const outcomes = [["", "Any"], ["true", "Succeeded"], ["false", "Failed"]];
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    document.activeElement?.blur();
+    change(Object.fromEntries(new FormData(form)));
+  };
+  replace(form,
+    field("model_name", "Model", { list: "names", placeholder: "any model" }), names,
+    field("model_version", "Version", { placeholder: "any version" }),
+    h("label", {}, "Outcome", h("select", { id: "was_successful", name: "was_successful", onchange: () => form.requestSubmit() },
+      outcomes.map(([value, label]) => h("option", { value, selected: (param("was_successful") ?? "") === value }, label)))),
+    field("min_duration_ms", "At least, in ms", { inputmode: "decimal", placeholder: "0" }),
+    h("button", { class: "primary" }, "Show"),
+    h("button", { type: "button", id: "clear", onclick: () => change({ model_name: null, model_version: null, was_successful: null, min_duration_ms: null }) }, "Clear"));
+  const input = form.querySelector("#model_name");
+  input.addEventListener("input", () => suggest(input, names));
+}
+
+async function suggest(input, names) {
+  const search = input.value || undefined;
+  const found = await get("api/v1/models", { search, limit: 50 }).catch(() => []);
+  if ((input.value || undefined) !== search) return;
+  replace(names, [...new Set(found.map((entry) => entry.model_name))].map((name) => h("option", { value: name })));
+}
+
+start(load);

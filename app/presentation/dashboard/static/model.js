@@ -1,0 +1,293 @@
+// One model: how often, how well, how fast, in which version, and what went wrong.
+
+import { open, openFromAddress } from "./call.js";
+import { TimePanel, Panel } from "./charts.js";
+import { choices, showVerdict, sides } from "./compare.js";
+import { byId, h, replace, setText } from "./dom.js";
+import { count, dateTime, duration, errorRate, percent, span } from "./format.js";
+import { start, tellRange } from "./frame.js";
+import { HeatMap } from "./heatmap.js";
+import { address, ApiError, get, getPage, ROOT } from "./http.js";
+import { callTable } from "./lists.js";
+import { change, earlier, knownZone, param, range, rangeQuery } from "./view.js";
+
+const PERCENTILES = ["50", "95", "99"];
+const LISTED = 8;
+const SLOW_CANDIDATES = 50;
+const MAX_SLOW_PAGES = 10;
+const ERRORS = 20;
+const model = param("model_name") ?? "";
+document.title = `${model} · Predlog`;
+setText(byId("name"), model || "No model is named in the address");
+
+const calls = new TimePanel(byId("calls"), "Calls");
+const latency = new TimePanel(byId("latency"), "Latency");
+const heat = new HeatMap(byId("heat"), "Latency heat map");
+const distribution = new Panel(byId("distribution"), "Distribution of durations");
+
+async function load(signal) {
+  if (!model) return replace(byId("summary"), h("p", { class: "empty" }, "Choose one on the ", h("a", { href: new URL("dashboard", ROOT) }, "overview"), "."));
+  openFromAddress();
+  const asked = range();
+  const base = { model_name: model, model_version: param("version") ?? undefined, ...asked };
+  const all = { model_name: model, ...asked };
+  const ask = (path, params = base) => get(`api/v1/${path}`, params, signal);
+  const stats = ask("stats", { ...base, percentiles: PERCENTILES.join() });
+  const parts = [
+    stats.then((answer) => (tellRange(answer), summary(answer))),
+    versionPart(ask, all, asked, signal),
+    section("errors", () => ask("errors", { ...base, limit: ERRORS }).then((groups) => versions.then(() => errors(groups)))),
+    section("failed", () => ask("predictions", { ...base, was_successful: "false", limit: LISTED }).then(failed)),
+    section("slowest", () => stats.then((answer) => slowestCalls(answer, base, signal)).then(slowest)),
+  ];
+  await Promise.all(parts);
+}
+
+let versions = Promise.resolve();
+let known = []; // versions with calls in the range, the newest first
+
+/** Versions, what is compared of them, and the charts that show it. */
+async function versionPart(ask, all, asked, signal) {
+  const part = Promise.all([ask("stats", { ...all, group_by: "model_version", percentiles: PERCENTILES.join() }), entries(signal)]);
+  versions = part.then(([answer, found]) => {
+    known = merged(answer.groups, found);
+    status(found);
+    return found;
+  }, () => {});
+  await part;
+  const choice = chosen();
+  versionTable(choice);
+  const base = { ...all, model_version: param("version") ?? undefined };
+  if (!choice.against && choice.a === undefined) {
+    byId("compare").hidden = true;
+    if (known.length) offer(choice);
+    return plain(ask, base);
+  }
+  return compared(ask, base, asked, choice);
+}
+
+/** The comparison that the address asks for; else the newest version against the one before it. */
+function chosen() {
+  const against = param("against");
+  if (against === "before" || against === "week") return { against };
+  if (param("version") !== null) return {};
+  const [b, a] = known.map((version) => version.model_version ?? "");
+  return { a: param("a") ?? a, b: param("b") ?? b };
+}
+
+function offer(choice) {
+  byId("compare").hidden = false;
+  replace(byId("compare"), h("div", { class: "row spread" }, h("h2", {}, "Compare this range with"), h("div", { class: "row" }, choices({ against: "none" }, false))));
+}
+
+async function plain(ask, base) {
+  const [series, histogram] = await Promise.all([
+    ask("stats/timeseries", { ...base, bucket: "auto", percentiles: PERCENTILES.join() }),
+    ask("stats/histogram", { ...base, bucket: "auto", bins: 40 }),
+  ]);
+  showCalls(series);
+  latency.set({ points: series.points, format: duration, series: PERCENTILES.map((p, i) => line(`p${p}`, series.points.map((point) => point.percentiles[p]), ["sky", "blue", "orange"][i])) });
+  heat.set(histogram);
+  showDistribution([["Calls", histogram, "blue"]]);
+}
+
+async function compared(ask, base, asked, choice) {
+  const pair = sides(model, asked, base.model_version, choice);
+  const resolved = pair.kind === "ranges" ? (await ask("stats", { ...base, percentiles: "50" })).range : null;
+  const before = resolved && earlier(resolved, pair.days);
+  const of = pair.kind === "ranges"
+    ? [{ ...base, ...before }, { ...base, ...resolved }]
+    : pair.versions.map((version) => ({ ...base, model_version: version }));
+  const question = pair.kind === "ranges"
+    ? { model_name: model, model_version: base.model_version, from_a: before.from, to_a: before.to, from_b: resolved.from, to_b: resolved.to }
+    : { ...base, model_version: undefined, version_a: pair.versions[0], version_b: pair.versions[1] };
+  const series = { bucket: "auto", percentiles: PERCENTILES.join() };
+  const [verdict, total, whole, a, b, histogramA, histogramB] = await Promise.all([
+    ask("stats/compare", { ...question, percentiles: PERCENTILES.join() }),
+    ask("stats/timeseries", { ...base, ...series }),
+    ask("stats/histogram", { ...base, bucket: "auto", bins: 40 }),
+    ...of.map((side) => ask("stats/timeseries", { ...side, ...series })),
+    ...of.map((side) => ask("stats/histogram", { ...side, bins: 40 })),
+  ]);
+  showVerdict(byId("compare"), verdict, pair, choices(choice, known.length > 1));
+  showCalls(total);
+  const values = (answer, p) => total.points.map((_, i) => answer.points[i]?.percentiles[p] ?? null);
+  latency.set({ points: total.points, format: duration, hint: "p50 and p95 of both", series: ["50", "95"].flatMap((p) => [
+    line(`p${p} of ${pair.b}`, values(b, p), "orange", p === "50"), line(`p${p} of ${pair.a}`, values(a, p), "blue", p === "50")]) });
+  heat.set(whole);
+  showDistribution([[pair.b, histogramB, "orange"], [pair.a, histogramA, "blue"]]);
+}
+
+const line = (label, values, color, dash) => ({ label, values, color, dash, show: duration });
+
+function showCalls({ points }) {
+  calls.set({
+    points, stacked: true, format: count,
+    series: [
+      { label: "Failed", type: "bar", color: "red", values: points.map((point) => point.failed_requests), show: count },
+      { label: "Succeeded", type: "bar", color: "blue", values: points.map((point) => point.successful_requests), show: count },
+    ],
+  });
+}
+
+/** One histogram as counts; two as shares of their calls, over bins that lie close enough to be read together. */
+function showDistribution(sidesOf) {
+  const [[, first]] = sidesOf;
+  const isOne = sidesOf.length === 1;
+  const bins = isOne ? first.bins : ladder(sidesOf.map(([, histogram]) => histogram.bins));
+  const titles = bins.map((bin) => `${duration(bin.from_ms)} – ${duration(bin.to_ms)}`);
+  const every = Math.max(1, Math.ceil(bins.length / 8));
+  distribution.set({
+    head: "Duration", labels: titles, titles, hint: isOne ? "" : "share of the calls of each",
+    ticks: bins.flatMap((bin, i) => (i % every ? [] : [[i, duration(bin.to_ms)]])),
+    format: isOne ? count : percent,
+    series: sidesOf.map(([label, histogram, color]) => ({
+      label, color, type: isOne ? "bar" : "line", fill: "origin", isStep: isOne ? undefined : "middle",
+      values: isOne ? bins.map((bin) => bin.count) : shares(histogram, bins), show: isOne ? count : percent,
+    })),
+  });
+}
+
+/** Bins that reach over those of both, as wide as the wider ones. */
+function ladder(all) {
+  const some = all.filter((bins) => bins.length);
+  if (!some.length) return [];
+  const positive = some.flat().filter((bin) => bin.from_ms > 0);
+  const low = Math.min(...positive.map((bin) => bin.from_ms));
+  const high = Math.max(...some.flat().map((bin) => bin.to_ms));
+  const factor = Math.max(...positive.map((bin) => bin.to_ms / bin.from_ms), 1.02);
+  const bins = [];
+  for (let from = low; from < high && bins.length < 200; from *= factor) bins.push({ from_ms: from, to_ms: from * factor });
+  return bins;
+}
+
+function shares(histogram, bins) {
+  const sums = bins.map(() => 0);
+  for (const bin of histogram.bins) {
+    const middle = Math.sqrt(Math.max(bin.from_ms, 1e-9) * bin.to_ms);
+    const place = bins.findIndex((one) => middle < one.to_ms);
+    sums[place < 0 ? bins.length - 1 : place] += bin.count;
+  }
+  return sums.map((sum) => (histogram.total_requests ? sum / histogram.total_requests : null));
+}
+
+/** Run a part of the page that may fail alone: the rest stays as it is. */
+async function section(id, task) {
+  try {
+    await task();
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status === 401) throw error;
+    replace(byId(id), h("h2", {}, byId(id).getAttribute("aria-label")), h("p", { class: "empty" }, error.message));
+  }
+}
+
+async function entries(signal) {
+  const found = [];
+  for (let next = address("api/v1/models", { model_name: model, limit: 200 }); next; ) {
+    const page = await getPage(next, signal);
+    found.push(...page.body);
+    next = page.next;
+  }
+  return found;
+}
+
+/** The versions with calls in the range, with when each was first seen, the newest first. */
+function merged(groups, found) {
+  const seen = new Map(found.map((entry) => [entry.model_version, entry]));
+  return groups.filter((group) => group.total_requests)
+    .map((group) => ({ ...group, entry: seen.get(group.model_version) }))
+    .sort((one, other) => (other.entry?.first_seen ?? "").localeCompare(one.entry?.first_seen ?? ""));
+}
+
+function status(found) {
+  const isKnown = found.length > 0;
+  const isSilent = isKnown && found.every((entry) => entry.silent !== false) && found.some((entry) => entry.silent);
+  const last = Math.max(...found.map((entry) => Date.parse(entry.last_seen)));
+  const text = !isKnown ? "Never logged" : isSilent ? `Silent for ${span((Date.now() - last) / 1000)}` : "Active";
+  replace(byId("status"), h("span", { class: `badge badge-${isSilent ? "silent" : isKnown ? "active" : "unknown"}` }, text));
+  const version = param("version");
+  replace(byId("version"), version !== null && h("button", { type: "button", class: "chip", id: "all-versions", onclick: () => change({ version: null }) || history.replaceState(null, "", location.search) }, `Version ${version || "none"} only ✕`));
+}
+
+function summary(answer) {
+  const rate = errorRate(answer);
+  const tiles = [
+    ["Calls", count(answer.total_requests), answer.total_requests, ""],
+    ["Error rate", percent(rate), rate, answer.failed_requests ? `${count(answer.failed_requests)} failed` : "none failed", rate > 0.02 && "bad"],
+    ...PERCENTILES.map((p) => [`p${p}`, duration(answer.percentiles[p]), answer.percentiles[p], p === "99" ? `slowest ${duration(answer.max_duration_ms)}` : p === "50" ? `average ${duration(answer.average_duration_ms)}` : ""]),
+    ["Complete", percent(answer.completeness), answer.completeness, answer.dropped ? `${count(answer.dropped)} dropped by clients` : "nothing dropped", answer.dropped && "warn"],
+  ];
+  const element = byId("summary");
+  element.removeAttribute("aria-busy");
+  replace(element, tiles.map(([label, text, value, hint, mood]) =>
+    h("div", { class: `tile ${mood || ""}` }, h("span", { class: "label" }, label), h("span", { class: "figure", "data-figure": label, "data-value": value ?? "" }, text), h("span", { class: "hint" }, hint))));
+}
+
+function versionTable(choice) {
+  const radio = (side, version) => h("input", {
+    type: "radio", name: `side-${side}`, id: `side-${side}-${known.indexOf(version)}`, checked: !choice.against && choice[side] === (version.model_version ?? ""),
+    "aria-label": `Compare ${side === "a" ? "with" : ""} ${version.model_version ?? "no version"}`,
+    onchange: () => change({ [side]: version.model_version ?? "", [side === "a" ? "b" : "a"]: choice[side === "a" ? "b" : "a"] ?? null, against: null, version: null }),
+  });
+  const zone = knownZone();
+  const several = known.length > 1;
+  replace(byId("versions"), h("h2", {}, "Versions"),
+    known.length ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Versions" }, h("table", {},
+      h("thead", {}, h("tr", {}, several && [h("th", { scope: "col" }, "Show"), h("th", { scope: "col" }, "against")], ["Version", "Calls", "Error rate", ...PERCENTILES.map((p) => `p${p}`), "First seen", "Last seen"].map((name, i) => h("th", { scope: "col", class: i > 0 && i < 6 && "number" }, name)))),
+      h("tbody", {}, known.map((version) => h("tr", {},
+        several && [h("td", {}, radio("b", version)), h("td", {}, radio("a", version))],
+        h("th", { scope: "row", class: "cut" }, h("a", { href: `?${new URLSearchParams([["model_name", model], ["version", version.model_version ?? ""], ...new URLSearchParams(rangeQuery().slice(1))])}` }, version.model_version ?? "no version")),
+        h("td", { class: "number", "data-value": version.total_requests }, count(version.total_requests)),
+        h("td", { class: `number ${errorRate(version) > 0.02 ? "bad" : ""}`, "data-value": errorRate(version) ?? "" }, percent(errorRate(version))),
+        PERCENTILES.map((p) => h("td", { class: "number", "data-value": version.percentiles[p] }, duration(version.percentiles[p]))),
+        ["first_seen", "last_seen"].map((name) => h("td", { class: "when" }, version.entry ? dateTime(version.entry[name], zone) : "–"))))))) : h("p", { class: "empty" }, "No calls in this range."));
+}
+
+/** "New" is an error whose first call was of a version that is not the model's first one. */
+function errors(groups) {
+  const zone = knownZone();
+  const first = known.length ? known.at(-1).model_version : undefined;
+  const isNew = (group) => known.length > 1 && group.first_version !== first && group.versions.includes(group.first_version);
+  replace(byId("errors"), h("h2", {}, "Errors"),
+    groups.length ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Errors" }, h("table", { class: "errors" },
+      h("thead", {}, h("tr", {}, ["Error", "Calls", "First seen", "Last seen", "Versions"].map((name) => h("th", { scope: "col", class: name === "Calls" && "number" }, name)))),
+      h("tbody", {}, groups.map((group) => h("tr", { "data-fingerprint": group.fingerprint },
+        h("th", { scope: "row", class: "pattern" }, h("button", { type: "button", class: "link", title: "Open the latest of these calls", onclick: () => open(group.last_id) }, group.pattern ?? "without an error"),
+          isNew(group) && h("span", { class: "badge badge-bad" }, `new in ${group.first_version ?? "no version"}`)),
+        h("td", { class: "number", "data-value": group.count }, count(group.count)),
+        h("td", { class: "when" }, dateTime(group.first_seen, zone)),
+        h("td", { class: "when" }, dateTime(group.last_seen, zone)),
+        h("td", { class: "cut" }, group.versions.map((version) => version ?? "none").join(", "))))))) : h("p", { class: "empty" }, "No call has failed in this range."));
+}
+
+function failed(found) {
+  replace(byId("failed"), heading("Failed calls", { was_successful: "false" }),
+    found.length ? callTable(found, { label: "Failed calls" }) : h("p", { class: "empty" }, "None in this range."));
+}
+
+/** All calls from a little below the percentile that leaves about as many as are shown, and the slowest of them. */
+async function slowestCalls(answer, base, signal) {
+  if (!answer.total_requests) return [];
+  const share = Math.max(0, 100 * (1 - SLOW_CANDIDATES / 2 / answer.total_requests));
+  const label = share.toFixed(6);
+  const { percentiles } = await get("api/v1/stats", { ...base, percentiles: label }, signal);
+  const least = Math.min(Object.values(percentiles)[0] / 1.03, answer.max_duration_ms);
+  const found = [];
+  let next = address("api/v1/predictions", { ...base, min_duration_ms: least, limit: 200 });
+  for (let pages = 0; next && pages < MAX_SLOW_PAGES; pages++) {
+    const page = await getPage(next, signal);
+    found.push(...page.body);
+    next = page.next;
+  }
+  return found.sort((one, other) => other.duration_ms - one.duration_ms).slice(0, LISTED);
+}
+
+function slowest(found) {
+  replace(byId("slowest"), heading("Slowest calls", found.length ? { min_duration_ms: found.at(-1).duration_ms } : {}),
+    found.length ? callTable(found, { label: "Slowest calls" }) : h("p", { class: "empty" }, "No calls in this range."));
+}
+
+const heading = (title, filters) =>
+  h("div", { class: "row spread" }, h("h2", {}, title), h("a", { href: new URL(`dashboard/explore${rangeQuery({ model_name: model, model_version: param("version"), ...filters })}`, ROOT) }, "Explore"));
+
+start(load);

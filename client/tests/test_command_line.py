@@ -16,6 +16,7 @@ import pytest
 from misbehaving import Service, free_port, wait_until
 from predlog.cli import console
 from predlog.cli.main import main
+from predlog.cli.ndjson import Lines
 
 
 @pytest.fixture
@@ -331,3 +332,40 @@ def test_a_locale_that_has_no_letters_for_a_name_neither_hides_it_nor_ends_the_c
     out, errors = process.communicate(timeout=30)
     assert process.returncode == 0 and "\\u0446\\u0435\\u043d\\u0430" in out, errors
     assert service.queries[0][1]["model_name"] == ["цена"]
+
+
+def test_a_file_that_is_still_being_written_has_no_line_sent_by_half_or_twice(service, run, file):
+    lines = write(file, 20)
+    whole = file.read_bytes()
+    for end in range(0, len(whole) + 1, 37):
+        file.write_bytes(whole[:end])
+        _, errors = run("send", str(file))
+        unfinished = whole[:end].rpartition(b"\n")[2]
+        assert ("is not whole yet" in errors) == (unfinished not in (b"", lines[0].encode(), *map(str.encode, lines)))
+        assert len(service.records) == sum(whole[:end].count(line.encode()) for line in lines)
+    file.write_bytes(whole)
+    run("send", str(file))
+    assert sorted(record["duration_ms"] for record in service.records.values()) == list(range(20))
+    assert set(service.copies.values()) == {1}
+
+
+def test_a_line_that_grows_while_it_is_read_is_not_sent_by_half(file):
+    class Growing(io.BytesIO):
+        """Hands out what was written so far, and then more."""
+
+        def readline(self, size=-1):
+            return parts.pop(0) if parts else b""
+
+        def __next__(self):
+            if not parts:
+                raise StopIteration
+            return parts.pop(0)
+
+    parts = [b'{"model_name": "a"}', b"\n", b'{"model_', b'name": "b"}\n']
+    lines = Lines(Growing(), "2025-06-09T12:00:00Z", growing=True)
+    assert [line.number for line in lines] == [1] and lines.unfinished and lines.line == 1
+
+
+def test_half_a_line_of_a_stream_that_has_ended_is_rejected(service, run, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"model_name": "m", ')))
+    assert "line 1: not JSON" in run("send", "-", code=1)[1]

@@ -364,3 +364,18 @@ def test_a_directory_removed_by_somebody_is_made_again(service, make_client, dir
     wait_until(lambda: spooled_lines(directory) == 5)
     service.mood = "ok"
     wait_until(lambda: service.models["after"] == 5)
+
+
+def test_beside_a_file_above_the_cap_that_cannot_be_evicted_the_newest_records_are_kept(make_client, directory):
+    directory.mkdir(parents=True)
+    sending = Segment.create(str(directory / "predlog-0.spool"))  # as a process does that sends it at the moment
+    sending.append(b"x" * 100_000)
+    with free_port() as port:
+        client = make_client(f"http://127.0.0.1:{port}", spool_dir=directory, spool_max_bytes=64 * 1024)
+        for number in range(20):
+            log(client, 40, f"model {number}")
+            wait_until(lambda: client.stats().queued == 0)
+        dropped = client.stats().dropped["spool_full"]
+        names = b"".join(path.read_bytes() for path in files(directory))
+    assert 0 < dropped < 800 and b'"model 19"' in names and b'"model 0"' not in names
+    sending.remove()

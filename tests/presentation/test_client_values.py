@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import decimal
+import io
 import json
 import math
 import time
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.domain.errors import RequestIdConflict
+from predlog.cli.ndjson import Line, Lines
 from predlog.record import InvalidRecord, encode
 from predlog.uuid7 import draw
 
@@ -121,3 +123,13 @@ def test_the_examples_are_taken(client: FlaskClient) -> None:
         "/api/v1/predict-logs", data=b"[" + b",".join(lines) + b"]", headers={"Content-Type": "application/json"}
     )
     assert answer.status_code == 200 and answer.json["rejected"] == [], answer.text
+
+
+def test_a_line_with_null_for_what_is_not_given_is_stored_once_however_often_it_is_sent(client: FlaskClient) -> None:
+    raw = b'{"model_name":"sent","duration_ms":1,"was_successful":true,"request_id":null,"timestamp":null}\n'
+    for counted in ("stored", "duplicates"):
+        (line,) = Lines(io.BytesIO(raw), "2025-06-09T12:00:00+00:00")
+        assert isinstance(line, Line)
+        data = b"[" + line.body + b"]"
+        answer = client.post("/api/v1/predict-logs", data=data, headers={"Content-Type": "application/json"})
+        assert answer.json[counted] == 1 and answer.json["rejected"] == [], answer.text

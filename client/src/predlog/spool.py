@@ -45,9 +45,7 @@ class Spool:
         try:
             if not data:
                 return True
-            if not self._make_room(len(data)):
-                self._discard(batch.lines, batch.reports)
-                return True
+            self._make_room(len(data))
             self._open(len(batch.lines), len(data)).append(data)
         except OSError as error:
             self.broken = True
@@ -119,8 +117,11 @@ class Spool:
         self._writing = Segment.create(os.path.join(self._directory, f"{PREFIX}{uuid7()}{SUFFIX}"))
         return self._writing
 
-    def _make_room(self, needed: int) -> bool:
-        """Evict the oldest files until that many bytes fit; the cap can be overrun by one batch of each process."""
+    def _make_room(self, needed: int) -> None:
+        """Evict the oldest files until that many bytes fit.
+
+        Files that a process writes or sends at the moment cannot be evicted: they may overrun the cap.
+        """
         sizes = dict(self._sizes())
         total = sum(sizes.values()) + needed
         for path in sorted(sizes):
@@ -132,7 +133,6 @@ class Spool:
                     segment.remove()
                     self._discard(segment.lines, segment.reports)
                     total -= sizes[path]
-        return total <= self._max_bytes
 
     def _discard(self, lines: list[bytes], reports: list[dict[str, object]]) -> None:
         self._losses.give_back(reports)

@@ -65,7 +65,7 @@ def of_file(path: str, file: BinaryIO, restart: bool) -> tuple[State, Lines, boo
     places = _places(os.path.abspath(path))
     kept = None if restart else _load(places)
     if kept is not None:
-        lines = Lines(file, kept.timestamp)
+        lines = Lines(file, kept.timestamp, growing=True)
         lines.skip(kept.offset)
         if lines.digest.hexdigest() == kept.digest:
             if kept.offset >= kept.fixed_for:  # all was sent: lines added since get the new time
@@ -73,7 +73,7 @@ def of_file(path: str, file: BinaryIO, restart: bool) -> tuple[State, Lines, boo
                 lines.timestamp = fresh.timestamp
             return State(kept, places), lines, False
         file.seek(0)
-    return State(fresh, places), Lines(file, fresh.timestamp), kept is not None
+    return State(fresh, places), Lines(file, fresh.timestamp, growing=True), kept is not None
 
 
 def _load(places: list[str]) -> Progressed | None:

@@ -31,17 +31,25 @@ class Lines:
 
     A record without a request_id gets a UUIDv5 of all lines up to its own, so it has the same one in every run, also
     after lines were added at the end; one without a timestamp gets the one given here.
+
+    growing: whether somebody may be writing the file still.
     """
 
-    def __init__(self, file: BinaryIO, timestamp: str) -> None:
+    def __init__(self, file: BinaryIO, timestamp: str, growing: bool = False) -> None:
         self._file = file
+        self.growing = growing
+        self.unfinished = False  # the last line has no end, and is not whole JSON: it was left out
         self.timestamp = timestamp
         self.offset = 0
         self.line = 0
         self.digest = hashlib.sha256()
+        self._unended = False
 
     def __iter__(self) -> Iterator[Line | InvalidLine]:
         for raw in self._file:
+            if self.growing and not raw.endswith(b"\n") and not _whole(raw):
+                self.unfinished = True
+                return
             line = self._count(raw)
             if line:
                 try:
@@ -56,13 +64,25 @@ class Lines:
 
     def _count(self, raw: bytes) -> bytes:
         self.offset += len(raw)
-        self.line += 1
         line = raw.strip()
+        if self._unended and not line:  # the end of a line that was sent without it
+            self._unended = False
+            return b""
+        self._unended = not raw.endswith(b"\n")
+        self.line += 1
         if self.line == 1 and line.startswith(_BYTE_ORDER_MARK):
             line = line[len(_BYTE_ORDER_MARK) :]
         if line:
             self.digest.update(line + b"\n")
         return line
+
+
+def _whole(raw: bytes) -> bool:
+    """Whether a line without its end is whole JSON already: nothing can follow an object."""
+    try:
+        return isinstance(json.loads(raw), (dict, list))
+    except (ValueError, RecursionError):
+        return False
 
 
 def _complete(line: bytes, digest: str, timestamp: str) -> bytes:

@@ -65,6 +65,8 @@ class _Sending:
                 self._deliver(batch)
                 batch, size = [], 0
         self._deliver(batch, last=True)
+        if self._lines.unfinished:
+            self.say(f"line {self._lines.line + 1} is not whole yet: it is left for the next run")
         done = self._done
         print(f"{done.stored:,} stored, {done.duplicates:,} were there already, {done.rejected:,} rejected")
         return Exit.REJECTED if done.rejected else Exit.DONE

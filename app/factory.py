@@ -42,6 +42,7 @@ from app.infrastructure.postgres import pool
 from app.infrastructure.postgres.database import Database, only_to_the_host
 from app.infrastructure.postgres.schema import MIGRATIONS, Schema
 from app.infrastructure.postgres.statement_watchdog import GRACE_S
+from app.infrastructure.prediction_list import PostgresPredictionList
 from app.infrastructure.prediction_store import PredictionStore
 from app.infrastructure.purge_store import PostgresPurgeStore
 from app.infrastructure.rate_table import RateTable
@@ -99,7 +100,7 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     pool.attach(meters.pool("primary"), database.engine)
     direct = _database(config.database_direct_url, config) if config.database_direct_url else database
     app.extensions[EXTENSION] = Services(
-        predictions=Predictions(PredictionStore(database, config.list_timeout_ms)),
+        predictions=Predictions(PredictionStore(database)),
         dropped=Dropped(PostgresDroppedStore(database)),
         readers=_readers(database, config, meters),
         readiness=Readiness(Schema(database), is_stopping),
@@ -165,7 +166,7 @@ def _readers(database: Database, config: configuration.Config, meters: Meters) -
 def _reader(database: Database, statistics: Statistics, url: str, config: configuration.Config) -> Reader:
     names = CatalogueStore(database)
     return Reader(
-        predictions=Predictions(PredictionStore(database, config.list_timeout_ms)),
+        prediction_list=PostgresPredictionList(database, config.list_timeout_ms),
         statistics=statistics,
         comparisons=Comparisons(statistics),
         catalogue=Catalogue(names, statistics),

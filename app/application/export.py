@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from app.application.predictions import Cursor, Filters
+from app.application.prediction_list import Cursor, Filters
 
 
 class Layout(Enum):

@@ -16,18 +16,6 @@ from app.domain.predictions import Prediction, metadata_json
 
 
 @dataclass(frozen=True)
-class Filters:
-    """Which predictions to list; None stands for any. `start` belongs to the range, `end` does not."""
-
-    model_names: Sequence[str] | None = None
-    model_version: str | None = None
-    was_successful: bool | None = None
-    start: datetime | None = None
-    end: datetime | None = None
-    min_duration_ms: float | None = None
-
-
-@dataclass(frozen=True)
 class Calls:
     """Many calls, column by column: Prediction's fields, the metadata as JSON text."""
 
@@ -106,27 +94,6 @@ class Receipt:
     rejected: Sequence[tuple[int, dict[str, Any]]]
 
 
-@dataclass(frozen=True)
-class Cursor:
-    """A place in the list, newest first: the time and id of the last prediction that was seen."""
-
-    timestamp: datetime
-    id: int
-
-
-@dataclass(frozen=True)
-class Page:
-    """Calls, newest first, with their ids.
-
-    `next` is where the next page begins, None where there is no more. A page may have fewer calls than were asked for,
-    or none, while there is more: so many bytes fit into it, and so many calls are looked through for it.
-    """
-
-    ids: Sequence[int]
-    calls: Calls
-    next: Cursor | None
-
-
 class PredictionStore(Protocol):
     """Where predictions are kept."""
 
@@ -139,8 +106,6 @@ class PredictionStore(Protocol):
     def get(self, id: int) -> Prediction | None: ...
 
     def remove(self, prediction: Prediction) -> bool: ...
-
-    def page(self, filters: Filters, cursor: Cursor | None, limit: int) -> Page: ...
 
 
 class Predictions:
@@ -182,7 +147,3 @@ class Predictions:
         """Remove one prediction, from the statistics as well. Raises NotFound."""
         if not self._store.remove(self.get(id)):
             raise NotFound(f"There is no prediction with id {id}.")
-
-    def page(self, filters: Filters, cursor: Cursor | None, limit: int) -> Page:
-        """Return up to `limit` predictions that pass the filters, older than the cursor. Raises StorageTimeout."""
-        return self._store.page(filters, cursor, limit)

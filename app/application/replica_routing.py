@@ -16,24 +16,18 @@ from app.application.comparison import Comparisons
 from app.application.error_groups import ErrorGroups
 from app.application.export import PredictionExport
 from app.application.model_statistics import ModelStatistics
-from app.application.predictions import Cursor, Filters, Page
+from app.application.prediction_list import PredictionList
 from app.application.statistics import Answer, Question, Statistics, StatisticsStore
 from app.domain.errors import StorageBusy, StorageUnavailable
 
 T = TypeVar("T")
 
 
-class PredictionList(Protocol):
-    """Lists logged calls, and cannot log any."""
-
-    def page(self, filters: Filters, cursor: Cursor | None, limit: int) -> Page: ...
-
-
 @dataclass(frozen=True)
 class Reader:
     """The use cases that only read, on one server."""
 
-    predictions: PredictionList
+    prediction_list: PredictionList
     statistics: Statistics
     comparisons: Comparisons
     catalogue: Catalogue

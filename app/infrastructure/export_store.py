@@ -13,12 +13,12 @@ from datetime import datetime, timezone
 from typing import Any
 
 from app.application.export import Block, Blocks, Layout
-from app.application.predictions import Cursor, Filters
+from app.application.prediction_list import Cursor, Filters
 from app.domain.errors import StorageUnavailable
 from app.domain.instants import parse_instant
 from app.domain.predictions import FUTURE_TOLERANCE
 from app.infrastructure.postgres.database import Database
-from app.infrastructure.prediction_store import CONDITIONS
+from app.infrastructure.prediction_list import CONDITIONS
 
 BLOCK_ROWS = 1000
 TRANSACTION_S = 10.0

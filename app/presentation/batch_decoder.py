@@ -35,7 +35,7 @@ from app.presentation.errors import problem
 from app.presentation.json_splitting import elements, lines
 from app.presentation.middleware.arguments import MAX_RECORD_BYTES, json_advice, loads
 from app.presentation.middleware.authentication import MODEL_NOT_ALLOWED
-from app.presentation.resources.predictions import PredictionSchema, call_time
+from app.presentation.schemas.predictions import PredictionSchema, call_time
 from app.presentation.work_budget import OutOfWork, Work, refuse
 
 MAX_RECORDS = 10_000

@@ -25,7 +25,7 @@ from app.domain.instants import DAY, floor
 from app.domain.losses import MAX_COUNT
 from app.presentation.batch_decoder import MAX_RECORDS, read_array, read_lines
 from app.presentation.middleware.request_body import CHUNK, read_body
-from app.presentation.resources.predictions import MAX_FIELDS
+from app.presentation.schemas.predictions import MAX_FIELDS
 from conftest import Server, make_app
 
 PATH = "/api/v1/predict-logs"

@@ -9,10 +9,11 @@ from datetime import datetime, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.application.predictions import Calls, Page
+from app.application.prediction_list import Page
+from app.application.predictions import Calls
 from app.domain.predictions import Prediction
-from app.presentation.resources.predictions import PredictionSchema
 from app.presentation.schemas.prediction_list import page_json
+from app.presentation.schemas.predictions import PredictionSchema
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=20)
 json_values = st.recursive(

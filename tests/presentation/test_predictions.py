@@ -12,7 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
-from app.infrastructure import prediction_store
+from app.infrastructure import prediction_list
 from conftest import Server, make_app
 from support.capture import statements
 
@@ -228,7 +228,7 @@ def test_pages_that_look_through_few_calls_lead_to_the_same_ones_as_a_page_that_
     everything = {"model_name": model, **query}
     expected = client.get(URL, query_string={**everything, "limit": 1000}).json
     for most in (1, 2, 4, 7, 16):
-        monkeypatch.setattr(prediction_store, "MAX_SEARCHED", most)
+        monkeypatch.setattr(prediction_list, "MAX_SEARCHED", most)
         read = list(pages(client, **everything, limit=limit))
         assert [record for page in read for record in page] == expected
         assert max(map(len, read)) <= limit
@@ -238,7 +238,7 @@ def test_a_page_that_has_found_nothing_yet_leads_on(
     client: FlaskClient, insert: Insert, model: str, midnight: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     insert([midnight + timedelta(minutes=n) for n in range(10)])
-    monkeypatch.setattr(prediction_store, "MAX_SEARCHED", 4)
+    monkeypatch.setattr(prediction_list, "MAX_SEARCHED", 4)
     response = client.get(URL, query_string={"model_name": model, "min_duration_ms": 1e9})
     assert response.json == []
     assert "Link" in response.headers
@@ -251,7 +251,7 @@ def test_a_page_looks_through_so_many_calls_at_most_whatever_it_finds(
 ) -> None:  # fmt: skip
     """The plan says how many rows came out of the log."""
     insert([midnight + timedelta(seconds=n) for n in range(500)])
-    monkeypatch.setattr(prediction_store, "MAX_SEARCHED", 20)
+    monkeypatch.setattr(prediction_list, "MAX_SEARCHED", 20)
     with statements() as sent:
         client.get(URL, query_string={"model_name": model, **query})
     with database.connect() as connection:
@@ -291,7 +291,7 @@ def test_a_page_has_so_many_bytes_at_most_and_leads_on(client: FlaskClient, mode
     assert client.post("/api/v1/predict-logs", json=records).json["stored"] == 120
     one = len(client.get(URL, query_string={"model_name": model, "limit": 1}).data)
     response = client.get(URL, query_string={"model_name": model, "limit": 1000})
-    assert prediction_store.PAGE_BYTES * 0.9 < len(response.data) <= prediction_store.PAGE_BYTES + one
+    assert prediction_list.PAGE_BYTES * 0.9 < len(response.data) <= prediction_list.PAGE_BYTES + one
     read = [record["timestamp"] for page in pages(client, model_name=model, limit=1000) for record in page]
     assert read == [record["timestamp"] for record in reversed(records)]
 
@@ -302,7 +302,7 @@ def test_pages_cut_by_bytes_lead_through_everything_once(
 ) -> None:
     insert([midnight + timedelta(minutes=n) for n in range(11)])
     for size in (1, 700, 1500, 100_000):
-        monkeypatch.setattr(prediction_store, "PAGE_BYTES", size)
+        monkeypatch.setattr(prediction_list, "PAGE_BYTES", size)
         read = list(pages(client, model_name=model, limit=limit))
         assert [record["duration_ms"] for page in read for record in page] == list(range(11, 0, -1))
         assert all(read), "no page of several is empty"

@@ -23,7 +23,7 @@ from app.application.predictions import Batch, Calls
 from app.domain.predictions import NO_VERSION, Prediction
 from app.presentation.batch_decoder import read_array, read_lines
 from app.presentation.middleware.arguments import json_advice, loads
-from app.presentation.resources.predictions import PredictionSchema
+from app.presentation.schemas.predictions import PredictionSchema
 from support.mutations import damaged
 
 # One moment for all: what is generated must not depend on when.

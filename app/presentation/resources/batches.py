@@ -20,8 +20,9 @@ from app.presentation.middleware.arguments import unsupported_type
 from app.presentation.middleware.authentication import models
 from app.presentation.middleware.rate_limit import caller
 from app.presentation.middleware.request_body import incomplete, is_gzip, read_body
-from app.presentation.resources.predictions import EXAMPLE, PredictionSchema
+from app.presentation.resources.predictions import EXAMPLE
 from app.presentation.schemas.dropped_header import HEADER, LEFT_OUT_HEADER, LossSchema, read_losses
+from app.presentation.schemas.predictions import PredictionSchema
 from app.presentation.services import services
 
 blp = Blueprint("batches", __name__, url_prefix="/api/v1", description="Logged calls, many at once")

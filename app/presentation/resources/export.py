@@ -11,7 +11,7 @@ import marshmallow as ma
 from flask import Response, current_app, request
 
 from app.application.export import Block, Blocks, Layout
-from app.application.predictions import Cursor
+from app.application.prediction_list import Cursor
 from app.domain.errors import InvalidInput
 from app.domain.instants import parse_instant
 from app.presentation.api import Blueprint
@@ -19,9 +19,10 @@ from app.presentation.content_types import CSV, CSV_TYPE, accepts_gzip, format_f
 from app.presentation.errors import problem
 from app.presentation.export_stream import EXTENSION, Exports, Stream, timed
 from app.presentation.middleware.concurrency import PERMIT
-from app.presentation.resources.predictions import MAX_ID, STORED, FiltersSchema, decode_cursor
+from app.presentation.resources.predictions import STORED
 from app.presentation.schemas import export_parquet, export_text
 from app.presentation.schemas.fields import Text
+from app.presentation.schemas.prediction_query import MAX_ID, FiltersSchema, decode_cursor
 from app.presentation.services import services
 
 blp = Blueprint("export", __name__, url_prefix="/api/v1", description="All logged calls, as a file")

@@ -2,58 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-from datetime import datetime, timezone
 from typing import Any
-from uuid import UUID
 
 import marshmallow as ma
 from flask import Response
-from marshmallow.validate import Length, Range
+from marshmallow.validate import Range
 
-from app.application.predictions import Cursor, Filters
-from app.domain.errors import InvalidInput
-from app.domain.instants import TimeRange, parse_bound, parse_instant
-from app.domain.predictions import (
-    MAX_DURATION_MS,
-    MAX_ERROR_LENGTH,
-    MAX_MODEL_NAME_LENGTH,
-    MAX_MODEL_VERSION_LENGTH,
-    NO_VERSION,
-    Prediction,
-    timestamp_of,
-    timestamp_problem,
-)
+from app.domain.predictions import Prediction
 from app.presentation.api import Blueprint
 from app.presentation.audit import audit
 from app.presentation.instruments import meters
-from app.presentation.middleware.authentication import check_model, models, readable
+from app.presentation.middleware.authentication import check_model, models
 from app.presentation.middleware.rate_limit import caller
 from app.presentation.pagination import link_to_next_page
-from app.presentation.schemas.fields import (
-    Identifier,
-    Instant,
-    JsonBoolean,
-    Metadata,
-    Milliseconds,
-    QueryInteger,
-    QueryMilliseconds,
-    Text,
-    bound,
-    name,
-    version,
-    zone,
-)
+from app.presentation.schemas.fields import QueryInteger
 from app.presentation.schemas.prediction_list import page_json
-from app.presentation.schemas.ranges import check_order
+from app.presentation.schemas.prediction_query import MAX_ID, PredictionQuerySchema, encode_cursor
+from app.presentation.schemas.predictions import PredictionSchema
 from app.presentation.services import services
 
 blp = Blueprint("predictions", __name__, url_prefix="/api/v1", description="Logged calls, one by one")
 
-MAX_ID = 2**63 - 1
-MAX_FIELDS = 20
 EXAMPLE = {
     "model_name": "apartment_price_v1",
     "duration_ms": 124,
@@ -61,116 +30,6 @@ EXAMPLE = {
     "timestamp": "2025-06-09T12:00:00Z",
 }
 STORED = {"id": 1, **EXAMPLE, "timestamp": "2025-06-09T12:00:00+00:00"}
-
-
-NO_TIME = "A request_id that is not a UUIDv7 needs a timestamp: without one, each retry would be stored again."
-
-
-def call_time(request_id: UUID | None, now: datetime) -> datetime | None:
-    """When a call without a timestamp was; None if only its sender can tell."""
-    return now if request_id is None else timestamp_of(request_id)
-
-
-class PredictionSchema(ma.Schema):
-    """One call of a model."""
-
-    id = ma.fields.Integer(dump_only=True, metadata={"description": "Given by the service.", "example": 1})
-    model_name = name(MAX_MODEL_NAME_LENGTH, required=True, metadata={"description": "What was called."})
-    duration_ms = Milliseconds(
-        required=True,
-        metadata={"description": "How long it took, in milliseconds.", "minimum": 0, "maximum": MAX_DURATION_MS},
-    )
-    was_successful = JsonBoolean(required=True, metadata={"description": "Whether the call succeeded."})
-    timestamp = Instant(
-        allow_none=True,
-        metadata={
-            "description": "When, ISO 8601; UTC where it has no offset. "
-            "Default: the time in `request_id` if that is a UUIDv7, now if there is no `request_id`."
-        },
-    )
-    model_version = name(
-        MAX_MODEL_VERSION_LENGTH, allow_none=True, metadata={"description": "Which version was called."}
-    )
-    error = Text(allow_none=True, validate=Length(max=MAX_ERROR_LENGTH), metadata={"description": "What went wrong."})
-    metadata = Metadata(allow_none=True, metadata={"description": "Anything else, at most 4 KB of JSON."})
-    request_id = Identifier(
-        allow_none=True,
-        metadata={
-            "description": "With `timestamp` the idempotency key: the same two again store nothing new. "
-            "Without a `timestamp` it must be a UUIDv7, which has the time in it."
-        },
-    )
-
-    @ma.pre_load
-    def check_number_of_fields(self, data: Any, **_: Any) -> Any:
-        # Each field that is unknown is told: a body of a million of them would make an answer larger than itself.
-        if isinstance(data, dict) and len(data) > MAX_FIELDS:
-            raise ma.ValidationError(f"Must have at most {MAX_FIELDS} fields.")
-        return data
-
-    @ma.post_load
-    def to_prediction(self, data: dict[str, Any], **_: Any) -> Prediction:
-        now = datetime.now(timezone.utc)
-        given = {name: value for name, value in data.items() if value is not None}
-        timestamp = given.setdefault("timestamp", call_time(given.get("request_id"), now))
-        if problem := NO_TIME if timestamp is None else timestamp_problem(timestamp, now):
-            raise ma.ValidationError(problem, "timestamp")
-        return Prediction(**given)
-
-    @ma.post_dump
-    def leave_out_what_was_not_sent(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        return {
-            key: value
-            for key, value in data.items()
-            if value is not None and (key, value) != ("model_version", NO_VERSION)
-        }
-
-
-class ListCursor(Text):
-    """A cursor that a page has given out."""
-
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
-        text: str = super()._deserialize(value, *args, **kwargs)
-        return decode_cursor(text) if text else None
-
-
-FILTERS = ("model_name", "model_version", "was_successful", "start", "end", "min_duration_ms")
-
-
-class FiltersSchema(ma.Schema):
-    """Which predictions to look at."""
-
-    model_name = name(MAX_MODEL_NAME_LENGTH, metadata={"description": "Only calls of this model."})
-    model_version = version("Only calls of this version; empty: only calls without one.")
-    was_successful = ma.fields.Boolean(metadata={"description": "Only calls that succeeded, or only the others."})
-    start = bound("Not before this date or instant.", data_key="from", example="2025-06-01")
-    end = bound("Up to this date (included) or instant (not included).", data_key="to", example="2025-06-09")
-    timezone = zone("IANA time zone of the dates.")
-    min_duration_ms = QueryMilliseconds(
-        metadata={"description": "Only calls that took at least this long.", "minimum": 0, "maximum": MAX_DURATION_MS}
-    )
-
-    @ma.post_load
-    def to_filters(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        zone = data.pop("timezone")
-        given = {name: data.pop(name) for name in FILTERS if name in data}
-        names = readable([given.pop("model_name")] if "model_name" in given else [])
-        texts = dict(given)
-        for key, field in (("start", "from"), ("end", "to")):
-            if key in given:
-                given[key] = parse_bound(field, given[key], zone, is_end=key == "end")
-        if "start" in given and "end" in given:
-            check_order(("from", texts["start"]), ("to", texts["end"]), TimeRange(given["start"], given["end"]))
-        return {"filters": Filters(model_names=names or None, **given), **data}
-
-
-class PredictionQuerySchema(FiltersSchema):
-    """Which predictions to list."""
-
-    limit = QueryInteger(load_default=100, validate=Range(1, 1000), metadata={"description": "How many at most."})
-    cursor = ListCursor(
-        load_default=None, metadata={"description": "Where to go on: taken from the Link header of the page before."}
-    )
 
 
 class PredictionPathSchema(ma.Schema):
@@ -234,10 +93,10 @@ def list_predictions(query: dict[str, Any]) -> Response:
     50,000 calls for it. A page that takes longer than `LIST_TIMEOUT_MS` is answered 503: narrow the list then, with
     `model_name`, `from` and `to`.
     """
-    page = services().readers.ask(lambda reader: reader.predictions.page(**query))
+    page = services().readers.ask(lambda reader: reader.prediction_list.page(**query))
     response = Response(page_json(page), mimetype="application/json")
     if page.next is not None:
-        response.headers["Link"] = link_to_next_page(_encode(page.next))
+        response.headers["Link"] = link_to_next_page(encode_cursor(page.next))
     return response
 
 
@@ -261,20 +120,3 @@ def delete_prediction(path: dict[str, int], **_: str) -> dict[str, str]:
     services().predictions.delete(path["prediction_id"])
     audit("prediction.deleted", prediction=path["prediction_id"])
     return {"message": "Предсказание успешно удалено"}
-
-
-def _encode(cursor: Cursor) -> str:
-    text = json.dumps([cursor.timestamp.isoformat(), cursor.id], separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def decode_cursor(text: str) -> Cursor:
-    """The place in the list that a cursor stands for. Raises InvalidInput."""
-    try:
-        padded = text + "=" * (-len(text) % 4)
-        timestamp, id = json.loads(base64.b64decode(padded, altchars="-_", validate=True))
-        if type(id) is not int or not 0 < id <= MAX_ID:
-            raise ValueError
-        return Cursor(parse_instant(timestamp), id)
-    except (ValueError, TypeError, binascii.Error, RecursionError):
-        raise InvalidInput("cursor", "Not a cursor that this service has given out.") from None

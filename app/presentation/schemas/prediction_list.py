@@ -7,7 +7,7 @@ from datetime import datetime
 from json.encoder import encode_basestring as quoted
 from uuid import UUID
 
-from app.application.predictions import Page
+from app.application.prediction_list import Page
 from app.domain.predictions import NO_VERSION, shortest_number
 
 

@@ -1,5 +1,6 @@
 # make run    a prediction log on http://127.0.0.1:8000, with a PostgreSQL of its own unless DATABASE_URL is set
-# make test   the whole suite, on every storage engine that can be had here
+# make test   the whole suite, on every storage engine that can be had here, several files at once
+# make test-quick   the domain, the use cases and the client, without a database
 # make test-faults  every fault, kill -9 a hundred times, on both engines; then thousands of hostile requests
 # make demo   something to look at: a week of calls of six models, and the dashboard
 # make demo-check  two real models, called a few thousand times, counted twice
@@ -16,15 +17,24 @@ LOCK    = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --gene
 	--no-emit-index-url --no-emit-find-links --default-index https://pypi.org/simple \
 	setup.cfg --extra embedded --extra docs --extra dashboard
 
-.PHONY: run test test-faults demo demo-check lint check lock clean
+# The tests wait more than they compute: four at once keep two cores busy. Each worker starts databases of its own, and
+# the tests of a file stay together.
+WORKERS ?= 4
+PYTEST   = $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+
+.PHONY: run test test-quick test-faults demo demo-check lint check lock clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/run
 	@exec $(BIN)/python -m app
 
 test: $(VENV)/test
-	$(BIN)/python -m pytest
-	cd client && ../$(BIN)/python -m pytest
+	$(PYTEST) --cov
+	cd client && ../$(PYTEST) --cov
+
+test-quick: $(VENV)/test
+	$(PYTEST) tests/domain tests/application
+	cd client && ../$(PYTEST)
 
 test-faults: $(VENV)/test
 	KILLS=$${KILLS:-100} FAULT_SECONDS=$${FAULT_SECONDS:-10} $(BIN)/python -m pytest --timeout=1200 -s tests/faults

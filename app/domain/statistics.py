@@ -127,9 +127,9 @@ class Tally:
         estimates = self.sketch.quantiles([percentile / 100 for percentile in percentiles])
         return [
             None if estimate is None
-            else low if estimate < low or percentile == 0
-            else high if estimate > high or percentile == 100
-            else estimate
+            else low if percentile == 0
+            else high if percentile == 100
+            else min(max(estimate, low), high)
             for percentile, estimate in zip(percentiles, estimates)
         ]  # fmt: skip
 

@@ -109,7 +109,7 @@ def choice(name: str, label: str, values: Sequence[str], default: str) -> Json:
 # --- panels -----------------------------------------------------------------------------------------------------------
 
 
-def _panel(type: str, title: str, sql: str, width: int, height: int, description: str, **rest: Any) -> Json:
+def _panel(kind: str, title: str, sql: str, width: int, height: int, description: str, **rest: Any) -> Json:
     series = rest.pop("series", False)
     target = {
         "refId": "A",
@@ -121,7 +121,7 @@ def _panel(type: str, title: str, sql: str, width: int, height: int, description
     }
     over_time = {"interval": "$step", "maxDataPoints": POINTS} if series else {}
     return {
-        "type": type,
+        "type": kind,
         "title": title,
         "description": description,
         "datasource": DATA_SOURCE,

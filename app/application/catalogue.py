@@ -72,7 +72,7 @@ class Entry:
 class CatalogueReader(Protocol):
     """Reads within one snapshot."""
 
-    def state(self, range: TimeRange) -> Materialized: ...
+    def state(self, time_range: TimeRange) -> Materialized: ...
 
     def activity(self, selection: Selection, level: Level, segments: Sequence[Segment]) -> Mapping[Key, Activity]: ...
 
@@ -146,8 +146,8 @@ class Catalogue:
             for key, trace in traces.items()  # without those that were deleted since
         ]
 
-    def _tallies(self, keys: Sequence[Key], range: TimeRange) -> Mapping[Key, Tally]:
-        question = Question(_selection(keys), range, GROUP_KEYS)
+    def _tallies(self, keys: Sequence[Key], time_range: TimeRange) -> Mapping[Key, Tally]:
+        question = Question(_selection(keys), time_range, GROUP_KEYS)
         return {key: tally for key, tally in self._statistics.ask(question).tallies.items() if tally.total}
 
 

@@ -26,15 +26,15 @@ class KeyUsage:
         self._waiting: dict[int, datetime] = {}
         self._lock = threading.Lock()
 
-    def note(self, id: int, now: datetime) -> None:
+    def note(self, key_id: int, now: datetime) -> None:
         """Say that a key is used at this moment."""
-        last = self._noted.get(id)
+        last = self._noted.get(key_id)
         if last is not None and now - last < EVERY:
             return
         with self._lock:
-            self._noted[id] = now
+            self._noted[key_id] = now
             is_first = not self._waiting
-            self._waiting[id] = now
+            self._waiting[key_id] = now
         if is_first:
             self._start()
 

@@ -21,16 +21,21 @@ class KeyStore(Protocol):
     """Where keys are kept."""
 
     def add(
-        self, name: str, scope: Scope, models: frozenset[str] | None, hash: bytes, expires_at: datetime | None = None
+        self,
+        name: str,
+        scope: Scope,
+        models: frozenset[str] | None,
+        key_hash: bytes,
+        expires_at: datetime | None = None,
     ) -> Key: ...
 
-    def add_first(self, name: str, scope: Scope, hash: bytes) -> Key | None: ...
+    def add_first(self, name: str, scope: Scope, key_hash: bytes) -> Key | None: ...
 
     def all(self) -> Sequence[Key]: ...
 
-    def revoke(self, id: int) -> Key | None: ...
+    def revoke(self, key_id: int) -> Key | None: ...
 
-    def rotate(self, key: Key, hash: bytes, previous_until: datetime | None) -> Key | None: ...
+    def rotate(self, key: Key, key_hash: bytes, previous_until: datetime | None) -> Key | None: ...
 
     def mark_used(self, times: Mapping[int, datetime]) -> None: ...
 
@@ -89,36 +94,36 @@ class Keys:
         """Every key there ever was."""
         return self._store.all()
 
-    def revoke(self, id: int) -> Key:
+    def revoke(self, key_id: int) -> Key:
         """End a key: within seconds no worker takes it any more. Raises NotFound."""
-        key = self._store.revoke(id)
+        key = self._store.revoke(key_id)
         if key is None:
-            raise _no_such_key(id)
+            raise _no_such_key(key_id)
         return key
 
-    def rotate(self, id: int, grace: timedelta) -> tuple[Key, str]:
+    def rotate(self, key_id: int, grace: timedelta) -> tuple[Key, str]:
         """Give a key a new secret; the one it has is accepted for the time of grace, too.
 
         Returns the key and what its holder sends from now on. Without grace every older secret ends at once. Raises
         NotFound, and InvalidInput if the key has ended or an older secret is accepted still.
         """
         now = self._now()
-        key = next((key for key in self._store.all() if key.id == id), None)
+        key = next((key for key in self._store.all() if key.id == key_id), None)
         if key is None:
-            raise _no_such_key(id)
+            raise _no_such_key(key_id)
         if not key.holds(now):
-            raise InvalidInput("id", f"Key {id} has ended; make a new one.")
+            raise InvalidInput("id", f"Key {key_id} has ended; make a new one.")
         if grace and key.has_previous(now):
             raise InvalidInput(
                 "grace",
-                f"Key {id} was rotated before, and its older secret is accepted still. Rotate it when that has ended, "
-                "or with a grace of 0, which ends both older secrets at once.",
+                f"Key {key_id} was rotated before, and its older secret is accepted still. "
+                "Rotate it when that has ended, or with a grace of 0, which ends both older secrets at once.",
             )
         secret = keys.new_secret()
         renewed = self._store.rotate(key, keys.hash_of(secret), now + grace if grace else None)
         if renewed is None:
-            raise InvalidInput("id", f"Key {id} was changed by somebody else at the same time; look at it again.")
-        return renewed, keys.full_key(id, secret)
+            raise InvalidInput("id", f"Key {key_id} was changed by somebody else at the same time; look at it again.")
+        return renewed, keys.full_key(key_id, secret)
 
     def identify(self, sent: str | None, *, however_old: bool = False) -> Key | None:
         """The key that a call brings; None while no key was ever made. Raises NotAuthenticated, StorageUnavailable.
@@ -156,8 +161,8 @@ def _of_given(known: Mapping[str, Key], sent: str, now: datetime) -> Key | None:
     return next((key for key in known.values() if key.accepts(hash, now)), None)
 
 
-def _no_such_key(id: int) -> NotFound:
-    return NotFound(f"There is no key with id {id}.")
+def _no_such_key(key_id: int) -> NotFound:
+    return NotFound(f"There is no key with id {key_id}.")
 
 
 def _check(field: str, text: str, length: int) -> None:

@@ -103,7 +103,7 @@ class PredictionStore(Protocol):
 
     def conflicts(self, calls: Calls) -> Sequence[int]: ...
 
-    def get(self, id: int) -> Prediction | None: ...
+    def get(self, prediction_id: int) -> Prediction | None: ...
 
     def remove(self, prediction: Prediction) -> bool: ...
 
@@ -136,14 +136,14 @@ class Predictions:
             batch = batch.without(self._store.conflicts(batch.calls), problems)
         return Receipt(stored, len(batch.calls) - stored, batch.rejected)
 
-    def get(self, id: int, models: Set[str] | None = None) -> Prediction:
+    def get(self, prediction_id: int, models: Set[str] | None = None) -> Prediction:
         """Return one prediction. Raises NotFound, also for one of a model that is not among `models` (None: any)."""
-        prediction = self._store.get(id)
+        prediction = self._store.get(prediction_id)
         if prediction is None or (models is not None and prediction.model_name not in models):
-            raise NotFound(f"There is no prediction with id {id}.")
+            raise NotFound(f"There is no prediction with id {prediction_id}.")
         return prediction
 
-    def delete(self, id: int) -> None:
+    def delete(self, prediction_id: int) -> None:
         """Remove one prediction, from the statistics as well. Raises NotFound."""
-        if not self._store.remove(self.get(id)):
-            raise NotFound(f"There is no prediction with id {id}.")
+        if not self._store.remove(self.get(prediction_id)):
+            raise NotFound(f"There is no prediction with id {prediction_id}.")

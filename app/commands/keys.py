@@ -108,7 +108,7 @@ def list_keys() -> None:
 
 
 @commands.command()
-@click.argument("id", type=click.IntRange(1, 2**63 - 1))
+@click.argument("key_id", metavar="ID", type=click.IntRange(1, 2**63 - 1))
 @click.option(
     "--grace",
     type=Duration(),
@@ -116,24 +116,24 @@ def list_keys() -> None:
     show_default=True,
     help="How long the old secret is accepted, too; 0: not at all.",
 )
-def rotate(id: int, grace: timedelta) -> None:
+def rotate(key_id: int, grace: timedelta) -> None:
     """Give a key a new secret and show it, this once; the key keeps its id, scope, models and end.
 
     The old secret is accepted for the time of grace, so that whoever has it can change to the new one without a gap.
     """
     with _errors():
-        key, sent = services().keys.rotate(id, grace)
+        key, sent = services().keys.rotate(key_id, grace)
     audit("key.rotated", key=key.id, name=key.name, old_secret_until=_iso(key.previous_until))
     old = f"is accepted until {_time(key.previous_until)} UTC" if key.previous_until else "has ended"
     _show(f"Key {key.id} ({key.name}) has a new secret; the old one {old}.", sent)
 
 
 @commands.command()
-@click.argument("id", type=click.IntRange(1, 2**63 - 1))
-def revoke(id: int) -> None:
+@click.argument("key_id", metavar="ID", type=click.IntRange(1, 2**63 - 1))
+def revoke(key_id: int) -> None:
     """End a key; running services refuse it within seconds."""
     with _errors():
-        key = services().keys.revoke(id)
+        key = services().keys.revoke(key_id)
     audit("key.revoked", key=key.id, name=key.name)
     click.echo(f"Key {key.id} ({key.name}) is revoked.", err=True)
 

@@ -104,9 +104,9 @@ class Materialized:
         )
 
 
-def answerable(range: TimeRange, state: Materialized, levels: Sequence[Level] = COARSE_TO_FINE) -> TimeRange:
+def answerable(time_range: TimeRange, state: Materialized, levels: Sequence[Level] = COARSE_TO_FINE) -> TimeRange:
     """The nearest range that can be answered: its ends move out to whole buckets where the finer levels are gone."""
-    return TimeRange(_snap(range.start, state, levels, floor), _snap(range.end, state, levels, ceiling))
+    return TimeRange(_snap(time_range.start, state, levels, floor), _snap(time_range.end, state, levels, ceiling))
 
 
 def _snap(instant: datetime, state: Materialized, levels: Sequence[Level], to_bucket: Round) -> datetime:
@@ -118,14 +118,14 @@ def _snap(instant: datetime, state: Materialized, levels: Sequence[Level], to_bu
     return min(state.start_of(level) or instant for level in (RAW, *levels))
 
 
-def cover(range: TimeRange, state: Materialized, levels: Sequence[Level] = COARSE_TO_FINE) -> list[Segment]:
+def cover(time_range: TimeRange, state: Materialized, levels: Sequence[Level] = COARSE_TO_FINE) -> list[Segment]:
     """Split a range into segments that cover it exactly once, coarsest level first, each level in order of time.
 
     `levels` are the aggregates that may be used, coarsest first; raw rows may always be.
     """
-    changed = _merged([part for part in state.stale if part.overlaps(range)], MAX_INVALIDATIONS)
+    changed = _merged([part for part in state.stale if part.overlaps(time_range)], MAX_INVALIDATIONS)
     segments: list[Segment] = []
-    gaps = [range] if range else []
+    gaps = [time_range] if time_range else []
     for level in levels:
         left: list[TimeRange] = []
         for gap in gaps:
@@ -136,12 +136,12 @@ def cover(range: TimeRange, state: Materialized, levels: Sequence[Level] = COARS
     return segments + [Segment(RAW, gap) for gap in gaps]
 
 
-def cover_minutes(range: TimeRange, levels: Sequence[Level] = COARSE_TO_FINE) -> list[Segment]:
+def cover_minutes(time_range: TimeRange, levels: Sequence[Level] = COARSE_TO_FINE) -> list[Segment]:
     """Cover the minutes that begin in a range with whole buckets: for what is never left to be materialised.
 
     With levels gone the ends of an answerable range are those of the buckets that are left, so that no state is needed.
     """
-    minutes = TimeRange(_within(ceiling, range.start, MINUTES), _within(ceiling, range.end, MINUTES))
+    minutes = TimeRange(_within(ceiling, time_range.start, MINUTES), _within(ceiling, time_range.end, MINUTES))
     always = Materialized(datetime.max.replace(tzinfo=timezone.utc))
     return [part for part in cover(minutes, always, levels or (MINUTES,)) if part.level is not RAW]
 

@@ -69,5 +69,5 @@ class Columns:
         return counts
 
 
-def _column(bin: int, width: int) -> int:
-    return -(-bin // width)
+def _column(bin_index: int, width: int) -> int:
+    return -(-bin_index // width)

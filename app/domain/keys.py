@@ -56,10 +56,10 @@ class Key:
         """Whether this is the key's secret, found out in a time that says nothing about it."""
         return hmac.compare_digest(hash_of(secret), self.hash)
 
-    def accepts(self, hash: bytes, now: datetime) -> bool:
+    def accepts(self, key_hash: bytes, now: datetime) -> bool:
         """Whether this is the hash of the key's secret, or of the one before it while that is accepted still."""
-        fits_now = hmac.compare_digest(hash, self.hash)
-        fits_before = self.previous_hash is not None and hmac.compare_digest(hash, self.previous_hash)
+        fits_now = hmac.compare_digest(key_hash, self.hash)
+        fits_before = self.previous_hash is not None and hmac.compare_digest(key_hash, self.previous_hash)
         return fits_now or (fits_before and self.has_previous(now))
 
     def has_previous(self, now: datetime) -> bool:
@@ -102,9 +102,9 @@ def given_key_problem(key: str) -> str | None:
     return None
 
 
-def full_key(id: int, secret: str) -> str:
+def full_key(key_id: int, secret: str) -> str:
     """The key as its holder sends it; the id in it says which key a stray one is, and which to revoke."""
-    return f"{_MARK}_{id}_{secret}"
+    return f"{_MARK}_{key_id}_{secret}"
 
 
 def split_key(key: str) -> tuple[str, str] | None:

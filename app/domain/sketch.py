@@ -36,17 +36,17 @@ def bin_of(duration_ms: float) -> int:
     return math.ceil(math.log(duration_ms) / LN_GAMMA) if duration_ms > 0 else ZERO_BIN
 
 
-def upper_bound(bin: int) -> float:
+def upper_bound(bin_index: int) -> float:
     """The longest duration in milliseconds that falls into a bin; its shortest is just above that of the bin before."""
     try:
-        return 0.0 if bin == ZERO_BIN else math.exp(bin * LN_GAMMA)
+        return 0.0 if bin_index == ZERO_BIN else math.exp(bin_index * LN_GAMMA)
     except OverflowError:
         return sys.float_info.max
 
 
-def value_of(bin: int) -> float:
+def value_of(bin_index: int) -> float:
     """The duration in milliseconds that stands for a bin: within RELATIVE_ERROR of all that fell into it."""
-    return 0.0 if bin == ZERO_BIN else 2 * math.exp(bin * LN_GAMMA) / (GAMMA + 1)
+    return 0.0 if bin_index == ZERO_BIN else 2 * math.exp(bin_index * LN_GAMMA) / (GAMMA + 1)
 
 
 class LatencySketch:

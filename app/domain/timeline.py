@@ -22,12 +22,12 @@ POINTS_WANTED = 60
 _WALL_ORIGIN = datetime(1970, 1, 1)
 
 
-def choose_bucket(range: TimeRange) -> str:
+def choose_bucket(time_range: TimeRange) -> str:
     """The bucket that divides the range into the number of points closest to POINTS_WANTED."""
-    return min(BUCKETS, key=lambda name: abs(range.length / BUCKETS[name] - POINTS_WANTED))
+    return min(BUCKETS, key=lambda name: abs(time_range.length / BUCKETS[name] - POINTS_WANTED))
 
 
-def timeline(range: TimeRange, bucket: str, zone: tzinfo) -> Series:
+def timeline(time_range: TimeRange, bucket: str, zone: tzinfo) -> Series:
     """Points that begin at full buckets of the zone's clock; the first and the last are cut to the range.
 
     Those of an hour or less are all of the same length, also where the clock is set back and shows an hour twice;
@@ -35,27 +35,27 @@ def timeline(range: TimeRange, bucket: str, zone: tzinfo) -> Series:
     Raises InvalidInput where there would be more than MAX_POINTS.
     """
     width = BUCKETS[bucket]
-    if range.length / width > MAX_POINTS:
+    if time_range.length / width > MAX_POINTS:
         raise InvalidInput(
             "bucket", f"{bucket} divides this range into more than {MAX_POINTS} points; take a longer bucket."
         )
     offset = zone.utcoffset(None)
-    if offset is not None and range:  # the same all year
-        return Series((range.start, *_even_edges(range, width, offset), range.end))
+    if offset is not None and time_range:  # the same all year
+        return Series((time_range.start, *_even_edges(time_range, width, offset), time_range.end))
     following = _next_by_length if width <= HOUR else _next_by_clock
-    edges = [range.start]
-    while edges[-1] < range.end:
+    edges = [time_range.start]
+    while edges[-1] < time_range.end:
         try:
-            edges.append(min(following(edges[-1], width, zone), range.end))
+            edges.append(min(following(edges[-1], width, zone), time_range.end))
         except OverflowError:  # the bucket would end after year 9999, or the zone's clock shows a year beyond it
-            edges.append(range.end)
+            edges.append(time_range.end)
     return Series(tuple(edges))
 
 
-def _even_edges(range: TimeRange, width: timedelta, offset: timedelta) -> Iterator[datetime]:
+def _even_edges(time_range: TimeRange, width: timedelta, offset: timedelta) -> Iterator[datetime]:
     try:
-        edge = range.start + width - (range.start - EPOCH + offset) % width
-        while edge < range.end:
+        edge = time_range.start + width - (time_range.start - EPOCH + offset) % width
+        while edge < time_range.end:
             yield edge
             edge += width
     except OverflowError:  # the last bucket of year 9999 has no end that could be written

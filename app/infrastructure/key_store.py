@@ -69,37 +69,42 @@ class KeyStore:
         self._owner = owner or database
 
     def add(
-        self, name: str, scope: Scope, models: frozenset[str] | None, hash: bytes, expires_at: datetime | None = None
+        self,
+        name: str,
+        scope: Scope,
+        models: frozenset[str] | None,
+        key_hash: bytes,
+        expires_at: datetime | None = None,
     ) -> Key:
         """Keep a new key and give it an id. Raises NotReady, StorageUnavailable."""
         values = {
             "name": name,
             "scope": scope.value,
             "models": models and sorted(models),
-            "hash": hash,
+            "hash": key_hash,
             "expires_at": expires_at,
         }
         return _key(_migrated(lambda: self._owner.rows(INSERT, values))[0])
 
-    def add_first(self, name: str, scope: Scope, hash: bytes) -> Key | None:
+    def add_first(self, name: str, scope: Scope, key_hash: bytes) -> Key | None:
         """Keep a new key unless there ever was one, and then return None. Raises NotReady, StorageUnavailable."""
-        values = {"name": name, "scope": scope.value, "hash": hash}
+        values = {"name": name, "scope": scope.value, "hash": key_hash}
         return _first(_migrated(lambda: self._owner.rows(INSERT_FIRST, values)))
 
     def all(self) -> Sequence[Key]:
         """Every key there ever was. Raises NotReady, StorageUnavailable."""
         return [_key(row) for row in _migrated(lambda: self._database.read(ALL))]
 
-    def revoke(self, id: int) -> Key | None:
+    def revoke(self, key_id: int) -> Key | None:
         """End a key, now unless it has ended before; None where there is none. Raises NotReady, StorageUnavailable."""
-        return _first(_migrated(lambda: self._owner.rows(REVOKE, {"id": id})))
+        return _first(_migrated(lambda: self._owner.rows(REVOKE, {"id": key_id})))
 
-    def rotate(self, key: Key, hash: bytes, previous_until: datetime | None) -> Key | None:
+    def rotate(self, key: Key, key_hash: bytes, previous_until: datetime | None) -> Key | None:
         """Replace the hash of a key, which stays accepted until then; None if the key has changed since it was read.
 
         Raises NotReady, StorageUnavailable.
         """
-        values = {"id": key.id, "old": key.hash, "new": hash, "until": previous_until}
+        values = {"id": key.id, "old": key.hash, "new": key_hash, "until": previous_until}
         return _first(_migrated(lambda: self._owner.rows(ROTATE, values)))
 
     def mark_used(self, times: Mapping[int, datetime]) -> None:

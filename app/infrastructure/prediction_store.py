@@ -161,9 +161,9 @@ class PredictionStore:
         }
         return [known[row] for (row,) in self._database.read(CONFLICTS, values)]
 
-    def get(self, id: int) -> Prediction | None:
+    def get(self, prediction_id: int) -> Prediction | None:
         """The call with this id, if there is one."""
-        found = self._database.read(BY_ID, {"id": id})
+        found = self._database.read(BY_ID, {"id": prediction_id})
         return prediction_of(found[0]) if found else None
 
     def remove(self, prediction: Prediction) -> bool:

@@ -91,17 +91,17 @@ class StatisticsStore:
     def __init__(self, run: Callable[[str, dict[str, Any]], list[Row]]) -> None:
         self._run = run
 
-    def state(self, range: TimeRange) -> Materialized:
+    def state(self, time_range: TimeRange) -> Materialized:
         """What the aggregates hold, as far as it concerns the range."""
-        state = STATE.format(start=range.start, end=range.end)
+        state = STATE.format(start=time_range.start, end=time_range.end)
         return _state(self._run(READ_STATE.format(state=state), {})[0])
 
-    def read(self, question: Question, range: TimeRange, parts: Sequence[Part]) -> Reading:
+    def read(self, question: Question, time_range: TimeRange, parts: Sequence[Part]) -> Reading:
         """Read the parts in one statement with literal bounds, so that chunks are left out while planning."""
         conditions, values = _conditions(question.selection)
         branches = [branch for number, part in enumerate(parts) for branch in _branches(number, part, conditions)]
-        answer = ANSWER.format(branches="\nUNION ALL".join([*branches, *_dropped(question, range)]))
-        state = STATE.format(start=range.start, end=range.end)
+        answer = ANSWER.format(branches="\nUNION ALL".join([*branches, *_dropped(question, time_range)]))
+        state = STATE.format(start=time_range.start, end=time_range.end)
         rows = self._run(READ.format(state=state, answer=answer), values)
         tallies = [dict[Key, Tally]() for _ in parts]
         dropped = dict[Key, Tally]()
@@ -167,11 +167,11 @@ def _branches(number: int, part: Part, conditions: str) -> Iterator[str]:
         yield FROM_LATENCY.format(calls="sum(calls)::bigint", group=_group_by([*group, "bin"]), **common)
 
 
-def _dropped(question: Question, range: TimeRange) -> Iterator[str]:
+def _dropped(question: Question, time_range: TimeRange) -> Iterator[str]:
     edges = question.series.edges[1:-1] if question.series else ()
     keys, _ = _keys(edges, () if "model_version" in question.group_by else question.group_by, "bucket")
     conditions, _ = _conditions(replace(question.selection, model_version=None, model_versions=()))
-    for segment in cover_minutes(range, question.levels) or [Segment(MINUTES, range)]:
+    for segment in cover_minutes(time_range, question.levels) or [Segment(MINUTES, time_range)]:
         start, end = segment.range.start, segment.range.end
         yield FROM_DROPPED.format(keys=keys, level=segment.level, start=start, end=end, conditions=conditions)
 

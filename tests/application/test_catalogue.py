@@ -34,10 +34,10 @@ class FakeLog:
     def within_snapshot(self, work: Callable[[CatalogueReader], T]) -> T:
         return work(self)
 
-    def state(self, range: TimeRange) -> Materialized:
+    def state(self, time_range: TimeRange) -> Materialized:
         return self.materialized
 
-    def read(self, question: Question, range: TimeRange, parts: Sequence[Part]) -> Reading:
+    def read(self, question: Question, time_range: TimeRange, parts: Sequence[Part]) -> Reading:
         totals = [len(self._within(part.segment.range)) for part in parts]
         return Reading([{KEY: Tally(total=total)} if total else {} for total in totals], {}, self.materialized)
 
@@ -67,8 +67,8 @@ class FakeLog:
         changed = any(bucket.overlaps(change) for change in self.materialized.changed)
         return bucket.end <= self.materialized.up_to and not changed
 
-    def _within(self, range: TimeRange) -> list[datetime]:
-        return [call for call in self.calls if range.start <= call < range.end]
+    def _within(self, time_range: TimeRange) -> list[datetime]:
+        return [call for call in self.calls if time_range.start <= call < time_range.end]
 
 
 @example([timedelta(minutes=58), timedelta(minutes=2)], timedelta(minutes=1), [])

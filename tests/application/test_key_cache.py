@@ -14,8 +14,8 @@ from app.domain.errors import StorageUnavailable
 from app.domain.keys import Key, Scope, hash_of
 
 
-def key(id: int) -> Key:
-    return Key(id, "shop", Scope.WRITE, hash_of("secret"), datetime.now(timezone.utc))
+def key(key_id: int) -> Key:
+    return Key(key_id, "shop", Scope.WRITE, hash_of("secret"), datetime.now(timezone.utc))
 
 
 class Storage:

@@ -36,11 +36,11 @@ class FakeStore:
     def _now(self) -> Materialized:
         return self.states[0]
 
-    def state(self, range: TimeRange) -> Materialized:
+    def state(self, time_range: TimeRange) -> Materialized:
         self.asked_for_state += 1
         return self._now()
 
-    def read(self, question: Question, range: TimeRange, parts: Sequence[Part]) -> Reading:
+    def read(self, question: Question, time_range: TimeRange, parts: Sequence[Part]) -> Reading:
         if len(self.states) > 1:
             self.states.pop(0)
         self.plans.append([part.segment for part in parts])
@@ -122,11 +122,11 @@ def test_where_rows_are_gone_the_last_plan_reads_what_is_left_of_them() -> None:
 
 def test_a_failed_read_is_not_hidden_and_the_next_question_is_answered() -> None:
     class Failing(FakeStore):
-        def read(self, question: Question, range: TimeRange, parts: Sequence[Part]) -> Reading:
+        def read(self, question: Question, time_range: TimeRange, parts: Sequence[Part]) -> Reading:
             if not self.plans:
                 self.plans.append([])
                 raise StorageUnavailable("away")
-            return super().read(question, range, parts)
+            return super().read(question, time_range, parts)
 
     statistics = Statistics(Failing([WHOLE]))
     with pytest.raises(StorageUnavailable):
@@ -162,7 +162,7 @@ def test_the_cut_ends_of_a_series_do_not_matter_to_its_levels() -> None:
 
 def test_the_total_is_the_sum_of_all_groups_and_points() -> None:
     class Grouping(FakeStore):
-        def read(self, question: Question, range: TimeRange, parts: Sequence[Part]) -> Reading:
+        def read(self, question: Question, time_range: TimeRange, parts: Sequence[Part]) -> Reading:
             return Reading([{Key(n, name): Tally(total=10**n) for n, name in enumerate("abc")}], {}, self._now())
 
     assert Statistics(Grouping([WHOLE])).ask(WEEK).total.total == 111
@@ -171,8 +171,8 @@ def test_the_total_is_the_sum_of_all_groups_and_points() -> None:
 class CountingStore(FakeStore):
     """Finds one call in each part, and one that was dropped."""
 
-    def read(self, question: Question, range: TimeRange, parts: Sequence[Part]) -> Reading:
-        super().read(question, range, parts)
+    def read(self, question: Question, time_range: TimeRange, parts: Sequence[Part]) -> Reading:
+        super().read(question, time_range, parts)
         return Reading([{Key(): Tally(total=1)} for _ in parts], {Key(): Tally(dropped=1)}, self._now())
 
 
@@ -273,8 +273,8 @@ def test_a_series_that_moves_on_reads_its_ends_alone_and_each_part_stays_in_its_
     class PointByPoint(FakeStore):
         """Finds a call in each point of each part."""
 
-        def read(self, question: Question, range: TimeRange, parts: Sequence[Part]) -> Reading:
-            super().read(question, range, parts)
+        def read(self, question: Question, time_range: TimeRange, parts: Sequence[Part]) -> Reading:
+            super().read(question, time_range, parts)
             tallies = [{Key(i): Tally(total=1) for i, _ in enumerate([None, *part.edges])} for part in parts]
             return Reading(tallies, {}, self._now())
 

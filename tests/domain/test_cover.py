@@ -56,16 +56,16 @@ def states(draw: st.DrawFn, *, retention: bool = True, most_changes: int = 6) ->
     return Materialized(up_to, changed, kept_from)
 
 
-def plan(range: TimeRange, state: Materialized, levels: tuple[Level, ...]) -> tuple[TimeRange, list[Segment]]:
-    whole = answerable(range, state, levels)
+def plan(time_range: TimeRange, state: Materialized, levels: tuple[Level, ...]) -> tuple[TimeRange, list[Segment]]:
+    whole = answerable(time_range, state, levels)
     return whole, cover(whole, state, levels)
 
 
 @given(ranges, states(), levels)
 def test_the_segments_cover_the_range_exactly_once(
-    range: TimeRange, state: Materialized, levels: tuple[Level, ...]
+    time_range: TimeRange, state: Materialized, levels: tuple[Level, ...]
 ) -> None:
-    whole, segments = plan(range, state, levels)
+    whole, segments = plan(time_range, state, levels)
     parts = sorted(segment.range for segment in segments)
     assert all(parts), "no segment is empty"
     assert all(a.end == b.start for a, b in pairwise(parts)), "neither gap nor overlap"
@@ -74,9 +74,9 @@ def test_the_segments_cover_the_range_exactly_once(
 
 @given(ranges, states(), levels)
 def test_coarse_levels_come_first_and_each_is_in_order(
-    range: TimeRange, state: Materialized, levels: tuple[Level, ...]
+    time_range: TimeRange, state: Materialized, levels: tuple[Level, ...]
 ) -> None:
-    _, segments = plan(range, state, levels)
+    _, segments = plan(time_range, state, levels)
     order = [(FINE_TO_COARSE.index(RAW) - FINE_TO_COARSE.index(segment.level), segment.range) for segment in segments]
     assert order == sorted(order)
     assert {segment.level for segment in segments} <= {RAW, *levels}
@@ -84,9 +84,9 @@ def test_coarse_levels_come_first_and_each_is_in_order(
 
 @given(ranges, states(), levels)
 def test_aggregates_are_read_in_whole_buckets_that_are_materialized_and_unchanged(
-    range: TimeRange, state: Materialized, levels: tuple[Level, ...]
+    time_range: TimeRange, state: Materialized, levels: tuple[Level, ...]
 ) -> None:
-    _, segments = plan(range, state, levels)
+    _, segments = plan(time_range, state, levels)
     for segment in segments:
         if segment.level is RAW:
             continue
@@ -97,26 +97,28 @@ def test_aggregates_are_read_in_whole_buckets_that_are_materialized_and_unchange
 
 
 @given(ranges, states(), levels)
-def test_no_level_is_read_before_it_is_kept(range: TimeRange, state: Materialized, levels: tuple[Level, ...]) -> None:
-    _, segments = plan(range, state, levels)
+def test_no_level_is_read_before_it_is_kept(
+    time_range: TimeRange, state: Materialized, levels: tuple[Level, ...]
+) -> None:
+    _, segments = plan(time_range, state, levels)
     for segment in segments:
         assert state.reaches(segment.level, segment.range.start), segment
 
 
 @given(ranges, states(), levels)
 def test_a_plan_holds_in_the_state_that_it_was_made_in(
-    range: TimeRange, state: Materialized, levels: tuple[Level, ...]
+    time_range: TimeRange, state: Materialized, levels: tuple[Level, ...]
 ) -> None:
-    _, segments = plan(range, state, levels)
+    _, segments = plan(time_range, state, levels)
     assert state.supports(segments)
 
 
 @given(ranges, states(), levels)
 def test_rows_are_read_only_where_no_aggregate_can_be_trusted(
-    range: TimeRange, state: Materialized, levels: tuple[Level, ...]
+    time_range: TimeRange, state: Materialized, levels: tuple[Level, ...]
 ) -> None:
     assume(levels)
-    _, segments = plan(range, state, levels)
+    _, segments = plan(time_range, state, levels)
     finest = levels[-1]
     for segment in segments:
         if segment.level is not RAW:
@@ -130,18 +132,20 @@ def test_rows_are_read_only_where_no_aggregate_can_be_trusted(
 
 
 @given(ranges, states(retention=False))
-def test_a_range_is_answered_as_it_was_asked_while_all_rows_are_kept(range: TimeRange, state: Materialized) -> None:
-    assert answerable(range, state) == range
+def test_a_range_is_answered_as_it_was_asked_while_all_rows_are_kept(
+    time_range: TimeRange, state: Materialized
+) -> None:
+    assert answerable(time_range, state) == time_range
 
 
 @given(ranges, states())
-def test_a_range_is_widened_by_less_than_a_day_at_each_end(range: TimeRange, state: Materialized) -> None:
+def test_a_range_is_widened_by_less_than_a_day_at_each_end(time_range: TimeRange, state: Materialized) -> None:
     kept = [state.start_of(level) for level in FINE_TO_COARSE]
     beginning = min(start for start in kept if start) if all(kept) else MONDAY - DAY
-    assume(beginning <= range.start)
-    whole = answerable(range, state)
-    assert range.start - DAY < whole.start <= range.start
-    assert range.end <= whole.end < range.end + DAY
+    assume(beginning <= time_range.start)
+    whole = answerable(time_range, state)
+    assert time_range.start - DAY < whole.start <= time_range.start
+    assert time_range.end <= whole.end < time_range.end + DAY
 
 
 def test_the_ends_move_to_the_buckets_of_the_finest_level_that_is_left() -> None:
@@ -204,8 +208,8 @@ def test_the_tail_behind_the_watermark_is_read_from_rows() -> None:
 
 @given(ranges, states(retention=False, most_changes=3 * MAX_INVALIDATIONS))
 @settings(max_examples=50)
-def test_the_number_of_segments_is_bounded_however_much_has_changed(range: TimeRange, state: Materialized) -> None:
-    segments = cover(range, state)
+def test_the_number_of_segments_is_bounded_however_much_has_changed(time_range: TimeRange, state: Materialized) -> None:
+    segments = cover(time_range, state)
     assert len(segments) <= SEGMENTS_FOR_A_CHANGE * MAX_INVALIDATIONS + SEGMENTS_FOR_THE_ENDS
 
 
@@ -219,22 +223,22 @@ def test_a_change_in_every_hour_is_joined_into_few_ranges() -> None:
 
 @given(ranges, states(retention=False), st.data())
 def test_a_plan_does_not_hold_any_more_once_a_change_reaches_into_an_aggregate(
-    range: TimeRange, state: Materialized, data: st.DataObject
+    time_range: TimeRange, state: Materialized, data: st.DataObject
 ) -> None:
-    aggregates = [segment for segment in cover(range, state) if segment.level is not RAW]
+    aggregates = [segment for segment in cover(time_range, state) if segment.level is not RAW]
     assume(aggregates)
     inside = data.draw(st.sampled_from(aggregates)).range
     start = inside.start + data.draw(st.integers(0, (inside.length - MINUTE) // MINUTE)) * MINUTE
     later = replace(state, changed=(*state.changed, TimeRange(start, start + MINUTE)))
-    assert not later.supports(cover(range, state))
-    assert later.supports(cover(range, later))
+    assert not later.supports(cover(time_range, state))
+    assert later.supports(cover(time_range, later))
 
 
 @given(ranges, states(retention=False))
 def test_a_plan_goes_on_to_hold_while_only_what_it_reads_from_rows_changes(
-    range: TimeRange, state: Materialized
+    time_range: TimeRange, state: Materialized
 ) -> None:
-    segments = cover(range, state)
+    segments = cover(time_range, state)
     changes = tuple(segment.range for segment in segments if segment.level is RAW)
     assert replace(state, changed=changes, up_to=state.up_to + DAY, generation=7).supports(segments)
 

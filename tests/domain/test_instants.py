@@ -49,8 +49,8 @@ def test_what_is_left_of_a_range_without_holes_is_what_no_hole_has(
 ) -> None:
     left = list(whole.minus(sorted(hole for hole in holes if hole)))
 
-    def has(range: TimeRange) -> bool:
-        return range.start <= instant < range.end
+    def has(time_range: TimeRange) -> bool:
+        return time_range.start <= instant < time_range.end
 
     assert any(map(has, left)) == (has(whole) and not any(map(has, holes)))
     assert all(left), "no part is empty"

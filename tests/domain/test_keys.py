@@ -33,9 +33,9 @@ def test_a_secret_has_256_bits_and_comes_once() -> None:
 
 
 @given(st.integers(1, 2**63 - 1), st.binary(min_size=32, max_size=32))
-def test_a_key_is_split_into_what_it_was_made_of(id: int, random: bytes) -> None:
+def test_a_key_is_split_into_what_it_was_made_of(key_id: int, random: bytes) -> None:
     secret = base64.urlsafe_b64encode(random).decode().rstrip("=")  # it may have underscores, too
-    assert split_key(full_key(id, secret)) == (str(id), secret)
+    assert split_key(full_key(key_id, secret)) == (str(key_id), secret)
 
 
 @pytest.mark.parametrize("text", ["", "predlog", "predlog_", "predlog_1", "predlog_1_", "predlog__x", "other_1_x"])

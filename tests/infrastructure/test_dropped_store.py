@@ -117,8 +117,8 @@ def old(server: Server) -> Iterator[House]:
         yield house
 
 
-def report(model: str, minute: datetime, count: int = 1, id: UUID | None = None) -> Loss:
-    return Loss(id or uuid4(), model, minute, "expired", count)
+def report(model: str, minute: datetime, count: int = 1, report_id: UUID | None = None) -> Loss:
+    return Loss(report_id or uuid4(), model, minute, "expired", count)
 
 
 def test_every_range_is_answered_as_the_reports_say_whatever_happens_to_them(house: House) -> None:

@@ -216,10 +216,10 @@ IDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("id", IDS, ids=lambda id: id[:40])
+@pytest.mark.parametrize("prediction_id", IDS, ids=lambda prediction_id: prediction_id[:40])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_an_id_that_cannot_be_one_is_refused(client: FlaskClient, method: str, id: str) -> None:
-    response = client.open(f"{LIST}/{id}", method=method)
+def test_an_id_that_cannot_be_one_is_refused(client: FlaskClient, method: str, prediction_id: str) -> None:
+    response = client.open(f"{LIST}/{prediction_id}", method=method)
     errors = assert_documented(response)
     assert response.status_code == 404 or set(errors["path"]) == {"prediction_id"}
     assert "There is no prediction with id" not in response.text, "it was taken for a number"

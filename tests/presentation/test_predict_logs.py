@@ -46,15 +46,17 @@ def lines(records: list[Any]) -> bytes:
 
 
 @pytest.fixture(params=[(JSON, array), (NDJSON, lines)], ids=["array", "lines"])
-def format(request: pytest.FixtureRequest) -> tuple[str, Callable[[list[Any]], bytes]]:
+def content_type(request: pytest.FixtureRequest) -> tuple[str, Callable[[list[Any]], bytes]]:
     """How a batch is written: its content type, and what makes a body of records."""
     return request.param
 
 
 @pytest.fixture(params=["plain", "gzip"])
-def send(request: pytest.FixtureRequest, client: FlaskClient, format: tuple[str, Callable[[list[Any]], bytes]]) -> Send:
+def send(
+    request: pytest.FixtureRequest, client: FlaskClient, content_type: tuple[str, Callable[[list[Any]], bytes]]
+) -> Send:
     """Send records in each format, gzipped or not."""
-    content_type, encode = format
+    content_type, encode = content_type
 
     def send(records: list[Any], **headers: str) -> TestResponse:
         body = encode(records)

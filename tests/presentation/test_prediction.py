@@ -73,10 +73,10 @@ class House:
         assert response.status_code == 200, response.text
         return int(response.json["id"])
 
-    def chunks_read_for(self, id: int, method: str = "GET") -> list[set[str]]:
+    def chunks_read_for(self, prediction_id: int, method: str = "GET") -> list[set[str]]:
         """For each statement of a request, the chunks that its plan looks into."""
         with statements() as sent:
-            assert self.client.open(f"{URL}/{id}", method=method).status_code == 200
+            assert self.client.open(f"{URL}/{prediction_id}", method=method).status_code == 200
         return [{scan.relation for scan in statement.scans_of_the_log()} for statement in sent]
 
 

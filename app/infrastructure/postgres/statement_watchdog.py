@@ -77,13 +77,13 @@ class WatchedConnection(DriverConnection):
 class WatchedCursor(DriverCursor):
     """A cursor of a WatchedConnection."""
 
-    def execute(self, query: Any, vars: Any = None) -> None:
+    def execute(self, query: Any, parameters: Any = None) -> None:
         """Run a statement. Raises OperationalError where the server has not answered in time."""
         connection = cast(WatchedConnection, self.connection)
         if connection.timeout_s is None:
-            return super().execute(query, vars)
+            return super().execute(query, parameters)
         deadlines.begin(connection, connection.timeout_s)
         try:
-            super().execute(query, vars)
+            super().execute(query, parameters)
         finally:
             deadlines.end(connection)

@@ -85,10 +85,10 @@ def _bound(data: dict[str, Any], name: str, alias: str, attribute: str) -> tuple
     return sent[0] if sent else None
 
 
-def check_order(start: tuple[str, str] | None, end: tuple[str, str] | None, range: TimeRange) -> None:
+def check_order(start: tuple[str, str] | None, end: tuple[str, str] | None, time_range: TimeRange) -> None:
     """Raises InvalidInput where a range ends before it begins; a range of instants may be empty, one of days not."""
     days = end is not None and is_date(end[1])
-    if start and (range.start > range.end or (days and range.start == range.end)):
+    if start and (time_range.start > time_range.end or (days and time_range.start == time_range.end)):
         raise InvalidInput(start[0], "Must not be after the end of the range.")
 
 

@@ -8,8 +8,9 @@ doors to that.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from itertools import accumulate
 from operator import le
 from typing import Annotated, Any
@@ -68,10 +69,9 @@ _NO_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[^][{}"]+')
 _STEPS = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
 _SCHEMA = PredictionSchema()
 _NOT_TAKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
-
-class Refused(Exception):
-    """Not for the fast door: marshmallow decides of each record."""
+# What stands for a timestamp and for metadata that need a closer look: neither can be stored.
+_NO_TIME = datetime.max.replace(tzinfo=timezone.utc)
+_NO_METADATA = "\x00"
 
 
 def read_array(body: bytes, models: Models = None, sent: int | None = None) -> Batch:
@@ -79,12 +79,16 @@ def read_array(body: bytes, models: Models = None, sent: int | None = None) -> B
 
     Answers 400 for what is no JSON, 413 for too many records or too many invalid ones, 422 for no array.
     """
+    look = _CloserLook(_work(body, sent))
+    places: Sequence[int]
     try:
         records = _RECORDS.decode(body)
+    except _NOT_TAKEN:
+        places, records = _decoded(elements(body), look)
+    else:
         _check_number(len(records))
-        return _all_at_once(records, models)
-    except (*_NOT_TAKEN, Refused):
-        return _one_by_one(elements(body), models, _work(body, sent))
+        places = range(len(records))
+    return _batch(places, records, partial(elements, body), look, models)
 
 
 def read_lines(body: bytes, models: Models = None, sent: int | None = None) -> Batch:
@@ -93,62 +97,78 @@ def read_lines(body: bytes, models: Models = None, sent: int | None = None) -> B
     Answers 413 for too many records or too many invalid ones.
     """
     # Line by line: msgspec's decode_lines would take a record that is spread over lines, and two on one line.
-    try:
-        return _all_at_once([_RECORD.decode(line) for line in _counted(lines(body))], models)
-    except (*_NOT_TAKEN, Refused):
-        return _one_by_one(lines(body), models, _work(body, sent))
+    look = _CloserLook(_work(body, sent))
+    places, records = _decoded(lines(body), look)
+    return _batch(places, records, partial(lines, body), look, models)
 
 
 def _work(body: bytes, sent: int | None) -> Work:
     return Work(len(body), len(body) if sent is None else sent)
 
 
-def _counted(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    for index, piece in enumerate(pieces):
-        _check_number(index + 1)
-        yield piece
+class _CloserLook:
+    """What marshmallow makes of the records that the fast door does not take, by their places."""
 
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self.taken: dict[int, Calls] = {}
+        self.rejected: dict[int, dict[str, Any]] = {}
 
-def _all_at_once(records: list[Record], models: Models) -> Batch:
-    """The batch. Raises Refused where a record needs a closer look."""
-    calls = _calls(records, datetime.now(timezone.utc))
-    if models is not None and not models.issuperset(calls.model_name):
-        raise Refused
-    return Batch(calls, in_order=_in_order(calls))
-
-
-def _one_by_one(pieces: Iterable[bytes], models: Models, work: Work) -> Batch:
-    now = datetime.now(timezone.utc)
-    taken: list[Calls] = []
-    rejected: list[tuple[int, dict[str, Any]]] = []
-    for index, piece in enumerate(_counted(pieces)):
+    def take(self, place: int, piece: bytes) -> None:
+        """Accept or reject a record. Answers 413 if it is one too many."""
         try:
-            taken.append(_allowed(_either_door(piece, now, work), models))
+            self._work.spend(len(piece))
+            self.taken[place] = _closer(piece)
         except ma.ValidationError as error:
-            rejected.append((index, error.normalized_messages()))
+            self.rejected[place] = error.normalized_messages()
         except OutOfWork:
-            refuse(rejected)
-    calls = Calls.together(taken)
-    return Batch(calls, rejected, in_order=_in_order(calls))
+            refuse(sorted(self.rejected.items()))
+
+
+def _decoded(pieces: Iterable[bytes], look: _CloserLook) -> tuple[list[int], list[Record]]:
+    """The records that msgspec takes, and their places; the others get a closer look."""
+    places: list[int] = []
+    records: list[Record] = []
+    for place, piece in enumerate(pieces):
+        _check_number(place + 1)
+        try:
+            records.append(_RECORD.decode(piece))
+        except _NOT_TAKEN:
+            look.take(place, piece)
+        else:
+            places.append(place)
+    return places, records
+
+
+def _batch(
+    places: Sequence[int],
+    records: Sequence[Record],
+    cut: Callable[[], Iterable[bytes]],
+    look: _CloserLook,
+    models: Models,
+) -> Batch:
+    """The batch, in the order of its places; `cut` cuts the body again if decoded records need a closer look."""
+    calls, refused = _columns(records, datetime.now(timezone.utc))
+    if refused:
+        again = {places[row] for row in refused}
+        for place, piece in enumerate(cut()):
+            if place in again:
+                look.take(place, piece)
+        rows = [row for row in range(len(records)) if row not in refused]
+        calls, places = calls.at(rows), [places[row] for row in rows]
+    if look.taken:
+        calls, places = Calls.together([calls, *look.taken.values()]), [*places, *look.taken]
+        calls = calls.at(sorted(range(len(places)), key=places.__getitem__))
+    batch = Batch(calls, sorted(look.rejected.items()), in_order=_in_order(calls))
+    if models is None or models.issuperset(calls.model_name):
+        return batch
+    others = [row for row, name in enumerate(calls.model_name) if name not in models]
+    return batch.without(others, {"model_name": [MODEL_NOT_ALLOWED]})
 
 
 def _in_order(calls: Calls) -> bool:
     ids = [request_id.int for request_id in calls.request_id if request_id]
     return all(map(le, ids, ids[1:]))
-
-
-def _allowed(call: Calls, models: Models) -> Calls:
-    if models is not None and not models.issuperset(call.model_name):
-        raise ma.ValidationError({"model_name": [MODEL_NOT_ALLOWED]})
-    return call
-
-
-def _either_door(piece: bytes, now: datetime, work: Work) -> Calls:
-    try:
-        return _calls([_RECORD.decode(piece)], now)
-    except (*_NOT_TAKEN, Refused):
-        work.spend(len(piece))
-        return _closer(piece)
 
 
 def _closer(piece: bytes) -> Calls:
@@ -166,41 +186,42 @@ def _check_number(records: int) -> None:
         problem(413, f"A batch must have at most {MAX_RECORDS} records.")
 
 
-def _calls(records: Sequence[Record], now: datetime) -> Calls:
-    """The records as they are stored, what msgspec's types do not say checked. Raises Refused.
+def _columns(records: Sequence[Record], now: datetime) -> tuple[Calls, set[int]]:
+    """The records as they are stored, and the rows of those that msgspec's types do not say enough of.
 
     Column by column: a function that is called for each record would take twice as long.
     """
     names = [record.model_name for record in records]
     versions = [record.model_version or NO_VERSION for record in records]
     errors = [record.error for record in records]
-    texts = {*names, *versions, *errors}
-    if any(text and "\x00" in text for text in texts):
-        raise Refused
-    return Calls(
-        timestamp=_timestamps(records, now),
+    timestamps = [_left_out(record, now) if record.timestamp is None else _utc(record.timestamp) for record in records]
+    metadata = [None if record.metadata is UNSET else _checked(record.metadata) for record in records]
+    refused: set[int] = set()
+    if any(map(_has_nul, {*names, *versions, *errors})):
+        refused.update(row for row, texts in enumerate(zip(names, versions, errors)) if any(map(_has_nul, texts)))
+    if records and (timestamp_problem(min(timestamps), now) or timestamp_problem(max(timestamps), now)):
+        refused.update(row for row, timestamp in enumerate(timestamps) if timestamp_problem(timestamp, now))
+    if _NO_METADATA in metadata:
+        refused.update(row for row, text in enumerate(metadata) if text == _NO_METADATA)
+    calls = Calls(
+        timestamp=timestamps,
         model_name=names,
         model_version=versions,
         duration_ms=[record.duration_ms for record in records],
         was_successful=[record.was_successful for record in records],
         error=errors,
-        metadata=[None if record.metadata is UNSET else _checked(record.metadata) for record in records],
+        metadata=metadata,
         request_id=[record.request_id for record in records],
     )
+    return calls, refused
 
 
-def _timestamps(records: Sequence[Record], now: datetime) -> Sequence[datetime]:
-    timestamps = [_left_out(record, now) if record.timestamp is None else _utc(record.timestamp) for record in records]
-    if records and (timestamp_problem(min(timestamps), now) or timestamp_problem(max(timestamps), now)):
-        raise Refused
-    return timestamps
+def _has_nul(text: str | None) -> bool:
+    return text is not None and "\x00" in text
 
 
 def _left_out(record: Record, now: datetime) -> datetime:
-    timestamp = call_time(record.request_id, now)
-    if timestamp is None:
-        raise Refused
-    return timestamp
+    return call_time(record.request_id, now) or _NO_TIME
 
 
 def _checked(metadata: msgspec.Raw) -> str | None:
@@ -209,14 +230,14 @@ def _checked(metadata: msgspec.Raw) -> str | None:
     if sent == b"null":
         return None
     if len(sent) > MAX_RECORD_BYTES:
-        raise Refused
+        return _NO_METADATA
     try:
         text = sent.decode()
         if sent.startswith(b"{") and len(sent) <= MAX_METADATA_BYTES and _is_shallow(sent) and not _UNSURE.search(sent):
             return text
         return metadata_json(_METADATA.decode(sent))
     except (ValueError, *_NOT_TAKEN):
-        raise Refused from None
+        return _NO_METADATA
 
 
 def _is_shallow(text: bytes) -> bool:
@@ -236,4 +257,4 @@ def _utc(timestamp: datetime) -> datetime:
     try:
         return timestamp.astimezone(timezone.utc)
     except OverflowError:
-        raise Refused from None
+        return _NO_TIME

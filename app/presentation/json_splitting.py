@@ -8,15 +8,19 @@ from collections.abc import Iterator
 
 from app.presentation.errors import problem
 from app.presentation.middleware.arguments import DECODER, MAX_RECORD_BYTES, loads, no_json
+from app.presentation.middleware.request_body import BYTE_ORDER_MARK
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _LINE = re.compile(rb"[ \t\r\n]*([^ \t\r\n][^\n]*)")
 
 
 def lines(body: bytes) -> Iterator[bytes]:
-    """The lines that are not blank."""
+    """The lines that are not blank, without a byte order mark: each of several files that were joined may have one."""
     # Up to the last that is not blank, so that the pattern is never tried in vain.
-    return (match[1] for match in _LINE.finditer(body, 0, len(body.rstrip(b" \t\r\n"))))
+    found = (match[1] for match in _LINE.finditer(body, 0, len(body.rstrip(b" \t\r\n"))))
+    if BYTE_ORDER_MARK not in body:
+        return found
+    return filter(None, (line.removeprefix(BYTE_ORDER_MARK).strip(b" \t\r\n") for line in found))
 
 
 def elements(body: bytes) -> Iterator[bytes]:

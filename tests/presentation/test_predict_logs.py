@@ -167,7 +167,7 @@ def test_an_empty_batch_is_fine(send: Send) -> None:
 
 def test_a_line_that_is_no_json_is_rejected_alone(client: FlaskClient, record: Any) -> None:
     good = json.dumps(record()).encode()
-    for bad in (b"{", b"NaN", b"{} {}", b'{"model_name":"\xff"}', b"\xef\xbb\xbf{}"):
+    for bad in (b"{", b"NaN", b"{} {}", b'{"model_name":"\xff"}', b"{}\xef\xbb\xbf"):
         response = client.post(PATH, data=b"\n".join([good, b"", bad, good]), content_type=NDJSON)
         assert receipt(response)[:1] == (207,)
         (rejection,) = receipt(response)[3]
@@ -178,6 +178,15 @@ def test_blank_lines_are_no_records(client: FlaskClient, record: Any) -> None:
     good = json.dumps(record()).encode()
     body = b"\r\n\n" + good + b"\r\n \t\r\n\r\n" + json.dumps(record()).encode() + b"\r"
     assert receipt(client.post(PATH, data=body, content_type=NDJSON)) == (200, 2, 0, [])
+
+
+def test_files_that_were_joined_may_each_begin_with_a_byte_order_mark(client: FlaskClient, record: Any) -> None:
+    files = [json.dumps(record(model_version="\ufeff1"), ensure_ascii=False).encode(), b"\n", b"", b"{}"]
+    body = b"".join(b"\xef\xbb\xbf" + file + b"\r\n" for file in files)
+    status, stored, _, rejected = receipt(client.post(PATH, data=body, content_type=NDJSON))
+    assert (status, stored, [each["index"] for each in rejected]) == (207, 1, [1])
+    assert rejected[0]["errors"].keys() == {"model_name", "duration_ms", "was_successful"}
+    assert [call["model_version"] for call in client.get("/api/v1/predictions?limit=1").json or []] == ["\ufeff1"]
 
 
 def test_a_record_is_not_spread_over_lines(client: FlaskClient, record: Any) -> None:

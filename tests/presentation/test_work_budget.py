@@ -97,6 +97,25 @@ def honest_steps_a_byte(app: Flask) -> dict[bool, float]:
     return found
 
 
+ONE_INVALID = {
+    "no record": "{}",
+    "too old": '{"model_name":"a","duration_ms":1,"was_successful":true,"timestamp":"1950-01-01T00:00:00Z"}',
+    "NUL": '{"model_name":"a\\u0000","duration_ms":1,"was_successful":true}',
+    "metadata is no object": '{"model_name":"a","duration_ms":1,"was_successful":true,"metadata":1}',
+    "unusual but valid": '{"model_name":"a","duration_ms":"1.5","was_successful":true}',
+}
+
+
+@pytest.mark.parametrize("is_array", [True, False], ids=["array", "lines"])
+@pytest.mark.parametrize("invalid", ONE_INVALID)
+def test_one_record_that_needs_a_closer_look_does_not_slow_the_others(app: Flask, invalid: str, is_array: bool) -> None:
+    valid, steps = honest(), []
+    for records in (valid, [*valid[:1000], ONE_INVALID[invalid], *valid[1000:]]):
+        body = f"[{','.join(records)}]" if is_array else "\n".join(records)
+        steps.append(work(app, body.encode(), is_array=is_array, compressed=False)[0])
+    assert steps[1] < 3 * steps[0]
+
+
 VALID = '"model_name":"a","duration_ms":1,"was_successful":true'
 UNKNOWN = ",".join(f'"{chr(97 + i)}":0' for i in range(20))
 WRONG = [

@@ -161,6 +161,18 @@ def test_the_service_is_given_settings_that_it_knows(name: str, services: dict[s
     assert given <= set(configuration.NAMES) | set(configuration.SECRETS)
 
 
+def test_the_service_is_given_every_setting_that_has_no_fixed_value_there() -> None:
+    names = set(configuration.NAMES)
+    settings = {name: f"set {name}" for name in names} | SECRETS
+    environment = json.loads(compose("config", "--format", "json", environment=settings).stdout)["services"]
+    given = {name for name, value in environment["predlog"]["environment"].items() if value == f"set {name}"}
+    assert names - given == {
+        # The address of its own database, with the role of the service, and where it listens in its container.
+        "DATABASE_URL", "DATABASE_DIRECT_URL", "EMBEDDED_DATA_DIR", "HOST", "PORT",
+        "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD",
+    }  # fmt: skip
+
+
 def test_the_files_that_are_mounted_into_grafana_are_there(services: dict[str, Any]) -> None:
     bound = [v for v in services["grafana"]["volumes"] if v["type"] == "bind"]
     assert len(bound) == 2

@@ -12,9 +12,9 @@ from typing import Any
 from app.application.export import Block
 from app.presentation.schemas.export_text import COLUMNS
 
-# So many calls, or about so many characters, are a row group.
-GROUP_ROWS = 64_000
-GROUP_CHARACTERS = 16 * 2**20
+# So many calls, or about so many characters, are a row group: larger ones would take more memory than the rest of the worker.
+GROUP_ROWS = 16_000
+GROUP_CHARACTERS = 4 * 2**20
 
 
 def is_installed() -> bool:

@@ -18,6 +18,7 @@ from app.domain.instants import DAY, FIRST, TimeRange
 from app.domain.statistics import GROUP_KEYS, Tally
 from app.domain.timeline import BUCKETS, choose_bucket, timeline
 from app.presentation.api import Blueprint
+from app.presentation.content_types import CSV, format_field, negotiated
 from app.presentation.schemas.fields import Instant, QueryMilliseconds
 from app.presentation.schemas.ranges import MAX_PERCENTILES, RangeSchema
 from app.presentation.schemas.statistics import (
@@ -29,6 +30,7 @@ from app.presentation.schemas.statistics import (
     counted,
     tallied,
 )
+from app.presentation.schemas.statistics_csv import FORMATS, as_csv, columns, csv_content
 from app.presentation.services import services
 
 blp = Blueprint("statistics", __name__, url_prefix="/api/v1", description="How many calls, how many failed, how fast")
@@ -36,10 +38,11 @@ blp = Blueprint("statistics", __name__, url_prefix="/api/v1", description="How m
 NOTHING = Tally()
 
 STATS_EXAMPLE = TALLY_EXAMPLE | ANSWER_EXAMPLE
+POINT_EXAMPLE = {"from": "2025-06-01T00:00:00+00:00", "to": "2025-06-02T00:00:00+00:00", **TALLY_EXAMPLE}
 SERIES_EXAMPLE = {
     "bucket": "1d",
     "timezone": "UTC",
-    "points": [{"from": "2025-06-01T00:00:00+00:00", "to": "2025-06-02T00:00:00+00:00", **TALLY_EXAMPLE}],
+    "points": [POINT_EXAMPLE],
     **ANSWER_EXAMPLE,
 }
 
@@ -62,6 +65,7 @@ class MeasuresSchema(RangeSchema):
 class StatsQuerySchema(MeasuresSchema):
     """What to count, and by what."""
 
+    format = format_field(FORMATS)
     group_by = DelimitedList(
         ma.fields.String(validate=OneOf(GROUP_KEYS)),
         load_default=[],
@@ -76,6 +80,7 @@ class StatsQuerySchema(MeasuresSchema):
 class SeriesQuerySchema(MeasuresSchema):
     """What to count, over which points of time."""
 
+    format = format_field(FORMATS)
     bucket = ma.fields.String(
         load_default="auto",
         validate=OneOf([*BUCKETS, "auto"]),
@@ -119,16 +124,18 @@ class SeriesSchema(AnswerSchema):
 
 @blp.route("/stats")
 @blp.arguments(StatsQuerySchema(), location="query")
+@blp.doc(responses={200: {"content": csv_content([TALLY_EXAMPLE])}})
 @blp.response(200, StatsSchema, example=STATS_EXAMPLE)
-@blp.errors(422, 503)
+@blp.errors(406, 422, 503)
 def stats(query: dict[str, Any]) -> Response:
     """Count calls and failures and measure durations over any range, exactly.
 
     Dates are whole days of `timezone`, the last one included; instants bound a half-open range. The counts, the
     average and the extremes are those of a full scan of the log at the moment of the answer; each percentile is within
     `percentile_relative_error` of the true one, and each true share of `under_ms` within its limits. A model that
-    nobody has logged has zeros and nulls.
+    nobody has logged has zeros and nulls. CSV has a line for each group, or one for all.
     """
+    wanted = negotiated(FORMATS, query)
     group_by = tuple(key for key in GROUP_KEYS if key in query["group_by"])
     measures = query["percentiles"], query["under_ms"]
     question = Question(
@@ -143,19 +150,24 @@ def stats(query: dict[str, Any]) -> Response:
     if group_by:
         ordered = sorted(item for item in answer.tallies.items() if getattr(item[0], group_by[-1]) is not None)
         body["groups"] = [_group(key, group_by) | tallied(tally, *measures) for key, tally in ordered]
+    if wanted == CSV:
+        total = tallied(answer.total, *measures)
+        return as_csv(body.get("groups", [total]), [*group_by, *columns(total)])
     return as_json(body)
 
 
 @blp.route("/stats/timeseries")
 @blp.arguments(SeriesQuerySchema(), location="query")
+@blp.doc(responses={200: {"content": csv_content([POINT_EXAMPLE])}})
 @blp.response(200, SeriesSchema, example=SERIES_EXAMPLE)
-@blp.errors(422, 503)
+@blp.errors(406, 422, 503)
 def timeseries(query: dict[str, Any]) -> Response:
     """Give the same statistics by points of time, with zeros where nothing was called.
 
     Points begin at full buckets of the clock of `timezone`; the first and the last are cut to the range.
-    Without `from` the range is the day before its end.
+    Without `from` the range is the day before its end. CSV has a line for each point.
     """
+    wanted = negotiated(FORMATS, query)
     range, measures = query["range"], (query["percentiles"], query["under_ms"])
     bucket = choose_bucket(range) if query["bucket"] == "auto" else query["bucket"]
     series = timeline(range, bucket, query["zone"])
@@ -167,6 +179,8 @@ def timeseries(query: dict[str, Any]) -> Response:
         {"from": start, "to": end} | tallied(answer.tallies.get(Key(i), NOTHING), *measures)
         for i, (start, end) in enumerate(pairwise(edges))
     ]
+    if wanted == CSV:
+        return as_csv(points, [])
     return as_json({"bucket": bucket, "timezone": str(query["zone"]), "points": points} | counted(question, answer))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from app.application.export import Block
 from app.presentation.schemas.export_text import COLUMNS
 
-# So many calls, or about so many characters, are a row group: larger ones would take more memory than the rest of the worker.
+# So many calls, or about so many characters, are a row group: larger ones would take more memory than all else here.
 GROUP_ROWS = 16_000
 GROUP_CHARACTERS = 4 * 2**20
 

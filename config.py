@@ -22,6 +22,7 @@ NAMES = (
     "MAX_BODY_BYTES", "MAX_CONCURRENT_BATCHES", "MAX_CONCURRENT_EXPORTS", "EXPORT_TIMEOUT_S",
     "STATEMENT_TIMEOUT_MS", "LOCK_TIMEOUT_MS",
     "POOL_SIZE", "POOL_TIMEOUT_S",
+    "ALERTS_FILE", "PUBLIC_URL",
     "RAW_RETENTION", "MINUTE_RETENTION", "HOUR_RETENTION", "DAY_RETENTION", "COLUMNSTORE_AFTER",
 )  # fmt: skip
 # What may also be given as the path of a file that holds it: NAME_FILE. The last three are read by commands alone.
@@ -86,6 +87,8 @@ class Config:
     hour_retention: timedelta | None
     day_retention: timedelta | None
     columnstore_after: timedelta
+    alerts_file: Path | None = None
+    public_url: str | None = None
 
 
 def load(env_file: str | None = ".env") -> Config:
@@ -143,6 +146,8 @@ def _read(env: Env) -> Config:
         hour_retention=_retention(env, "HOUR_RETENTION"),
         day_retention=_retention(env, "DAY_RETENTION"),
         columnstore_after=_duration(env, "COLUMNSTORE_AFTER", "7 days"),
+        alerts_file=Path(path) if (path := env.str("ALERTS_FILE", "")) else None,
+        public_url=_public_url(env.str("PUBLIC_URL", "").strip()),
     )
 
 
@@ -255,6 +260,14 @@ def _is_ipv4(host: str) -> bool:
     except AddressValueError:
         return False
     return True
+
+
+def _public_url(text: str) -> str | None:
+    """The address without a slash at its end; None if it is not set."""
+    address = text.rstrip("/")
+    if address and not re.fullmatch(r"https?://[^/?#@\\\s]+(/[^?#\\\s]*)?", address, re.ASCII):
+        raise ConfigurationError(f"PUBLIC_URL must be an address as https://logs.example.org, not {text!r}")
+    return address or None
 
 
 def _duration(env: Env, name: str, default: str) -> timedelta:

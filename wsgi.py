@@ -6,7 +6,7 @@ import sys
 from app.commands import maintenance
 from app.factory import create_app
 from app.infrastructure.roles import reader_limits
-from app.server import idle_connections
+from app.server import alert_loop, idle_connections
 from app.server.process_lifecycle import FOLDER, end_with_master
 from config import ConfigurationError, load
 
@@ -18,5 +18,7 @@ try:
         idle_connections.watch(config.port, limits)
     app = create_app(config)
     reader_limits.watch(app.extensions[maintenance.EXTENSION][0].engine)
+    if "FLASK_RUN_FROM_CLI" not in os.environ:  # a command leaves the alerts to the service
+        alert_loop.watch(app)
 except ConfigurationError as error:
     sys.exit(f"predlog: {error}")

@@ -5,6 +5,9 @@ create_app() is the one place that knows every layer and wires them.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import structlog
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from flask_cors import CORS
@@ -14,6 +17,8 @@ from sqlalchemy import make_url
 
 import config as configuration
 from app import logging
+from app.application.alert_delivery import Delivery
+from app.application.alerts import Alerts
 from app.application.catalogue import Catalogue
 from app.application.comparison import Comparisons
 from app.application.database_stats import Watch
@@ -27,10 +32,14 @@ from app.application.purge import Purge
 from app.application.rate_limit import RateLimit
 from app.application.replica_routing import Reader, Readers, ReplicaStatistics
 from app.application.statistics import Statistics
+from app.commands import alerts as alert_commands
 from app.commands import maintenance
 from app.domain.hosts import ANY, AllowedHosts, origin_pattern
 from app.domain.rate import Allowance
 from app.infrastructure import export_store
+from app.infrastructure.alerts import file as alert_file
+from app.infrastructure.alerts.store import PostgresAlertStore
+from app.infrastructure.alerts.webhooks import Webhooks
 from app.infrastructure.catalogue_store import CatalogueStore
 from app.infrastructure.database_stats_store import ConditionStore
 from app.infrastructure.dropped_store import PostgresDroppedStore
@@ -62,6 +71,7 @@ from app.presentation.middleware import (
 )
 from app.presentation.middleware.unread_body import Application
 from app.presentation.resources import (
+    alerts,
     batches,
     catalogue,
     comparison,
@@ -79,6 +89,8 @@ from app.presentation.resources import (
 )
 from app.presentation.services import EXTENSION, Services
 from app.server.process_lifecycle import is_stopping, shared_file
+
+log = structlog.get_logger(__name__)
 
 
 def create_app(config: configuration.Config | None = None) -> Flask:
@@ -99,15 +111,17 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     database = _database(url, config)
     pool.attach(meters.pool("primary"), database.engine)
     direct = _database(config.database_direct_url, config) if config.database_direct_url else database
+    readers = _readers(database, config, meters)
     app.extensions[EXTENSION] = Services(
         predictions=Predictions(PredictionStore(database)),
         dropped=Dropped(PostgresDroppedStore(database)),
-        readers=_readers(database, config, meters),
+        readers=readers,
         readiness=Readiness(Schema(database), is_stopping),
         keys=Keys(KeyStore(database, direct)),
         watch=Watch(ConditionStore(database).read),
         new_models=NewModels(PostgresNameStore(database), config.max_new_models_per_day),
         purge=Purge(PostgresPurgeStore(direct)),
+        alerts=_alerts(app, readers, url, config),
     )
     _migrations(app, config.database_direct_url or url)
     _http(app, config)
@@ -177,6 +191,31 @@ def _reader(database: Database, statistics: Statistics, url: str, config: config
     )
 
 
+def _alerts(app: Flask, readers: Readers, url: str, config: configuration.Config) -> Alerts | None:
+    """What ALERTS_FILE says is watched; its connections are its own, so that no request waits for a webhook."""
+    if config.alerts_file is None:
+        return None
+    try:
+        file = alert_file.read(config.alerts_file)
+    except alert_file.AlertFileError as error:
+        raise configuration.ConfigurationError(f"ALERTS_FILE: {error}") from None
+    store = PostgresAlertStore(_database(url, replace(config, pool_size=2)))
+    webhooks = Webhooks(file.webhooks, config.public_url)
+    alerts = Alerts(
+        file.rules,
+        store,
+        lambda question: readers.ask(lambda reader: reader.statistics.ask(question)),
+        webhooks.messages,
+        file.every,
+        lambda rule, error: log.warning("rule not measured", rule=rule, reason=str(error)),
+    )
+    delivery = Delivery(
+        store, webhooks.send, lambda name, reason: log.warning("message not sent", webhook=name, reason=reason)
+    )
+    app.extensions[alert_commands.EXTENSION] = alerts, delivery, webhooks
+    return alerts
+
+
 def _migrations(app: Flask, url: str) -> None:
     """Flask-Migrate wants Flask-SQLAlchemy; nothing else here does."""
     app.config["SQLALCHEMY_DATABASE_URI"] = url
@@ -208,7 +247,7 @@ def _http(app: Flask, config: configuration.Config) -> None:
     )
     smorest = api.create_api(app, health.VERSION, health.DESCRIPTION)
     errors.register(app)
-    questions = (statistics, model_statistics, error_groups, histogram, comparison, catalogue)
+    questions = (statistics, model_statistics, error_groups, histogram, comparison, catalogue, alerts)
     for resource in (health, metrics, predictions, export, purge, batches, dropped, *questions):
         smorest.register_blueprint(resource.blp)
     docs.register(app)

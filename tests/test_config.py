@@ -345,7 +345,7 @@ def test_the_example_file_tells_every_secret_of_compose_and_every_secret_file() 
     text = (REPOSITORY / ".env.example").read_text()
     compose = (REPOSITORY / "docker-compose.yml").read_text()
     assert set(re.findall(r"^#   ([A-Z_]+) ", text, re.MULTILINE)) == set(re.findall(r"\$\{(\w+):\?", compose))
-    assert set(re.findall(r"\b([A-Z_]+)_FILE\b", text)) - {"NAME"} == set(SECRETS)
+    assert set(re.findall(r"\b([A-Z_]+)_FILE\b", text)) - {"NAME", "ALERTS"} == set(SECRETS)
 
 
 def test_every_setting_has_a_name(settings: Settings) -> None:

@@ -12,7 +12,7 @@ from flask import Flask, current_app
 from flask.cli import AppGroup
 
 from app.application.retention import LifeCycle, Maintenance, Overview
-from app.commands import dropped, grafana, keys, purge, roles
+from app.commands import alerts, dropped, grafana, keys, purge, roles
 from app.commands.table import table
 from app.domain.errors import PredlogError
 from app.infrastructure.maintenance import engines
@@ -41,6 +41,7 @@ def register(app: Flask, database: Database, config: Config) -> None:
     app.extensions[EXTENSION] = (database, _life_cycle(config))
     app.cli.add_command(stats)
     app.cli.add_command(life_cycle)
+    app.cli.add_command(alerts.commands)
     app.cli.add_command(grafana.commands)
     app.cli.add_command(keys.commands)
     app.cli.add_command(dropped.commands)

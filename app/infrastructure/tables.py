@@ -11,6 +11,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Double,
+    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -137,4 +138,74 @@ api_key = Table(
         name="api_key_previous",
     ),
     CheckConstraint("octet_length(hash) = 32", name="api_key_hash"),
+)
+
+# One row, whose lock is the right to evaluate the alerts.
+alert_evaluation = Table(
+    "alert_evaluation",
+    metadata,
+    Column("single", Boolean, primary_key=True, server_default=text("true")),
+    Column("evaluated_at", DateTime(timezone=True), nullable=False, server_default=text("'-infinity'")),
+    CheckConstraint("single", name="alert_evaluation_single"),
+)
+
+# Where each alert stands, and what people were told last unless that is over.
+alert_state = Table(
+    "alert_state",
+    metadata,
+    Column("rule", Text, primary_key=True),
+    Column("model_name", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("since", DateTime(timezone=True), nullable=False),
+    Column("told", Text),
+    Column("value", Double),
+    Column("measured", Text, nullable=False),
+    Column("evaluated_at", DateTime(timezone=True), nullable=False),
+    CheckConstraint("state IN ('ok', 'pending', 'firing', 'resolved', 'no data')", name="alert_state_state"),
+    CheckConstraint("told IN ('firing', 'no data')", name="alert_state_told"),
+)
+
+# What people were told.
+alert_event = Table(
+    "alert_event",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("rule", Text, nullable=False),
+    Column("model_name", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("value", Double),
+    Column("measured", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    CheckConstraint("state IN ('firing', 'resolved', 'no data')", name="alert_event_state"),
+    Index("alert_event_model", "model_name", "id"),
+    Index("alert_event_at", "at"),
+)
+
+# What webhooks are sent about it: the outbox. The id goes with each attempt: a receiver can tell a repetition by it.
+alert_message = Table(
+    "alert_message",
+    metadata,
+    Column("id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
+    Column(
+        "event_id",
+        BigInteger,
+        ForeignKey("alert_event.id", ondelete="CASCADE", name="alert_message_event"),
+        nullable=False,
+    ),
+    Column("rule", Text, nullable=False),
+    Column("model_name", Text, nullable=False),
+    Column("webhook", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("next_try_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("delivered_at", DateTime(timezone=True)),
+    Column("given_up_at", DateTime(timezone=True)),
+    Column("problem", Text),
+    Index("alert_message_of_event", "event_id"),
+    Index(
+        "alert_message_waiting",
+        "event_id",
+        postgresql_where=text("delivered_at IS NULL AND given_up_at IS NULL"),
+    ),
 )

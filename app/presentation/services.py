@@ -7,6 +7,7 @@ from typing import cast
 
 from flask import current_app
 
+from app.application.alerts import Alerts
 from app.application.database_stats import Watch
 from app.application.dropped import Dropped
 from app.application.health import Readiness
@@ -31,6 +32,7 @@ class Services:
     watch: Watch
     new_models: NewModels
     purge: Purge
+    alerts: Alerts | None = None
 
 
 def services() -> Services:

@@ -40,6 +40,8 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "histogram.histogram": {"path": HISTOGRAM},
     "comparison.compare": {"path": COMPARE, **TWO_VERSIONS},
     "catalogue.list_models": {"path": MODELS},
+    "alerts.list_alerts": {"path": "/api/v1/alerts"},
+    "alerts.history": {"path": "/api/v1/alerts/history"},
 }
 OTHERWISE = {"export.export_predictions", "predictions.get_prediction", "metrics.metrics"}
 

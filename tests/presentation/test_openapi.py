@@ -132,6 +132,8 @@ def test_real_answers_fit_their_schemas(
             "/api/v1/stats", query_string={**asked, "group_by": "model_name,model_version"}
         ),
         "GET /api/v1/stats/timeseries": client.get("/api/v1/stats/timeseries", query_string={**asked, "under_ms": 5}),
+        "GET /api/v1/alerts": client.get("/api/v1/alerts"),
+        "GET /api/v1/alerts/history": client.get("/api/v1/alerts/history"),
         "GET /api/v1/stats/histogram": client.get("/api/v1/stats/histogram", query_string={**asked, "bucket": "auto"}),
     }
     by_name = dict(operations)

@@ -25,6 +25,10 @@ READ = frozenset({"SELECT"})
 # By table, view or sequence. A right to one column is written "UPDATE (column)".
 SERVICE_RIGHTS: Rights = {
     "alembic_version": READ,
+    "alert_evaluation": frozenset({"SELECT", "UPDATE (evaluated_at)"}),
+    "alert_event": frozenset({"SELECT", "INSERT", "DELETE"}),
+    "alert_message": frozenset({"SELECT", "INSERT", "UPDATE"}),
+    "alert_state": frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"}),
     "api_key": frozenset({"SELECT", "UPDATE (last_used_at)"}),
     "prediction_log": frozenset({"SELECT", "INSERT", "DELETE"}),
     "prediction_log_id_seq": frozenset({"USAGE"}),

@@ -45,6 +45,8 @@ SCOPES: dict[str, Scope | None] = {
     "catalogue.list_models": Scope.READ,
     "error_groups.list_error_groups": Scope.READ,
     "model_statistics.list_model_statistics": Scope.READ,
+    "alerts.list_alerts": Scope.READ,
+    "alerts.history": Scope.READ,
 }
 
 # Wanted most while the database is away: keys that were read before it went are good for them until it is back.

@@ -1,0 +1,97 @@
+"""Send what people are to be told, until the webhook has accepted it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID
+
+INITIAL_BACKOFF = timedelta(seconds=5)
+MAX_BACKOFF = timedelta(minutes=15)
+GIVE_UP_AFTER = timedelta(hours=24)
+MAX_AT_ONCE = 100
+
+
+class DeliveryFailed(Exception):
+    """A webhook has not accepted a message; the text says why and has no secret in it.
+
+    `retry_after` is how long the webhook asks to be left alone.
+    """
+
+    def __init__(self, reason: str, retry_after: timedelta | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class Waiting(Protocol):
+    """A message that is due; while it is held no other process sends it."""
+
+    id: UUID
+    webhook: str
+    body: str
+    attempts: int
+    age: timedelta
+
+    def delivered(self) -> None: ...
+
+    def failed(self, reason: str, retry_in: timedelta | None) -> None:
+        """Note why; without a time for another attempt it is given up."""
+        ...
+
+
+class Outbox(Protocol):
+    """Messages that were committed together with the states that they are about."""
+
+    def due(self) -> AbstractContextManager[Waiting | None]: ...
+
+
+class Delivery:
+    """Sends messages in the order of their events, each alert's to each webhook one after the other.
+
+    A message is sent at least once, and again only while it is not known to have been accepted: if the webhook did not
+    answer 2xx, or the process died between the answer and the commit that notes it. Its id stays the same, so that the
+    receiver can tell.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        send: Callable[[str, UUID, str], None],
+        failed: Callable[[str, str], None] = lambda webhook, reason: None,
+    ) -> None:
+        """`send` takes a webhook's name, the message's id and its body; it raises DeliveryFailed."""
+        self._outbox = outbox
+        self._send = send
+        self._failed = failed
+
+    def deliver(self, go_on: Callable[[], bool] = lambda: True) -> int:
+        """Send what is due, as long as `go_on` says so; return how many messages were accepted."""
+        accepted = 0
+        for _ in range(MAX_AT_ONCE):
+            if not go_on():
+                break
+            with self._outbox.due() as message:
+                if message is None:
+                    break
+                accepted += self._deliver(message)
+        return accepted
+
+    def _deliver(self, message: Waiting) -> bool:
+        try:
+            self._send(message.webhook, message.id, message.body)
+        except DeliveryFailed as error:
+            wait = max(backoff(message.attempts), error.retry_after or timedelta())
+            give_up = message.age + wait > GIVE_UP_AFTER
+            message.failed(str(error), None if give_up else wait)
+            self._failed(message.webhook, str(error))
+            return False
+        message.delivered()
+        return True
+
+
+def backoff(attempts: int) -> timedelta:
+    """How long to wait after so many attempts before: twice as long each time, and by chance up to a tenth longer."""
+    return min(INITIAL_BACKOFF * 2.0 ** min(attempts, 20), MAX_BACKOFF) * random.uniform(1, 1.1)

@@ -1,0 +1,190 @@
+"""Measure what the rules of the alerts say, and keep what state each alert is in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+from app.application.statistics import Answer, Question
+from app.domain.alert_measures import Sample, Verdict
+from app.domain.alert_rules import Rule
+from app.domain.alert_states import Alert, State, step
+from app.domain.errors import PredlogError
+from app.domain.instants import TimeRange
+from app.domain.statistics import Selection, Tally
+
+MAX_MODELS = 1000
+NOTHING = Tally()
+
+
+class AlertKey(NamedTuple):
+    """An alert is one model as one rule watches it."""
+
+    rule: str
+    model_name: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An alert with its latest measurement."""
+
+    key: AlertKey
+    alert: Alert
+    value: float | None
+    text: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Event:
+    """What people are told about an alert: that it fires, is resolved, or cannot be measured."""
+
+    key: AlertKey
+    state: State
+    value: float | None
+    text: str
+    at: datetime
+    condition: str
+    window: TimeRange
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is sent to one webhook about an event."""
+
+    webhook: str
+    body: str
+
+
+class Told(NamedTuple):
+    """How far one message of an event has come; `problem` says why it was not accepted the last time."""
+
+    webhook: str
+    id: UUID
+    attempts: int
+    delivered_at: datetime | None
+    given_up_at: datetime | None
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class PastEvent:
+    """An event of the history, and what became of its messages."""
+
+    id: int
+    key: AlertKey
+    state: State
+    value: float | None
+    text: str
+    at: datetime
+    messages: Sequence[Told]
+
+
+class Turn(Protocol):
+    """One evaluation: while it lasts no other process makes one. What it keeps is kept as a whole, or not at all."""
+
+    now: datetime
+    """The database's clock: those of the processes may differ."""
+
+    def alerts(self) -> Mapping[AlertKey, Alert]: ...
+
+    def model_names(self) -> Sequence[str]: ...
+
+    def keep(self, alerts: Sequence[Measured], events: Sequence[tuple[Event, Sequence[Message]]]) -> None: ...
+
+
+class AlertStore(Protocol):
+    """Where states and events are kept."""
+
+    def turn(self, every: timedelta) -> AbstractContextManager[Turn | None]: ...
+
+    def measured(self) -> Sequence[Measured]: ...
+
+    def history(
+        self, model_names: Sequence[str], rule: str | None, before: int | None, limit: int
+    ) -> Sequence[PastEvent]: ...
+
+
+class Alerts:
+    """The rules, and where their alerts stand."""
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        store: AlertStore,
+        ask: Callable[[Question], Answer],
+        messages: Callable[[Event, Sequence[str]], Sequence[Message]],
+        every: timedelta,
+        failed: Callable[[str, Exception], None] = lambda rule, error: None,
+    ) -> None:
+        """`ask` answers questions, `messages` writes what webhooks are sent, `failed` hears of rules not measured."""
+        self.rules = rules
+        self._store = store
+        self._ask = ask
+        self._messages = messages
+        self.every = every
+        self._failed = failed
+
+    def evaluate(self, every: timedelta | None = None) -> list[Event] | None:
+        """Measure all rules and return what people are told now; None if that was done less than `every` ago.
+
+        What people are told is kept with the states in one transaction, and sent later: neither is without the other.
+        A rule whose calls cannot be counted keeps its states. Raises StorageUnavailable.
+        """
+        with self._store.turn(self.every if every is None else every) as turn:
+            if turn is None:
+                return None
+            known = turn.model_names() if any(rule.has_patterns for rule in self.rules) else ()
+            before = turn.alerts()
+            measured, events = list[Measured](), list[tuple[Event, Sequence[Message]]]()
+            for rule in self.rules:
+                try:
+                    judged = list(self._judge(rule, known, turn.now))
+                except PredlogError as error:
+                    self._failed(rule.name, error)
+                    continue
+                for model_name, verdict in judged:
+                    key = AlertKey(rule.name, model_name)
+                    alert, told = step(
+                        before.get(key) or Alert(State.OK, turn.now), verdict.outcome, turn.now, rule.hold
+                    )
+                    measured.append(Measured(key, alert, verdict.value, verdict.text, turn.now))
+                    if told:
+                        event = _event(key, told, verdict, rule, turn.now)
+                        events.append((event, self._messages(event, rule.webhooks)))
+            turn.keep(measured, events)
+            return [event for event, _ in events]
+
+    def measured(self) -> Sequence[Measured]:
+        """Where the alerts stand, those of the rules alone."""
+        names = {rule.name for rule in self.rules}
+        return [measured for measured in self._store.measured() if measured.key.rule in names]
+
+    def history(
+        self, model_names: Sequence[str] = (), rule: str | None = None, before: int | None = None, limit: int = 100
+    ) -> Sequence[PastEvent]:
+        """What people were told, the latest first: about these models (any if none), before the event of this id."""
+        return self._store.history(model_names, rule, before, limit)
+
+    def _judge(self, rule: Rule, known: Sequence[str], now: datetime) -> Iterator[tuple[str, Verdict]]:
+        models = rule.watched(known)[:MAX_MODELS]
+        if not models:
+            return
+        samples = rule.measure.samples(now, rule.model_version)
+        answers = [self._tallies(sample, models, latency=rule.measure.needs_latency) for sample in samples]
+        for model_name in models:
+            yield model_name, rule.judge([answer.get(model_name, NOTHING) for answer in answers])
+
+    def _tallies(self, sample: Sample, models: Sequence[str], *, latency: bool) -> Mapping[str, Tally]:
+        selection = Selection(tuple(models), sample.model_version)
+        answer = self._ask(Question(selection, sample.range, ("model_name",), latency=latency))
+        return {str(key.model_name): tally for key, tally in answer.tallies.items()}
+
+
+def _event(key: AlertKey, told: State, verdict: Verdict, rule: Rule, now: datetime) -> Event:
+    window = rule.measure.samples(now, rule.model_version)[0].range
+    return Event(key, told, verdict.value, verdict.text, now, rule.measure.condition, window)

@@ -1,0 +1,230 @@
+"""What an alert can measure, and when what was measured is a breach.
+
+Each measure says which calls it wants counted (`samples`) and judges their tallies. A limit counts as breached only if
+that is more than chance: the confidence limits of the true value, for calls that are independent, lie beyond it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from app.domain.binomial import share_limits
+from app.domain.instants import TimeRange
+from app.domain.statistics import Tally
+
+
+class Outcome(Enum):
+    """What a measurement says: UNKNOWN if there are too few calls, UNRELIABLE if too many of them are missing."""
+
+    FINE = "fine"
+    BREACHED = "breached"
+    UNKNOWN = "unknown"
+    UNRELIABLE = "unreliable"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """An outcome, the value that was measured, and both in words."""
+
+    outcome: Outcome
+    value: float | None
+    text: str
+
+    @classmethod
+    def of(cls, is_breached: bool, value: float | None, text: str) -> Verdict:
+        """FINE or BREACHED."""
+        return cls(Outcome.BREACHED if is_breached else Outcome.FINE, value, text)
+
+
+class Sample(NamedTuple):
+    """Calls to be counted: of this range, and of this version (any if None)."""
+
+    range: TimeRange
+    model_version: str | None = None
+
+
+class Measure(Protocol):
+    """One way to look at the calls of a model."""
+
+    @property
+    def condition(self) -> str:
+        """In words, what is a breach."""
+        ...
+
+    @property
+    def needs_latency(self) -> bool: ...
+
+    @property
+    def needs_calls(self) -> bool:
+        """Whether nothing can be said without enough calls that are known completely enough."""
+        ...
+
+    def samples(self, now: datetime, model_version: str | None) -> Sequence[Sample]: ...
+
+    def evidence(self, tallies: Sequence[Tally]) -> Sequence[Tally]:
+        """Those of the tallies that must be complete enough."""
+        ...
+
+    def calls(self, tallies: Sequence[Tally]) -> int:
+        """How many calls the judgement rests on."""
+        ...
+
+    def judge(self, tallies: Sequence[Tally]) -> Verdict: ...
+
+
+@dataclass(frozen=True)
+class _OneWindow:
+    """A measure of the calls of one window, which ends now."""
+
+    window: timedelta
+
+    needs_latency = False
+    needs_calls = True
+
+    def samples(self, now: datetime, model_version: str | None) -> Sequence[Sample]:
+        return [Sample(TimeRange(now - self.window, now), model_version)]
+
+    def evidence(self, tallies: Sequence[Tally]) -> Sequence[Tally]:
+        return tallies
+
+    def calls(self, tallies: Sequence[Tally]) -> int:
+        return tallies[0].total
+
+    def _in_window(self, tally: Tally, what: str) -> str:
+        return f"{what} of {tally.total:,} calls in {duration(self.window)}"
+
+
+@dataclass(frozen=True)
+class ErrorRate(_OneWindow):
+    """The share of calls that failed, at most `above` (0 … 1)."""
+
+    above: float
+    confidence: float
+
+    @property
+    def condition(self) -> str:
+        return f"error rate in {duration(self.window)} above {percent(self.above)}"
+
+    def judge(self, tallies: Sequence[Tally]) -> Verdict:
+        tally = tallies[0]
+        rate = tally.failed / tally.total
+        low, _ = share_limits(tally.failed, tally.total, self.confidence)
+        text = (
+            f"error rate {percent(rate)} ({self._in_window(tally, f'{tally.failed:,}')}), limit {percent(self.above)}"
+        )
+        return Verdict.of(low > self.above, rate, text)
+
+
+@dataclass(frozen=True)
+class ShareUnder(_OneWindow):
+    """The share of calls that took at most `under_ms` milliseconds, at least `below` (0 … 1)."""
+
+    under_ms: float
+    below: float
+    confidence: float
+
+    needs_latency = True
+
+    @property
+    def condition(self) -> str:
+        limit = f"{self.under_ms:g} ms in {duration(self.window)} below {percent(self.below)}"
+        return f"share of calls of at most {limit}"
+
+    def judge(self, tallies: Sequence[Tally]) -> Verdict:
+        share = tallies[0].shares_under([self.under_ms])[0]
+        assert share is not None
+        text = (
+            f"{percent(share.value)} of {tallies[0].total:,} calls in {duration(self.window)} took at most "
+            f"{self.under_ms:g} ms, limit {percent(self.below)}"
+        )
+        return Verdict.of(_is_below(share.high, tallies[0].total, self.below, self.confidence), share.value, text)
+
+
+@dataclass(frozen=True)
+class Percentile(_OneWindow):
+    """A percentile (0 … 100) of the durations, at most `above` milliseconds."""
+
+    percentile: float
+    above: float
+    confidence: float
+
+    needs_latency = True
+
+    @property
+    def condition(self) -> str:
+        return f"p{self.percentile:g} in {duration(self.window)} above {self.above:g} ms"
+
+    def judge(self, tallies: Sequence[Tally]) -> Verdict:
+        """The percentile is above the limit if the share of calls at or under that limit is less than its fraction."""
+        (value,), (share,) = tallies[0].percentiles([self.percentile]), tallies[0].shares_under([self.above])
+        assert value is not None and share is not None
+        known = self._in_window(tallies[0], "known to 1 %")
+        text = f"p{self.percentile:g} {value:.4g} ms ({known}), limit {self.above:g} ms"
+        is_above = _is_below(share.high, tallies[0].total, self.percentile / 100, self.confidence)
+        return Verdict.of(is_above, value, text)
+
+
+@dataclass(frozen=True)
+class Silence(_OneWindow):
+    """No call at all in the window."""
+
+    needs_calls = False
+
+    @property
+    def condition(self) -> str:
+        return f"no call in {duration(self.window)}"
+
+    def judge(self, tallies: Sequence[Tally]) -> Verdict:
+        tally = tallies[0]
+        if tally.dropped and not tally.total:
+            text = f"no call was logged in {duration(self.window)}, but clients lost {tally.dropped:,}"
+            return Verdict(Outcome.UNRELIABLE, 0.0, text)
+        return Verdict.of(not tally.total, float(tally.total), f"{tally.total:,} calls in {duration(self.window)}")
+
+
+@dataclass(frozen=True)
+class Completeness(_OneWindow):
+    """The share of the calls known of that were logged, at least `below` (0 … 1)."""
+
+    below: float
+
+    needs_calls = False
+
+    @property
+    def condition(self) -> str:
+        return f"share of calls that were logged in {duration(self.window)} below {percent(self.below)}"
+
+    def judge(self, tallies: Sequence[Tally]) -> Verdict:
+        tally, share = tallies[0], tallies[0].completeness
+        if share is None:
+            return Verdict(Outcome.UNKNOWN, None, f"no call in {duration(self.window)}")
+        text = (
+            f"{percent(share)} of the calls in {duration(self.window)} were logged, {tally.dropped:,} were lost by "
+            f"clients, limit {percent(self.below)}"
+        )
+        return Verdict.of(share < self.below, share, text)
+
+
+def _is_below(share: float, calls: int, limit: float, confidence: float) -> bool:
+    """Whether a share of so many calls is below a limit by more than chance."""
+    _, high = share_limits(round(share * calls), calls, confidence)
+    return high < limit
+
+
+def percent(share: float) -> str:
+    """A share in three digits."""
+    return f"{100 * share:.3g} %"
+
+
+def duration(length: timedelta) -> str:
+    """A length of time in words: 15 minutes, 1 hour, 3 days."""
+    seconds = int(length.total_seconds())
+    for unit, width in (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)):
+        if seconds % width == 0 and seconds >= width:
+            number = seconds // width
+            return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+    return f"{length.total_seconds():g} seconds"

@@ -1,0 +1,62 @@
+"""What is watched: of which models, by which measure, for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from fnmatch import fnmatchcase
+
+from app.domain.alert_measures import Measure, Outcome, Verdict, percent
+from app.domain.statistics import Tally
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule; it watches each model by itself.
+
+    `models` are names, or patterns with `*`, `?` or `[…]`. `hold` is how long a breach must last. With fewer calls
+    than `min_calls`, or a smaller share of them logged than `min_completeness` (0 … 1), nothing is claimed.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    measure: Measure
+    hold: timedelta = timedelta()
+    model_version: str | None = None
+    min_calls: int = 1
+    min_completeness: float = 0.9
+    webhooks: tuple[str, ...] = ()
+
+    @property
+    def has_patterns(self) -> bool:
+        """Whether the models must be looked for."""
+        return any(map(_is_pattern, self.models))
+
+    def watched(self, known: Iterable[str]) -> list[str]:
+        """The models that are watched: all that are named, and those known that a pattern fits."""
+        patterns = [model for model in self.models if _is_pattern(model)]
+        named = {model for model in self.models if not _is_pattern(model)}
+        found = {model for model in known if any(fnmatchcase(model, pattern) for pattern in patterns)}
+        return sorted(named | found)
+
+    def judge(self, tallies: Sequence[Tally]) -> Verdict:
+        """Judge the tallies of one model; there is one for each of the measure's samples."""
+        if self.measure.needs_calls:
+            for tally in self.measure.evidence(tallies):
+                if (share := tally.completeness) is not None and share < self.min_completeness:
+                    return Verdict(Outcome.UNRELIABLE, None, _unreliable(tally, share, self.min_completeness))
+            if (calls := self.measure.calls(tallies)) < max(self.min_calls, 1):
+                return Verdict(Outcome.UNKNOWN, None, f"{calls:,} calls are too few, {self.min_calls:,} are needed")
+        return self.measure.judge(tallies)
+
+
+def _is_pattern(model: str) -> bool:
+    return any(character in model for character in "*?[")
+
+
+def _unreliable(tally: Tally, share: float, least: float) -> str:
+    return (
+        f"only {percent(share)} of the calls were logged and {tally.dropped:,} were lost by clients: less than "
+        f"{percent(least)}, so the figures cannot be believed"
+    )

@@ -1,0 +1,216 @@
+"""Alerts in PostgreSQL: their states, what people were told, and what waits to be sent.
+
+The lock of a row decides which process works: it goes with the transaction, so a process that dies leaves none behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+from psycopg2.extras import Json
+from sqlalchemy import Connection
+
+from app.application.alerts import AlertKey, Event, Measured, Message, PastEvent, Told
+from app.domain.alert_states import Alert, State
+from app.infrastructure.postgres.database import Database, Row
+
+TAKE_TURN = """
+SELECT now() FROM alert_evaluation WHERE evaluated_at <= now() - %(every)s FOR UPDATE SKIP LOCKED
+"""
+END_TURN = "UPDATE alert_evaluation SET evaluated_at = now()"
+STATES = "SELECT rule, model_name, state, since, told FROM alert_state"
+MODELS = "SELECT DISTINCT model_name FROM prediction_model"
+MEASURED = """
+SELECT rule, model_name, state, since, told, value, measured, evaluated_at FROM alert_state ORDER BY rule, model_name
+"""
+KEEP_STATES = """
+INSERT INTO alert_state (rule, model_name, state, since, told, value, measured, evaluated_at)
+SELECT rule, model_name, state, since, told, value, measured, now()
+FROM   json_to_recordset(%(alerts)s) AS alert
+       (rule text, model_name text, state text, since timestamptz, told text, value double precision, measured text)
+ON CONFLICT (rule, model_name) DO UPDATE
+SET    state = excluded.state, since = excluded.since, told = excluded.told, value = excluded.value,
+       measured = excluded.measured, evaluated_at = excluded.evaluated_at
+"""
+# Of rules and models that are not watched any more, and of what happened long ago.
+FORGET = (
+    "DELETE FROM alert_state WHERE evaluated_at < now() - INTERVAL '7 days'",
+    "DELETE FROM alert_event WHERE at < now() - INTERVAL '90 days'",
+)
+ADD_EVENT = """
+INSERT INTO alert_event (rule, model_name, state, value, measured, at)
+VALUES (%(rule)s, %(model_name)s, %(state)s, %(value)s, %(measured)s, now())
+RETURNING id
+"""
+ADD_MESSAGE = """
+INSERT INTO alert_message (event_id, rule, model_name, webhook, body)
+VALUES (%(event_id)s, %(rule)s, %(model_name)s, %(webhook)s, %(body)s)
+"""
+# Of one alert and one webhook the next message waits for the one before it.
+TAKE_MESSAGE = """
+SELECT id, webhook, body, attempts, now() - created_at
+FROM   alert_message m
+WHERE  delivered_at IS NULL AND given_up_at IS NULL AND next_try_at <= now() AND NOT EXISTS (
+    SELECT FROM alert_message e
+    WHERE  e.delivered_at IS NULL AND e.given_up_at IS NULL AND e.event_id < m.event_id
+      AND  e.webhook = m.webhook AND e.rule = m.rule AND e.model_name = m.model_name
+)
+ORDER  BY event_id, webhook
+LIMIT  1
+FOR    UPDATE SKIP LOCKED
+"""
+DELIVERED = """
+UPDATE alert_message SET delivered_at = clock_timestamp(), attempts = attempts + 1, problem = NULL WHERE id = %(id)s
+"""
+FAILED = """
+UPDATE alert_message
+SET    attempts = attempts + 1, problem = %(problem)s, next_try_at = clock_timestamp() + %(retry_in)s
+WHERE  id = %(id)s
+"""
+GIVEN_UP = """
+UPDATE alert_message SET attempts = attempts + 1, problem = %(problem)s, given_up_at = clock_timestamp()
+WHERE  id = %(id)s
+"""
+HISTORY = """
+SELECT id, rule, model_name, state, value, measured, at,
+       (SELECT json_agg(json_build_object('webhook', webhook, 'id', id, 'attempts', attempts, 'problem', problem,
+                                          'delivered_at', delivered_at, 'given_up_at', given_up_at) ORDER BY webhook)
+        FROM   alert_message m WHERE m.event_id = e.id)
+FROM   alert_event e
+WHERE  (%(models)s::text[] IS NULL OR model_name = ANY (%(models)s::text[]))
+  AND  (%(rule)s::text IS NULL OR rule = %(rule)s) AND (%(before)s::bigint IS NULL OR id < %(before)s)
+ORDER  BY id DESC
+LIMIT  %(limit)s
+"""
+
+
+class PostgresAlertStore:
+    """The tables alert_state, alert_event and alert_message."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @contextmanager
+    def turn(self, every: timedelta) -> Iterator[PostgresTurn | None]:
+        """The right to evaluate, kept until the end of the block; None if another process has it or had it just now."""
+        with _transaction(self._database) as connection:
+            taken = connection.exec_driver_sql(TAKE_TURN, {"every": every}).one_or_none()
+            if taken is None:
+                yield None
+                return
+            yield PostgresTurn(connection, taken[0].astimezone(timezone.utc))
+            connection.exec_driver_sql(END_TURN)
+
+    @contextmanager
+    def due(self) -> Iterator[PostgresMessage | None]:
+        """A message to be sent now, which no other process sends meanwhile; None if there is none."""
+        with _transaction(self._database) as connection:
+            taken = connection.exec_driver_sql(TAKE_MESSAGE).one_or_none()
+            yield None if taken is None else PostgresMessage(connection, *taken)
+
+    def measured(self) -> Sequence[Measured]:
+        """Where each alert stands."""
+        return [
+            Measured(AlertKey(*row[:2]), _alert(row[2:5]), row[5], row[6], row[7])
+            for row in self._database.read(MEASURED)
+        ]
+
+    def history(
+        self, model_names: Sequence[str], rule: str | None, before: int | None, limit: int
+    ) -> Sequence[PastEvent]:
+        """What people were told, the latest first."""
+        values = {"models": list(model_names) or None, "rule": rule, "before": before, "limit": limit}
+        return [
+            PastEvent(
+                id, AlertKey(rule, model), State(state), value, text, at, [_told(each) for each in messages or ()]
+            )
+            for id, rule, model, state, value, text, at, messages in self._database.read(HISTORY, values)
+        ]
+
+
+class PostgresTurn:
+    """One evaluation, in the transaction that has locked the row."""
+
+    def __init__(self, connection: Connection, now: datetime) -> None:
+        self._connection = connection
+        self.now = now
+
+    def alerts(self) -> Mapping[AlertKey, Alert]:
+        """Every alert as it was left."""
+        rows = self._connection.exec_driver_sql(STATES).fetchall()
+        return {AlertKey(*row[:2]): _alert(row[2:]) for row in rows}
+
+    def model_names(self) -> Sequence[str]:
+        """All models that were ever logged."""
+        return [name for (name,) in self._connection.exec_driver_sql(MODELS)]
+
+    def keep(self, alerts: Sequence[Measured], events: Sequence[tuple[Event, Sequence[Message]]]) -> None:
+        """Keep the alerts, what people are told, and what is to be sent for it."""
+        self._connection.exec_driver_sql(KEEP_STATES, {"alerts": Json([_written(each) for each in alerts])})
+        for event, messages in events:
+            values: dict[str, Any] = {**event.key._asdict(), "state": event.state.value, "value": event.value}
+            event_id = self._connection.exec_driver_sql(ADD_EVENT, values | {"measured": event.text}).scalar_one()
+            for message in messages:
+                written = {**event.key._asdict(), "event_id": event_id, **vars(message)}
+                self._connection.exec_driver_sql(ADD_MESSAGE, written)
+        for statement in FORGET:
+            self._connection.exec_driver_sql(statement)
+
+
+class PostgresMessage:
+    """A message in the transaction that has locked it."""
+
+    def __init__(
+        self, connection: Connection, id: UUID, webhook: str, body: str, attempts: int, age: timedelta
+    ) -> None:
+        self._connection = connection
+        self.id, self.webhook, self.body, self.attempts, self.age = UUID(str(id)), webhook, body, attempts, age
+
+    def delivered(self) -> None:
+        """Note that the webhook has accepted it."""
+        self._connection.exec_driver_sql(DELIVERED, {"id": str(self.id)})
+
+    def failed(self, reason: str, retry_in: timedelta | None) -> None:
+        """Note that it has not; without a time for another attempt it is given up."""
+        values = {"id": str(self.id), "problem": reason, "retry_in": retry_in}
+        self._connection.exec_driver_sql(GIVEN_UP if retry_in is None else FAILED, values)
+
+
+@contextmanager
+def _transaction(database: Database) -> Iterator[Connection]:
+    with database.connection() as connection:
+        connection.exec_driver_sql("BEGIN ISOLATION LEVEL READ COMMITTED")
+        try:
+            yield connection
+            connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            connection.invalidate()
+            raise
+
+
+def _alert(row: Row) -> Alert:
+    state, since, told = row
+    return Alert(State(state), since.astimezone(timezone.utc), told and State(told))
+
+
+def _written(measured: Measured) -> dict[str, Any]:
+    alert = measured.alert
+    return {
+        **measured.key._asdict(),
+        "state": alert.state.value,
+        "since": alert.since.isoformat(),
+        "told": alert.told and alert.told.value,
+        "value": measured.value,
+        "measured": measured.text,
+    }
+
+
+def _told(message: Mapping[str, Any]) -> Told:
+    moments = {
+        name: message[name] and datetime.fromisoformat(message[name]) for name in ("delivered_at", "given_up_at")
+    }
+    return Told(message["webhook"], UUID(message["id"]), message["attempts"], problem=message["problem"], **moments)

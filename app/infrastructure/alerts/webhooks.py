@@ -1,0 +1,154 @@
+"""Webhooks: what they are sent, and the HTTP request that sends it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from string import Template
+from typing import Any
+from urllib.parse import quote, urlencode
+from uuid import UUID
+
+from app.application.alert_delivery import DeliveryFailed
+from app.application.alerts import Event, Message
+from app.domain.alert_states import State
+
+TIMEOUT_S = 10.0
+USER_AGENT = "predlog-alerts"
+MAX_RETRY_AFTER = timedelta(hours=1)
+# What a template may name.
+PLACEHOLDERS = ("rule", "model", "state", "value", "measured", "condition", "at", "link", "text")
+WORDS = {State.FIRING: "FIRING", State.RESOLVED: "Resolved", State.NO_DATA: "Cannot be measured"}
+SLACK = '{"text": "$text"}'
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """Where messages go. `url` may hold a secret; `template` is JSON with placeholders in its strings."""
+
+    name: str
+    url: str = field(repr=False)
+    template: Any
+    is_slack: bool = False
+
+    def body(self, values: Mapping[str, str]) -> str:
+        """The JSON that is sent."""
+        escaped = {name: _for_slack(value) for name, value in values.items()} if self.is_slack else values
+        return json.dumps(_filled(self.template, escaped), ensure_ascii=False)
+
+
+class Webhooks:
+    """All webhooks, by their names."""
+
+    def __init__(self, webhooks: Sequence[Webhook], public_url: str | None) -> None:
+        """`public_url` is where people find this service: messages have a link to its page about the model."""
+        self._webhooks = {webhook.name: webhook for webhook in webhooks}
+        self._public_url = public_url
+
+    @property
+    def names(self) -> Sequence[str]:
+        return list(self._webhooks)
+
+    def messages(self, event: Event, names: Sequence[str]) -> Sequence[Message]:
+        """What these webhooks are sent about an event."""
+        values = _values(event, self.link(event))
+        return [Message(name, self._webhooks[name].body(values)) for name in names]
+
+    def link(self, event: Event) -> str:
+        """The page of the model at the time of the event; empty if it is not known where people find it."""
+        if not self._public_url:
+            return ""
+        model, span = quote(event.key.model_name, safe=""), event.window
+        query = urlencode({"from": span.start.isoformat(), "to": span.end.isoformat()})
+        return f"{self._public_url}/dashboard/models/{model}?{query}"
+
+    def send(self, name: str, message_id: UUID, body: str) -> None:
+        """Send a message to a webhook. Raises DeliveryFailed unless the answer is 2xx."""
+        webhook = self._webhooks.get(name)
+        if webhook is None:
+            raise DeliveryFailed("There is no such webhook in the file of the alerts.")
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": USER_AGENT,
+            "Idempotency-Key": str(message_id),
+        }
+        request = urllib.request.Request(webhook.url, body.encode(), headers, method="POST")
+        try:
+            with _open(request, timeout=TIMEOUT_S):
+                return
+        except urllib.error.HTTPError as error:
+            with error:
+                raise DeliveryFailed(f"It answered {error.code}.", _retry_after(error)) from None
+        except urllib.error.URLError as error:
+            # Not the text: it could have the address in it.
+            reason = error.reason
+            raise DeliveryFailed(f"No connection: {type(reason).__name__}.") from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise DeliveryFailed(f"No answer: {type(error).__name__}.") from None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A message with what was measured goes nowhere but where the operator has said."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+_open: Callable[..., Any] = urllib.request.build_opener(_NoRedirect).open
+
+
+def _retry_after(error: urllib.error.HTTPError) -> timedelta | None:
+    """The seconds of Retry-After; its other form, a date, would need the clocks to agree."""
+    text = error.headers.get("Retry-After", "")
+    return min(timedelta(seconds=int(text)), MAX_RETRY_AFTER) if re.fullmatch(r"[0-9]{1,6}", text) else None
+
+
+def _values(event: Event, link: str) -> dict[str, str]:
+    state = WORDS[event.state]
+    text = f"{state}: {event.key.rule}, model {event.key.model_name}\n{event.text}"
+    return {
+        "rule": event.key.rule,
+        "model": event.key.model_name,
+        "state": event.state.value,
+        "value": "" if event.value is None else f"{event.value:.6g}",
+        "measured": event.text,
+        "condition": event.condition,
+        "at": event.at.isoformat(timespec="seconds"),
+        "link": link,
+        "text": f"{text}\n{link}" if link else text,
+    }
+
+
+def _for_slack(text: str) -> str:
+    """Slack reads <!channel>, <@name> and <address|text> as commands: the name of a model must give none."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _filled(node: Any, values: Mapping[str, str]) -> Any:
+    if isinstance(node, str):
+        return Template(node).substitute(values)
+    if isinstance(node, list):
+        return [_filled(part, values) for part in node]
+    return {key: _filled(part, values) for key, part in node.items()} if isinstance(node, dict) else node
+
+
+def read_template(text: str) -> Any:
+    """JSON with placeholders in its strings. Raises ValueError, which says what is wrong."""
+    try:
+        template = json.loads(text)
+    except ValueError:
+        raise ValueError("Not JSON.") from None
+    try:
+        _filled(template, dict.fromkeys(PLACEHOLDERS, ""))
+    except KeyError as error:
+        names = ", ".join(f"${name}" for name in PLACEHOLDERS)
+        raise ValueError(f"There is no ${error.args[0]}; there are {names}.") from None
+    except ValueError:
+        raise ValueError("A $ that is no placeholder is written $$.") from None
+    return template

@@ -1,0 +1,105 @@
+"""The states of an alert: what it passes through, and what people are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.alert_measures import Outcome
+from app.domain.alert_states import RESOLVED_FOR, Alert, State, step
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
+MINUTE = timedelta(minutes=1)
+FINE, BREACHED, UNKNOWN, UNRELIABLE = Outcome.FINE, Outcome.BREACHED, Outcome.UNKNOWN, Outcome.UNRELIABLE
+
+
+def after(outcomes: Sequence[Outcome], hold: int = 2) -> tuple[list[State], list[State]]:
+    """The states that follow, a minute apart, and what is told."""
+    alert, states, told = Alert(State.OK, NOW), [], []
+    for minute, outcome in enumerate(outcomes):
+        alert, news = step(alert, outcome, NOW + minute * MINUTE, hold * MINUTE)
+        states.append(alert.state)
+        told += [news] if news else []
+    return states, told
+
+
+def test_a_breach_fires_when_it_has_lasted_and_is_resolved_when_it_is_over() -> None:
+    states, told = after([FINE, BREACHED, BREACHED, BREACHED, BREACHED, FINE, FINE])
+    assert states == [
+        State.OK,
+        State.PENDING,
+        State.PENDING,
+        State.FIRING,
+        State.FIRING,
+        State.RESOLVED,
+        State.RESOLVED,
+    ]
+    assert told == [State.FIRING, State.RESOLVED]
+
+
+def test_without_a_time_to_last_a_breach_fires_at_once() -> None:
+    assert after([BREACHED], hold=0) == ([State.FIRING], [State.FIRING])
+
+
+def test_a_breach_that_ends_early_is_told_to_nobody() -> None:
+    assert after([BREACHED, BREACHED, FINE]) == ([State.PENDING, State.PENDING, State.OK], [])
+
+
+def test_the_time_begins_anew_with_each_breach() -> None:
+    assert after([BREACHED, BREACHED, FINE, BREACHED, BREACHED])[1] == []
+
+
+def test_what_cannot_be_measured_neither_fires_nor_resolves() -> None:
+    assert after([UNKNOWN] * 9) == ([State.NO_DATA] * 9, [])
+    states, told = after([BREACHED, UNKNOWN, UNRELIABLE, BREACHED, FINE], hold=0)
+    assert states == [State.FIRING, State.NO_DATA, State.NO_DATA, State.FIRING, State.RESOLVED]
+    assert told == [State.FIRING, State.RESOLVED]
+
+
+def test_missing_calls_are_told_once_they_have_been_missing_for_as_long_as_a_breach_must_last() -> None:
+    states, told = after([UNRELIABLE, UNRELIABLE, UNRELIABLE, UNRELIABLE, FINE])
+    assert states == [State.NO_DATA] * 4 + [State.RESOLVED]
+    assert told == [State.NO_DATA, State.RESOLVED]
+    assert after([UNRELIABLE, FINE, UNRELIABLE, FINE])[1] == []
+
+
+def test_a_breach_that_comes_to_light_after_missing_calls_fires_as_any_other() -> None:
+    assert after([UNRELIABLE] * 3 + [BREACHED] * 3 + [FINE])[1] == [State.NO_DATA, State.FIRING, State.RESOLVED]
+
+
+def test_resolved_is_ok_after_an_hour() -> None:
+    resolved, _ = step(Alert(State.FIRING, NOW, State.FIRING), FINE, NOW, MINUTE)
+    assert step(resolved, FINE, NOW + RESOLVED_FOR - MINUTE, MINUTE)[0].state is State.RESOLVED
+    ok, _ = step(resolved, FINE, NOW + RESOLVED_FOR, MINUTE)
+    assert ok == Alert(State.OK, NOW + RESOLVED_FOR)
+
+
+def test_a_state_keeps_the_time_when_it_began() -> None:
+    firing = Alert(State.FIRING, NOW, State.FIRING)
+    assert step(firing, BREACHED, NOW + MINUTE, MINUTE)[0] == firing
+
+
+@given(st.lists(st.sampled_from(list(Outcome)), max_size=60), st.integers(0, 4))
+def test_what_is_told_begins_and_ends_in_turn_and_nothing_is_told_twice(outcomes: list[Outcome], hold: int) -> None:
+    _, told = after(outcomes, hold)
+    is_open = False
+    for before, news in zip([None, *told], told):
+        assert news is not before
+        assert news is not State.RESOLVED or is_open
+        is_open = news is not State.RESOLVED
+    last = outcomes[-1] if outcomes else FINE
+    assert not (is_open and last is FINE), "what has fired is over"
+
+
+@given(st.lists(st.sampled_from(list(Outcome)), max_size=30), st.lists(st.integers(-300, 300), max_size=30))
+def test_a_clock_that_jumps_tells_nothing_twice(outcomes: list[Outcome], jumps: list[int]) -> None:
+    alert, now, told = Alert(State.OK, NOW), NOW, []
+    for outcome, jump in zip(outcomes, jumps):
+        now += jump * MINUTE
+        alert, news = step(alert, outcome, now, 3 * MINUTE)
+        told += [news] if news else []
+    assert all(a is not b for a, b in pairwise(told))

@@ -1,0 +1,360 @@
+"""Alerts on real databases, told to a real HTTP receiver that fails."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import Engine
+
+from app.application.alert_delivery import GIVE_UP_AFTER, Delivery, backoff
+from app.application.alerts import Alerts
+from app.commands.alerts import EXTENSION
+from app.domain.alert_states import State
+from app.infrastructure.alerts.store import PostgresAlertStore
+from app.infrastructure.postgres.database import Database
+from conftest import Server, make_app
+from support.alerts import errors_of, forget_alerts, wait_longer, write_alerts
+from support.receiver import HANG_UP, REDIRECT, STORE_AND_HANG_UP, Receiver, receiving
+
+NOW = timedelta()
+
+
+class Watch(NamedTuple):
+    """One instance of a service that watches."""
+
+    app: Flask
+    alerts: Alerts
+    delivery: Delivery
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def watch(
+    server: Server, database: Engine, tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], Watch]]:
+    """Make an instance with these rules, as the role that answers requests. What has failed waits until it may go."""
+    monkeypatch.setattr("app.application.alert_delivery.INITIAL_BACKOFF", timedelta(minutes=10))
+    if not server.concurrent:
+        pytest.skip("one session for all: nobody can hold a lock while another one looks")
+    forget_alerts(database)
+
+    def watch(rules: str, **settings: Any) -> Watch:
+        file = write_alerts(tmp_path, receiver, rules)
+        app = make_app(server.service_url, alerts_file=file, public_url="https://logs.example.org", **settings)
+        alerts, delivery, _ = app.extensions[EXTENSION]
+        return Watch(app, alerts, delivery)
+
+    yield watch
+    forget_alerts(database)
+
+
+@pytest.fixture
+def log_many(client: FlaskClient, model: str) -> Callable[..., None]:
+    """Log so many calls at once."""
+
+    def log_many(number: int, *, was_successful: bool, name: str = model) -> None:
+        record = {"model_name": name, "duration_ms": 1, "was_successful": was_successful}
+        assert client.post("/api/v1/predict-logs", json=[record] * number).status_code == 200
+
+    return log_many
+
+
+@pytest.fixture
+def fail(log_many: Callable[..., None]) -> Callable[[], None]:
+    return lambda: log_many(20, was_successful=False)
+
+
+@pytest.fixture
+def recover(log_many: Callable[..., None]) -> Callable[[], None]:
+    return lambda: log_many(400, was_successful=True)
+
+
+def told(watch: Watch) -> list[str]:
+    return [event.state.value for event in watch.alerts.evaluate(NOW) or []]
+
+
+def test_a_breach_is_told_once_with_what_was_measured_and_a_link(
+    watch: Callable[[str], Watch], receiver: Receiver, fail: Callable[[], None], model: str
+) -> None:
+    instance = watch(errors_of(model))
+    fail()
+    assert told(instance) == ["firing"]
+    assert told(instance) == []
+    assert [instance.delivery.deliver(), instance.delivery.deliver()] == [1, 0]
+    ((key, body),) = receiver.accepted
+    assert UUID(key)
+    text = body["text"]
+    assert text.startswith(f"FIRING: errors, model {model}\nerror rate 100 % (20 of 20 calls in 1 hour), limit 10 %")
+    assert f"https://logs.example.org/dashboard/models/{model}?from=" in text
+
+
+def test_the_end_of_a_breach_is_told_too(
+    watch: Callable[[str], Watch], receiver: Receiver, fail: Any, recover: Any, model: str
+) -> None:
+    instance = watch(errors_of(model))
+    fail()
+    recover_told = [told(instance)]
+    recover()
+    recover_told += [told(instance), told(instance)]
+    assert recover_told == [["firing"], ["resolved"], []]
+    assert instance.delivery.deliver() == 2
+    assert receiver.texts == ["FIRING", "Resolved"]
+    (measured,) = instance.alerts.measured()
+    assert (measured.alert.state, measured.alert.told) == (State.RESOLVED, None)
+
+
+def test_a_breach_waits_for_as_long_as_the_rule_says_by_the_clock_of_the_database(
+    watch: Callable[[str], Watch], database: Engine, fail: Any, model: str
+) -> None:
+    instance = watch(errors_of(model, 'for = "5m"'))
+    fail()
+    assert told(instance) == []
+    (pending,) = instance.alerts.measured()
+    assert pending.alert.state is State.PENDING
+    with database.connect() as connection:
+        connection.exec_driver_sql("UPDATE alert_state SET since = since - INTERVAL '299 seconds'")
+        assert told(instance) == []
+        connection.exec_driver_sql("UPDATE alert_state SET since = since - INTERVAL '10 seconds'")
+        assert told(instance) == ["firing"]
+
+
+def test_with_too_many_calls_lost_it_says_so_instead_of_firing(
+    watch: Callable[[str], Watch], client: FlaskClient, receiver: Receiver, fail: Any, model: str
+) -> None:
+    instance = watch(errors_of(model))
+    fail()
+    minute = datetime.now(timezone.utc).replace(second=0, microsecond=0).isoformat()
+    report = {"id": str(UUID(int=int(model[-30:], 16))), "model_name": model, "timestamp": minute}
+    assert client.post("/api/v1/dropped", json=[{**report, "reason": "queue_full", "count": 80}]).status_code == 200
+    assert told(instance) == ["no data"]
+    assert told(instance) == []
+    instance.delivery.deliver()
+    ((_, body),) = receiver.accepted
+    assert body["text"].startswith(f"Cannot be measured: errors, model {model}\nonly 20 % of the calls were logged")
+
+
+def test_each_model_that_fits_a_pattern_is_watched_by_itself(
+    watch: Callable[[str], Watch], log_many: Any, model: str
+) -> None:
+    instance = watch(errors_of(f"{model}-*"))
+    for name, works in ((f"{model}-a", False), (f"{model}-b", True), (f"{model}", False)):
+        log_many(20, was_successful=works, name=name)
+    assert told(instance) == ["firing"]
+    assert {measured.key.model_name: measured.alert.state.value for measured in instance.alerts.measured()} == {
+        f"{model}-a": "firing",
+        f"{model}-b": "ok",
+    }
+
+
+@pytest.mark.parametrize("mood", [500, 404, HANG_UP, REDIRECT, 429])
+def test_a_message_that_is_not_accepted_is_sent_again_later_with_the_same_id(
+    watch: Callable[[str], Watch], receiver: Receiver, database: Engine, fail: Any, model: str, mood: int | str
+) -> None:
+    instance = watch(errors_of(model))
+    fail()
+    told(instance)
+    receiver.moods = [mood, mood]
+    assert instance.delivery.deliver() == 0
+    assert instance.delivery.deliver() == 0 and len(receiver.attempts) == 1, "not before its time"
+    for _ in range(2):
+        wait_longer(database)
+        instance.delivery.deliver()
+    assert len(receiver.attempts) == 3 and len(set(receiver.attempts)) == 1
+    assert len(receiver.accepted) == 1
+    (event,) = instance.alerts.history()
+    (message,) = event.messages
+    assert (message.attempts, message.problem) == (3, None) and message.delivered_at
+
+
+def test_where_the_answer_is_lost_the_receiver_can_tell_the_repetition_by_its_id(
+    watch: Callable[[str], Watch], receiver: Receiver, database: Engine, fail: Any, model: str
+) -> None:
+    instance = watch(errors_of(model))
+    fail()
+    told(instance)
+    receiver.moods = [STORE_AND_HANG_UP]
+    assert instance.delivery.deliver() == 0
+    wait_longer(database)
+    assert instance.delivery.deliver() == 1
+    assert len(receiver.accepted) == 2 and len({key for key, _ in receiver.accepted}) == 1
+
+
+def test_that_it_is_over_is_not_told_before_that_it_began(
+    watch: Callable[[str], Watch], receiver: Receiver, database: Engine, fail: Any, recover: Any, model: str
+) -> None:
+    instance = watch(errors_of(model))
+    fail()
+    told(instance)
+    receiver.moods = [503]
+    instance.delivery.deliver()
+    recover()
+    assert told(instance) == ["resolved"]
+    assert instance.delivery.deliver() == 0
+    wait_longer(database)
+    assert instance.delivery.deliver() == 2
+    assert receiver.texts == ["FIRING", "Resolved"]
+
+
+def test_a_message_is_given_up_after_a_day_and_that_can_be_seen(
+    watch: Callable[[str], Watch], receiver: Receiver, database: Engine, fail: Any, model: str
+) -> None:
+    instance = watch(errors_of(model))
+    fail()
+    told(instance)
+    with database.connect() as connection:
+        connection.exec_driver_sql("UPDATE alert_message SET created_at = now() - %s", (GIVE_UP_AFTER,))
+    receiver.moods = [500]
+    instance.delivery.deliver()
+    wait_longer(database)
+    assert instance.delivery.deliver() == 0 and len(receiver.attempts) == 1
+    (message,) = instance.alerts.history()[0].messages
+    assert message.given_up_at and message.problem == "It answered 500."
+
+
+def test_two_instances_at_once_evaluate_once_and_send_once(
+    watch: Callable[[str], Watch], receiver: Receiver, fail: Any, model: str
+) -> None:
+    instances = [watch(errors_of(model)) for _ in range(2)]
+    fail()
+    receiver.delay_s = 0.3
+    events: list[Any] = []
+
+    def work(instance: Watch) -> None:
+        for _ in range(5):
+            events.extend(instance.alerts.evaluate() or [])
+            instance.delivery.deliver()
+
+    threads = [threading.Thread(target=work, args=(instance,)) for instance in instances * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(events) == len(receiver.attempts) == len(receiver.accepted) == 1
+
+
+def test_while_one_instance_evaluates_no_other_one_does(watch: Callable[[str], Watch], model: str) -> None:
+    one, other = watch(errors_of(model)), watch(errors_of(model))
+    with one.alerts._store.turn(NOW) as turn:
+        assert turn is not None
+        assert other.alerts.evaluate(NOW) is None
+    assert other.alerts.evaluate(NOW) == []
+    assert one.alerts.evaluate(timedelta(hours=1)) is None, "it was done just now"
+
+
+def test_what_is_not_committed_was_neither_measured_nor_told(
+    watch: Callable[[str], Watch], receiver: Receiver, fail: Any, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = watch(errors_of(model))
+    fail()
+    keep = "app.infrastructure.alerts.store.PostgresTurn.keep"
+
+    def keep_and_die(*arguments: Any) -> None:
+        original(*arguments)
+        raise ZeroDivisionError
+
+    from app.infrastructure.alerts.store import PostgresTurn
+
+    original = PostgresTurn.keep
+    monkeypatch.setattr(keep, keep_and_die)
+    with pytest.raises(ZeroDivisionError):
+        instance.alerts.evaluate(NOW)
+    monkeypatch.undo()
+    assert instance.alerts.measured() == [] and instance.delivery.deliver() == 0
+    assert told(instance) == ["firing"], "the lock was given back"
+
+
+def test_a_rule_that_cannot_be_measured_keeps_its_state_and_hinders_no_other(
+    watch: Callable[[str], Watch], fail: Any, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.domain.errors import StorageUnavailable
+
+    instance = watch(errors_of(model) + errors_of(model).replace('"errors"', '"others"'))
+    fail()
+    ask = instance.alerts._ask
+    questions: list[Any] = []
+
+    def ask_but_once(question: Any) -> Any:
+        questions.append(question)
+        if len(questions) == 1:
+            raise StorageUnavailable("away")
+        return ask(question)
+
+    monkeypatch.setattr(instance.alerts, "_ask", ask_but_once)
+    events = instance.alerts.evaluate(NOW) or []
+    assert [event.key.rule for event in events] == ["others"]
+
+
+def test_no_secret_of_a_webhook_is_written_to_the_log_or_the_database(
+    watch: Callable[[str], Watch], receiver: Receiver, server: Server, database: Engine, fail: Any, model: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    instance = watch(errors_of(model))
+    fail()
+    told(instance)
+    for mood in (500, HANG_UP):
+        receiver.moods = [mood]
+        wait_longer(database)
+        instance.delivery.deliver()
+    receiver.shutdown()
+    receiver.server_close()
+    wait_longer(database)
+    instance.delivery.deliver()
+    said = capsys.readouterr()
+    assert "message not sent" in said.err and "No connection: ConnectionRefusedError." in said.err
+    assert "s3cret" not in said.out + said.err
+    with database.connect() as connection:
+        for name in ("alert_state", "alert_event", "alert_message"):
+            assert "s3cret" not in str(connection.exec_driver_sql(f"SELECT * FROM {name}").fetchall())
+
+
+def test_what_is_watched_no_more_is_forgotten_and_old_history_too(
+    watch: Callable[[str], Watch], database: Engine, fail: Any, model: str
+) -> None:
+    instance = watch(errors_of(model))
+    fail()
+    told(instance)
+    with database.connect() as connection:
+        connection.exec_driver_sql("UPDATE alert_state SET rule = 'old', evaluated_at = now() - INTERVAL '8 days'")
+        connection.exec_driver_sql("UPDATE alert_event SET at = now() - INTERVAL '91 days'")
+    assert told(instance) == ["firing"]
+    assert [measured.key.rule for measured in instance.alerts._store.measured()] == ["errors"]
+    assert len(instance.alerts.history()) == 1
+
+
+def test_names_that_sql_and_slack_would_take_for_commands_are_only_names(
+    watch: Callable[[str], Watch], receiver: Receiver, log_many: Any, model: str
+) -> None:
+    hostile = f"<!channel> %s '{model}' & $rule"
+    instance = watch(errors_of(f"*{model}*"))
+    log_many(20, was_successful=False, name=hostile)
+    assert told(instance) == ["firing"]
+    instance.delivery.deliver()
+    ((_, body),) = receiver.accepted
+    assert "<!channel>" not in body["text"] and f"&lt;!channel&gt; %s '{model}' &amp; $rule" in body["text"]
+
+
+def test_the_wait_between_attempts_doubles_up_to_a_limit() -> None:
+    waits = [backoff(attempts).total_seconds() for attempts in range(40)]
+    assert 5 <= waits[0] < 5.6 and 10 <= waits[1] < 11.1 and 900 <= waits[39] < 991
+
+
+def test_a_database_that_is_away_is_said_to_be_so(server: Server) -> None:
+    from app.domain.errors import StorageUnavailable
+    from support.scratch import url_where_nobody_listens
+
+    store = PostgresAlertStore(Database(url_where_nobody_listens()))
+    with pytest.raises(StorageUnavailable), store.turn(NOW):
+        pass

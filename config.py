@@ -23,6 +23,7 @@ NAMES = (
     "STATEMENT_TIMEOUT_MS", "LOCK_TIMEOUT_MS",
     "POOL_SIZE", "POOL_TIMEOUT_S",
     "ALERTS_FILE", "PUBLIC_URL",
+    "OTLP_MODEL_ATTRIBUTES", "OTLP_VERSION_ATTRIBUTES", "OTLP_METADATA_ATTRIBUTES",
     "RAW_RETENTION", "MINUTE_RETENTION", "HOUR_RETENTION", "DAY_RETENTION", "COLUMNSTORE_AFTER",
 )  # fmt: skip
 # What may also be given as the path of a file that holds it: NAME_FILE. The last three are read by commands alone.
@@ -39,6 +40,13 @@ _NAME = rf"{_LABEL}(?:\.{_LABEL})*"
 _HOST = re.compile(rf"{_NAME}|\*\.(?:localhost|{_LABEL}\.{_NAME})|\[([0-9a-f:.]+)\]", re.ASCII)
 _ORIGIN = re.compile(r"(https?)://([^/?#@\\\s]+?)(?::([0-9]{1,5}))?", re.ASCII)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# Which attributes of a span name the model, its version, and what is kept as metadata.
+OTLP_MODEL_ATTRIBUTES = "predlog.model_name,gen_ai.request.model,gen_ai.response.model"
+OTLP_VERSION_ATTRIBUTES = "predlog.model_version,gen_ai.response.model"
+OTLP_METADATA_ATTRIBUTES = (
+    "service.name,gen_ai.operation.name,gen_ai.provider.name,gen_ai.usage.input_tokens,gen_ai.usage.output_tokens,"
+    "error.type"
+)
 _DURATION = re.compile(r"(\d{1,6}) *(d|days?|h|hours?)", re.IGNORECASE)
 
 
@@ -82,6 +90,9 @@ class Config:
     lock_timeout_ms: int
     pool_size: int
     pool_timeout_s: float
+    otlp_model_attributes: tuple[str, ...]
+    otlp_version_attributes: tuple[str, ...]
+    otlp_metadata_attributes: tuple[str, ...]
     raw_retention: timedelta | None
     minute_retention: timedelta | None
     hour_retention: timedelta | None
@@ -141,6 +152,9 @@ def _read(env: Env) -> Config:
         lock_timeout_ms=env.int("LOCK_TIMEOUT_MS", 5_000, validate=positive),
         pool_size=env.int("POOL_SIZE", 8, validate=Range(min=1, max=100)),
         pool_timeout_s=env.float("POOL_TIMEOUT_S", 5.0, validate=Range(min=0.1)),
+        otlp_model_attributes=_attributes(env, "OTLP_MODEL_ATTRIBUTES", OTLP_MODEL_ATTRIBUTES),
+        otlp_version_attributes=_attributes(env, "OTLP_VERSION_ATTRIBUTES", OTLP_VERSION_ATTRIBUTES),
+        otlp_metadata_attributes=_attributes(env, "OTLP_METADATA_ATTRIBUTES", OTLP_METADATA_ATTRIBUTES),
         raw_retention=_retention(env, "RAW_RETENTION"),
         minute_retention=_retention(env, "MINUTE_RETENTION"),
         hour_retention=_retention(env, "HOUR_RETENTION"),
@@ -219,6 +233,11 @@ def _list(env: Env, name: str, problem: Callable[[str], str | None]) -> tuple[st
         if reason := None if values == ("*",) else problem(value):
             raise ConfigurationError(f"{name}: {value!r} {reason}")
     return values
+
+
+def _attributes(env: Env, name: str, default: str) -> tuple[str, ...]:
+    """Names between commas, without those that are empty."""
+    return tuple(filter(None, (part.strip() for part in env.str(name, default).split(","))))
 
 
 def _origin_problem(origin: str) -> str | None:

@@ -58,7 +58,7 @@ from app.infrastructure.rate_table import RateTable
 from app.infrastructure.replica import StreamingReplica
 from app.infrastructure.statistics_store import StatisticsStore
 from app.infrastructure.tables import metadata
-from app.presentation import api, errors, export_stream
+from app.presentation import api, errors, export_stream, intake
 from app.presentation.dashboard import pages
 from app.presentation.instruments import Meters
 from app.presentation.middleware import (
@@ -70,6 +70,7 @@ from app.presentation.middleware import (
     response_headers,
 )
 from app.presentation.middleware.unread_body import Application
+from app.presentation.otlp.spans import SpanMapping
 from app.presentation.resources import (
     alerts,
     batches,
@@ -86,6 +87,7 @@ from app.presentation.resources import (
     predictions,
     purge,
     statistics,
+    traces,
 )
 from app.presentation.services import EXTENSION, Services
 from app.server.process_lifecycle import is_stopping, shared_file
@@ -99,9 +101,12 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     logging.configure(debug=config.debug)
     app = Application("app", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
-    app.extensions["predlog.slots"] = batches.Slots(config.max_concurrent_batches)
+    app.extensions["predlog.slots"] = intake.Slots(config.max_concurrent_batches)
     app.extensions[export_stream.EXTENSION] = export_stream.Exports(
         config.max_concurrent_exports, config.export_timeout_s, is_stopping
+    )
+    app.extensions[traces.MAPPING] = SpanMapping(
+        config.otlp_model_attributes, config.otlp_version_attributes, config.otlp_metadata_attributes
     )
     app.json = _json(app)
     if config.database_url is None:
@@ -248,7 +253,7 @@ def _http(app: Flask, config: configuration.Config) -> None:
     smorest = api.create_api(app, health.VERSION, health.DESCRIPTION)
     errors.register(app)
     questions = (statistics, model_statistics, error_groups, histogram, comparison, catalogue, alerts)
-    for resource in (health, metrics, predictions, export, purge, batches, dropped, *questions):
+    for resource in (health, metrics, predictions, export, purge, batches, traces, dropped, *questions):
         smorest.register_blueprint(resource.blp)
     docs.register(app)
     pages.register(app)

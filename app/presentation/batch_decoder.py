@@ -102,6 +102,16 @@ def read_lines(body: bytes, models: Models = None, sent: int | None = None) -> B
     return _batch(places, records, partial(lines, body), look, models)
 
 
+def read_pieces(pieces: Sequence[bytes], models: Models, work: Work) -> Batch:
+    """Read records that another door has written, each as JSON, within what is left of its body's budget.
+
+    Answers 413 for too many records or too many invalid ones.
+    """
+    look = _CloserLook(work)
+    places, records = _decoded(pieces, look)
+    return _batch(places, records, lambda: pieces, look, models)
+
+
 def _work(body: bytes, sent: int | None) -> Work:
     return Work(len(body), len(body) if sent is None else sent)
 

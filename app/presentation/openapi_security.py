@@ -55,7 +55,8 @@ class KeyPlugin(BasePlugin):
                 operation["description"] = text.strip() + ("." if needed is Scope.ADMIN else " or `admin`.")
                 if needed is Scope.READ:
                     operation["description"] += f" {_of_models(endpoint)}"
-                operation["responses"] |= {str(status): phrase for status, (phrase, _) in ANSWERS.items()}
+                answers = {str(status): phrase for status, (phrase, _) in ANSWERS.items()}
+                operation["responses"] = answers | operation["responses"]
             elif endpoint not in PROBES:
                 operation["responses"]["403"] = ANSWERS[403][0]
 

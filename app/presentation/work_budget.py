@@ -34,7 +34,11 @@ class Work:
 
     def spend(self, size: int) -> None:
         """Pay for a closer look at a record of `size` bytes. Raises OutOfWork if it is one too many."""
-        self._left -= LOOK + size
+        self.pay(LOOK + size)
+
+    def pay(self, cost: int) -> None:
+        """Pay for anything else, in bytes of JSON. Raises OutOfWork if it is too much."""
+        self._left -= cost
         if self._left < 0:
             raise OutOfWork
 

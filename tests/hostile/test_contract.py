@@ -22,6 +22,7 @@ import schemathesis
 import werkzeug
 from flask import Flask, Response, request
 from flask_migrate import upgrade
+from google.rpc.status_pb2 import Status
 from hypothesis import strategies as st
 from schemathesis import Case, HookContext, SerializationContext
 from schemathesis.core.failures import Failure
@@ -82,15 +83,33 @@ def as_lines(context: SerializationContext, value: Any) -> bytes:
     return (json.dumps(record) if len(value) % 2 else value).encode(errors="surrogatepass")
 
 
+@schemathesis.serializer("application/x-protobuf")
+def as_protobuf(context: SerializationContext, value: Any) -> bytes:
+    """The document cannot say what protobuf is: half of what is generated comes behind a request that is empty."""
+    content = json.dumps(value, default=str).encode()
+    return content if len(content) % 2 else b""
+
+
 @schemathesis.check
 def errors_have_one_shape(context: Any, response: schemathesis.Response, case: Case) -> None:
     assert re.fullmatch("[0-9a-f]{32}", response.headers["x-request-id"][0])
     if response.status_code >= 400 and case.method.upper() != "HEAD":
-        body = response.json()
-        is_receipt = body.keys() == {"stored", "duplicates", "rejected"}
-        assert is_receipt or body.keys() <= {"code", "status", "message", "errors"}
-        assert body.get("code", response.status_code) == response.status_code
+        body = decoded(response)
+        if case.path == "/v1/traces" and response.status_code != 405:
+            assert body.keys() == {"code", "message"}  # google.rpc.Status
+        else:
+            is_receipt = body.keys() == {"stored", "duplicates", "rejected"}
+            assert is_receipt or body.keys() <= {"code", "status", "message", "errors"}
+            assert body.get("code", response.status_code) == response.status_code
         assert not any(map(INSIDE.search, sentences(body))), response.text
+
+
+def decoded(response: schemathesis.Response) -> Any:
+    """An error, as JSON has it."""
+    if response.headers["content-type"][0] != "application/x-protobuf":
+        return response.json()
+    status = Status.FromString(response.content)
+    return {"code": status.code, "message": status.message}
 
 
 class Client(werkzeug.Client):
@@ -144,8 +163,13 @@ def keep_cursor(context: HookContext, case: Case, response: schemathesis.Respons
 
 def is_failure(context: HookContext, failure: Failure, case: Case, response: schemathesis.Response) -> bool:
     if "positive_data_acceptance" in failure.checks and response.status_code == 422:
-        beyond = all(map(BEYOND_THE_DOCUMENT.search, sentences(response.json())))
+        beyond = all(map(BEYOND_THE_DOCUMENT.search, sentences(decoded(response))))
         return not (beyond or case.media_type == "application/x-ndjson")
+    if "positive_data_acceptance" in failure.checks and response.status_code == 400:
+        return case.media_type != "application/x-protobuf"
+    # What OpenTelemetry and CloudEvents do not know is to be ignored, and so is what nobody reads.
+    if case.path in ("/v1/traces", "/v1/cloudevents") and "negative_data_rejection" in failure.checks:
+        return False
     # A batch that is too long is a body that is too large, and of others only what is wrong is refused.
     return not ("negative_data_rejection" in failure.checks and response.status_code in (207, 413))
 

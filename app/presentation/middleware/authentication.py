@@ -31,6 +31,7 @@ SCOPES: dict[str, Scope | None] = {
     "api-docs.openapi_json": OPEN,
     "predictions.log_prediction": Scope.WRITE,
     "batches.log_batch": Scope.WRITE,
+    "traces.export_traces": Scope.WRITE,
     "dropped.report_dropped": Scope.WRITE,
     "dropped.remove_dropped": Scope.ADMIN,
     "predictions.list_predictions": Scope.READ,

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import marshmallow as ma
-from flask import Response, current_app, request
+from flask import Response, request
 
+from app.application.predictions import Batch
 from app.domain.losses import MAX_COUNT, MAX_REPORTS
-from app.presentation import batch_decoder
+from app.presentation import batch_decoder, intake
 from app.presentation.api import Blueprint, ErrorSchema
-from app.presentation.errors import json_response, overloaded
-from app.presentation.instruments import meters
+from app.presentation.errors import json_response
 from app.presentation.middleware.arguments import unsupported_type
-from app.presentation.middleware.authentication import models
-from app.presentation.middleware.rate_limit import caller
-from app.presentation.middleware.request_body import incomplete, is_gzip, read_body
+from app.presentation.middleware.request_body import Body, incomplete, is_gzip
 from app.presentation.resources.predictions import EXAMPLE
-from app.presentation.schemas.dropped_header import HEADER, LEFT_OUT_HEADER, LossSchema, read_losses
+from app.presentation.schemas.dropped_header import HEADER, LEFT_OUT_HEADER, LossSchema
 from app.presentation.schemas.predictions import PredictionSchema
-from app.presentation.services import services
 
 blp = Blueprint("batches", __name__, url_prefix="/api/v1", description="Logged calls, many at once")
 
@@ -54,23 +48,6 @@ class ReceiptSchema(ma.Schema):
     stored = ma.fields.Integer(required=True, metadata={"description": "Records that are committed now."})
     duplicates = ma.fields.Integer(required=True, metadata={"description": "Records that had been stored before."})
     rejected = ma.fields.List(ma.fields.Nested(RejectedSchema), required=True)
-
-
-class Slots:
-    """How many batches a worker handles at once: each keeps a processor busy, and one database connection."""
-
-    def __init__(self, number: int) -> None:
-        self._free = threading.BoundedSemaphore(number)
-
-    @contextmanager
-    def take(self) -> Iterator[None]:
-        """Take a slot for as long as the block lasts. Answers 503 with Retry-After where none is free."""
-        if not self._free.acquire(blocking=False):
-            overloaded("batches", "As many batches as the service takes at once are under way; send this one again.")
-        try:
-            yield
-        finally:
-            self._free.release()
 
 
 @blp.route("/predict-logs", methods=["POST"])
@@ -130,21 +107,14 @@ def log_batch() -> Response:
     lines = request.mimetype in NDJSON
     if not (lines or request.is_json):
         unsupported_type("application/json or application/x-ndjson", request)
-    allowed = models()
-    # What a key bound to models says of others is left out: an error would hold up the records for good.
-    reports = read_losses(request.headers.get(HEADER))
-    losses = [loss for loss in reports if allowed is None or loss.model_name in allowed]
-    slots: Slots = current_app.extensions["predlog.slots"]
-    body, sent = read_body(request, current_app.config["MAX_CONTENT_LENGTH"])
-    if lines:
-        _check_end(body)
-    with slots.take():
-        read = (batch_decoder.read_lines if lines else batch_decoder.read_array)(body, allowed, sent)
-        new_models = services().new_models
-        admitted = new_models.admit(caller(), read)
-        losses = new_models.admit_reports(caller(), losses, admitted)
-        receipt = services().predictions.log_batch(admitted.with_losses(losses))
-    meters().batch(receipt, losses)
+
+    def read(body: Body, allowed: batch_decoder.Models) -> Batch:
+        if lines:
+            _check_end(body.content)
+        return (batch_decoder.read_lines if lines else batch_decoder.read_array)(body.content, allowed, body.sent)
+
+    taken = intake.take(read)
+    receipt = taken.receipt
     accepted = receipt.stored + receipt.duplicates
     answer = {
         "stored": receipt.stored,
@@ -152,8 +122,8 @@ def log_batch() -> Response:
         "rejected": [{"index": index, "errors": errors} for index, errors in receipt.rejected],
     }
     response = json_response(answer, 200 if not receipt.rejected else 207 if accepted else 422)
-    if len(losses) < len(reports):
-        response.headers[LEFT_OUT_HEADER] = str(len(reports) - len(losses))
+    if taken.left_out:
+        response.headers[LEFT_OUT_HEADER] = str(taken.left_out)
     return response
 
 

@@ -1,0 +1,65 @@
+"""What every door for many calls does: limits, keys, reports of dropped calls, and the store."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from flask import current_app, request
+
+from app.application.predictions import Batch, Receipt
+from app.presentation.batch_decoder import Models
+from app.presentation.errors import overloaded
+from app.presentation.instruments import meters
+from app.presentation.middleware.authentication import models
+from app.presentation.middleware.rate_limit import caller
+from app.presentation.middleware.request_body import Body, read_body
+from app.presentation.schemas.dropped_header import HEADER, read_losses
+from app.presentation.services import services
+
+
+class Slots:
+    """How many batches a worker handles at once: each keeps a processor busy, and one database connection."""
+
+    def __init__(self, number: int) -> None:
+        self._free = threading.BoundedSemaphore(number)
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        """Take a slot for as long as the block lasts. Answers 503 with Retry-After where none is free."""
+        if not self._free.acquire(blocking=False):
+            overloaded("batches", "As many batches as the service takes at once are under way; send this one again.")
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of a request's calls, and how many of its reports were left out, since the key may not log them."""
+
+    receipt: Receipt
+    left_out: int
+
+
+def take(read: Callable[[Body, Models], Batch]) -> Taken:
+    """Read the request's body, and with `read` the calls in it; store them.
+
+    `read` is given the models that the caller may log. Answers with the errors of the batch door.
+    """
+    allowed = models()
+    # What a key bound to models says of others is left out: an error would hold up the records for good.
+    reports = read_losses(request.headers.get(HEADER))
+    losses = [loss for loss in reports if allowed is None or loss.model_name in allowed]
+    slots: Slots = current_app.extensions["predlog.slots"]
+    body = read_body(request, current_app.config["MAX_CONTENT_LENGTH"])
+    with slots.take():
+        new_models = services().new_models
+        admitted = new_models.admit(caller(), read(body, allowed))
+        losses = new_models.admit_reports(caller(), losses, admitted)
+        receipt = services().predictions.log_batch(admitted.with_losses(losses))
+    meters().batch(receipt, losses)
+    return Taken(receipt, len(reports) - len(losses))

@@ -2,6 +2,7 @@
 # make test   the whole suite, on every storage engine that can be had here, several files at once
 # make test-quick   the domain, the use cases and the client, without a database
 # make test-faults  every fault, kill -9 a hundred times, on both engines; then thousands of hostile requests
+# make test-hosts   the client in hosts that are too large for every run: BentoML, LitServe, MLServer, Ray Serve
 # make demo   something to look at: a week of calls of six models, and the dashboard
 # make demo-check  two real models, called a few thousand times, counted twice
 # make lint   style, types, and whether the migrations match the tables
@@ -13,16 +14,18 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-
 # The lists are complete, so nothing else is resolved: --no-deps keeps Django out, which only a package of files names.
 # A file that is not the one that was pinned is refused, wherever it comes from.
 INSTALL = $(PIP) --require-hashes
-LOCK    = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
-	--no-emit-index-url --no-emit-find-links --default-index https://pypi.org/simple \
-	setup.cfg --extra embedded --extra docs --extra dashboard
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links --default-index https://pypi.org/simple
+LOCK    = $(COMPILE) setup.cfg --extra embedded --extra docs --extra dashboard
+# The hosts in .venv-hosts pin what they share with the service to other versions.
+HOSTS   := .venv-hosts
 
 # The tests wait more than they compute: four at once keep two cores busy. Each worker starts databases of its own, and
 # the tests of a file stay together.
 WORKERS ?= 4
 PYTEST   = $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
-.PHONY: run test test-quick test-faults demo demo-check lint check lock clean
+.PHONY: run test test-quick test-faults test-hosts demo demo-check lint check lock clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/run
@@ -39,6 +42,9 @@ test-quick: $(VENV)/test
 test-faults: $(VENV)/test
 	KILLS=$${KILLS:-100} FAULT_SECONDS=$${FAULT_SECONDS:-10} $(BIN)/python -m pytest --timeout=1200 -s tests/faults
 	HOSTILE_CASES=$${HOSTILE_CASES:-5000} $(BIN)/python -m pytest -s tests/hostile
+
+test-hosts: $(VENV)/test $(HOSTS)/installed
+	cd client && ../$(BIN)/python -m pytest tests/hosts
 
 demo: $(VENV)/run
 	@exec $(BIN)/python -m examples.demo
@@ -73,6 +79,12 @@ $(VENV)/test: requirements-test.txt $(VENV)/run
 	@$(INSTALL) -r requirements-test.txt
 	@touch $@
 
+$(HOSTS)/installed: requirements-hosts.txt
+	@echo "Installing large hosts in $(HOSTS)"
+	@$(PYTHON) -m venv $(HOSTS)
+	@$(HOSTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
 # Pin everything anew, with the hashes of PyPI's files for every platform. Django is overridden away:
 # drf-spectacular-sidecar and django-unfold are taken for their files alone. The tests have Django, for the client is at
 # home in it.
@@ -80,6 +92,7 @@ lock: $(VENV)/python
 	@$(PIP) uv
 	$(LOCK) --override overrides.txt --output-file requirements.txt
 	$(LOCK) --extra test --extra lint --constraint requirements.txt --output-file requirements-test.txt
+	$(COMPILE) client/pyproject.toml --extra heavy --output-file requirements-hosts.txt
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(HOSTS) .pytest_cache .mypy_cache .ruff_cache .hypothesis

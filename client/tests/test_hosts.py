@@ -261,6 +261,15 @@ def test_workers_of_a_pool_that_are_terminated_send_what_they_have(program, serv
     assert service.models == {"task": 300} and set(service.copies.values()) == {1}
 
 
+def test_workers_of_a_spawned_pool_send_what_the_client_of_their_own_module_has(program, service):
+    main = """
+        with multiprocessing.get_context("spawn").Pool(2, initializer=log.install_signal_handler) as pool:
+            pool.map(work, range(100))
+    """
+    program.run(POOL.format(imports="import multiprocessing", main=main.strip()))
+    assert service.models == {"task": 100} and set(service.copies.values()) == {1}
+
+
 @needs_fork
 @needs("joblib")
 def test_workers_of_joblibs_multiprocessing_send_what_they_have(program, service):

@@ -208,10 +208,11 @@ class Client:
         """Send what waits when a signal comes, within exit_timeout, and then hand it on to the handler before.
 
         For processes that are ended by a signal whose default action runs no exit handlers: workers of
-        `multiprocessing.Pool` and uvicorn. Call it in the main thread. numbers: default: SIGTERM.
+        `multiprocessing.Pool` and uvicorn. It is for all clients of the process, since a spawned worker has this one as
+        a copy. Call it in the main thread. numbers: default: SIGTERM.
         """
         for number in numbers or (signal.SIGTERM,):
-            lifecycle.on_signal(number, lambda: self.flush(self._settings.exit_timeout))
+            lifecycle.on_signal(number, lambda: lifecycle.flush(self._settings.exit_timeout))
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, also in another process, has the options, and a queue and threads of its own."""

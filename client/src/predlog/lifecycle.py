@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,15 @@ def forked() -> None:
     with _starting_over:
         if not mine[0]:
             _start_over()
+
+
+def flush(timeout: float) -> None:
+    """Send what waits in all clients of this process, within that many seconds."""
+    if not mine[0]:
+        forked()
+    deadline = time.monotonic() + timeout
+    for pipeline in list(_running):
+        pipeline.flush(max(0.0, deadline - time.monotonic()))
 
 
 def on_signal(number: int, act: Callable[[], object]) -> None:

@@ -1,0 +1,14 @@
+import os
+
+from fastapi import FastAPI
+
+import predlog
+from predlog.integrations.fastapi import Middleware
+
+app = FastAPI()
+app.add_middleware(Middleware, log=predlog.Client(), routes={"/": os.environ["MODEL"]})
+
+
+@app.get("/")
+def predict():
+    return 1

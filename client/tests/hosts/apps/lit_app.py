@@ -1,0 +1,21 @@
+import os
+
+import litserve
+
+import predlog
+from predlog.integrations.litserve import middleware
+
+
+class Price(litserve.LitAPI):
+    def setup(self, device):
+        pass
+
+    def predict(self, request):
+        return {"price": 2 * request["rooms"]}
+
+
+if __name__ == "__main__":
+    server = litserve.LitServer(
+        Price(), accelerator="cpu", middlewares=[middleware(predlog.Client(), os.environ["MODEL"])]
+    )
+    server.run(port=int(os.environ["PORT"]), generate_client_file=False)

@@ -1,0 +1,27 @@
+import os
+import signal
+
+import ray
+from ray import serve
+
+import predlog
+from predlog.integrations.ray import logged
+
+log = predlog.Client()
+
+
+@serve.deployment(num_replicas=1)
+@logged(log, os.environ["MODEL"])
+class Price:
+    async def __call__(self, request):
+        return "1"
+
+
+if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    ray.init(num_cpus=1, include_dashboard=False)
+    serve.start(http_options={"host": "127.0.0.1", "port": int(os.environ["PORT"])})
+    serve.run(Price.bind())
+    signal.sigwait([signal.SIGTERM])
+    serve.shutdown()
+    ray.shutdown()

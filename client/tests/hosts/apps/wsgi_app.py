@@ -1,0 +1,13 @@
+import os
+
+import predlog
+from predlog.integrations.wsgi import Middleware
+
+
+def predict(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "1")])
+    return [b"1"]
+
+
+log = predlog.Client()
+app = Middleware(predict, log, {"/": os.environ["MODEL"]})

@@ -1,0 +1,42 @@
+"""Every row of the README's table of hosts is a host that is run here, and whatever it loses is counted."""
+
+from __future__ import annotations
+
+import pytest
+
+from hosts import service as real
+from hosts.hosts import HOSTS
+from hosts.run import python_for, run
+from hosts.table import README, rows
+
+
+@pytest.fixture(scope="module")
+def real_service():
+    if not real.is_here():
+        pytest.skip("the service is not beside the client")
+    with real.running() as service:
+        yield service
+
+
+def assert_all_is_known(host, sent, stored, dropped):
+    """What is in a request at the moment of a kill may be stored and counted as dropped all the same."""
+    assert (stored, dropped) == (sent, 0) or (host.loses and stored + dropped >= sent), (sent, stored, dropped)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("host", HOSTS, ids=[host.name for host in HOSTS])
+def test_what_a_host_sent_is_stored_or_counted_as_dropped(host, real_service):
+    if python_for(host) is None:
+        pytest.skip(f"not installed: {', '.join(host.needs)} (make test-hosts)")
+    result = run(host, real_service)
+    assert_all_is_known(host, result.sent, result.stored, result.dropped)
+
+
+def test_the_readme_has_a_row_for_each_host_and_none_else():
+    readme = README.read_text()
+    assert list(rows(readme)) == [host.name for host in HOSTS]
+    for host in HOSTS:
+        advice, sent, stored, dropped = (cell.strip() for cell in rows(readme)[host.name].split("|")[2:6])
+        stored, dropped = int(stored.replace(",", "")), int(dropped.replace(",", ""))
+        assert advice == host.advice and int(sent.replace(",", "")) == host.sent
+        assert_all_is_known(host, host.sent, stored, dropped)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from flask import Flask
 from psycopg2 import errors
-from sqlalchemy import Engine, create_engine
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from app.infrastructure.roles.rights import READER_RIGHTS, SERVICE_RIGHTS
 from conftest import Server, make_app
@@ -53,6 +53,15 @@ def test_the_service_is_no_superuser(service: Engine) -> None:
     powers = "SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication FROM pg_roles WHERE rolname = user"
     with service.connect() as connection:
         assert connection.exec_driver_sql(powers).scalar() is False
+
+
+@pytest.mark.parametrize("other", ["postgres", "template1"])
+def test_the_service_may_not_log_in_to_another_database(server: Server, service: Engine, other: str) -> None:
+    if make_url(server.service_url).database == other:
+        pytest.skip("this is its own")
+    engine = create_engine(make_url(server.service_url).set(database=other))
+    with pytest.raises(OperationalError, match=f'permission denied for database "{other}"'):
+        engine.connect()
 
 
 def test_every_table_that_is_listed_exists(database: Engine) -> None:

@@ -39,4 +39,6 @@ def create(engine: Engine, password: str) -> list[str]:
             left.append("the right to end its sessions: GRANT the role to the owner of prediction_log")
         if functions := rights.still_public(cursor):
             left.append(f"EXECUTE on {', '.join(functions)} and their like, still granted to PUBLIC")
+        if databases := rights.other_databases(cursor):
+            left.append(f"CONNECT on the databases {', '.join(databases)}, still granted to PUBLIC")
     return left

@@ -86,6 +86,15 @@ WHERE  proname IN ('pg_advisory_lock', 'lo_create', 'pg_logical_emit_message', '
 ORDER  BY 1
 """
 
+# There it may do what anybody may: take advisory locks, of which the server has one table, and make large objects.
+OTHER_DATABASES = """
+SELECT datname
+FROM   pg_database
+WHERE  datname IN ('postgres', 'template1') AND datname <> current_database() AND datallowconn
+  AND  has_database_privilege(%s, oid, 'CONNECT')
+ORDER  BY 1
+"""
+
 
 def apply(cursor: cursor) -> None:
     """Give each of the two roles that exists the rights listed here, and no others; what is right is not touched."""
@@ -105,6 +114,12 @@ def apply(cursor: cursor) -> None:
 def still_public(cursor: cursor) -> list[str]:
     """The functions that the reader should not be able to run and can, because only their owner could change that."""
     cursor.execute(STILL_PUBLIC)
+    return [name for (name,) in cursor.fetchall()]
+
+
+def other_databases(cursor: cursor) -> list[str]:
+    """The databases of every server that the reader may log in to, because only their owner could change that."""
+    cursor.execute(OTHER_DATABASES, [READER])
     return [name for (name,) in cursor.fetchall()]
 
 

@@ -16,6 +16,10 @@ FOLDER = Path(__file__).parent / "dashboards"
 ERRORS = p.levels(0.01, 0.05)
 COMPLETE = p.levels(0.99, 0.9999, p.LOWER_IS_WORSE)
 WITHIN_1_PERCENT = "Read from the latency sketch: each percentile is within 1 % of the true one."
+SHARE = "At most $under_ms ms"
+SHARE_OF = "Share of the calls that took at most so long, any number of ms: only those within 1 % of it are in doubt."
+FAST = p.levels(0.95, 0.99, p.LOWER_IS_WORSE)
+UNDER_MS = p.number("under_ms", "At most (ms)", "200")
 BY_POINT = "One bar for each point of time."
 LOGGED = "Calls that were logged in the range."
 FAILED = "Share of the calls that failed."
@@ -40,6 +44,7 @@ def overview() -> p.Json:
     variables = [
         *SEAMS,
         p.query_variable("model", q.MODEL_NAMES, label="Model", multi=True),
+        UNDER_MS,
         p.choice("silent_after", "Silent after", ["5 minutes", "15 minutes", "1 hour", "6 hours"], "15 minutes"),
     ]
     rows = [
@@ -84,10 +89,13 @@ def overview() -> p.Json:
         ],
         [
             p.time_series(
-                "Error rate by model", q.series_over_time(q.FAILED_SHARE, "model_name", where), 12,
+                "Error rate by model", q.series_over_time(q.FAILED_SHARE, "model_name", where), 8,
                 FAILED, "percentunit",
             ),
-            p.time_series("p95 by model", q.p95_over_time("model_name", where), 12, WITHIN_1_PERCENT, "ms"),
+            p.time_series("p95 by model", q.p95_over_time("model_name", where), 8, WITHIN_1_PERCENT, "ms"),
+            p.time_series(
+                f"{SHARE}, by model", q.share_under_over_time("model_name", where), 8, SHARE_OF, "percentunit"
+            ),
         ],
         p.heading("What may be missing"),
         [
@@ -111,6 +119,7 @@ def model() -> p.Json:
         *SEAMS,
         p.query_variable("model", q.MODEL_NAMES, label="Model"),
         p.query_variable("version", q.VERSION_NAMES, label="Version", multi=True),
+        UNDER_MS,
     ]
     calls: dict[str, p.Json] = {
         "Time": p.MOMENT, "Duration": p.MILLISECONDS, "Version": {"custom_width": 120}, "Id": {"custom_width": 120},
@@ -125,25 +134,33 @@ def model() -> p.Json:
         [
             p.stat("Calls", q.totals(q.CALLS, where), 4, LOGGED, "short"),
             p.stat("Error rate", q.totals(q.ERROR_RATE, where), 4, FAILED, "percentunit", ERRORS, decimals=2),
-            p.stat("Latency", q.percentiles(where), 10, WITHIN_1_PERCENT, "ms"),
-            p.stat("Mean and longest", q.totals(f"{q.MEAN},\n{q.LONGEST}", where), 6, "Exact, of all calls.", "ms"),
+            p.stat("Latency", q.percentiles(where), 7, WITHIN_1_PERCENT, "ms"),
+            p.stat(SHARE, q.share_under(where), 4, SHARE_OF, "percentunit", FAST, decimals=2),
+            p.stat("Mean and longest", q.totals(f"{q.MEAN},\n{q.LONGEST}", where), 5, "Exact, of all calls.", "ms"),
         ],
         [
             p.heat_map(
-                "Latency heat map", q.heat_map(where), 24,
+                "Latency heat map", q.heat_map(where), 16,
                 "How many calls took how long; the rows are a tenth of a power of ten high.",
+            ),
+            p.bars(
+                "Histogram", q.histogram(where), 8, 10,
+                "How many calls of the range took how long; the bars are a tenth of a power of ten wide.", "Up to (ms)",
             ),
         ],
         [
             p.time_series(
-                "Calls", q.outcomes_over_time(where), 8, BY_POINT, "short",
+                "Calls", q.outcomes_over_time(where), 6, BY_POINT, "short",
                 {"Succeeded": p.CALLS, "Failed": p.FAILURES}, bars=True,
             ),
             p.time_series(
-                "Error rate", q.series_over_time(q.FAILED_SHARE, "'Error rate'", where), 8,
+                "Error rate", q.series_over_time(q.FAILED_SHARE, "'Error rate'", where), 6,
                 FAILED, "percentunit", {"Error rate": p.FAILURES},
             ),
-            p.time_series("Percentiles", q.percentiles_over_time(where), 8, WITHIN_1_PERCENT, "ms", p.LATENCIES),
+            p.time_series("Percentiles", q.percentiles_over_time(where), 6, WITHIN_1_PERCENT, "ms", p.LATENCIES),
+            p.time_series(
+                SHARE, q.share_under_over_time("'Share'", where), 6, SHARE_OF, "percentunit", {"Share": p.CALLS}
+            ),
         ],
         p.heading("Versions"),
         [

@@ -106,6 +106,20 @@ def choice(name: str, label: str, values: Sequence[str], default: str) -> Json:
     }
 
 
+def number(name: str, label: str, default: str) -> Json:
+    """A variable whose value is typed."""
+    chosen = {"text": default, "value": default, "selected": True}
+    return {
+        "type": "textbox",
+        "name": name,
+        "label": label,
+        "hide": 0,
+        "query": default,
+        "options": [chosen],
+        "current": chosen,
+    }
+
+
 # --- panels -----------------------------------------------------------------------------------------------------------
 
 
@@ -247,6 +261,32 @@ def heat_map(title: str, sql: str, width: int, description: str) -> Json:
     }  # fmt: skip
     fields: Json = {"defaults": {"custom": {"scaleDistribution": {"type": "linear"}}}, "overrides": []}
     return _panel("heatmap", title, sql, width, 10, description, series=True, options=options, fieldConfig=fields)
+
+
+def bars(title: str, sql: str, width: int, height: int, description: str, x_field: str) -> Json:
+    """A bar for each row, named by the column `x_field`."""
+    options: Json = {
+        "xField": x_field,
+        "orientation": "vertical",
+        "xTickLabelRotation": 0,
+        "xTickLabelSpacing": 100,
+        "showValue": "never",
+        "stacking": "none",
+        "groupWidth": 0.7,
+        "barWidth": 0.97,
+        "barRadius": 0,
+        "fullHighlight": False,
+        "legend": {"showLegend": False, "displayMode": "list", "placement": "bottom", "calcs": []},
+        "tooltip": {"mode": "single", "sort": "none"},
+    }
+    defaults: Json = {
+        "unit": "short",
+        "min": 0,
+        "color": _fixed(CALLS),
+        "custom": {"lineWidth": 0, "fillOpacity": 80, "gradientMode": "none", "axisPlacement": "auto"},
+    }
+    field_config: Json = {"defaults": defaults, "overrides": []}
+    return _panel("barchart", title, sql, width, height, description, options=options, fieldConfig=field_config)
 
 
 def table(title: str, sql: str, width: int, height: int, description: str, columns: dict[str, Json]) -> Json:

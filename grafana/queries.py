@@ -314,6 +314,77 @@ ORDER  BY time, edge
     )
 
 
+# --- share of fast calls, histogram -----------------------------------------------------------------------------------
+
+# The share of calls that took at most so many ms, as the service estimates it: of the bin that holds this duration, the
+# calls are divided as if they lay evenly in it. A bin ends at latency_of_bin() / 0.99.
+LIMIT_MS = "${under_ms:sqlstring}::float8"
+SHARE_UNDER = sql(
+    """
+sum(CASE
+    WHEN bin < latency_bin({limit}) THEN calls
+    WHEN bin = latency_bin({limit})
+    THEN calls * coalesce(
+        ({limit} - latency_of_bin(bin - 1) / 0.99) / nullif((latency_of_bin(bin) - latency_of_bin(bin - 1)) / 0.99, 0),
+        1
+    )
+    ELSE 0
+    END) / nullif(sum(calls), 0)
+""",
+    limit=LIMIT_MS,
+)
+
+
+def share_under(where: str) -> str:
+    """The share of all calls that are meant which took at most `$under_ms` milliseconds."""
+    query = 'SELECT\n    {share} AS "Share"\nFROM   {latency}\nWHERE  {where}'
+    return sql(query, share=SHARE_UNDER, latency=LATENCY, where=where)
+
+
+def share_under_over_time(series: str, where: str) -> str:
+    """The same by point of time, one series for each value of an expression."""
+    return sql(
+        """
+SELECT $__timeGroupAlias(bucket, $__interval),
+       {series} AS metric,
+       {share}
+       AS value
+FROM   {latency}
+WHERE  {where}
+GROUP  BY 1, 2
+ORDER  BY 1, 2
+""",
+        series=series,
+        share=SHARE_UNDER,
+        latency=LATENCY,
+        where=where,
+    )
+
+
+def histogram(where: str) -> str:
+    """Calls by duration, ten bars to a power of ten; each is named by its upper edge in ms."""
+    return sql(
+        """
+WITH bars AS (
+    SELECT ceil(10 * log(greatest(latency_of_bin(bin), 0.1)))::integer AS edge,
+           sum(calls)                                                  AS calls
+    FROM   {latency}
+    WHERE  {where}
+    GROUP  BY 1
+), edges AS (
+    SELECT generate_series(min(edge), max(edge)) AS edge FROM bars
+)
+SELECT to_char(power(10, edge / 10.0), 'FM999999990.0999') AS "Up to (ms)",
+       coalesce(calls, 0)                                  AS "Calls"
+FROM   edges
+LEFT   JOIN bars USING (edge)
+ORDER  BY edge
+""",
+        latency=LATENCY,
+        where=where,
+    )
+
+
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 MODELS_TABLE = sql(

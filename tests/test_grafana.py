@@ -24,6 +24,7 @@ import yaml
 from flask import Flask
 from flask.testing import FlaskClient
 from psycopg2 import InterfaceError, OperationalError, errors
+from psycopg2.errors import InvalidTextRepresentation
 from sqlalchemy import Engine, create_engine, make_url
 
 from app.domain.sketch import RELATIVE_ERROR, bin_of, value_of
@@ -167,7 +168,7 @@ def view(request: pytest.FixtureRequest, server: Server, known: Known, reader: R
 
 def _open(name: str, view: View, read: Read, chosen: Mapping[str, Value]) -> View:
     for variable in DASHBOARDS[name]["templating"]["list"]:
-        if variable["type"] == "custom":
+        if variable["type"] in ("custom", "textbox"):
             value: Value = variable["current"]["value"]
         else:
             options = [str(next(iter(row.values()))) for row in read(view.expand(variable["query"]))]
@@ -291,7 +292,7 @@ def test_each_point_of_time_has_the_figures_of_the_api(
     seen = view("model", model=name)
     outcomes = query(seen, reader, "model", "Calls", "timeseries")
     points = outcomes + query(seen, reader, "model", "Percentiles")
-    width = timedelta(seconds=seconds(seen.expand("$__interval", "$step", PANELS["model-6-Calls"][1]["maxDataPoints"])))
+    width = timedelta(seconds=seconds(seen.expand("$__interval", "$step", PANELS["model-8-Calls"][1]["maxDataPoints"])))
     for row in random.Random(1).sample(points, min(len(points), 12)):
         start = _instant(row["time"])
         answer = stats(client, max(start, seen.start), min(start + width, seen.end), model_name=name)
@@ -324,6 +325,40 @@ def test_the_heat_map_has_each_call_in_its_row(view: Callable[..., View], reader
         counted[round(10 * math.log10(float(row["metric"])))] += int(row["value"])
     assert +counted == truth
     assert set(counted) == set(range(min(truth), max(truth) + 1)), "a row without calls would be missing from the axis"
+
+
+@pytest.mark.parametrize("limit", ["0", "0.7", "120", "99999999"])
+def test_the_share_of_calls_under_a_duration_is_that_of_the_api(
+    view: Callable[..., View], reader: Read, known: Known, client: FlaskClient, limit: str
+) -> None:
+    name = known.models[0]
+    seen = view("model", model=name)
+    seen = replace(seen, variables={**seen.variables, "under_ms": Variable(limit)})
+    answer = stats(client, seen.start, seen.end, model_name=name, under_ms=limit)["under_ms"]
+    (share,) = answer.values()
+    [row] = query(seen, reader, "model", "At most $under_ms ms", "stat")
+    assert share["low"] - 1e-9 <= row["Share"] <= share["high"] + 1e-9
+    assert row["Share"] == pytest.approx(share["share"], abs=1e-6)
+    points = query(seen, reader, "model", "At most $under_ms ms", "timeseries")
+    assert points and all(0 <= point["value"] <= 1 for point in points)
+
+
+def test_what_is_no_duration_is_an_error_and_no_sql(view: Callable[..., View], reader: Read, known: Known) -> None:
+    seen = view("model", model=known.models[0])
+    seen = replace(seen, variables={**seen.variables, "under_ms": Variable("1'); SELECT 1 --")})
+    with pytest.raises(InvalidTextRepresentation):
+        query(seen, reader, "model", "At most $under_ms ms", "stat")
+
+
+def test_the_histogram_has_each_call_in_its_bar(view: Callable[..., View], reader: Read, known: Known) -> None:
+    seen = view("model", model=known.models[0])
+    rows = query(seen, reader, "model", "Histogram")
+    truth: Counter[int] = Counter()
+    for call in known.of(known.models[:1], seen.start, seen.end):
+        truth[math.ceil(10 * math.log10(max(value_of(bin_of(call["duration_ms"])), 0.1)))] += 1
+    counted = {round(10 * math.log10(float(row["Up to (ms)"]))): int(row["Calls"]) for row in rows}
+    assert {edge: calls for edge, calls in counted.items() if calls} == truth
+    assert list(counted) == list(range(min(truth), max(truth) + 1))
 
 
 def test_the_lists_have_the_slowest_and_the_latest_failed_calls(
@@ -370,9 +405,9 @@ def test_a_dashboard_of_an_empty_log_shows_nothing_rather_than_an_error(server: 
     seen = View(end - timedelta(days=90), end, server.engine == "timescale", {})
     for name, dashboard in DASHBOARDS.items():
         for variable in dashboard["templating"]["list"]:
-            options = [] if variable["type"] == "custom" else reader(seen.expand(variable["query"]))
+            options = [] if variable["type"] in ("custom", "textbox") else reader(seen.expand(variable["query"]))
             value: Value = [] if variable.get("multi") else str(next(iter(options[0].values()))) if options else ""
-            value = variable["current"]["value"] if variable["type"] == "custom" else value
+            value = variable["current"]["value"] if variable["type"] in ("custom", "textbox") else value
             seen = replace(seen, variables={**seen.variables, variable["name"]: Variable(value)})
         for dashboard_name, panel in PANELS.values():
             if dashboard_name == name:

@@ -1,0 +1,123 @@
+"""Alerts of real services: several instances, killed at the worst moment, told to a receiver that fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Server
+from support.alerts import errors_of, write_alerts
+from support.receiver import HANG_UP, Receiver, receiving
+from support.scratch import empty_database
+from support.service import Service
+
+FAILED = {"model_name": "m", "duration_ms": 1, "was_successful": False}
+Start = Callable[..., Service]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def start(server: Server, tmp_path: Path, receiver: Receiver) -> Iterator[Start]:
+    """Start another instance on the same database; it evaluates every second."""
+    if not server.concurrent:
+        pytest.skip("one session for all")
+    file = write_alerts(tmp_path, receiver, errors_of("m"))
+    services: list[Service] = []
+    with ExitStack() as stack:
+        url = stack.enter_context(empty_database(server))
+
+        def start() -> Service:
+            folder = tmp_path / f"instance-{len(services)}"
+            folder.mkdir()
+            settings = {"DATABASE_URL": url, "ALERTS_FILE": str(file), "AUTH": "none", "WORKERS": "2"}
+            services.append(Service(folder, **settings))
+            services[-1].wait_until_ready()
+            return services[-1]
+
+        yield start
+        for service in services:
+            if service.process.poll() is None:
+                service.stop()
+
+
+def kill(service: Service) -> None:
+    """Kill every process of an instance at once."""
+    for pid in [service.process.pid, *service.descendants()]:
+        os.kill(pid, signal.SIGKILL)
+    service.process.wait()
+
+
+def wait(until: Callable[[], Any], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_two_instances_tell_of_a_breach_once_and_of_its_end_once(start: Start, receiver: Receiver) -> None:
+    one, other = start(), start()
+    assert one.request("POST", "/api/v1/predict-logs", [FAILED] * 20)[0] == 200
+    receiver.wait_for(1)
+    assert other.request("POST", "/api/v1/predict-logs", [{**FAILED, "was_successful": True}] * 400)[0] == 200
+    receiver.wait_for(2)
+    time.sleep(3)
+    assert receiver.texts == ["FIRING", "Resolved"] and len(receiver.attempts) == 2
+    for service in (one, other):
+        (rule,) = service.request("GET", "/api/v1/alerts")[1]["rules"]
+        assert rule["state"] == "resolved"
+        assert [event["state"] for event in service.request("GET", "/api/v1/alerts/history")[1]] == [
+            "resolved",
+            "firing",
+        ]
+        assert service.stop() == 0
+        assert "s3cret" not in service.log
+
+
+def test_an_instance_killed_while_it_sends_leaves_the_message_to_the_next_one(start: Start, receiver: Receiver) -> None:
+    first = start()
+    receiver.moods, receiver.delay_s = [HANG_UP], 5.0
+    assert first.request("POST", "/api/v1/predict-logs", [FAILED] * 20)[0] == 200
+    wait(lambda: receiver.attempts)
+    kill(first)
+    receiver.delay_s = 0.0
+    assert receiver.accepted == [], "the state is committed, the message is not sent"
+    second = start()
+    receiver.wait_for(1)
+    time.sleep(2)
+    assert receiver.texts == ["FIRING"] and len(set(receiver.attempts)) == 1
+    (event,) = second.request("GET", "/api/v1/alerts/history")[1]
+    assert event["state"] == "firing" and event["messages"][0]["delivered_at"]
+
+
+def test_an_alert_goes_on_where_it_was_after_a_restart(start: Start, receiver: Receiver) -> None:
+    first = start()
+    assert first.request("POST", "/api/v1/predict-logs", [FAILED] * 20)[0] == 200
+    receiver.wait_for(1)
+    since = first.request("GET", "/api/v1/alerts")[1]["rules"][0]["alerts"][0]["since"]
+    assert first.stop() == 0
+    second = start()
+    before = second.request("GET", "/api/v1/alerts")[1]["rules"][0]["alerts"][0]["evaluated_at"]
+    wait(lambda: second.request("GET", "/api/v1/alerts")[1]["rules"][0]["alerts"][0]["evaluated_at"] > before)
+    alert = second.request("GET", "/api/v1/alerts")[1]["rules"][0]["alerts"][0]
+    assert (alert["state"], alert["since"]) == ("firing", since)
+    assert len(receiver.attempts) == 1
+
+
+def test_a_file_that_cannot_be_used_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "alerts.toml"
+    file.write_text("[[rule]]\nname = 'x'\n")
+    service = Service(tmp_path, ALERTS_FILE=str(file), DATABASE_URL="postgresql://nobody@127.0.0.1:1/nowhere")
+    assert service.process.wait(30) == 2
+    assert "rule 1 (x): measure: Must be one of" in service.log and "Traceback" not in service.log

@@ -37,10 +37,15 @@ def main() -> int:
     return 0
 
 
+def fill(url: str, now: datetime) -> int:
+    """Log the calls of the days before, and what was dropped; returns how many calls there are."""
+    _post(f"{url}/api/v1/dropped", [{**DROPPED, "id": str(uuid4()), "timestamp": (now - SLOW_HOUR).isoformat()}])
+    return _send(url, calls(now - HISTORY, now, now))
+
+
 def _serve(url: str) -> None:
     now = told = datetime.now(timezone.utc)
-    stored = _send(url, calls(now - HISTORY, now, now))
-    _post(f"{url}/api/v1/dropped", [{**DROPPED, "id": str(uuid4()), "timestamp": (now - SLOW_HOUR).isoformat()}])
+    stored = fill(url, now)
     print(
         f"{stored:,} calls of the last {HISTORY.days} days are logged, and more come every second.\n\n"
         f"    {url}/dashboard\n\n"

@@ -5,7 +5,7 @@ import { h, replace, setText } from "./dom.js";
 import { clock, dateTime, dayMonth, wall } from "./format.js";
 import { change, knownZone } from "./view.js";
 
-const MAX_TICKS = 9;
+const TICK_PX = 70;
 const MIN_DRAG_PX = 8;
 const STEPS = [1, 5, 10, 15, 30, 60, 120, 180, 360, 720].map((minutes) => minutes * 60_000);
 const DAY = 86400_000;
@@ -75,7 +75,7 @@ export class TimePanel extends Panel {
   set({ points, ...data }) {
     this.points = points;
     const zone = knownZone();
-    super.set({ ...data, head: "From", labels: points.map((point) => dateTime(point.from, zone)), ticks: timeTicks(points, zone) });
+    super.set({ ...data, head: "From", labels: points.map((point) => dateTime(point.from, zone)), ticks: timeTicks(points, zone, this.box.clientWidth) });
   }
 }
 
@@ -116,13 +116,14 @@ function dataset({ label, values, color, type = "line", dash, fill, isStep }, le
 }
 
 /** The points that begin at a round time of the zone's clock, so many as fit, and what to write below them. */
-export function timeTicks(points, zone) {
+export function timeTicks(points, zone, width) {
+  const most = Math.max(2, Math.floor(width / TICK_PX));
   const walls = points.map((point) => wall(point.from, zone));
   const isRound = (step) => walls.flatMap((at, i) => (at % step === 0 ? [i] : []));
-  const some = STEPS.map(isRound).find((found) => found.length && found.length <= MAX_TICKS);
+  const some = STEPS.map(isRound).find((found) => found.length && found.length <= most);
   if (some) return some.map((i) => [i, walls[i] % DAY === 0 ? dayMonth(points[i].from, zone) : clock(points[i].from, zone)]);
   const days = isRound(DAY);
-  const every = Math.ceil(days.length / MAX_TICKS) || 1;
+  const every = Math.ceil(days.length / most) || 1;
   return days.filter((_, i) => i % every === 0).map((i) => [i, dayMonth(points[i].from, zone)]);
 }
 

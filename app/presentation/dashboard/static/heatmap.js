@@ -31,8 +31,7 @@ export class HeatMap {
   set({ bins, points }) {
     Object.assign(this, { bins, points });
     this.most = Math.max(1, ...points.flatMap((point) => point.counts));
-    setText(this.hint, bins.length ? "darker: more calls" : "");
-    this.canvas.setAttribute("aria-label", bins.length ? `Durations over time, from ${duration(bins[0].from_ms)} to ${duration(bins.at(-1).to_ms)}, at most ${this.most} calls in a cell` : "No calls");
+        this.canvas.setAttribute("aria-label", bins.length ? `Durations over time, from ${duration(bins[0].from_ms)} to ${duration(bins.at(-1).to_ms)}, at most ${this.most} calls in a cell` : "No calls");
     this.draw();
   }
 
@@ -48,6 +47,7 @@ export class HeatMap {
     pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
     pen.fillStyle = colour("muted");
     if (!this.bins.length) return pen.fillText("No calls in this range", width / 2 - 60, height / 2);
+    setText(this.hint, `${isDark() ? "brighter" : "darker"}: more calls`);
     this.axes(pen);
     this.cells(pen);
   }
@@ -55,7 +55,7 @@ export class HeatMap {
   axes(pen) {
     pen.textAlign = "center";
     const columnWidth = (this.width - LEFT) / this.points.length;
-    for (const [i, label] of timeTicks(this.points, knownZone())) {
+    for (const [i, label] of timeTicks(this.points, knownZone(), this.width - LEFT)) {
       pen.fillText(label, Math.min(LEFT + (i + 0.5) * columnWidth, this.width - 20), this.height - 6);
     }
     pen.textAlign = "right";

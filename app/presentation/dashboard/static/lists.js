@@ -7,7 +7,7 @@ import { knownZone } from "./view.js";
 
 /** A table of calls; `withModel` says whether there is a column for the model. */
 export function callTable(calls, { withModel = false, label }) {
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
+  return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": label },
     h("table", { class: "calls" },
       h("thead", {}, h("tr", {}, ["Time", withModel && "Model", "Version", "Duration", "Outcome"].filter(Boolean).map((name) => h("th", { scope: "col", class: name === "Duration" && "number" }, name)))),
       h("tbody", {}, calls.map((call) => callRow(call, withModel)))));

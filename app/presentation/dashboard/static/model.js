@@ -4,7 +4,7 @@ import { open, openFromAddress } from "./call.js";
 import { TimePanel, Panel } from "./charts.js";
 import { choices, showVerdict, sides } from "./compare.js";
 import { byId, h, replace, setText } from "./dom.js";
-import { count, dateTime, duration, errorRate, percent, span } from "./format.js";
+import { count, dateTime, duration, errorRate, FAILING, percent, span } from "./format.js";
 import { start, tellRange } from "./frame.js";
 import { HeatMap } from "./heatmap.js";
 import { address, ApiError, get, getPage, ROOT } from "./http.js";
@@ -86,7 +86,7 @@ async function plain(ask, base) {
     ask("stats/histogram", { ...base, bucket: "auto", bins: 40 }),
   ]);
   showCalls(series);
-  latency.set({ points: series.points, format: duration, series: PERCENTILES.map((p, i) => line(`p${p}`, series.points.map((point) => point.percentiles[p]), ["sky", "blue", "orange"][i])) });
+  latency.set({ points: series.points, format: duration, series: PERCENTILES.map((p, i) => line(`p${p}`, series.points.map((point) => point.percentiles[p]), ["blue", "blue", "orange"][i], p === "50")) });
   heat.set(histogram);
   showDistribution([["Calls", histogram, "blue"]]);
 }
@@ -213,7 +213,7 @@ function summary(answer) {
   const rate = errorRate(answer);
   const tiles = [
     ["Calls", count(answer.total_requests), answer.total_requests, ""],
-    ["Error rate", percent(rate), rate, answer.failed_requests ? `${count(answer.failed_requests)} failed` : "none failed", rate > 0.02 && "bad"],
+    ["Error rate", percent(rate), rate, answer.failed_requests ? `${count(answer.failed_requests)} failed` : "none failed", rate > FAILING && "bad"],
     ...PERCENTILES.map((p) => [`p${p}`, duration(answer.percentiles[p]), answer.percentiles[p], p === "99" ? `slowest ${duration(answer.max_duration_ms)}` : p === "50" ? `average ${duration(answer.average_duration_ms)}` : ""]),
     ["Complete", percent(answer.completeness), answer.completeness, answer.dropped ? `${count(answer.dropped)} dropped by clients` : "nothing dropped", answer.dropped && "warn"],
   ];
@@ -232,13 +232,13 @@ function versionTable(choice) {
   const zone = knownZone();
   const several = known.length > 1;
   replace(byId("versions"), h("h2", {}, "Versions"),
-    known.length ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Versions" }, h("table", {},
+    known.length ? h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Versions" }, h("table", {},
       h("thead", {}, h("tr", {}, several && [h("th", { scope: "col" }, "Show"), h("th", { scope: "col" }, "against")], ["Version", "Calls", "Error rate", ...PERCENTILES.map((p) => `p${p}`), "First seen", "Last seen"].map((name, i) => h("th", { scope: "col", class: i > 0 && i < 6 && "number" }, name)))),
       h("tbody", {}, known.map((version) => h("tr", {},
         several && [h("td", {}, radio("b", version)), h("td", {}, radio("a", version))],
         h("th", { scope: "row", class: "cut" }, h("a", { href: `?${new URLSearchParams([["model_name", model], ["version", version.model_version ?? ""], ...new URLSearchParams(rangeQuery().slice(1))])}` }, version.model_version ?? "no version")),
         h("td", { class: "number", "data-value": version.total_requests }, count(version.total_requests)),
-        h("td", { class: `number ${errorRate(version) > 0.02 ? "bad" : ""}`, "data-value": errorRate(version) ?? "" }, percent(errorRate(version))),
+        h("td", { class: `number ${errorRate(version) > FAILING ? "bad" : ""}`, "data-value": errorRate(version) ?? "" }, percent(errorRate(version))),
         PERCENTILES.map((p) => h("td", { class: "number", "data-value": version.percentiles[p] }, duration(version.percentiles[p]))),
         ["first_seen", "last_seen"].map((name) => h("td", { class: "when" }, version.entry ? dateTime(version.entry[name], zone) : "–"))))))) : h("p", { class: "empty" }, "No calls in this range."));
 }
@@ -249,7 +249,7 @@ function errors(groups) {
   const first = known.length ? known.at(-1).model_version : undefined;
   const isNew = (group) => known.length > 1 && group.first_version !== first && group.versions.includes(group.first_version);
   replace(byId("errors"), h("h2", {}, "Errors"),
-    groups.length ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Errors" }, h("table", { class: "errors" },
+    groups.length ? h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Errors" }, h("table", { class: "errors" },
       h("thead", {}, h("tr", {}, ["Error", "Calls", "First seen", "Last seen", "Versions"].map((name) => h("th", { scope: "col", class: name === "Calls" && "number" }, name)))),
       h("tbody", {}, groups.map((group) => h("tr", { "data-fingerprint": group.fingerprint },
         h("th", { scope: "row", class: "pattern" }, h("button", { type: "button", class: "link", title: "Open the latest of these calls", onclick: () => open(group.last_id) }, group.pattern ?? "without an error"),

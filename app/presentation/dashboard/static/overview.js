@@ -1,7 +1,7 @@
 // Every model over one range: what it did, how well, how fast, and whether it still does.
 
 import { byId, h, replace, setText } from "./dom.js";
-import { count, dateTime, duration, errorRate, exactCount, percent, span } from "./format.js";
+import { count, dateTime, duration, errorRate, exactCount, FAILING, percent, span } from "./format.js";
 import { refreshAfter, start, tellRange } from "./frame.js";
 import { address, get, getPage, ROOT } from "./http.js";
 import { draw, sparkline } from "./sparkline.js";
@@ -15,7 +15,6 @@ const PAGE = 1000;
 const AT_ONCE = 50; // the API takes so many names
 const MAX_ADDRESS = 6000; // characters of names in one address
 const STATUS_S = 60;
-const FAILING = 0.05;
 
 const COLUMNS = [
   { name: "model", label: "Model", value: (row) => row.key, text: true },

@@ -1,0 +1,260 @@
+"""How the pages behave: addresses that can be sent, keyboard, refresh, errors, many models, hostile names, keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
+
+import pytest
+from dashboard.conftest import STATE, Page
+from selenium.webdriver.common.keys import Keys as Key
+from sqlalchemy import Engine
+
+from app.domain.keys import Scope
+from app.presentation.services import services
+from conftest import Server, make_app
+from support.browser import requests_of, served
+
+ROOT = Path(__file__).parents[2]
+Log = Callable[[list[dict[str, Any]]], None]
+HOSTILE = (
+    '<img src=x onerror="window.hacked=1">',
+    '"><script>window.hacked=1</script>',
+    "'-window.hacked-'",
+    "javascript:window.hacked=1",
+    "{{7*7}}${7*7}%s%00",
+    "a&model_version=b#c?d=e",
+    "../../api/v1/models",
+    "\u202eрехватчик\u202c ‮",
+    "  spaces  ",
+    "ж" * 150,
+)
+
+
+@pytest.fixture(scope="session")
+def server(servers: Callable[[str], Server]) -> Server:
+    """One engine is enough here: the figures are looked at elsewhere."""
+    return servers("plain")
+
+
+def test_no_request_leaves_the_host(page: Page, story: str) -> None:
+    requests_of(page.browser)
+    for path, more in (("", {}), ("/model", {"model_name": story}), ("/explore", {})):
+        page.open(path, range="7d", **more)
+        requests = requests_of(page.browser)
+        assert len(requests) > 8
+        assert {urlsplit(url).netloc for url in requests} == {urlsplit(page.address).netloc}
+        assert page.problems == []
+
+
+def test_a_row_leads_to_the_page_of_its_model_over_the_same_range(page: Page, story: str) -> None:
+    page.open(search=story, range="7d", zone="Asia/Tokyo")
+    page.click(".col-model a")
+    page.wait_for(f"location.pathname.endsWith('/model') && {STATE} === 'ready'")
+    query = parse_qs(urlsplit(page.browser.current_url).query)
+    assert query == {"model_name": [story], "range": ["7d"], "zone": ["Asia/Tokyo"]}
+    assert page.find("h1").text == story
+
+
+def test_the_bad_version_of_a_model_is_found_in_two_clicks(page: Page, story: str) -> None:
+    page.open(search=story, range="7d")
+    page.click(".col-model a")
+    page.wait_for(f"location.pathname.endsWith('/model') && {STATE} === 'ready'")
+    assert page.texts("#compare li.worse b")[0] == "2 succeeds less often than 1"
+    page.click("#errors tbody .link")
+    page.wait_for("document.querySelector('#call').open")
+    assert "KeyError: 'age'" in page.find("#call").text
+
+
+def test_an_open_call_is_in_the_address_and_escape_closes_it(page: Page, story: str, start: datetime) -> None:
+    page.open("/explore", model_name=story, range="7d")
+    link = page.find("tr[data-id] .link")
+    link.send_keys(Key.ENTER)
+    page.wait_for("document.querySelector('#call').open")
+    address = page.browser.current_url
+    assert "open=" in address
+    text = page.find("#call").text
+    assert '"number": 599' in text and story in text
+    page.browser.get(address)
+    page.wait_for("document.querySelector('#call').open && document.querySelector('#call pre')")
+    assert page.find("#call").text == text
+    page.find("#call-close").send_keys(Key.ESCAPE)
+    page.wait_for("!document.querySelector('#call').open && !location.search.includes('open=')")
+
+
+def test_a_refresh_changes_figures_in_place(page: Page, log: Log, story: str, start: datetime) -> None:
+    page.open(search=story, range="7d")
+    page.run("document.querySelector('tbody tr:not(.gap)').dataset.mark = 'mine'")
+    page.run("document.querySelector('.col-model a').focus()")
+    log([{"model_name": story, "duration_ms": 1, "was_successful": True, "timestamp": start.isoformat()}])
+    page.browser.switch_to.active_element.send_keys("r")
+    page.wait_for("document.querySelector('td.col-calls').dataset.value === '601'")
+    assert page.run("return document.querySelector('tbody tr:not(.gap)').dataset.mark") == "mine"
+    assert page.run("return document.activeElement.textContent") == story, "the focus stays"
+
+
+def test_a_slash_leads_to_the_search(page: Page, story: str) -> None:
+    page.open()
+    page.find("body").send_keys("/")
+    assert page.run("return document.activeElement.id") == "search"
+    page.find("#search").send_keys(story[:20].upper())
+    assert page.texts(".col-model a") == [story]
+    assert story[:20].upper() in page.browser.current_url
+
+
+def test_another_range_is_in_the_address_and_back_leads_back(page: Page, story: str) -> None:
+    page.open(search=story, range="7d")
+    page.click("#range-1h")
+    page.wait_for("document.querySelector('td.col-calls').dataset.value === '0'")
+    assert "range=1h" in page.browser.current_url
+    page.browser.back()
+    page.wait_for("document.querySelector('td.col-calls')?.dataset.value === '600'")
+
+
+def test_a_range_can_be_typed_in_the_clock_of_any_zone(page: Page, story: str, start: datetime) -> None:
+    page.open(search=story, range="7d")
+    page.click("#range-custom")
+    page.run(
+        "const set = (id, value) => (document.getElementById(id).value = value);"
+        "set('custom-from', arguments[0]); set('custom-to', arguments[1]); set('custom-zone', 'Asia/Kathmandu');"
+        "document.querySelector('#custom form').requestSubmit()",
+        f"{start:%Y-%m-%d}T15:45", f"{start:%Y-%m-%d}T16:45",
+    )  # fmt: skip
+    page.wait_for(f"location.search.includes('Kathmandu') && {STATE} === 'ready'")
+    assert [datetime.fromisoformat(bound) for bound in page.counted.values()] == [start, start + timedelta(hours=1)]
+    page.run("localStorage.removeItem('predlog-zone')")
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"from": "2025-06-02", "to": "2025-06-01"}, "Must not be after the end of the range."),
+        ({"zone": "Mars/Phobos"}, "Not a time zone"),
+        ({"from": "yesterday", "to": "2025-06-01"}, "Not a valid ISO 8601"),
+    ],
+)
+def test_what_the_api_refuses_is_said_in_its_words(page: Page, query: dict[str, str], said: str) -> None:
+    page.browser.get(f"{page.address}/dashboard?{'&'.join(f'{name}={value}' for name, value in query.items())}")
+    page.wait_for(f"{STATE} === 'failed'")
+    assert said in page.find("#notice").text
+
+
+def test_what_was_shown_stays_while_the_service_is_away(page: Page, story: str) -> None:
+    page.open(search=story, range="7d")
+    page.browser.execute_cdp_cmd("Network.enable", {})
+    offline = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.browser.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+    try:
+        page.browser.switch_to.active_element.send_keys("r")
+        page.wait_for(f"{STATE} === 'failed'")
+        assert "The service does not answer." in page.find("#notice").text
+        assert page.values("td.col-calls") == [600]
+    finally:
+        page.browser.execute_cdp_cmd("Network.emulateNetworkConditions", offline | {"offline": False})
+    page.click("#notice button")
+    page.wait_for(f"{STATE} === 'ready' && !document.querySelector('#notice').textContent")
+
+
+def test_of_a_thousand_models_only_the_rows_in_view_are_in_the_page(page: Page, database: Engine) -> None:
+    mark = uuid4().hex
+    statement = """INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful)
+                   SELECT now() - INTERVAL '2 days', %(mark)s || '-' || lpad(n::text, 4, '0'), n, true
+                   FROM   generate_series(1, 1200) AS n"""
+    with database.connect() as connection:
+        connection.exec_driver_sql(statement, {"mark": mark})
+    page.open(search=mark, range="7d", sort="model")
+    page.wait_for("document.querySelector('table.long').getAttribute('aria-rowcount') === '1201'")
+    assert 10 < len(page.texts(".col-model a")) < 80
+    page.run("scrollTo(0, document.documentElement.scrollHeight)")
+    page.wait_for(f"[...document.querySelectorAll('.col-model a')].at(-1).textContent === '{mark}-1200'")
+    assert len(page.texts(".col-model a")) < 80
+    page.wait_for("[...document.querySelectorAll('.spark-calls')].at(-1).getAttribute('d') !== null")
+    page.click("#sort-p50")
+    page.run("scrollTo(0, 0)")
+    page.wait_for(f"document.querySelector('.col-model a').textContent === '{mark}-1200'")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_or_error_is_text_and_nothing_else(page: Page, log: Log, start: datetime, name: str) -> None:
+    mark = uuid4().hex
+    model, record = f"{mark}{name}", {"duration_ms": 5, "timestamp": start.isoformat()}
+    log(
+        [
+            {
+                **record,
+                "model_name": model,
+                "model_version": name,
+                "was_successful": False,
+                "error": name,
+                "metadata": {name: name},
+            },
+            {**record, "model_name": model, "model_version": f"{name}2", "was_successful": True},
+        ]
+    )
+    page.open(search=mark, range="7d")
+    assert page.texts(".col-model a") == [model]
+    page.click(".col-model a")
+    page.wait_for(f"location.pathname.endsWith('/model') && {STATE} === 'ready'")
+    assert page.texts("h1") == [model]
+    assert page.values("[data-figure='Calls']") == [2]
+    assert sorted(page.texts("#versions tbody th")) == sorted([name, f"{name}2"])
+    page.click("#failed tbody .link")
+    page.wait_for("document.querySelector('#call pre') !== null")
+    assert page.texts("#call pre.error") == [name]
+    assert json.loads(page.texts("#call pre")[-1]) == {name: name}
+    page.open("/explore", model_name=model, model_version=name, range="7d")
+    assert page.texts(".error-text") == [name]
+    assert page.run("return window.hacked") is None
+    assert page.problems == []
+
+
+def test_where_keys_exist_the_page_asks_for_one_and_keeps_it_in_the_tab(
+    browser: Any, server: Server, database: Engine, story: str
+) -> None:
+    app = make_app(server.url, auth="keys", pool_size=8 if server.concurrent else 1)
+    with app.app_context():
+        keys = {scope: services().keys.create(scope.value, scope)[1] for scope in (Scope.READ, Scope.WRITE)}
+    try:
+        with served(app) as address:
+            page = Page(browser, address)
+            browser.get(f"{address}/dashboard?search={story}&range=7d")
+            for sent in ("nonsense", keys[Scope.READ]):
+                page.wait_for("document.querySelector('#key').open && document.querySelector('#key-field') !== null")
+                page.find("#key-field").send_keys(sent + Key.ENTER)
+                page.wait_for("!document.querySelector('#key').open || document.querySelector('#key-problem')")
+            page.wait_for(f"{STATE} === 'ready'")
+            assert page.values("td.col-calls") == [600]
+            kept = page.run(
+                "return [sessionStorage, localStorage, document.cookie, location.href].map(e => JSON.stringify(e))"
+            )
+            assert [keys[Scope.READ] in place for place in kept] == [True, False, False, False]
+            page.run("sessionStorage.setItem('predlog-key', arguments[0])", keys[Scope.WRITE])
+            browser.refresh()
+            page.wait_for(f"{STATE} === 'failed'")
+            assert "needs a key with scope read" in page.find("#notice").text
+    finally:
+        with database.connect() as connection:
+            connection.exec_driver_sql("DELETE FROM api_key")
+
+
+@pytest.mark.parametrize("lines", ["shell", "python"])
+def test_the_lines_of_the_first_visit_work_when_pasted(browser: Any, fresh_service: int, lines: str) -> None:
+    page = Page(browser, f"http://127.0.0.1:{fresh_service}")
+    browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": "0"})
+    page.open()
+    text = page.texts(f"#snippet-{lines}")[0]
+    assert len(text.splitlines()) == 3
+    command = ["bash", "-c", text] if lines == "shell" else [sys.executable, "-c", text]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "client/src"), "NO_PROXY": "*"}
+    subprocess.run(command, check=True, timeout=60, env=environment, capture_output=True)
+    page.browser.switch_to.active_element.send_keys("r")
+    page.wait_for("document.querySelector('.col-model a')?.textContent === 'my_model'")
+    assert page.values("td.col-calls") == [1]

@@ -1,0 +1,155 @@
+"""What a page shows equals what the API says, for every range and zone."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from dashboard.conftest import Page
+
+PERCENTILES = ("50", "95", "99")
+RANGES = ("preset", "days in Kathmandu", "cut anywhere in New York", "instants", "an hour without calls")
+
+
+def range_of(kind: str, start: datetime) -> dict[str, str]:
+    """The parameters of a page's address."""
+    day = start.date().isoformat()
+    cut = start + timedelta(hours=2, minutes=13, seconds=17)
+    return {
+        "preset": {"range": "7d", "zone": "Europe/Berlin"},
+        "days in Kathmandu": {"from": day, "to": day, "zone": "Asia/Kathmandu"},
+        "cut anywhere in New York": {"from": f"{day}T06:07", "to": f"{day}T11:43:21", "zone": "America/New_York"},
+        "instants": {"from": cut.isoformat(), "to": (cut + timedelta(hours=5)).isoformat(), "zone": "UTC"},
+        "an hour without calls": {"from": f"{day}T01:00", "to": f"{day}T02:00", "zone": "UTC"},
+    }[kind]
+
+
+def figures(tally: dict[str, Any]) -> list[float | None]:
+    calls = tally["total_requests"]
+    rate = tally["failed_requests"] / calls if calls else None
+    return [calls, rate, *(tally["percentiles"][p] for p in PERCENTILES), tally["completeness"]]
+
+
+def same(shown: list[float | None], expected: list[float | None]) -> bool:
+    return [value and pytest.approx(value, rel=1e-9) for value in expected] == shown
+
+
+@pytest.mark.parametrize("kind", RANGES)
+def test_the_row_of_a_model_has_its_figures(page: Page, story: str, start: datetime, kind: str) -> None:
+    page.open(search=story, **range_of(kind, start))
+    assert page.texts(".col-model a") == [story]
+    columns = ("calls", "errors", *(f"p{p}" for p in PERCENTILES), "complete")
+    shown = [page.values(f"td.col-{column}")[0] for column in columns]
+    expected = page.get("stats", model_name=story, percentiles=",".join(PERCENTILES), **page.counted)
+    assert same(shown, figures(expected))
+    assert page.problems == []
+
+
+@pytest.mark.parametrize("kind", RANGES)
+def test_the_range_is_the_one_that_the_zones_clock_shows(page: Page, story: str, start: datetime, kind: str) -> None:
+    asked = range_of(kind, start)
+    page.open(search=story, **asked)
+    counted = [datetime.fromisoformat(page.counted[bound]) for bound in ("from", "to")]
+    if kind == "preset":
+        assert counted[1] - counted[0] == timedelta(days=7)
+    elif kind == "days in Kathmandu":
+        answer = page.get("stats", timezone=asked["zone"], **{name: asked[name] for name in ("from", "to")})
+        assert page.counted == answer["range"]
+    else:
+        from zoneinfo import ZoneInfo
+
+        zone = ZoneInfo(asked["zone"])
+        written = [datetime.fromisoformat(asked[bound]) for bound in ("from", "to")]
+        assert counted == [bound if bound.tzinfo else bound.replace(tzinfo=zone) for bound in written]
+
+
+@pytest.mark.parametrize("kind", RANGES)
+def test_the_page_of_a_model_has_its_figures(page: Page, story: str, start: datetime, kind: str) -> None:
+    asked = range_of(kind, start)
+    page.open("/model", model_name=story, version="1", **asked)
+    one = {"model_name": story, "model_version": "1", "timezone": asked["zone"], **page.counted}
+    stats = page.get("stats", percentiles=",".join(PERCENTILES), **one)
+    assert same(page.values("[data-figure]"), figures(stats))
+    series = page.get("stats/timeseries", bucket="auto", percentiles=",".join(PERCENTILES), **one)["points"]
+    for panel in ("calls", "latency", "distribution"):
+        page.click(f"#{panel} summary")
+    calls = [[point["failed_requests"], point["successful_requests"]] for point in series]
+    assert same(page.values("#calls td"), [value for row in calls for value in row])
+    latencies = [point["percentiles"][p] for point in series for p in PERCENTILES]
+    assert same(page.values("#latency td"), latencies)
+    histogram = page.get("stats/histogram", bins=40, **one)
+    assert same(page.values("#distribution td"), [float(each["count"]) for each in histogram["bins"]])
+    assert page.problems == []
+
+
+def test_two_versions_are_compared_in_the_words_of_the_api(page: Page, story: str, start: datetime) -> None:
+    asked = range_of("preset", start)
+    page.open("/model", model_name=story, **asked)
+    question = {"model_name": story, "version_a": "1", "version_b": "2", "percentiles": ",".join(PERCENTILES)}
+    answer = page.get("stats/compare", **question, **page.counted)
+    verdicts = [
+        answer["success_rate"]["verdict"],
+        *(each["verdict"] for each in answer["duration"]["percentiles"].values()),
+    ]
+    assert page.run("return [...document.querySelectorAll('#compare li')].map(e => e.dataset.verdict)") == verdicts
+    assert "2 succeeds less often than 1" in page.find("#compare").text
+    assert page.texts("#compare h2") == ["2 against 1"]
+
+
+@pytest.mark.parametrize(("against", "days"), [("before", 7), ("week", 7)])
+def test_two_ranges_are_compared_in_the_words_of_the_api(
+    page: Page, story: str, start: datetime, against: str, days: int
+) -> None:
+    page.open("/model", model_name=story, against=against, **range_of("preset", start))
+    end = {name: datetime.fromisoformat(value) for name, value in page.counted.items()}
+    question = {"from_b": page.counted["from"], "to_b": page.counted["to"]}
+    question |= {f"{name}_a": (bound - timedelta(days=days)).isoformat() for name, bound in end.items()}
+    answer = page.get("stats/compare", model_name=story, percentiles=",".join(PERCENTILES), **question)
+    shown = page.run("return [...document.querySelectorAll('#compare li')].map(e => e.dataset.verdict)")
+    assert shown[0] == answer["success_rate"]["verdict"]
+
+
+def test_the_versions_have_their_figures_the_newest_first(page: Page, story: str, start: datetime) -> None:
+    page.open("/model", model_name=story, **range_of("preset", start))
+    assert page.texts("#versions tbody th") == ["2", "1"]
+    groups = page.get("stats", model_name=story, group_by="model_version", percentiles="50,95,99", **page.counted)[
+        "groups"
+    ]
+    expected = [value for group in reversed(groups) for value in figures(group)[:5]]
+    assert same(page.values("#versions td.number"), expected)
+
+
+def test_errors_are_grouped_and_the_new_ones_are_said_to_be(page: Page, story: str, start: datetime) -> None:
+    page.open("/model", model_name=story, **range_of("preset", start))
+    groups = page.get("errors", model_name=story, **page.counted)
+    assert page.texts("#errors tbody .link") == [group["pattern"] for group in groups]
+    assert page.values("#errors td.number") == [group["count"] for group in groups]
+    assert [text.endswith("new in 2") for text in page.texts("#errors tbody th")] == [True, False]
+
+
+def test_the_slowest_and_the_failed_calls_are_those_of_the_log(page: Page, story: str, start: datetime) -> None:
+    page.open("/model", model_name=story, **range_of("preset", start))
+    calls = page.get("predictions", model_name=story, limit=1000)
+    slowest = sorted((call["duration_ms"] for call in calls), reverse=True)[:8]
+    assert page.values("#slowest td.number") == pytest.approx(slowest)
+    failed = [str(call["id"]) for call in calls if not call["was_successful"]][:8]
+    assert page.run("return [...document.querySelectorAll('#failed tr[data-id]')].map(e => e.dataset.id)") == failed
+
+
+def test_explore_lists_what_the_api_lists(page: Page, story: str, start: datetime) -> None:
+    filters = {"model_name": story, "model_version": "2", "was_successful": "false", "min_duration_ms": "60"}
+    page.open("/explore", **filters, **range_of("preset", start))
+    listed = page.get("predictions", limit=100, **filters)
+    assert 0 < len(listed) < 40
+    assert page.run("return [...document.querySelectorAll('tr[data-id]')].map(e => e.dataset.id)") == [
+        str(call["id"]) for call in listed
+    ]
+
+
+def test_explore_leads_on_to_older_calls(page: Page, story: str, start: datetime) -> None:
+    page.open("/explore", model_name=story, **range_of("preset", start))
+    for pages in range(1, 6):
+        page.wait_for(f"document.querySelectorAll('tr[data-id]').length === {100 * pages}")
+        page.click("#more:not([disabled])")
+    page.wait_for("document.querySelectorAll('tr[data-id]').length === 600 && document.querySelector('#more').hidden")

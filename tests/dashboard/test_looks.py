@@ -1,0 +1,123 @@
+"""Whether everybody can use the pages, and what they look like.
+
+SCREENSHOTS=docs/screenshots keeps the pictures of the documentation; else nothing of them stays.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import random
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dashboard.conftest import Page
+
+from examples import demo
+from support.databases import wasm
+from support.service import running
+
+AXE = "axe-core@4.11.0"
+FOLDER = os.environ.get("SCREENSHOTS")
+SIZES = {"wall": (1440, 900), "phone": (390, 844)}
+VIEWS: dict[str, tuple[str, dict[str, str], str, str]] = {
+    "overview": ("", {}, "wall", "light"),
+    "overview-dark": ("", {}, "wall", "dark"),
+    "overview-phone": ("", {}, "phone", "light"),
+    "model": ("/model", {"model_name": "checkout_fraud"}, "wall", "light"),
+    "model-dark": ("/model", {"model_name": "search_ranking"}, "wall", "dark"),
+    "model-phone": ("/model", {"model_name": "checkout_fraud"}, "phone", "dark"),
+    "explore": ("/explore", {"was_successful": "false"}, "wall", "light"),
+    "explore-phone": ("/explore", {}, "phone", "light"),
+}
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A service with the calls of the demo."""
+    with tempfile.TemporaryDirectory(prefix="predlog-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # started by root, the database runs as somebody else
+        with running(folder, EMBEDDED_DATA_DIR=str(folder / "data")) as service:
+            random.seed(1)
+            address = f"http://127.0.0.1:{service.port}"
+            demo.fill(address, datetime.now(timezone.utc))
+            yield address
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The text of axe-core, from npm."""
+    tools = wasm.toolchain()
+    if tools is None:
+        pytest.skip("no npm is here")
+    folder = tmp_path_factory.mktemp("axe")
+    command = [*tools[1], "install", "--no-audit", "--no-fund", "--prefix", str(folder), AXE]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+    except (subprocess.SubprocessError, OSError) as error:
+        pytest.skip(f"axe-core cannot be had from npm: {error}")
+    return (folder / "node_modules/axe-core/axe.min.js").read_text()
+
+
+@pytest.fixture(params=VIEWS)
+def view(request: pytest.FixtureRequest, page: Page) -> Iterator[str]:
+    """One page, at one size, in one theme."""
+    path, query, size, theme = VIEWS[request.param]
+    width, height = SIZES[size]
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == "phone"}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    theme_of_system = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+    page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", theme_of_system)
+    page.open(path, zone="Europe/Berlin", **query)
+    yield request.param
+    page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def violations(page: Page, axe: str) -> list[str]:
+    page.run(f"{axe}; window.axe = axe")
+    found = page.browser.execute_async_script(
+        "const done = arguments[0]; const failed = e => done([{id: String(e), nodes: []}]);"
+        "axe.run(document, {resultTypes: ['violations']}).then(found => done(found.violations), failed)"
+    )
+    return [f"{each['id']}: {node['html'][:200]}" for each in found for node in each["nodes"] or [{"html": ""}]]
+
+
+def test_axe_finds_nothing_that_would_keep_somebody_out(page: Page, view: str, axe: str) -> None:
+    assert violations(page, axe) == []
+
+
+@pytest.mark.parametrize("what", ["#range-custom", "tr[data-id] .link"])
+def test_axe_finds_nothing_in_what_can_be_opened(page: Page, axe: str, what: str) -> None:
+    page.open("/explore", zone="Europe/Berlin")
+    page.click(what)
+    page.wait_for("!document.querySelector('#custom').hidden || document.querySelector('#call pre')")
+    assert violations(page, axe) == []
+
+
+def test_nothing_is_wider_than_the_screen(page: Page, view: str) -> None:
+    assert page.run("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_picture_of_it_can_be_taken(page: Page, view: str, tmp_path: Path) -> None:
+    page.wait_for("[...document.querySelectorAll('.spark-calls')].every(e => e.getAttribute('d'))")
+    whole = page.browser.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
+    clip: dict[str, Any] = {}
+    if view.startswith("model"):
+        clip = {
+            "captureBeyondViewport": True,
+            "clip": {"x": 0, "y": 0, "width": whole["width"], "height": min(whole["height"], 1330), "scale": 1},
+        }
+    picture = base64.b64decode(
+        page.browser.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", **clip})["data"]
+    )
+    folder = Path(FOLDER) if FOLDER else tmp_path
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{view}.png").write_bytes(picture)
+    assert 10_000 < len(picture) < 600_000

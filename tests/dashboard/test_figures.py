@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -95,6 +97,18 @@ def test_two_versions_are_compared_in_the_words_of_the_api(page: Page, story: st
     assert page.run("return [...document.querySelectorAll('#compare li')].map(e => e.dataset.verdict)") == verdicts
     assert "2 succeeds less often than 1" in page.find("#compare").text
     assert page.texts("#compare h2") == ["2 against 1"]
+
+
+def test_the_distributions_of_two_versions_are_shares_of_their_calls(page: Page, story: str, start: datetime) -> None:
+    page.open("/model", model_name=story, **range_of("preset", start))
+    page.click("#distribution summary")
+    shown = page.values("#distribution td")
+    for side, version in enumerate(("2", "1")):
+        calls = page.get("predictions", model_name=story, model_version=version, limit=1000)
+        counts = Counter(round(10 * math.log(call["duration_ms"])) for call in calls)
+        shares = [share or 0 for share in shown[side::2]]
+        assert sum(shares) == pytest.approx(1)
+        assert max(shares) < 3 * max(counts.values()) / len(calls), "no bin has what belongs to its neighbours"
 
 
 @pytest.mark.parametrize(("against", "days"), [("before", 7), ("week", 7)])

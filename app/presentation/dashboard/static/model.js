@@ -16,6 +16,7 @@ const LISTED = 8;
 const SLOW_CANDIDATES = 50;
 const MAX_SLOW_PAGES = 10;
 const ERRORS = 20;
+const SHARED_BINS = 40;
 const model = param("model_name") ?? "";
 document.title = `${model} · Predlog`;
 setText(byId("name"), model || "No model is named in the address");
@@ -107,7 +108,7 @@ async function compared(ask, base, asked, choice) {
     ask("stats/timeseries", { ...base, ...series }),
     ask("stats/histogram", { ...base, bucket: "auto", bins: 40 }),
     ...of.map((side) => ask("stats/timeseries", { ...side, ...series })),
-    ...of.map((side) => ask("stats/histogram", { ...side, bins: 40 })),
+    ...of.map((side) => ask("stats/histogram", { ...side, bins: 200 })),
   ]);
   showVerdict(byId("compare"), verdict, pair, choices(choice, known.length > 1));
   showCalls(total);
@@ -148,25 +149,29 @@ function showDistribution(sidesOf) {
   });
 }
 
-/** Bins that reach over those of both, as wide as the wider ones. */
+/** Bins that reach over those of both sides: they begin at a bound of the finer bins, and hold whole ones of these. */
 function ladder(all) {
-  const some = all.filter((bins) => bins.length);
+  const some = all.flat().filter((bin) => bin.from_ms > 0);
   if (!some.length) return [];
-  const positive = some.flat().filter((bin) => bin.from_ms > 0);
-  const low = Math.min(...positive.map((bin) => bin.from_ms));
-  const high = Math.max(...some.flat().map((bin) => bin.to_ms));
-  const factor = Math.max(...positive.map((bin) => bin.to_ms / bin.from_ms), 1.02);
-  const bins = [];
-  for (let from = low; from < high && bins.length < 200; from *= factor) bins.push({ from_ms: from, to_ms: from * factor });
-  return bins;
+  const low = Math.min(...some.map((bin) => bin.from_ms));
+  const steps = Math.log(Math.max(...some.map((bin) => bin.to_ms)) / low);
+  const step = Math.max(...some.map((bin) => Math.log(bin.to_ms / bin.from_ms)));
+  const width = step * Math.ceil(steps / step / SHARED_BINS);
+  const bound = (i) => low * Math.exp(i * width);
+  return Array.from({ length: Math.max(1, Math.ceil(steps / width - 1e-6)) }, (_, i) => ({ from_ms: bound(i), to_ms: bound(i + 1) }));
 }
 
+/** The share of calls in each bin; a finer bin that lies in two of them is divided between both. */
 function shares(histogram, bins) {
   const sums = bins.map(() => 0);
+  const width = Math.log(bins[0]?.to_ms / bins[0]?.from_ms);
+  const place = (ms) => Math.min(bins.length, Math.max(0, Math.log(Math.max(ms, 1e-300) / bins[0].from_ms) / width));
   for (const bin of histogram.bins) {
-    const middle = Math.sqrt(Math.max(bin.from_ms, 1e-9) * bin.to_ms);
-    const place = bins.findIndex((one) => middle < one.to_ms);
-    sums[place < 0 ? bins.length - 1 : place] += bin.count;
+    const [from, to] = [place(bin.from_ms), place(bin.to_ms)];
+    for (let i = Math.min(Math.floor(from + 1e-6), bins.length - 1); i < Math.max(to - 1e-6, from + 1e-9); i++) {
+      const part = to > from ? (Math.min(to, i + 1) - Math.max(from, i)) / (to - from) : 1;
+      sums[i] += bin.count * part;
+    }
   }
   return sums.map((sum) => (histogram.total_requests ? sum / histogram.total_requests : null));
 }

@@ -32,7 +32,7 @@ from support.service import Service, running
 SECONDS = 60  # more than a revocation takes, by far
 
 OPEN_TO_ALL = {"/", "/health", "/ready", "/docs", "/redoc", "/docs/assets/<name>", "/openapi.json"}
-OPEN_TO_ALL |= {"/dashboard", "/dashboard/", "/dashboard/model", "/dashboard/explore"}
+OPEN_TO_ALL |= {"/dashboard", "/dashboard/", "/dashboard/model", "/dashboard/explore", "/dashboard/alerts"}
 OPEN_TO_ALL |= {"/dashboard/static/<version>/<name>"}
 WRITING = {"/api/v1/predict-log", "/api/v1/predict-logs", "/api/v1/dropped"}
 VALUES = {"<prediction_id>": str(2**63 - 1), "<name>": "swagger-ui.css", "<version>": "1"}

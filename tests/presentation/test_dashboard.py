@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 
 from app.presentation.dashboard.files import STATIC, digest, files
 
-PAGES = ("/dashboard", "/dashboard/model", "/dashboard/explore")
+PAGES = ("/dashboard", "/dashboard/model", "/dashboard/explore", "/dashboard/alerts")
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 
 

@@ -53,6 +53,11 @@ def explore() -> str:
     return _page("explore")
 
 
+@blp.get("/dashboard/alerts")
+def alerts() -> str:
+    return _page("alerts")
+
+
 def _page(name: str) -> str:
     root = "" if name == "overview" else "../"
     static = f"{root}dashboard/static/{digest()}"

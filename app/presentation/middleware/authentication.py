@@ -27,6 +27,7 @@ SCOPES: dict[str, Scope | None] = {
     "dashboard.overview_with_slash": OPEN,
     "dashboard.model": OPEN,
     "dashboard.explore": OPEN,
+    "dashboard.alerts": OPEN,
     "dashboard.static_file": OPEN,
     "api-docs.openapi_json": OPEN,
     "predictions.log_prediction": Scope.WRITE,

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from time import time_ns
 from types import TracebackType
 from typing import Any, Callable, Protocol, SupportsFloat, TypeVar, overload
 
-from predlog import lifecycle
+from predlog import context, lifecycle
+from predlog.checking import Check, check
+from predlog.connecting import Route
 from predlog.counts import Stats
+from predlog.environment import disabled
 from predlog.forks import mine
 from predlog.metadata import snapshot
 from predlog.moments import Timestamp
 from predlog.pipeline import Pipeline
 from predlog.record import Record
 from predlog.record_queue import Intake, Nowhere
-from predlog.settings import Settings, disabled_by_environment
-from predlog.text import ERROR_CHARACTERS, NAME_CHARACTERS, describe
-from predlog.tracking import Call, own, track_function
+from predlog.settings import BeforeSend, Exceptions, IsFailure, OnError, Settings, exceptions, path
+from predlog.text import ERROR_CHARACTERS, NAME_CHARACTERS, describe, describe_type
+from predlog.throttled_log import show_debug
+from predlog.tracking import Call, Judge, own, track_function
+from predlog.transport import Transport
 from predlog.uuid7 import numbers
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _new = object.__new__
+_OWN = ("_pipeline", "_intake", "_number", "_describe", "_judge", "_enrich")  # made anew by a copy
 
 
 class SupportsBool(Protocol):
@@ -40,22 +49,51 @@ class Client:
     Make one for each process or before forking, and keep it. `log` and `track` only put a record on a queue: they
     never wait and never raise for the sake of the network or of a value that cannot be logged.
 
-    url: where the service is, `http://logs:8000`; default: PREDLOG_URL.
-    api_key: sent as a bearer token; default: PREDLOG_API_KEY.
-    enabled: False, or PREDLOG_DISABLED=1, makes every method do nothing; then no URL is needed.
-    queue_size: records that may wait in memory; what comes beyond is discarded and counted (`queue_full`).
-    batch_size: records in one request, at most 10,000.
-    flush_interval: seconds after which records are sent though the batch is not full.
-    timeout: seconds for a request.
-    spool_dir: directory, best shared by all processes of a host, for what has not been acknowledged.
-    spool_max_bytes: cap of that directory; the oldest records give way and are counted (`spool_full`).
-    max_age: seconds after which a record that could not be delivered is discarded and counted (`expired`).
-    exit_timeout: seconds that the end of the process may be held up.
-    ledger_dir: directory for the counts, without payload, of what is in memory: the next process with the same url and
-        key reports what a killed one has lost. Default: PREDLOG_LEDGER_DIR, or shared memory; "" keeps no counts.
+    Every option but the functions and `ignore` can be set in the environment, as PREDLOG_FLUSH_INTERVAL or PREDLOG_URL;
+    `metadata` and `headers` as JSON objects there, and what is true or false as 1 or 0. Defaults are in brackets.
 
-    Raises ValueError where an option, the URL or the key is not usable, and OSError where spool_dir cannot be made.
+    url: where the service is, `http://logs:8000`.
+    api_key: sent as a bearer token.
+    enabled: False, or PREDLOG_DISABLED=1, makes every method do nothing; then no URL is needed.
+    queue_size: records that may wait in memory (10,000); what comes beyond is discarded and counted (`queue_full`).
+    batch_size: records in one request (500), at most 10,000.
+    flush_interval: seconds after which records are sent though the batch is not full (1).
+    timeout: seconds for a request (10).
+    spool_dir: directory, best shared by all processes of a host, for what has not been acknowledged.
+    spool_max_bytes: cap of that directory (100 MiB); the oldest records give way and are counted (`spool_full`).
+    max_age: seconds after which a record that could not be delivered is discarded and counted (`expired`; 7 days).
+    exit_timeout: seconds that the end of the process may be held up (2).
+    ledger_dir: directory for the counts, without payload, of what is in memory: the next process with the same url and
+        key reports what a killed one has lost (in shared memory); "" keeps no counts.
+    mode: `sync` sends each record when it is logged, within `timeout`, and has no threads: for serverless functions,
+        which are frozen between two calls (`thread`).
+    version: of calls that give none.
+    metadata: fields of every record; what a call says itself has precedence.
+    environment, release, host: the same as fields of metadata; host=True takes the name of this machine.
+    trace_ids: log OpenTelemetry's current trace_id and span_id (True if opentelemetry was imported before).
+    exception_text: False logs of an exception its type alone.
+    before_send: a function that is given each record as a dict with the names of log(), in the client's thread, and
+        returns it, changed or not, or None to withhold it. A record for which it raises is rejected.
+    ignore: exceptions that leave no record.
+    is_failure: a function that is given an exception, and says whether the call failed; ignored ones excepted.
+    on_error: a function that is given each warning that the client logs, as text.
+    debug: log to standard error what the client does.
+    headers: sent along with each request.
+    proxy: `http://proxy:3128`, with user and password if it wants them.
+    ca_file: certificates (PEM) to trust instead of the system's.
+    client_certificate, client_key: certificate (PEM) to show, and its key if that is a file of its own.
+    unix_socket: path of a socket to connect to instead of the URL's host; the URL may be left out.
+
+    Raises ValueError where an option, the URL or the key is not usable, and OSError where spool_dir or a certificate
+    cannot be read.
     """
+
+    _pipeline: Pipeline | None
+    _intake: Intake
+    _number: Callable[[], int]
+    _describe: Callable[[object], str]
+    _judge: Judge | None
+    _enrich: context.Enrich | None
 
     def __init__(
         self,
@@ -63,33 +101,52 @@ class Client:
         api_key: str | None = None,
         *,
         enabled: bool = True,
-        queue_size: int = 10_000,
-        batch_size: int = 500,
-        flush_interval: float = 1.0,
-        timeout: float = 10.0,
+        queue_size: int | None = None,
+        batch_size: int | None = None,
+        flush_interval: float | None = None,
+        timeout: float | None = None,
         spool_dir: str | os.PathLike[str] | None = None,
-        spool_max_bytes: int = 100 * 1024 * 1024,
-        max_age: float = 7 * 24 * 3600.0,
-        exit_timeout: float = 2.0,
+        spool_max_bytes: int | None = None,
+        max_age: float | None = None,
+        exit_timeout: float | None = None,
         ledger_dir: str | os.PathLike[str] | None = None,
+        mode: str | None = None,
+        version: object = None,
+        metadata: Mapping[str, Any] | None = None,
+        environment: str | None = None,
+        release: str | None = None,
+        host: bool | None = None,
+        trace_ids: bool | None = None,
+        exception_text: bool | None = None,
+        before_send: BeforeSend | None = None,
+        ignore: type[BaseException] | Exceptions | None = None,
+        is_failure: IsFailure | None = None,
+        on_error: OnError | None = None,
+        debug: bool | None = None,
+        headers: Mapping[str, str] | None = None,
+        proxy: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        client_certificate: str | os.PathLike[str] | None = None,
+        client_key: str | os.PathLike[str] | None = None,
+        unix_socket: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._pipeline: Pipeline | None = None
-        self._intake: Intake = Nowhere()
-        self._number = numbers()
-        self._settings = Settings(
-            queue_size=queue_size,
-            batch_size=batch_size,
-            flush_interval=flush_interval,
-            timeout=timeout,
-            spool_dir=None if spool_dir is None else os.fspath(spool_dir),
-            spool_max_bytes=spool_max_bytes,
-            max_age=max_age,
-            exit_timeout=exit_timeout,
-            **({} if ledger_dir is None else {"ledger_dir": os.fspath(ledger_dir)}),
-        )
-        self._url = url or os.environ.get("PREDLOG_URL") or ""
+        given = {
+            **locals(),
+            "spool_dir": path(spool_dir),
+            "ledger_dir": path(ledger_dir),
+            "ca_file": path(ca_file),
+            "client_certificate": path(client_certificate),
+            "client_key": path(client_key),
+            "unix_socket": path(unix_socket),
+            "ignore": None if ignore is None else exceptions(ignore),
+        }
+        for name in ("self", "url", "api_key", "enabled"):
+            del given[name]
+        self._settings = Settings.made_of(given)
+        self._rest()
+        self._url = url or os.environ.get("PREDLOG_URL") or ("http://localhost" if self._settings.unix_socket else "")
         self._api_key = api_key or os.environ.get("PREDLOG_API_KEY") or None
-        self._enabled = enabled and not disabled_by_environment()
+        self._enabled = enabled and not disabled()
         if not self._enabled:
             return
         if not self._url:
@@ -126,7 +183,7 @@ class Client:
         field was wrong.
         """
         if error is not None:
-            error = error[:ERROR_CHARACTERS] if type(error) is str else describe(error)
+            error = error[:ERROR_CHARACTERS] if type(error) is str else self._describe(error)
         if metadata is not None:
             metadata = metadata.copy() if type(metadata) is dict else snapshot(metadata)
         number = self._number()
@@ -144,7 +201,7 @@ class Client:
         )
         intake = self._intake
         queue = intake.queue
-        if len(queue) < intake.short and intake.running[0]:  # Intake.put() here: a call less
+        if len(queue) < intake.quick and intake.running[0]:  # Intake.put() here: a call less
             try:
                 intake.marks[number & intake.mask] = intake.codes[model_name]
                 queue.append(record)
@@ -183,6 +240,17 @@ class Client:
             return track_function(self, name[:NAME_CHARACTERS], version)(model_name)
         return track_function(self, model_name, version)
 
+    def start(self, model_name: str, version: object = None, metadata: object = None) -> Call:
+        """Begin to time a call that no block can hold; `finish()` of what it returns logs it."""
+        return self.track(model_name, version, metadata).__enter__()
+
+    def context(self, **fields: Any) -> AbstractContextManager[None]:
+        """Have these fields in the metadata of what is logged inside the block, also by tasks started there."""
+        if self._enrich is None:  # not before it is needed: it takes time of each call
+            self._enrich = context.enrich
+            self._intake.enrich_by(context.enrich)
+        return context.fields(**fields)
+
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait, at most that many seconds; True once all that was logged before is acknowledged or counted as lost."""
         pipeline = self._current()
@@ -198,6 +266,31 @@ class Client:
             return True
         pipeline.begin_close(self._settings.exit_timeout if timeout is None else timeout)
         return pipeline.finish_close()
+
+    async def aflush(self, timeout: float = 5.0) -> bool:
+        """flush() for asyncio: the event loop goes on meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(None, self.flush, timeout)
+
+    async def aclose(self, timeout: float | None = None) -> bool:
+        """close() for asyncio: the event loop goes on meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(None, self.close, timeout)
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def check(self) -> Check:
+        """Ask the service whether it takes records of this client, and say what is wrong in words.
+
+        `print(log.check())` at the start of a program; the answer is true or false, too. It waits for the service.
+        """
+        if not self._enabled:
+            return Check(True, "This client is disabled and sends nothing.")
+        return check(Transport(self._url, self._api_key, self._settings.timeout, Route.of(self._settings)))
 
     def stats(self) -> Stats:
         """What became of the records of this process so far."""
@@ -216,13 +309,11 @@ class Client:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, also in another process, has the options, and a queue and threads of its own."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_pipeline", "_intake", "_number")}
+        return {name: value for name, value in self.__dict__.items() if name not in _OWN}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._pipeline = None
-        self._intake = Nowhere()
-        self._number = numbers()
         self.__dict__.update(state)
+        self._rest()
         if self._url and self._enabled:
             self._open()
 
@@ -243,7 +334,20 @@ class Client:
             if self._pipeline is not None:
                 self._pipeline.begin_close(self._settings.exit_timeout)
 
+    def _rest(self) -> None:
+        """What a client is before it is open, or if it is disabled."""
+        settings = self._settings
+        self._pipeline = None
+        self._intake = Nowhere()
+        self._number = numbers()
+        self._describe = describe if settings.exception_text else describe_type
+        self._judge = Judge(settings.ignore, settings.is_failure) if settings.ignore or settings.is_failure else None
+        traced = context.traced() if settings.trace_ids is None else settings.trace_ids
+        self._enrich = context.enrich_with_trace if traced else None
+
     def _open(self) -> None:
+        if self._settings.debug:
+            show_debug()
         if self._settings.spool_dir is not None:
             os.makedirs(self._settings.spool_dir, mode=0o700, exist_ok=True)
         self._connect()
@@ -252,6 +356,7 @@ class Client:
     def _connect(self) -> Pipeline:
         self._pipeline = pipeline = Pipeline(self._settings, self._url, self._api_key)
         self._intake = pipeline.intake
+        self._intake.enrich_by(self._enrich)
         self._number = numbers()
         return pipeline
 

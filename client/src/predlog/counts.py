@@ -19,6 +19,8 @@ class Stats:
     """In files that this process wrote and that nobody has sent yet."""
     torn: int = 0
     """Half-written lines found in spool files, left by a process that was killed while it wrote."""
+    withheld: int = 0
+    """Taken out by before_send."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Discarded, by reason: queue_full, spool_full, rejected, expired; exit, which the next process reports; closed."""
 

@@ -14,7 +14,7 @@ from predlog.losses import EXPIRED, MAX_REPORTS, REJECTED, Losses, header
 from predlog.record import belongs_to
 from predlog.response import Acknowledged, Later, Refused, Verdict
 from predlog.settings import Settings
-from predlog.throttled_log import Trouble
+from predlog.throttled_log import Trouble, logger
 from predlog.transport import Transport
 
 INITIAL_BACKOFF = 0.5  # seconds; doubled by every failure, and the wait is drawn between nothing and that (full jitter)
@@ -94,8 +94,12 @@ class Delivery:
         return None
 
     def _send(self, lines: Sequence[bytes], discarded: str | None, timeout: float) -> Verdict:
+        began = time.monotonic()
         try:
-            return response.send(self._transport, lines, discarded, timeout)
+            said = response.send(self._transport, lines, discarded, timeout)
+            milliseconds = (time.monotonic() - began) * 1000
+            logger.debug("Predlog: %d records in %.0f ms: %s", len(lines), milliseconds, response.summary(said))
+            return said
         except Exception as error:  # whatever it is, it must not come back for ever: parts are tried, then given up
             self._trouble.warn("content", "Predlog: records cannot be sent (%s)", type(error).__name__)
             return Refused(0)

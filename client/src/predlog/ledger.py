@@ -67,7 +67,7 @@ class Ledger:
             if not self._own():
                 raise PermissionError(errno.EPERM, "the directory belongs to another user")
             self._map()
-        except (OSError, ValueError) as error:
+        except Exception as error:  # a guest's books must not keep the host from its work
             logger.debug("Predlog: no file for the counts of what is in memory (%s)", error)
             self._let_go()
 

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from predlog import lifecycle
 from predlog.batch import Marker
 from predlog.batch_source import Memory, Source, Spooled
+from predlog.connecting import Route
 from predlog.counts import Stats, Tally
 from predlog.delivery import Delivery
+from predlog.direct import Direct, DirectIntake
 from predlog.ledger import Ledger
 from predlog.losses import EXIT, Losses
 from predlog.record_queue import Intake
@@ -33,15 +35,17 @@ class Pipeline:
 
     def __init__(self, settings: Settings, url: str, api_key: str | None) -> None:
         self.exit_timeout = settings.exit_timeout
-        self._trouble = Trouble()
+        self._trouble = Trouble(settings.on_error)
         self._losses = Losses()
         self._tally = Tally()
         self._closing = Closing()
         self._nudge = Wakeup()
-        self._transport = Transport(url, api_key, settings.timeout)
+        self._transport = Transport(url, api_key, settings.timeout, Route.of(settings))
         self._ledger = Ledger(settings.ledger_dir, url, api_key, settings.batch_size)
         self._orphans_at = 0.0
-        self.intake = Intake(settings, self._losses, self._trouble, self._ledger, self.start)
+        sync = settings.mode == "sync"
+        kind = DirectIntake if sync else Intake
+        self.intake = kind(settings, self._losses, self._trouble, self._ledger, self._open if sync else self.start)
         self._source: Source = Memory(self.intake)
         self._spool: Spool | None = None
         self._spooler: Spooler | None = None
@@ -60,10 +64,26 @@ class Pipeline:
             self._nothing_left,
             self._keep_books,
         )
+        self._direct: Direct | None = None
+        if isinstance(self.intake, DirectIntake):
+            self._direct = direct = Direct(self._source, delivery, self._losses, self._keep_books)
+            self.intake.send = lambda: direct.send(settings.timeout)
         self._threads: list[threading.Thread] = []
         self._starting = threading.Lock()  # never waited for
         self._start_again_at = 0.0
+        self._begun = False
         self._disowned = False
+
+    def _open(self) -> None:
+        """In mode sync: begin without threads."""
+        if self._begun or self._closing.by is not None or not self._starting.acquire(blocking=False):
+            return
+        try:
+            lifecycle.started(self)
+            self.intake.arm()
+            self._begun = True
+        finally:
+            self._starting.release()
 
     def start(self) -> None:
         """Start the threads, unless they run; where the system refuses one, the records wait and it is tried later."""
@@ -89,6 +109,8 @@ class Pipeline:
 
     def flush(self, timeout: float) -> bool:
         """Whether all that was logged so far was settled within that many seconds."""
+        if self._direct is not None:
+            return self._direct.send(timeout)
         deadline = time.monotonic() + timeout
         marker = Marker()
         self.intake.queue.append(marker)
@@ -119,6 +141,10 @@ class Pipeline:
             if self._spooler is not None:
                 self._spooler.run()
             self._send()
+        else:
+            self._ledger.close()
+            self._transport.close()
+            lifecycle.stopped(self)
         left = self._source.waiting()
         if left and any(thread.is_alive() for thread in self._threads):
             self._warn_of(left)
@@ -162,6 +188,7 @@ class Pipeline:
             queued=self._source.waiting(),
             spooled=spooled,
             torn=self._tally.torn,
+            withheld=self.intake.withheld,
             dropped=dict(self._losses.totals),
         )
 

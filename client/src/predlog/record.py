@@ -19,7 +19,17 @@ from predlog.text import ERROR_CHARACTERS, NAME_CHARACTERS, clean, describe, tex
 # time_ns, random bits, model_name, duration_ms, was_successful, version, error, metadata, timestamp, request_id.
 # A tuple, because making a class instance would double the cost of log() for its caller.
 Record = tuple[int, int, Any, Any, Any, Any, Any, Any, Any, Any]
-SUCCESS = 4
+SUCCESS, METADATA = 4, 7
+FIELDS = (
+    "model_name",
+    "duration_ms",
+    "was_successful",
+    "version",
+    "error",
+    "metadata",
+    "timestamp",
+    "request_id",
+)  # as log() names them
 
 MAX_DURATION_MS = 1e292
 REQUEST_ID = "request_id"  # the key in metadata of one that is no UUID
@@ -62,6 +72,18 @@ def encode(record: Record, odd: list[str] | None = None) -> bytes:
     if metadata is None:
         return line
     return line[:-1] + b',"metadata":' + metadata_json(metadata, [] if odd is None else odd) + b"}"
+
+
+def readable(record: Record) -> dict[str, Any]:
+    """The record as log() was given it, with a timestamp and a request_id in any case, and metadata of its own."""
+    time_ns, number = record[:2]
+    fields = dict(zip(FIELDS, record[2:]))
+    if fields["timestamp"] is None:
+        fields["timestamp"] = _timestamp(None, time_ns)
+    if fields["request_id"] is None:
+        fields["request_id"] = uuid7.spell(time_ns, number)
+    fields["metadata"] = {} if fields["metadata"] is None else snapshot(fields["metadata"])
+    return fields
 
 
 def belongs_to(line: bytes) -> tuple[str, int]:

@@ -9,10 +9,12 @@ from typing import Union
 
 from predlog import lifecycle
 from predlog.batch import Batch, Marker
+from predlog.context import Enrich
 from predlog.forks import mine, new_mark
 from predlog.ledger import Ledger, Marks
 from predlog.losses import CLOSED, QUEUE_FULL, REJECTED, Losses
-from predlog.record import SUCCESS, InvalidRecord, Record, encode, made_at
+from predlog.preparation import Preparation
+from predlog.record import METADATA, SUCCESS, InvalidRecord, Record, made_at
 from predlog.settings import Settings
 from predlog.text import printable
 from predlog.throttled_log import Trouble
@@ -39,13 +41,16 @@ class Intake:
         self.mask = ledger.mask
         self.codes = ledger.codes
         self.running = new_mark()  # whether the threads run, in this process
+        self.withheld = 0
+        self._preparation = Preparation(settings)
         self.heir: Intake | None = None  # in a forked child: the one to use instead
         self._room = settings.queue_size
         self._room_for_successes = settings.queue_size - settings.queue_size // 10
         self._batch_size = settings.batch_size
         self._batch_bytes = settings.batch_bytes
         self.short = min(settings.batch_size, self._room_for_successes) - 1  # with fewer waiting, nobody is woken
-        self._max_age_ns = int(settings.max_age * 1e9)
+        self.quick = self.short  # the same, unless the caller's thread has more to do with a record
+        self._enrich: Enrich | None = None
         self._losses = losses
         self._trouble = trouble
         self._start = start
@@ -58,6 +63,8 @@ class Intake:
 
         Client.log() and Call.__exit__() have the usual case in themselves: a call of a function would cost as much.
         """
+        if self._enrich is not None:
+            record = (*record[:METADATA], self._enrich(record[METADATA]), *record[METADATA + 1 :])
         queue = self.queue
         waiting = len(queue)
         if not self.running[0] and self._passed_on(record):
@@ -69,6 +76,12 @@ class Intake:
         queue.append(record)
         if waiting >= self.short and self._asleep:
             self.wake()
+
+    def enrich_by(self, enrich: Enrich | None) -> None:
+        """Have the metadata of each record completed in its caller's thread."""
+        self._enrich = enrich
+        if enrich is not None:
+            self.quick = -1
 
     def arm(self) -> None:
         """Prepare for the thread that will wait here."""
@@ -84,7 +97,7 @@ class Intake:
     def close(self) -> None:
         """Take nothing more; what waits can still be drained."""
         self._closed = True
-        self._room = self._room_for_successes = self.short = -1
+        self._room = self._room_for_successes = self.short = self.quick = -1
         self.wake()
 
     def wait(self, seconds: float) -> None:
@@ -148,7 +161,9 @@ class Intake:
     def _encode(self, record: Record) -> bytes | None:
         odd: list[str] = []
         try:
-            line = encode(record, odd)
+            line = self._preparation.line(record, odd)
+            if line is None:
+                self.withheld += 1
             for value in odd[:ODD_NAMED]:
                 text = "Predlog: a value that JSON has no word for was replaced: %s"
                 self._trouble.warn(f"odd {value}", text, printable(value)[:200])
@@ -178,7 +193,8 @@ class Nowhere(Intake):
 
     def __init__(self) -> None:
         self.queue = deque()
-        self.short = -1
+        self.quick = -1
+        self._enrich = None
 
-    def put(self, record: Record) -> None:
+    def put(self, record: Record | None) -> None:
         """Forget the record."""

@@ -79,6 +79,13 @@ def judge(answer: Answer, count: int) -> Verdict:
     return Later(f"it answered {status}, and not as Predlog does: check the URL", answer.retry_after, True)
 
 
+def summary(said: Verdict) -> str:
+    """A verdict in a few words, without what the service said of a record's values."""
+    if isinstance(said, Acknowledged):
+        return f"{said.stored} stored, {said.duplicates} duplicates, {len(said.rejected)} rejected"
+    return f"refused with {said.status}" if isinstance(said, Refused) else f"to be sent again, {said.why}"
+
+
 def reason(error: BaseException) -> str:
     """Why no answer came; only the system's own words, never a byte that a server sent."""
     if isinstance(error, socket.timeout):

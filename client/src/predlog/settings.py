@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Union
 
+from predlog import environment
 from predlog.ledger import default_directory
 
 MAX_BATCH_RECORDS = 10_000
 MAX_BATCH_BYTES = 1024 * 1024
 MIN_SPOOL_BYTES = 64 * 1024
 
-_YES = ("1", "true", "yes", "on")
+MODES = ("thread", "sync")
+
+Exceptions = tuple[type[BaseException], ...]
+Fields = dict[str, Any]
+BeforeSend = Callable[[Fields], Union[Fields, None]]
+IsFailure = Callable[[BaseException], object]
+OnError = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,25 @@ class Settings:
     max_age: float = 7 * 24 * 3600.0
     exit_timeout: float = 2.0
     ledger_dir: str = field(default_factory=default_directory)
+    mode: str = "thread"
+    version: object = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    environment: str | None = None
+    release: str | None = None
+    host: bool = False
+    trace_ids: bool | None = None
+    exception_text: bool = True
+    before_send: BeforeSend | None = None
+    ignore: Exceptions = ()
+    is_failure: IsFailure | None = None
+    on_error: OnError | None = None
+    debug: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    proxy: str | None = None
+    ca_file: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+    unix_socket: str | None = None
 
     def __post_init__(self) -> None:
         _whole("queue_size", self.queue_size, least=1)
@@ -36,6 +64,23 @@ class Settings:
         for name in ("flush_interval", "timeout", "max_age"):
             _seconds(name, getattr(self, name))
         _seconds("exit_timeout", self.exit_timeout, zero=True)
+        if self.mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}")
+        if self.mode == "sync" and self.spool_dir is not None:
+            raise ValueError("spool_dir is for mode thread: in mode sync each record is sent when it is logged")
+        for name in ("metadata", "headers"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ValueError(f"{name} must be a mapping")
+        for name in ("before_send", "is_failure", "on_error"):
+            if getattr(self, name) is not None and not callable(getattr(self, name)):
+                raise ValueError(f"{name} must be a function")
+
+    @classmethod
+    def made_of(cls, given: Mapping[str, Any]) -> Settings:
+        """The options that are given, not None, then those of the environment, then the defaults."""
+        return cls(
+            **{**environment.read(_KINDS), **{name: value for name, value in given.items() if value is not None}}
+        )
 
     @property
     def batch_bytes(self) -> int:
@@ -43,9 +88,27 @@ class Settings:
         return MAX_BATCH_BYTES if self.spool_dir is None else min(MAX_BATCH_BYTES, self.spool_max_bytes // 8)
 
 
-def disabled_by_environment() -> bool:
-    """Whether PREDLOG_DISABLED asks for a client that does nothing."""
-    return os.environ.get("PREDLOG_DISABLED", "").strip().lower() in _YES
+_KINDS: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("queue_size", "batch_size", "spool_max_bytes"), int),
+    **dict.fromkeys(("flush_interval", "timeout", "max_age", "exit_timeout"), float),
+    **dict.fromkeys(("spool_dir", "ledger_dir", "mode", "version", "environment", "release"), str),
+    **dict.fromkeys(("proxy", "ca_file", "client_certificate", "client_key", "unix_socket"), str),
+    **dict.fromkeys(("host", "trace_ids", "exception_text", "debug"), environment.yes_or_no),
+    **dict.fromkeys(("metadata", "headers"), environment.json_object),
+}
+
+
+def path(value: str | os.PathLike[str] | None) -> str | None:
+    """The path as text."""
+    return None if value is None else os.fspath(value)
+
+
+def exceptions(value: type[BaseException] | Exceptions) -> Exceptions:
+    """One kind of exception, or several. Raises ValueError for anything else."""
+    kinds = value if isinstance(value, tuple) else tuple(value) if isinstance(value, (list, set)) else (value,)
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise ValueError("ignore must be exceptions")
+    return kinds
 
 
 def _whole(name: str, value: object, least: int, most: int | None = None) -> None:

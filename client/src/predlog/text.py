@@ -50,6 +50,11 @@ def describe(error: object) -> str:
         return f"{type(error).__name__}: (it cannot be described)"
 
 
+def describe_type(error: object) -> str:
+    """The type of an exception alone, for hosts whose messages hold what must not be logged."""
+    return type(error).__qualname__ if isinstance(error, BaseException) else describe(error)
+
+
 def _lines(error: BaseException, before: str, seen: set[int]) -> Iterator[str]:
     if id(error) in seen:  # a cause of itself
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 logger = logging.getLogger("predlog")
 
@@ -11,10 +12,21 @@ QUIET_SECONDS = 300.0
 MAX_KINDS = 200  # some name what the host made up, and could be any number
 
 
+def show_debug() -> None:
+    """Write all that the client logs to standard error."""
+    logger.setLevel(logging.DEBUG)
+    if not any(getattr(handler, "predlog", False) for handler in logger.handlers):
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s [%(process)d] %(message)s"))
+        handler.predlog = True  # type: ignore[attr-defined]  # ours, to add it once
+        logger.addHandler(handler)
+
+
 class Trouble:
     """Says each kind of trouble once, and again only if it is still there minutes later."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_error: Callable[[str], object] | None = None) -> None:
+        self._on_error = on_error
         self._said: dict[str, float] = {}
         self._away = False
 
@@ -26,6 +38,11 @@ class Trouble:
         if now - self._said.get(kind, -QUIET_SECONDS) >= QUIET_SECONDS:
             self._said[kind] = now
             logger.warning(text, *values)
+            if self._on_error is not None:
+                try:
+                    self._on_error(text % values)
+                except Exception as error:
+                    logger.warning("Predlog: on_error raised %s", type(error).__name__)
 
     def away(self, why: str, needs_someone: bool = False) -> None:
         """Records cannot be delivered for now."""

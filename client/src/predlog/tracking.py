@@ -14,27 +14,54 @@ from predlog.metadata import snapshot
 from predlog.record import Record
 from predlog.record_queue import Nowhere
 from predlog.streams import followed
-from predlog.text import ERROR_CHARACTERS, describe
+from predlog.text import ERROR_CHARACTERS
 from predlog.uuid7 import spell
 
 if TYPE_CHECKING:
     from predlog.client import Client
+    from predlog.settings import Exceptions, IsFailure
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+class Judge:
+    """What an exception means for the call that it ends."""
+
+    def __init__(self, ignore: Exceptions, is_failure: IsFailure | None) -> None:
+        self._ignore = ignore
+        self._is_failure = is_failure
+
+    def __call__(self, raised: BaseException) -> bool | None:
+        """Whether the call has failed; None if it is not to be logged at all."""
+        if isinstance(raised, self._ignore):
+            return None
+        try:
+            return self._is_failure is None or bool(self._is_failure(raised))
+        except Exception:
+            return True
+
+
 class _Stand(Nowhere):
-    """Stands for the client and its intake."""
+    """Stands for the client and its intake while a call is entered inside its own block."""
 
-    def __init__(self, put: Callable[[Record], None], number: Callable[[], int]) -> None:
+    _number: Callable[[], int]
+    _describe: Callable[[object], str]
+    _judge: Judge | None
+
+    def __init__(self, client: Client | _Stand, restore: Callable[[], None]) -> None:
         super().__init__()
-        self._pass_on = put
+        self._client = client
+        self._restore = restore
         self._intake = self
-        self._number = number
+        self._number = client._number
+        self._describe = client._describe
+        self._judge = client._judge
 
-    def put(self, record: Record) -> None:
-        """Hand the record to the call that this one is nested in."""
-        self._pass_on(record)
+    def put(self, record: Record | None) -> None:
+        """Hand the record on, and go on with the outer block."""
+        self._restore()
+        if record is not None:
+            self._client._intake.put(record)
 
 
 class Call:
@@ -84,12 +111,17 @@ class Call:
     ) -> None:
         duration_ms = (perf_counter() - self._started) * 1000
         error = self.error
+        client = self._client
         # A consumer that closes a generator early has had what it wanted. Everything else that is raised, also
         # KeyboardInterrupt and asyncio's CancelledError, means that there was no answer: a failure.
         if raised is not None and not isinstance(raised, GeneratorExit):
-            error = raised
+            failed = True if client._judge is None else client._judge(raised)
+            if failed is None:
+                return self._forget()
+            if failed:
+                error = raised
         if error is not None:
-            error = error[:ERROR_CHARACTERS] if type(error) is str else describe(error)
+            error = error[:ERROR_CHARACTERS] if type(error) is str else client._describe(error)
             self.error = None  # it may be entered again
         metadata = self._metadata
         if metadata is not None:
@@ -109,9 +141,9 @@ class Call:
             None,
             None,
         )
-        intake = self._client._intake
+        intake = client._intake
         queue = intake.queue
-        if len(queue) < intake.short and intake.running[0]:  # Intake.put() here: a call less
+        if len(queue) < intake.quick and intake.running[0]:  # Intake.put() here: a call less
             try:
                 intake.marks[number & intake.mask] = intake.codes[name]
                 queue.append(record)
@@ -120,16 +152,42 @@ class Call:
                 pass
         intake.put(record)
 
+    def finish(self, error: object = None) -> None:
+        """Log the call that `Client.start()` began, as a failure if there is an error: an exception, or text.
+
+        A call that is finished already is not logged again.
+        """
+        if not self._started:
+            return
+        if isinstance(error, BaseException):
+            self.__exit__(type(error), error, error.__traceback__)
+            return
+        if error is not None:
+            self.error = error
+        self.__exit__(None, None, None)
+
+    def mark(self, name: str) -> float:
+        """Keep the milliseconds since the start as metadata, `first_token_ms` for `first_token`, and return them."""
+        milliseconds = (perf_counter() - self._started) * 1000
+        self.metadata[f"{name}_ms"] = round(milliseconds, 3)
+        return milliseconds
+
+    def _forget(self) -> None:
+        """End the call without a record."""
+        self.error = None
+        self._started = 0.0
+        if isinstance(self._client, _Stand):
+            self._client.put(None)
+
     def _nest(self) -> None:
         """Entered inside its own block: once the inner one is logged, go on with the outer one."""
         client, outer = self._client, (self._time_ns, self._number, self._started)
 
-        def put(record: Record) -> None:
+        def restore() -> None:
             self._client = client
             self._time_ns, self._number, self._started = outer
-            client._intake.put(record)
 
-        self._client = _Stand(put, client._number)
+        self._client = _Stand(client, restore)
 
 
 def own(metadata: object) -> dict[Any, Any]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import _socket
 import codecs
 import contextlib
 import http.client
 import socket
-import ssl
 import time
 import zlib
 from collections.abc import Mapping
@@ -16,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
+from predlog.connecting import Connector, Route
 from predlog.version import __version__
 
 BATCH_PATH = "/api/v1/predict-logs"
@@ -36,21 +35,21 @@ class Answer(NamedTuple):
     status: int
     body: bytes
     retry_after: float | None  # seconds
+    date: str | None = None  # by the service's clock
 
 
 class Transport:
     """Requests to the service at one URL. Not for use by several threads at once."""
 
-    def __init__(self, url: str, api_key: str | None, timeout: float) -> None:
+    def __init__(self, url: str, api_key: str | None, timeout: float, route: Route | None = None) -> None:
         parts = _checked(url)
-        self._secure = parts.scheme == "https"
-        self._tls: ssl.SSLContext | None = None
-        self._host, self._port = parts.hostname or "", parts.port
-        self._prefix = parts.path.rstrip("/")
+        self._connector = Connector(parts, route or Route())
+        self._prefix = self._connector.prefix + parts.path.rstrip("/")
         self._timeout = timeout
         self._headers = {"User-Agent": f"predlog-python/{__version__}", "Accept": "application/json"}
         if api_key is not None:
             self._headers["Authorization"] = f"Bearer {_checked_key(api_key)}"
+        self._headers.update(self._connector.headers)
         self._connection: http.client.HTTPConnection | None = None
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str], timeout: float | None = None) -> Answer:
@@ -109,6 +108,7 @@ class Transport:
             response.status,
             _read(response, sock, deadline),
             _retry_after(response.getheader("Retry-After")),
+            response.getheader("Date"),
         )
         if response.will_close:
             self.close()
@@ -119,35 +119,8 @@ class Transport:
         if connection is not None and connection.sock is not None:
             connection.sock.settimeout(timeout)
             return connection
-        if self._secure:
-            # Not before it is needed: reading the certificates takes tens of milliseconds, and a fork does not wait.
-            self._tls = self._tls or ssl.create_default_context()
-            connection = http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
-        else:
-            connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout)
-        try:
-            connection.connect()
-        except RuntimeError:  # gevent looks names up in a thread, and at interpreter shutdown it gets none
-            # An attribute of http.client that its types do not name.
-            connection._create_connection = _connected_without_thread  # type: ignore[attr-defined]
-            connection.connect()
-        self._connection = connection
+        self._connection = connection = self._connector.connect(timeout)
         return connection
-
-
-def _connected_without_thread(address: tuple[str, int], timeout: float, *_: object) -> socket.socket:
-    """What socket.create_connection() does, with the system's own getaddrinfo() in this thread."""
-    failure = OSError("no address")
-    for family, kind, protocol, _name, resolved in _socket.getaddrinfo(*address, 0, socket.SOCK_STREAM):
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.settimeout(timeout)
-            sock.connect(resolved)
-            return sock
-        except OSError as error:
-            sock.close()
-            failure = error
-    raise failure
 
 
 def _read(response: http.client.HTTPResponse, sock: socket.socket, deadline: float) -> bytes:

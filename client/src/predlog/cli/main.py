@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from predlog.cli import sending, show
 from predlog.cli.console import CommandError, Exit
+from predlog.connecting import Route
+from predlog.settings import Settings
 from predlog.transport import Transport
 from predlog.version import __version__
 
@@ -43,8 +45,9 @@ def _transport(url: str | None, timeout: float) -> Transport:
     if not url:
         raise CommandError("no service: pass --url http://logs:8000 or set PREDLOG_URL", Exit.USAGE)
     try:
-        return Transport(url, os.environ.get("PREDLOG_API_KEY") or None, timeout)
-    except ValueError as error:
+        route = Route.of(Settings.made_of({}))
+        return Transport(url, os.environ.get("PREDLOG_API_KEY") or None, timeout, route)
+    except (ValueError, OSError) as error:
         raise CommandError(str(error), Exit.USAGE) from None
 
 

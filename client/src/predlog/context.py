@@ -1,0 +1,49 @@
+"""What the caller's thread knows about a call beyond its arguments: fields of a context, and the current trace."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+Enrich = Callable[[Any], Any]
+
+_fields: ContextVar[dict[str, Any]] = ContextVar("predlog")
+
+
+@contextmanager
+def fields(**more: Any) -> Iterator[None]:
+    """Have these fields in the metadata of what is logged inside, also by tasks that are started there."""
+    token = _fields.set({**_fields.get({}), **more})
+    try:
+        yield
+    finally:
+        _fields.reset(token)
+
+
+def traced() -> bool:
+    """Whether the program uses OpenTelemetry."""
+    return "opentelemetry.trace" in sys.modules
+
+
+def enrich(metadata: dict[Any, Any] | None) -> dict[Any, Any] | None:
+    """The metadata with the fields of the context; what the call says itself has precedence."""
+    more = _fields.get(None)
+    return {**more, **(metadata or {})} if more else metadata
+
+
+def enrich_with_trace(metadata: dict[Any, Any] | None) -> dict[Any, Any] | None:
+    """The same with trace_id and span_id of OpenTelemetry's current span, if there is one."""
+    metadata = enrich(metadata)
+    try:
+        from opentelemetry import trace
+
+        span = trace.get_current_span().get_span_context()
+        if span.is_valid:
+            ids = {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
+            return {**ids, **(metadata or {})}
+    except Exception:  # a guest's guest
+        pass
+    return metadata

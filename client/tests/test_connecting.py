@@ -1,0 +1,171 @@
+"""Ways to a service, and what check() says of them."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import socket
+import socketserver
+import ssl
+import subprocess
+import threading
+
+import pytest
+
+import predlog
+from misbehaving import Handler, free_port
+from predlog import checking
+
+
+def log_one(url, **options):
+    with predlog.Client(url, **options) as client:
+        client.log("m", duration_ms=1, was_successful=True)
+        assert client.flush(20)
+
+
+class Proxy(socketserver.ThreadingTCPServer):
+    """Passes on to one service whatever it is asked for, and keeps the head of each request."""
+
+    daemon_threads = True
+
+    def __init__(self, service):
+        self.service = service
+        self.heads = []
+        super().__init__(("127.0.0.1", 0), Pass)
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+
+class Pass(socketserver.BaseRequestHandler):
+    def handle(self):
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += self.request.recv(65536)
+        self.server.heads.append(head.decode("latin-1"))
+        with socket.create_connection(("127.0.0.1", self.server.service.server_port)) as there:
+            if head.startswith(b"CONNECT"):
+                self.request.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            else:
+                there.sendall(head.replace(b"http://logs.internal", b"", 1))
+            threading.Thread(target=self.copy, args=(self.request, there), daemon=True).start()
+            self.copy(there, self.request)
+
+    def copy(self, source, target):
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+        except OSError:
+            pass
+
+
+@pytest.fixture
+def proxy(service):
+    proxy = Proxy(service)
+    yield proxy
+    proxy.shutdown()
+    proxy.server_close()
+
+
+def certificate(folder, name, *more):
+    key, path = str(folder / f"{name}.key"), str(folder / f"{name}.pem")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", path),
+            *("-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-days", "2", *more),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return path, key
+
+
+def test_headers_of_ones_own_are_sent_along(service):
+    log_one(service.url, headers={"X-Team": "prices"}, api_key="key")
+    headers = service.requests[0]["headers"]
+    assert headers["X-Team"] == "prices" and headers["Authorization"] == "Bearer key"
+
+
+def test_a_proxy_is_asked_for_the_service_by_its_whole_url(service, proxy):
+    log_one("http://logs.internal/a", proxy=f"http://user:p%40ss@127.0.0.1:{proxy.server_address[1]}")
+    assert len(service.records) == 1 and service.requests[0]["path"].startswith("/a/api/v1/")
+    (head,) = proxy.heads
+    assert head.startswith("POST http://logs.internal/a/api/v1/")
+    assert "Host: logs.internal\r\n" in head
+    assert f"Proxy-Authorization: Basic {base64.b64encode(b'user:p@ss').decode()}" in head
+
+
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
+
+
+@needs_openssl
+def test_https_goes_through_a_tunnel_with_certificates_of_both_sides(service, proxy, tmp_path):
+    server, client = certificate(tmp_path, "logs.internal"), certificate(tmp_path, "client")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*server)
+    context.load_verify_locations(client[0])
+    context.verify_mode = ssl.CERT_REQUIRED
+    service.socket = context.wrap_socket(service.socket, server_side=True)
+    way = {"proxy": f"http://user:secret@127.0.0.1:{proxy.server_address[1]}", "ca_file": server[0], "timeout": 3}
+    assert not predlog.Client("https://logs.internal", **way).check()
+    log_one("https://logs.internal", client_certificate=client[0], client_key=client[1], **way)
+    assert len(service.records) == 1
+    assert proxy.heads[-1].startswith("CONNECT logs.internal:443") and "Basic" in proxy.heads[-1]
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no unix sockets")
+def test_a_service_is_reached_over_a_unix_socket(service, tmp_path, monkeypatch):
+    class UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+        daemon_threads = True
+
+    UnixHandler = type("UnixHandler", (Handler,), {"disable_nagle_algorithm": False})
+    monkeypatch.chdir(tmp_path)  # a path of a socket may be a hundred bytes long
+    server = UnixServer("logs.sock", UnixHandler)
+    for name in ("mood", "moods", "requests", "api_key", "most_records", "lock", "store", "note_losses"):
+        setattr(server, name, getattr(service, name))
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    log_one(None, unix_socket="logs.sock")
+    server.shutdown()
+    server.server_close()
+    assert len(service.records) == 1 and service.requests[0]["headers"]["Host"] == "localhost"
+
+
+def test_check_says_that_all_is_well(service):
+    check = predlog.Client(service.url).check()
+    assert check and "takes records" in str(check) and not service.records
+
+
+@pytest.mark.parametrize(
+    ("mood", "words"),
+    [
+        (401, "valid API key"),
+        (403, "write scope"),
+        (404, "no Predlog service"),
+        (503, "503"),
+        ("page", "check the URL"),
+    ],
+)
+def test_check_says_in_words_what_is_wrong(service, mood, words):
+    service.mood = mood
+    check = predlog.Client(service.url, api_key="secret").check()
+    assert not check and words in check.text and "secret" not in check.text
+
+
+def test_check_says_that_nobody_is_there():
+    with free_port() as port:
+        assert "cannot be reached: ConnectionRefused" in predlog.Client(f"http://127.0.0.1:{port}").check().text
+    assert predlog.Client(enabled=False).check()
+
+
+@pytest.mark.parametrize(("shift", "words"), [(3600, "ahead of"), (-3600, "behind")])
+def test_check_tells_a_clock_that_is_wrong(service, monkeypatch, shift, words):
+    now = checking.time.time
+    monkeypatch.setattr(checking, "time", type("Time", (), {"time": staticmethod(lambda: now() + shift)}))
+    check = predlog.Client(service.url).check()
+    assert not check and words in check.text and ("3600 s" in check.text or "3599 s" in check.text)
+
+
+def test_a_proxy_for_the_command_line_comes_from_the_environment(service, proxy, monkeypatch, capsys):
+    from predlog.cli.main import main
+
+    monkeypatch.setenv("PREDLOG_PROXY", f"http://127.0.0.1:{proxy.server_address[1]}")
+    assert main(["stats", "--url", "http://logs.internal"]) == 0
+    assert "1,234" in capsys.readouterr().out and proxy.heads

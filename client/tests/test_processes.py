@@ -24,7 +24,7 @@ needs_gunicorn = pytest.mark.skipif(importlib.util.find_spec("gunicorn") is None
 def test_a_program_that_just_ends_has_sent_everything(program, service):
     program.run("""
         import predlog
-        log = predlog.Client(flush_interval=60)
+        log = predlog.Client(flush_interval=60, exit_timeout=20)
         for index in range(1234):
             log.log("m", duration_ms=index, was_successful=True)
     """)

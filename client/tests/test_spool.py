@@ -218,7 +218,9 @@ def test_a_full_directory_gives_up_its_oldest_records_and_counts_them(service, m
     wait_until(lambda: len(service.records) + service.lost == 2000)
     assert service.lost_by("reason") == client.stats().dropped
     lost_rounds, kept_rounds = sorted(service.lost_by("model_name")), sorted(service.models)
-    assert lost_rounds[0] == "round 00" and kept_rounds[-1] == "round 39" and lost_rounds[-1] <= kept_rounds[0]
+    assert kept_rounds[-1] == "round 39"
+    older_than_a_lost_one = [name for name in kept_rounds if name < lost_rounds[-1]]
+    assert len(older_than_a_lost_one) <= 3  # those of the file that was in a request when room was made
 
 
 def test_reports_in_a_file_that_is_evicted_are_kept(service, make_client, directory):

@@ -291,11 +291,7 @@ def bars(title: str, sql: str, width: int, height: int, description: str, x_fiel
 
 def table(title: str, sql: str, width: int, height: int, description: str, columns: dict[str, Json]) -> Json:
     """Rows and columns; `columns` says what is particular to some of them."""
-    options: Json = {
-        "showHeader": True,
-        "cellHeight": "sm",
-        "footer": {"show": False, "reducer": ["sum"], "countRows": False, "fields": ""},
-    }
+    options: Json = {"showHeader": True, "cellHeight": "sm"}
     defaults: Json = {
         "custom": {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False, "filterable": False},
         "thresholds": _thresholds((None, "text")),

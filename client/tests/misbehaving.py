@@ -11,6 +11,7 @@ import struct
 import threading
 import time
 import uuid
+import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -77,6 +78,7 @@ class Service(ThreadingHTTPServer):
         self.requests: list[dict[str, Any]] = []
         self.queries: list[tuple[str, dict[str, list[str]]]] = []
         self.predictions: list[dict[str, Any]] = []
+        self.exports: deque[Any] = deque()  # one for each request: all that is sent, or a status
         self.histogram: dict[str, Any] = {}
         self.released = threading.Event()
         self.lock = threading.Lock()
@@ -225,10 +227,31 @@ class Handler(BaseHTTPRequestHandler):
             ]
             rows.sort(key=lambda row: row["timestamp"], reverse=True)
             self.answer(200, rows[: int(query.get("limit", ["100"])[0])])
+        elif parts.path == "/api/v1/predictions/export":
+            self.export(service.exports.popleft())
         elif parts.path == "/api/v1/stats/histogram":
             self.answer(200, service.histogram)
         else:
             self.answer(200, {"total_requests": 1234, "success_rate": 0.99998, "percentiles": {"50": 1.5}, "min": None})
+
+    def export(self, sent: Any) -> None:
+        """Send bytes in chunks; if they are a tuple, the connection breaks before the last chunk."""
+        if isinstance(sent, int):
+            return self.answer(sent, {"code": sent, "message": "no such format"})
+        whole = isinstance(sent, bytes)
+        body = sent if whole else sent[0]
+        packed = zlib.compressobj(wbits=31)
+        if "gzip" in self.headers["Accept-Encoding"]:
+            body = packed.compress(body) + packed.flush(zlib.Z_FINISH if whole else zlib.Z_SYNC_FLUSH)
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        if "gzip" in self.headers["Accept-Encoding"]:
+            self.send_header("Content-Encoding", "gzip")
+        self.end_headers()
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(body), body) if body else b"")
+        if whole:
+            self.wfile.write(b"0\r\n\r\n")
+        self.close_connection = self.close_connection or not whole
 
     def answer(self, status: int, said: Any, headers: dict[str, str] | None = None) -> None:
         body = json.dumps(said).encode()

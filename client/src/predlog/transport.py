@@ -66,6 +66,16 @@ class Transport:
         """GET; raises OSError or HTTPException when no whole answer came."""
         return self._request("GET", path, None, {}, None)
 
+    def stream(self, path: str, headers: Mapping[str, str], timeout: float) -> http.client.HTTPResponse:
+        """GET on a new connection, for an answer of any length, each part of which may take `timeout` seconds.
+
+        `close()` ends it. Raises OSError or HTTPException; so does reading the answer if it breaks off.
+        """
+        self.close()
+        connection = self._connected(timeout)
+        connection.request("GET", self._prefix + path, None, {**self._headers, **headers})
+        return connection.getresponse()
+
     def close(self) -> None:
         """Close the connection; the next request opens another."""
         connection, self._connection = self._connection, None

@@ -8,7 +8,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from predlog.cli.ndjson import Lines
 
@@ -35,7 +35,7 @@ class State:
         self._places = places
         self.kept = False
 
-    def save(self, lines: Lines) -> None:
+    def save(self, lines: Any) -> None:
         """Remember that everything up to there is settled."""
         self.progressed.offset, self.progressed.line = lines.offset, lines.line
         self.progressed.digest = lines.digest.hexdigest()

@@ -7,12 +7,13 @@ import os
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 from predlog import response
 from predlog.cli.checkpoint import State, of_file, of_stream
 from predlog.cli.console import CommandError, Exit, Progress, flatten, printable
-from predlog.cli.ndjson import InvalidLine, Line, Lines
+from predlog.cli.ndjson import InvalidLine, Line
 from predlog.response import Acknowledged, Later
 from predlog.transport import Transport
 
@@ -25,12 +26,12 @@ MAX_BACKOFF = 10.0
 def send_file(transport: Transport, options: argparse.Namespace) -> int:
     """Send a file or standard input; the exit code says whether every record was stored."""
     if options.file == "-":
-        return _Sending(transport, *of_stream(sys.stdin.buffer), None, options.patience).run()
+        return Sending(transport, *of_stream(sys.stdin.buffer), None, options.patience).run()
     try:
         with open(options.file, "rb") as file:
             state, lines, changed = of_file(options.file, file, options.restart)
             size = os.fstat(file.fileno()).st_size
-            sending = _Sending(transport, state, lines, size, options.patience)
+            sending = Sending(transport, state, lines, size, options.patience)
             if changed:
                 sending.say(f"{options.file} has changed since it was last sent: starting from its first line")
             elif lines.line:
@@ -40,8 +41,23 @@ def send_file(transport: Transport, options: argparse.Namespace) -> int:
         raise CommandError(f"{printable(options.file)}: {error.strerror}", Exit.USAGE) from None
 
 
-class _Sending:
-    def __init__(self, transport: Transport, state: State, lines: Lines, size: int | None, patience: float) -> None:
+class Source(Protocol):
+    """Lines to send, and how far they were read: bytes, lines, and a hash of the lines."""
+
+    line: int
+    digest: Any
+    unfinished: bool
+
+    @property
+    def offset(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Line | InvalidLine]: ...
+
+
+class Sending:
+    """The records of one source on their way to the service, with a progress bar."""
+
+    def __init__(self, transport: Transport, state: State, lines: Source, size: int | None, patience: float) -> None:
         self._transport = transport
         self._state = state
         self._done = state.progressed

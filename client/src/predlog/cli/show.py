@@ -29,7 +29,7 @@ def tail(transport: Transport, options: argparse.Namespace) -> int:
         query["model_name"] = options.model
     if options.failed:
         query["was_successful"] = "false"
-    rows = _fetch(transport, "/api/v1/predictions", {**query, "limit": options.lines})
+    rows = fetch(transport, "/api/v1/predictions", {**query, "limit": options.lines})
     _print(reversed(rows), options.json)
     if options.once:
         return Exit.DONE
@@ -52,7 +52,7 @@ def tail(transport: Transport, options: argparse.Namespace) -> int:
 
 def stats(transport: Transport, options: argparse.Namespace) -> int:
     """Print the statistics of a range as a table."""
-    answer = _fetch(transport, "/api/v1/stats", _query(options, under_ms=options.under))
+    answer = fetch(transport, "/api/v1/stats", _query(options, under_ms=options.under))
     if options.json:
         print(json.dumps(answer, ensure_ascii=False, indent=2))
         return Exit.DONE
@@ -65,7 +65,7 @@ def stats(transport: Transport, options: argparse.Namespace) -> int:
 
 def histogram(transport: Transport, options: argparse.Namespace) -> int:
     """Draw how the durations of a range are distributed, one bar for each bin."""
-    answer = _fetch(transport, "/api/v1/stats/histogram", _query(options, bins=options.bins))
+    answer = fetch(transport, "/api/v1/stats/histogram", _query(options, bins=options.bins))
     if options.json:
         print(json.dumps(answer, ensure_ascii=False, indent=2))
         return Exit.DONE
@@ -85,14 +85,14 @@ def _query(options: argparse.Namespace, **more: Any) -> dict[str, Any]:
 def _next(transport: Transport, query: dict[str, Any]) -> list[Any]:
     """The next look; a service that goes away meanwhile is waited for."""
     try:
-        rows: list[Any] = _fetch(transport, "/api/v1/predictions", query)
+        rows: list[Any] = fetch(transport, "/api/v1/predictions", query)
         return rows
     except CommandError as error:
         print(f"predlog: {error}; trying again", file=sys.stderr)
         return []
 
 
-def _fetch(transport: Transport, path: str, query: dict[str, Any]) -> Any:
+def fetch(transport: Transport, path: str, query: dict[str, Any]) -> Any:
     """The JSON of an answer; raises CommandError with what is wrong and what to do."""
     try:
         answer = transport.get(f"{path}?{urlencode(query, doseq=True, errors='surrogateescape')}")

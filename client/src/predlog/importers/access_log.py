@@ -1,0 +1,72 @@
+"""Access logs in the combined format with a duration at the end of each line, as nginx, gunicorn and Apache write them.
+
+The model is found in the path; lines of other paths are no calls of a model and are left out. docs/import.md has more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from datetime import datetime, timezone
+from hashlib import sha256
+from typing import BinaryIO
+from urllib.parse import unquote
+
+from predlog.importers.records import Found, Record, identifier, record
+
+LINE = re.compile(
+    r'\S+ \S+ .*?\[(?P<time>[^\]]+)\] "(?P<method>[A-Z]+) (?P<target>\S+)[^"]*" (?P<status>\d{3}) \S+'
+    r'(?: "(?:[^"\\]|\\.)*")*\s+(?P<duration>\d+(?:\.\d+)?)\s*$'
+)
+PATH = r"/models/(?P<model>[^/:?]+)(?:/versions/(?P<version>[^/:?]+))?"
+MILLISECONDS = {"s": 1000.0, "ms": 1.0, "us": 0.001}
+
+
+def read(
+    file: BinaryIO, name: str, *, model: str | None = None, path: str | None = None, unit: str | None = None
+) -> Found:
+    """The records of the lines that are calls of a model. Raises ValueError if `path` is no regular expression."""
+    try:
+        pattern = re.compile(path or PATH)
+    except re.error as error:
+        raise ValueError(f"--path is no regular expression: {error}") from None
+    if model is None and "model" not in pattern.groupindex:
+        raise ValueError("--path has no group (?P<model>…)")
+    seen: Counter[bytes] = Counter()
+    for number, raw in enumerate(file, 1):
+        line = raw.strip()
+        if not line:
+            continue
+        digest = sha256(line).digest()
+        seen[digest] += 1
+        try:
+            found = _record(line.decode(), pattern, model, unit)
+        except ValueError as error:
+            yield number, error
+            continue
+        if found is not None:
+            yield number, {**found, "request_id": identifier("access-log", digest.hex(), seen[digest])}
+
+
+def _record(line: str, pattern: re.Pattern[str], model: str | None, unit: str | None) -> Record | None:
+    match = LINE.match(line)
+    if match is None:
+        raise ValueError("not a line of the combined format with a duration at its end")
+    target = match["target"].partition("?")[0]
+    place = pattern.search(target)
+    if place is None and model is None:
+        return None
+    groups = {name: unquote(value) for name, value in (place.groupdict() if place else {}).items() if value}
+    status, duration = int(match["status"]), match["duration"]
+    return record(
+        model_name=model or groups["model"],
+        model_version=groups.get("version"),
+        duration_ms=float(duration) * MILLISECONDS[unit or ("s" if "." in duration else "us")],
+        was_successful=status < 400,
+        timestamp=_moment(match["time"]).isoformat(),
+        metadata={"status": status, "method": match["method"]},
+    )
+
+
+def _moment(text: str) -> datetime:
+    return datetime.strptime(text, "%d/%b/%Y:%H:%M:%S %z").astimezone(timezone.utc)

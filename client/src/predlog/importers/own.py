@@ -1,0 +1,75 @@
+"""An export of Predlog: NDJSON, CSV or Parquet. All fields are kept, but for the id, which the service gives anew.
+
+A record that had no request_id gets one made from its id, time, model and duration: so a repeated import adds nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from predlog.importers.records import Found, Record, identifier, record, text_of
+
+
+def read(file: BinaryIO, name: str) -> Found:
+    """The records of an export, whose format is known by its name."""
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix == ".csv":
+        return _csv(file)
+    return _parquet(file) if suffix == ".parquet" else _ndjson(file)
+
+
+def _ndjson(file: Iterable[bytes]) -> Found:
+    for number, line in enumerate(file, 1):
+        if line.strip():
+            try:
+                yield number, _complete(json.loads(line), number)
+            except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
+                yield number, ValueError("not a JSON object")
+
+
+def _csv(file: BinaryIO) -> Found:
+    with text_of(file) as text:
+        rows = csv.DictReader(text, strict=True)
+        for number, row in enumerate(rows, 2):
+            try:
+                yield number, _complete(_typed(row), number)
+            except (ValueError, KeyError, AttributeError, TypeError) as error:
+                yield number, ValueError(f"not a row of an export: {error}")
+
+
+def _parquet(file: BinaryIO) -> Found:
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise ValueError("Parquet needs pyarrow: pip install 'predlog[parquet]'") from None
+    number = 0
+    for batch in parquet.ParquetFile(file).iter_batches(batch_size=1000):
+        for row in batch.to_pylist():
+            number += 1
+            row["timestamp"] = row["timestamp"].isoformat(timespec="microseconds")
+            row["metadata"] = json.loads(row["metadata"]) if row["metadata"] else None
+            yield number, _complete(row, number)
+
+
+def _typed(row: dict[str, str]) -> Record:
+    return {
+        **row,
+        "duration_ms": float(row["duration_ms"]),
+        "was_successful": json.loads(row["was_successful"]),
+        "metadata": json.loads(row["metadata"]) if row["metadata"] else None,
+        "error": row["error"] or None,
+    }
+
+
+def _complete(row: Record, number: int) -> Record:
+    old = row.pop("id", None) or f"line {number}"
+    if not row.get("request_id"):
+        row["request_id"] = identifier(
+            "predlog", old, row.get("timestamp"), row.get("model_name"), float(row["duration_ms"])
+        )
+    error = row.get("error")
+    return {**record(**row), **({"error": error} if error is not None else {})}

@@ -1,0 +1,93 @@
+"""`predlog export`: a file that is whole, whatever breaks off meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from predlog.cli import exporting
+from predlog.cli.main import main
+
+FILES = Path(__file__).parent / "imports"
+
+
+@pytest.fixture
+def run(service, monkeypatch, capsys):
+    monkeypatch.setenv("PREDLOG_URL", service.url)
+    monkeypatch.setattr(exporting, "INITIAL_BACKOFF", 0.01)
+
+    def run(*arguments: object, code: int = 0) -> tuple[str, str]:
+        assert main(["export", *map(str, arguments)]) == code
+        said = capsys.readouterr()
+        return said.out, said.err
+
+    return run
+
+
+def cursors(service) -> list[str | None]:
+    asked = [query for path, query in service.queries if path == "/api/v1/predictions/export"]
+    return [query.get("cursor", [None])[0] for query in asked]
+
+
+@pytest.mark.parametrize("name", ["export.ndjson", "export.csv", "export.parquet"])
+def test_a_whole_export_is_written_as_it_was_sent(service, run, tmp_path, name):
+    service.exports.append((FILES / name).read_bytes())
+    said = run(tmp_path / name, "--model", "m", "--from", "2025-06-01", "--to", "2025-06-09")[0]
+    assert (tmp_path / name).read_bytes() == (FILES / name).read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert said.startswith("4 predictions exported" if not name.endswith("parquet") else "all predictions exported")
+    assert service.queries[-1][1] == {
+        "model_name": ["m"], "from": ["2025-06-01"], "to": ["2025-06-09"], "format": [name.partition(".")[2]],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+@pytest.mark.parametrize("name", ["export.ndjson", "export.csv"])
+def test_wherever_it_is_cut_it_goes_on_after_the_last_whole_row(service, run, tmp_path, name, breaks):
+    whole = (FILES / name).read_bytes()
+    ends = row_ends(whole, name)
+    header = whole[: ends[0]] if name.endswith("csv") else b""
+    for at in range(0, len(whole), 7):
+        cut = whole[:at].rstrip(b"\r\n") if not breaks else whole[:at]
+        last = max([end for end in ends if end <= len(cut)], default=0)
+        rest = (header if last else b"") + whole[last:]
+        service.exports.extend([(cut,) if breaks or not cut else cut, rest])
+        run(tmp_path / f"{at}.{name}")
+        assert (tmp_path / f"{at}.{name}").read_bytes() == whole, at
+        assert not service.exports
+
+
+def row_ends(whole: bytes, name: str) -> list[int]:
+    """Where a row ends: there are line ends within one of the CSV, too."""
+    ends = [place + 1 for place, byte in enumerate(whole) if byte == ord("\n")]
+    return [end for end in ends if not (name.endswith("csv") and whole[:end].count(b'"') % 2)]
+
+
+def test_it_goes_on_in_another_run(service, run, tmp_path):
+    whole = (FILES / "export.ndjson").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    service.exports.append((b"".join(lines[:2]) + b'{"id"',))
+    assert "run the same command again to go on" in run(tmp_path / "e.ndjson", "--patience", "0.0001", code=3)[1]
+    assert not (tmp_path / "e.ndjson").exists()
+    service.exports.append(b"".join(lines[2:]))
+    run(tmp_path / "e.ndjson")
+    assert (tmp_path / "e.ndjson").read_bytes() == whole
+    assert cursors(service) == [None, "2025-06-09T12:00:00.000000+00:00,200002"]
+
+
+def test_a_service_that_is_busy_is_asked_again(service, run, tmp_path):
+    service.exports.extend([503, 503, b""])
+    assert run(tmp_path / "e.ndjson")[0].startswith("0 predictions")
+
+
+def test_what_the_service_refuses_is_told(service, run, tmp_path):
+    service.exports.append(406)
+    assert "the service refused: no such format" in run(tmp_path / "e.parquet", code=2)[1]
+
+
+def test_a_file_that_is_there_is_left_alone(run, tmp_path):
+    (tmp_path / "e.csv").write_text("mine")
+    assert "exists already" in run(tmp_path / "e.csv", code=2)[1]
+    assert "add --format" in run(tmp_path / "e.xls", code=2)[1]
+    assert "No such file" in run(tmp_path / "nowhere" / "e.csv", code=2)[1]

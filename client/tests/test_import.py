@@ -1,0 +1,126 @@
+"""`predlog import`: what becomes of each system's own files; `predlog export` and back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from predlog.cli.main import main
+
+FILES = Path(__file__).parent / "imports"
+
+
+@pytest.fixture
+def run(service, monkeypatch, capsys):
+    monkeypatch.setenv("PREDLOG_URL", service.url)
+
+    def run(*arguments: object, code: int = 0) -> tuple[str, str]:
+        assert main([str(argument) for argument in arguments]) == code
+        said = capsys.readouterr()
+        return said.out, said.err
+
+    return run
+
+
+def stored(service) -> list[dict[str, object]]:
+    """What was stored, in the order of its times, without the identifiers."""
+    records = sorted(service.records.values(), key=lambda record: record["timestamp"])
+    return [{name: value for name, value in record.items() if name != "request_id"} for record in records]
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "count"),
+    [
+        ("seed", "seed.csv", 3),
+        ("access-log", "access.log", 6),
+        ("predlog", "export.ndjson", 4),
+        ("predlog", "export.csv", 4),
+        ("predlog", "export.parquet", 4),
+    ],
+)
+def test_a_second_import_adds_nothing(service, run, source, name, count):
+    if name.endswith(".parquet"):
+        pytest.importorskip("pyarrow")
+    said = run("import", FILES / name, "--from", source)[0]
+    assert said == f"{count} stored, 0 were there already, 0 rejected\n"
+    assert run("import", FILES / name, "--from", source)[0] == f"0 stored, {count} were there already, 0 rejected\n"
+
+
+def test_the_seeds_table(service, run):
+    run("import", FILES / "seed.csv", "--from", "seed")
+    assert stored(service) == [
+        {"model_name": "apartment_price_v1", "duration_ms": 124.0, "was_successful": True,
+         "timestamp": "2025-06-09T12:00:00+00:00"},
+        {"model_name": "apartment_price_v1", "duration_ms": 98.0, "was_successful": False,
+         "timestamp": "2025-06-09T12:00:01.250000+00:00"},
+        {"model_name": 'отток, "v2"', "duration_ms": 3.0, "was_successful": True,
+         "timestamp": "2025-06-10T00:00:00.000001+00:00"},
+    ]  # fmt: skip
+
+
+def test_an_access_log(service, run):
+    run("import", FILES / "access.log", "--from", "access-log")
+    calls = {(record["model_name"], record.get("model_version")): record for record in stored(service)}
+    assert calls.keys() == {
+        ("apartment_price", None), ("apartment_price", "3"), ("churn", None), ("fläche", None), ("broken", None),
+        ("none", None),
+    }  # fmt: skip
+    assert calls["apartment_price", "3"] == {
+        "model_name": "apartment_price", "model_version": "3", "duration_ms": pytest.approx(17.102),
+        "was_successful": True, "timestamp": "2026-11-30T18:02:52+00:00",
+        "metadata": {"status": 200, "method": "GET"},
+    }  # fmt: skip
+    assert not calls["broken", None]["was_successful"] and not calls["none", None]["was_successful"]
+    assert "secret" not in json.dumps(stored(service))
+
+
+@pytest.mark.parametrize(
+    ("duration", "unit", "expected"),
+    [("0.250", [], 250), ("250000", [], 250), ("250", ["--unit", "ms"], 250), ("2", ["--unit", "s"], 2000)],
+)
+def test_the_unit_of_a_duration(service, run, tmp_path, duration, unit, expected):
+    line = f'1.2.3.4 - joe [09/Jun/2025:14:00:00 +0200] "POST /score/a/7 HTTP/1.1" 200 12 "-" "curl" {duration}\n'
+    (tmp_path / "log").write_text(line * 2 + "nonsense\n")
+    more = ["--path", r"/score/(?P<model>\w+)/(?P<version>\d+)", *unit]
+    said, errors = run("import", tmp_path / "log", "--from", "access-log", *more, code=1)
+    assert said == "2 stored, 0 were there already, 1 rejected\n"  # two equal lines are two calls
+    assert "line 3: not a line of the combined format" in errors
+    first = stored(service)[0]
+    assert (first["model_name"], first["model_version"], first["duration_ms"]) == ("a", "7", pytest.approx(expected))
+    assert first["timestamp"] == "2025-06-09T12:00:00+00:00"
+
+
+def test_all_lines_may_be_of_one_model(service, run):
+    said = run("import", FILES / "access.log", "--from", "access-log", "--model", "m")[0]
+    assert said.startswith("7 stored") and {record["model_name"] for record in stored(service)} == {"m"}
+
+
+@pytest.mark.parametrize("name", ["export.ndjson", "export.csv", "export.parquet"])
+def test_an_export_keeps_every_field(service, run, name):
+    if name.endswith(".parquet"):
+        pytest.importorskip("pyarrow")
+    run("import", FILES / name)
+    exported = [json.loads(line) for line in (FILES / "export.ndjson").read_bytes().splitlines()]
+    found = {record["duration_ms"]: record for record in service.records.values()}
+    for line in exported:
+        del line["id"]
+        line.setdefault("request_id", found[line["duration_ms"]]["request_id"])
+        assert found[line["duration_ms"]] == line
+
+
+@pytest.mark.parametrize("source", ["seed", "litellm", "mlflow", "access-log", "predlog"])
+@pytest.mark.parametrize("content", [b"", b"nonsense\n", b"a,b\n1,2\n", b"[1]", b'{"info": {}}', b"\xff\xfe\x00"])
+def test_what_is_something_else_stores_nothing_and_is_no_crash(service, run, tmp_path, source, content):
+    (tmp_path / "file.ndjson").write_bytes(content)
+    code = main(["import", str(tmp_path / "file.ndjson"), "--from", source])
+    assert code in (0, 1, 2) and not service.records
+
+
+def test_options_of_access_logs_are_refused_elsewhere(run):
+    assert "--unit is for --from access-log" in run("import", "x", "--unit", "s", code=2)[1]
+    log = ("import", FILES / "access.log", "--from", "access-log")
+    assert "no regular expression" in run(*log, "--path", "(", code=2)[1]
+    assert "no group" in run(*log, "--path", "x", code=2)[1]
+    assert "No such file" in run("import", "missing.csv", code=2)[1]

@@ -35,6 +35,8 @@ def stored(service) -> list[dict[str, object]]:
     [
         ("seed", "seed.csv", 3),
         ("access-log", "access.log", 6),
+        ("mlflow", "mlflow.ndjson", 3),
+        ("litellm", "litellm.csv", 3),
         ("predlog", "export.ndjson", 4),
         ("predlog", "export.csv", 4),
         ("predlog", "export.parquet", 4),
@@ -95,6 +97,28 @@ def test_the_unit_of_a_duration(service, run, tmp_path, duration, unit, expected
 def test_all_lines_may_be_of_one_model(service, run):
     said = run("import", FILES / "access.log", "--from", "access-log", "--model", "m")[0]
     assert said.startswith("7 stored") and {record["model_name"] for record in stored(service)} == {"m"}
+
+
+def test_traces_of_mlflow(service, run):
+    run("import", FILES / "mlflow.ndjson", "--from", "mlflow")
+    calls = stored(service)
+    assert [(call["model_name"], call["was_successful"], call["duration_ms"]) for call in calls] == [
+        ("apartment_price", True, 42), ("apartment_price", True, 67), ("apartment_price", False, 82),
+    ]  # fmt: skip
+    assert calls[2]["error"] == "ValueError: too many rooms" and "error" not in calls[0]
+    assert set(calls[0]["metadata"]) == {"trace_id"}
+    assert calls[2]["timestamp"] == "2026-11-30T18:10:31.302000+00:00"
+
+
+def test_a_spend_log_of_litellm(service, run):
+    run("import", FILES / "litellm.csv", "--from", "litellm")
+    group, alone, failed = stored(service)
+    assert (group["model_name"], group["model_version"]) == ("house-prices", "gpt-4o-mini")
+    assert alone["model_name"] == failed["model_name"] == "gpt-4o-mini" and "model_version" not in alone
+    assert [call["was_successful"] for call in (group, alone, failed)] == [True, True, False]
+    assert "RateLimitError" in failed["error"] and group["duration_ms"] > 0
+    assert group["metadata"].items() >= {"custom_llm_provider": "openai", "prompt_tokens": 10.0}.items()
+    assert "hello" not in json.dumps(stored(service))
 
 
 @pytest.mark.parametrize("name", ["export.ndjson", "export.csv", "export.parquet"])

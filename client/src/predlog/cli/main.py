@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from predlog.cli import exporting, importing, sending, show
 from predlog.cli.console import CommandError, Exit
 from predlog.connecting import Route
-from predlog.settings import Settings
 from predlog.importers import SOURCES
+from predlog.settings import Settings
 from predlog.transport import Transport
 from predlog.version import __version__
 

@@ -235,3 +235,27 @@ def test_servers_that_end_without_exit_handlers_send_or_count_everything(program
     if service.models["model"] < 100:
         next_process(service)
     assert len(answers) == 100 <= service.models["model"] + service.lost
+
+
+def test_after_a_full_queue_every_record_that_waits_has_a_mark_of_its_own(service, make_client):
+    """Numbers of discarded records take no mark, so later ones come round to those of records that still wait."""
+    service.mood = 503
+    client = make_client(queue_size=9000, flush_interval=60)
+    ledger = client._pipeline.intake.ledger
+    for index in range(60_000):
+        client.log("m", duration_ms=1, was_successful=index % 20 != 0)
+    waiting = client.stats().queued
+    counted = sum(map(bool, ledger.marks[:])) + len(ledger._crowded)
+    assert counted >= waiting >= 8900
+    service.mood = "ok"
+    wait_until(lambda: client.flush() and client.stats().sent == waiting)
+    assert not any(ledger.marks[:]) and not ledger._crowded
+
+
+def test_copies_of_a_client_and_contexts_keep_books_too(service, make_client):
+    client = make_client(flush_interval=60)
+    with client.context(user="u"):
+        for _ in range(700):
+            client.log("m", duration_ms=1, was_successful=True)
+    assert client.flush() and len(service.records) == 700
+    assert not any(client._pipeline.intake.ledger.marks[:])

@@ -77,12 +77,14 @@ class Ledger:
             code = self.codes[name]
         except (KeyError, TypeError):  # a name may be of any type until the record is encoded
             code = self._code(name)
-        with contextlib.suppress(ValueError):  # closed in this moment
+        try:
             if not self.marks[number & self.mask]:
                 self.marks[number & self.mask] = code
             else:  # more are waiting than there are marks
                 self._crowded[number] = code
                 self._words[_CROWDED + code] += 1
+        except ValueError:
+            pass  # closed in this moment
 
     def settle(self, numbers: Iterable[int]) -> None:
         """Note that records are acknowledged, on disk, or counted as dropped."""

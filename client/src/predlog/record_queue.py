@@ -49,7 +49,11 @@ class Intake:
         self._batch_size = settings.batch_size
         self._batch_bytes = settings.batch_bytes
         self.short = min(settings.batch_size, self._room_for_successes) - 1  # with fewer waiting, nobody is woken
-        self.quick = self.short  # the same, unless the caller's thread has more to do with a record
+        # With fewer waiting, the caller's thread has nothing more to do than to append. While the thread that collects
+        # is awake that goes up to where marks could meet those of older records.
+        self.quick = self.short
+        self._quick_awake = min(self._room_for_successes, ledger.size // 2)
+        self._overflowed = False
         self._enrich: Enrich | None = None
         self._losses = losses
         self._trouble = trouble
@@ -72,7 +76,14 @@ class Intake:
         if waiting >= self._room_for_successes and (waiting >= self._room or record[SUCCESS] is True):
             self._discard(record)
             return
-        self.ledger.mark(record[1], record[2])
+        place, marks = record[1] & self.mask, self.marks
+        try:
+            if marks[place]:
+                self.ledger.mark(record[1], record[2])
+            else:
+                marks[place] = self.codes[record[2]]
+        except (KeyError, TypeError, ValueError):  # a model's first record, or closed in this moment
+            self.ledger.mark(record[1], record[2])
         queue.append(record)
         if waiting >= self.short and self._asleep:
             self.wake()
@@ -80,8 +91,7 @@ class Intake:
     def enrich_by(self, enrich: Enrich | None) -> None:
         """Have the metadata of each record completed in its caller's thread."""
         self._enrich = enrich
-        if enrich is not None:
-            self.quick = -1
+        self._be_quick_below(self.short)
 
     def arm(self) -> None:
         """Prepare for the thread that will wait here."""
@@ -103,9 +113,12 @@ class Intake:
     def wait(self, seconds: float) -> None:
         """Sleep until a batch is full, or that long."""
         self._asleep = True
+        self._be_quick_below(self.short)
         if len(self.queue) <= self.short and not self._closed:
+            self._overflowed = False
             self._wake.wait(seconds)
         self._asleep = False
+        self._be_quick_below(self.short if self._overflowed else self._quick_awake)
 
     def batches(self) -> int:
         """How many drains empty the queue as it is now, but for a rest; at least one, for the losses."""
@@ -148,6 +161,11 @@ class Intake:
         self.queue.extendleft(reversed([*left, *batch.markers]))
         self._losses.give_back(batch.reports)
 
+    def _be_quick_below(self, waiting: int) -> None:
+        self.quick = -1 if self._enrich is not None else waiting
+        if self._closed:
+            self.quick = -1  # looked at after it was set, since another thread may just close
+
     def _passed_on(self, record: Record) -> bool:
         """Start the threads; in a child that was forked without a hook, give the record to its own intake instead."""
         if not mine[0]:
@@ -182,6 +200,9 @@ class Intake:
         if self._closed:
             self._losses.unreported(CLOSED)
         else:
+            if not self._overflowed:  # the numbers go on, so a mark may be in use when it is come to again
+                self._overflowed = True
+                self._be_quick_below(self.short)
             self._count(record, QUEUE_FULL)
 
     def _count(self, record: Record, reason: str) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.postgres.session_settings import WrongEncoding
-from app.server import idle_connections, listening, process_lifecycle, startup_check
+from app.server import alert_loop, idle_connections, listening, process_lifecycle, startup_check
 from config import Config, ConfigurationError, load
 
 MAX_RESTARTS = 5
@@ -44,6 +44,7 @@ def main() -> int:
         signal.signal(number, _raise_stop)
     try:
         config = load()
+        alert_loop.check(config)
         # Said at once, instead of after a database was started.
         config = replace(config, host=listening.address(config.host, config.port))
         with _database(config), _folder():

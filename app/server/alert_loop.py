@@ -15,11 +15,22 @@ from app.application.alert_delivery import Delivery
 from app.application.alerts import Alerts
 from app.commands.alerts import EXTENSION
 from app.domain.errors import PredlogError
+from app.infrastructure.alerts.file import AlertFileError, read
 from app.server.process_lifecycle import is_stopping
+from config import Config, ConfigurationError
 
 MAX_PAUSE_S = 5.0
 
 log = structlog.get_logger(__name__)
+
+
+def check(config: Config) -> None:
+    """Raises ConfigurationError if the file of the alerts cannot be used: before a database is waited for."""
+    if config.alerts_file:
+        try:
+            read(config.alerts_file)
+        except AlertFileError as error:
+            raise ConfigurationError(f"ALERTS_FILE: {error}") from None
 
 
 def watch(app: Flask) -> None:

@@ -37,7 +37,7 @@ class Receiver(ThreadingHTTPServer):
         """The first words of all that was accepted."""
         return [body["text"].split(":")[0] for _, body in self.accepted]
 
-    def wait_for(self, messages: int, seconds: float = 30) -> None:
+    def wait_for(self, messages: int, seconds: float = 120) -> None:
         """Wait until so many were accepted."""
         until = time.monotonic() + seconds
         while len(self.accepted) < messages:

@@ -109,6 +109,12 @@ def test_a_header_with_an_underscore_is_no_key_under_gunicorn(gunicorn: int, key
     assert status(gunicorn, f"{name}: {key}") == 401
 
 
+@pytest.mark.xfail(reason="granian joins both spellings to one name before Python sees a header", strict=True)
+@pytest.mark.parametrize("name", ["X_API_KEY", "x_api_key", "X-API_Key", "X_API-Key"])
+def test_a_header_with_an_underscore_is_no_key_under_granian(granian: int, key: str, name: str) -> None:
+    assert status(granian, f"{name}: {key}") == 401
+
+
 @pytest.mark.parametrize("server", ["granian", "gunicorn"])
 def test_two_hosts_or_none_are_not_the_services(request: pytest.FixtureRequest, server: str) -> None:
     port = request.getfixturevalue(server)

@@ -130,8 +130,9 @@ def log_batch() -> Response:
 def _check_end(body: bytes) -> None:
     """Answers 400 for chunked NDJSON that does not show that it is all there.
 
-    A server may hand on what has come of a chunked body that was cut (granian does) as if it were whole: neither an
-    error nor a length tells. A JSON array ends with its bracket, gzip with its checksum.
+    Granian's `wsgi.input.read(size)` ends alike at the last chunk and where the body breaks off. Only `read()` tells,
+    which gives nothing of a body that was cut: but it has no limit, and a chunked body no length to check beforehand.
+    A JSON array ends with its bracket, gzip with its checksum.
     """
     if "chunked" not in request.headers.get("Transfer-Encoding", "").lower() or is_gzip(request):
         return

@@ -24,6 +24,8 @@ NAMES = (
     "POOL_SIZE", "POOL_TIMEOUT_S",
     "ALERTS_FILE", "PUBLIC_URL",
     "OTLP_MODEL_ATTRIBUTES", "OTLP_VERSION_ATTRIBUTES", "OTLP_METADATA_ATTRIBUTES",
+    "CLOUDEVENTS_MODEL_ATTRIBUTES", "CLOUDEVENTS_VERSION_ATTRIBUTES", "CLOUDEVENTS_METADATA_ATTRIBUTES",
+    "CLOUDEVENTS_WAIT",
     "RAW_RETENTION", "MINUTE_RETENTION", "HOUR_RETENTION", "DAY_RETENTION", "COLUMNSTORE_AFTER",
 )  # fmt: skip
 # What may also be given as the path of a file that holds it: NAME_FILE. The last three are read by commands alone.
@@ -93,6 +95,10 @@ class Config:
     otlp_model_attributes: tuple[str, ...]
     otlp_version_attributes: tuple[str, ...]
     otlp_metadata_attributes: tuple[str, ...]
+    cloudevents_model_attributes: tuple[str, ...]
+    cloudevents_version_attributes: tuple[str, ...]
+    cloudevents_metadata_attributes: tuple[str, ...]
+    cloudevents_wait: timedelta
     raw_retention: timedelta | None
     minute_retention: timedelta | None
     hour_retention: timedelta | None
@@ -155,6 +161,10 @@ def _read(env: Env) -> Config:
         otlp_model_attributes=_attributes(env, "OTLP_MODEL_ATTRIBUTES", OTLP_MODEL_ATTRIBUTES),
         otlp_version_attributes=_attributes(env, "OTLP_VERSION_ATTRIBUTES", OTLP_VERSION_ATTRIBUTES),
         otlp_metadata_attributes=_attributes(env, "OTLP_METADATA_ATTRIBUTES", OTLP_METADATA_ATTRIBUTES),
+        cloudevents_model_attributes=_attributes(env, "CLOUDEVENTS_MODEL_ATTRIBUTES", "inferenceservicename,modelid"),
+        cloudevents_version_attributes=_attributes(env, "CLOUDEVENTS_VERSION_ATTRIBUTES", "endpoint"),
+        cloudevents_metadata_attributes=_attributes(env, "CLOUDEVENTS_METADATA_ATTRIBUTES", "id,namespace,component"),
+        cloudevents_wait=_duration(env, "CLOUDEVENTS_WAIT", "1 day"),
         raw_retention=_retention(env, "RAW_RETENTION"),
         minute_retention=_retention(env, "MINUTE_RETENTION"),
         hour_retention=_retention(env, "HOUR_RETENTION"),

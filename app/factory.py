@@ -23,6 +23,7 @@ from app.application.catalogue import Catalogue
 from app.application.comparison import Comparisons
 from app.application.database_stats import Watch
 from app.application.dropped import Dropped
+from app.application.halves import JoinedCalls
 from app.application.health import Readiness
 from app.application.keys import Keys
 from app.application.model_statistics import ModelStatistics
@@ -45,6 +46,7 @@ from app.infrastructure.database_stats_store import ConditionStore
 from app.infrastructure.dropped_store import PostgresDroppedStore
 from app.infrastructure.error_store import ErrorStore
 from app.infrastructure.export_store import PostgresPredictionExport
+from app.infrastructure.half_store import PostgresHalfStore
 from app.infrastructure.key_store import KeyStore
 from app.infrastructure.name_store import PostgresNameStore
 from app.infrastructure.postgres import pool
@@ -59,6 +61,8 @@ from app.infrastructure.replica import StreamingReplica
 from app.infrastructure.statistics_store import StatisticsStore
 from app.infrastructure.tables import metadata
 from app.presentation import api, errors, export_stream, intake
+from app.presentation.cloudevents.decoder import EventDecoder
+from app.presentation.cloudevents.inference import EventMapping
 from app.presentation.dashboard import pages
 from app.presentation.instruments import Meters
 from app.presentation.middleware import (
@@ -75,6 +79,7 @@ from app.presentation.resources import (
     alerts,
     batches,
     catalogue,
+    cloudevents,
     comparison,
     docs,
     dropped,
@@ -108,6 +113,13 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     app.extensions[traces.MAPPING] = SpanMapping(
         config.otlp_model_attributes, config.otlp_version_attributes, config.otlp_metadata_attributes
     )
+    events = EventMapping(
+        config.cloudevents_model_attributes,
+        config.cloudevents_version_attributes,
+        config.cloudevents_metadata_attributes,
+    )
+    app.extensions[cloudevents.MAPPING] = events
+    app.extensions[cloudevents.DECODER] = EventDecoder(events.names)
     app.json = _json(app)
     if config.database_url is None:
         config = maintenance.with_embedded_database(config)
@@ -117,8 +129,10 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     pool.attach(meters.pool("primary"), database.engine)
     direct = _database(config.database_direct_url, config) if config.database_direct_url else database
     readers = _readers(database, config, meters)
+    log = Predictions(PredictionStore(database))
     app.extensions[EXTENSION] = Services(
-        predictions=Predictions(PredictionStore(database)),
+        predictions=log,
+        joined_calls=JoinedCalls(PostgresHalfStore(database), log, config.cloudevents_wait),
         dropped=Dropped(PostgresDroppedStore(database)),
         readers=readers,
         readiness=Readiness(Schema(database), is_stopping),
@@ -253,7 +267,7 @@ def _http(app: Flask, config: configuration.Config) -> None:
     smorest = api.create_api(app, health.VERSION, health.DESCRIPTION)
     errors.register(app)
     questions = (statistics, model_statistics, error_groups, histogram, comparison, catalogue, alerts)
-    for resource in (health, metrics, predictions, export, purge, batches, traces, dropped, *questions):
+    for resource in (health, metrics, predictions, export, purge, batches, traces, cloudevents, dropped, *questions):
         smorest.register_blueprint(resource.blp)
     docs.register(app)
     pages.register(app)

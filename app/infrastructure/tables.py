@@ -112,6 +112,21 @@ prediction_model_allowance = Table(
     Column("granted", Integer, nullable=False),
 )
 
+# Calls whose request and response come as events of their own; a row stays for a while after both have come.
+prediction_half = Table(
+    "prediction_half",
+    metadata,
+    Column("request_id", Uuid, primary_key=True),
+    Column("model_name", Text, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("requested_at", DateTime(timezone=True)),
+    Column("responded_at", DateTime(timezone=True)),
+    Column("metadata", JSON),
+    Column("received_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    CheckConstraint("requested_at IS NOT NULL OR responded_at IS NOT NULL", name="prediction_half_side"),
+    Index("prediction_half_received", "received_at"),
+)
+
 # Who may call. Of a secret only the SHA-256 is kept; a key that is revoked keeps its row. After a rotation the secret
 # before it is good until previous_until.
 api_key = Table(

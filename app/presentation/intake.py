@@ -45,8 +45,8 @@ class Taken:
     left_out: int
 
 
-def take(read: Callable[[Body, Models], Batch]) -> Taken:
-    """Read the request's body, and with `read` the calls in it; store them.
+def take(read: Callable[[Body, Models], Batch], log: Callable[[Batch], Receipt] | None = None) -> Taken:
+    """Read the request's body, and with `read` the calls in it; store them, or have `log` do so.
 
     `read` is given the models that the caller may log. Answers with the errors of the batch door.
     """
@@ -60,6 +60,6 @@ def take(read: Callable[[Body, Models], Batch]) -> Taken:
         new_models = services().new_models
         admitted = new_models.admit(caller(), read(body, allowed))
         losses = new_models.admit_reports(caller(), losses, admitted)
-        receipt = services().predictions.log_batch(admitted.with_losses(losses))
+        receipt = (log or services().predictions.log_batch)(admitted.with_losses(losses))
     meters().batch(receipt, losses)
     return Taken(receipt, len(reports) - len(losses))

@@ -30,6 +30,7 @@ SERVICE_RIGHTS: Rights = {
     "alert_message": frozenset({"SELECT", "INSERT", "UPDATE"}),
     "alert_state": frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"}),
     "api_key": frozenset({"SELECT", "UPDATE (last_used_at)"}),
+    "prediction_half": frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"}),
     "prediction_log": frozenset({"SELECT", "INSERT", "DELETE"}),
     "prediction_log_id_seq": frozenset({"USAGE"}),
     "prediction_loss": frozenset({"SELECT", "INSERT"}),

@@ -33,6 +33,7 @@ SCOPES: dict[str, Scope | None] = {
     "predictions.log_prediction": Scope.WRITE,
     "batches.log_batch": Scope.WRITE,
     "traces.export_traces": Scope.WRITE,
+    "cloudevents.log_events": Scope.WRITE,
     "dropped.report_dropped": Scope.WRITE,
     "dropped.remove_dropped": Scope.ADMIN,
     "predictions.list_predictions": Scope.READ,

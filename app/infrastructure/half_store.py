@@ -1,0 +1,99 @@
+"""Requests and responses that wait for each other, in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from uuid import UUID
+
+from app.application.halves import Halves, Joined, Side, duration_ms
+from app.application.predictions import Calls
+from app.domain.errors import DroppedBehindRetention
+from app.infrastructure.postgres.array_literals import array, text_array
+from app.infrastructure.postgres.database import Database, Row
+
+# The row's lock makes both halves of a call wait for each other if they come at the same moment: the second one finds
+# the first. In the order of their keys, so that two statements with calls in common do not wait in a circle.
+JOIN = """
+INSERT INTO prediction_half AS half (request_id, model_name, model_version, requested_at, responded_at, metadata)
+SELECT request_id, model_name, model_version, requested_at, responded_at, metadata
+FROM   unnest(%(request_id)s::uuid[], %(model_name)s::text[], %(model_version)s::text[],
+              %(requested_at)s::timestamptz[], %(responded_at)s::timestamptz[], %(metadata)s::json[])
+       AS sent (request_id, model_name, model_version, requested_at, responded_at, metadata)
+ORDER  BY request_id
+ON CONFLICT (request_id) DO UPDATE
+SET    requested_at = coalesce(half.requested_at, excluded.requested_at),
+       responded_at = coalesce(half.responded_at, excluded.responded_at)
+RETURNING request_id::text, model_name, model_version, requested_at, responded_at, metadata::text
+"""
+
+EXPIRED = """
+    DELETE FROM prediction_half
+    WHERE  request_id IN (SELECT request_id FROM prediction_half WHERE received_at < now() - %(wait)s
+                          ORDER BY received_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    RETURNING request_id, model_name, requested_at, responded_at"""
+# The report's id is the call's: it counts once.
+EXPIRE = f"""
+WITH expired AS ({EXPIRED}
+)
+INSERT INTO prediction_loss (id, timestamp, model_name, reason, count)
+SELECT request_id, date_trunc('minute', coalesce(requested_at, responded_at), 'UTC'), model_name, 'expired', 1
+FROM   expired
+WHERE  requested_at IS NULL OR responded_at IS NULL
+ORDER  BY request_id, model_name
+ON CONFLICT (id, model_name) DO NOTHING
+"""
+
+
+class PostgresHalfStore:
+    """The table prediction_half."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def join(self, halves: Halves) -> Joined:
+        """Keep the halves, each only once, and return the calls that are complete."""
+        if not halves.calls:
+            return Joined(halves.calls, [], 0)
+        # Of one call there may be both halves, or one of them twice: a statement may touch a row but once.
+        rows: dict[UUID, dict[Side, int]] = {}
+        for row, (request_id, side) in enumerate(zip(halves.calls.request_id, halves.sides, strict=True)):
+            assert request_id is not None
+            rows.setdefault(request_id, {}).setdefault(side, row)
+        calls = halves.calls.at([min(sides.values()) for sides in rows.values()])
+        values = {
+            "request_id": array(calls.request_id),
+            "model_name": text_array(calls.model_name),
+            "model_version": text_array(calls.model_version),
+            "requested_at": array(_times(halves, rows, Side.REQUEST)),
+            "responded_at": array(_times(halves, rows, Side.RESPONSE)),
+            "metadata": array(calls.metadata),
+        }
+        complete = [row for row in self._database.rows(JOIN, values) if row[3] and row[4]]
+        places = [max(rows[UUID(row[0])].values()) for row in complete]
+        return Joined(_calls(complete), places, len(rows) - len(complete))
+
+    def expire(self, wait: timedelta, limit: int) -> None:
+        """Remove up to `limit` calls that began to wait longer ago; each of which a half is missing was dropped."""
+        values = {"wait": wait, "limit": limit}
+        try:
+            self._database.count(EXPIRE, values)
+        except DroppedBehindRetention:  # nothing is kept of the time that they would be counted in
+            self._database.count(EXPIRED, values)
+
+
+def _times(halves: Halves, rows: dict[UUID, dict[Side, int]], side: Side) -> list[datetime | None]:
+    return [halves.calls.timestamp[sides[side]] if side in sides else None for sides in rows.values()]
+
+
+def _calls(rows: Sequence[Row]) -> Calls:
+    return Calls(
+        timestamp=[row[3].astimezone(timezone.utc) for row in rows],
+        model_name=[row[1] for row in rows],
+        model_version=[row[2] for row in rows],
+        duration_ms=[duration_ms(row[3], row[4]) for row in rows],
+        was_successful=[True] * len(rows),
+        error=[None] * len(rows),
+        metadata=[row[5] for row in rows],
+        request_id=[UUID(row[0]) for row in rows],
+    )

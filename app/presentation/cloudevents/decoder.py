@@ -1,0 +1,79 @@
+"""The attributes of events in the binary, the structured and the batched mode. What the events carry is skipped.
+
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+from flask import Request
+from msgspec import Raw
+
+from app.presentation.errors import problem
+from app.presentation.json_text import check_objects, decode
+from app.presentation.middleware.arguments import no_json, unsupported_type
+from app.presentation.middleware.request_body import Body
+from app.presentation.work_budget import Work
+
+STRUCTURED, BATCHED = "application/cloudevents+json", "application/cloudevents-batch+json"
+PREFIX = "ce-"
+# What an event costs beside its bytes, in bytes of JSON.
+PRICE = 100
+MAX_ATTRIBUTE_BYTES = 16 * 1024
+
+Event = Mapping[str, str]
+
+
+def check_mode(request: Request) -> None:
+    """Answers 415 for a request in none of the three modes."""
+    if request.mimetype not in (STRUCTURED, BATCHED) and f"{PREFIX}type" not in request.headers:
+        unsupported_type(f"{STRUCTURED} or {BATCHED}, or the event's attributes in headers ({PREFIX}id, …)", request)
+
+
+class EventDecoder:
+    """Reads the attributes that are asked for."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self._names = sorted(names)
+        # Anything in an attribute that nobody asked for is skipped, unread; anything in the others is taken at first.
+        fields: list[Any] = [(name, Raw, Raw(b"null")) for name in self._names]
+        event = msgspec.defstruct("Event", fields, gc=False)
+        self._one: msgspec.json.Decoder[Any] = msgspec.json.Decoder(event)
+        self._many: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[event])  # type: ignore[valid-type]
+
+    def read(self, request: Request, body: Body, work: Work) -> Iterator[Event]:
+        """The events of a request. Answers 400 for what is no JSON, 413 for too many objects. Raises OutOfWork."""
+        if request.mimetype not in (STRUCTURED, BATCHED):
+            yield self._of_headers(request)
+            return
+        check_objects(body.content)
+        try:
+            if request.mimetype == STRUCTURED:
+                decoded = [decode(self._one, body.content, work)]
+            else:
+                decoded = decode(self._many, body.content, work)
+        except msgspec.ValidationError as error:
+            problem(422, errors={"json": {"_schema": [f"{error}."]}})
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            no_json(error)
+        for event in decoded:
+            work.pay(PRICE)
+            yield {name: text for name in self._names if (text := _text(getattr(event, name)))}
+
+    def _of_headers(self, request: Request) -> Event:
+        sent = {name: request.headers.get(PREFIX + name) for name in self._names}
+        return {name: unquote(text) for name, text in sent.items() if text}
+
+
+def _text(raw: Raw) -> str:
+    """An attribute as text, as it would stand in a header; empty if it is not given."""
+    if len(raw) > MAX_ATTRIBUTE_BYTES:
+        return bytes(raw[:MAX_ATTRIBUTE_BYTES]).decode(errors="replace")
+    value = msgspec.json.decode(raw)
+    if value is None or isinstance(value, str):
+        return value or ""
+    return bytes(raw).decode()

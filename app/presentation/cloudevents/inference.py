@@ -1,0 +1,56 @@
+"""What an event of an inference logger says of a call of a model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid5
+
+from app.application.halves import Side
+from app.presentation.cloudevents.decoder import Event
+
+# Both halves of a call have the same request id, whenever they are sent.
+NAMESPACE = UUID("2c4e5eef-9324-48a4-8e8c-b852da30574c")
+SIDES = {
+    f"{prefix}.inference.{side.value}": side
+    for prefix in ("org.kubeflow.serving", "io.seldon.serving")
+    for side in Side
+}
+# Seldon gives each event an id of its own, and both of a call the same requestid.
+CALL_IDS = ("requestid", "id")
+# A transformer and a predictor of one service log the same call, each for itself.
+COMPONENT = "component"
+
+
+@dataclass(frozen=True)
+class EventMapping:
+    """Which attributes make the model's name, joined by /, and its version, and which are kept as metadata."""
+
+    models: tuple[str, ...]
+    versions: tuple[str, ...]
+    metadata: tuple[str, ...]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All attributes that are looked at."""
+        return frozenset(("type", "time", COMPONENT, *CALL_IDS, *self.models, *self.versions, *self.metadata))
+
+    def record(self, event: Event) -> dict[str, Any]:
+        """The half of a call as a record of a batch, not checked yet: its time is that of the event."""
+        call_id = next((event[name] for name in CALL_IDS if name in event), None)
+        version = next((event[name] for name in self.versions if name in event), None)
+        record: dict[str, Any] = {
+            "model_version": version,
+            "timestamp": event.get("time"),
+            "duration_ms": 0,
+            "was_successful": True,
+            "metadata": {name: event[name] for name in self.metadata if name in event},
+            "request_id": "",
+        }
+        if name := "/".join(event[name] for name in self.models if name in event):
+            record["model_name"] = name
+        if call_id:
+            parts = [name, version, event.get(COMPONENT), call_id]
+            record["request_id"] = str(uuid5(NAMESPACE, json.dumps(parts, separators=(",", ":"))))
+        return record

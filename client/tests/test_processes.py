@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import textwrap
 import time
 import urllib.request
 
@@ -359,3 +360,52 @@ def test_what_could_not_be_delivered_at_exit_is_said(program, service):
     _, errors = process.communicate(timeout=30)
     assert "closed with 9 records in memory not acknowledged" in errors
     assert "closed before 91 discarded records could be reported" in errors
+
+
+ENDINGS = {
+    "daemon threads that log": """
+        import threading
+        def work():
+            while True:
+                log.log("m", duration_ms=1, was_successful=True)
+                time.sleep(0.0001)
+        for _ in range(4):
+            threading.Thread(target=work, daemon=True).start()
+        time.sleep(0.3)
+    """,
+    "a client deleted at the end": """
+        import atexit
+        atexit.register(lambda: globals().pop("log"))
+    """,
+    "a generator that is left": """
+        def steps():
+            yield 1
+        left = log.tracked("m")(steps)()
+        next(left)
+        early = log.tracked("m")(lambda: steps())()
+    """,
+    "an async stream that is left": """
+        import asyncio
+        async def steps():
+            yield 1
+        async def main():
+            global left
+            left = log.tracked("m")(lambda: steps())()
+            await left.__anext__()
+        asyncio.run(main())
+    """,
+    "an unfinished call": """
+        call = log.start("m")
+    """,
+}
+
+
+@pytest.mark.parametrize("options", ["", "mode='sync'"], ids=["thread", "sync"])
+@pytest.mark.parametrize("ending", list(ENDINGS))
+def test_the_end_of_a_program_makes_no_noise(program, service, ending, options):
+    body = textwrap.dedent(ENDINGS[ending])
+    begin = f"import time, predlog\nlog = predlog.Client({options})\nlog.log('m', duration_ms=1, was_successful=True)\n"
+    process = program.start("-X", "dev", str(program.write("ending.py", begin + body)))
+    _, errors = process.communicate(timeout=40)
+    assert process.returncode == 0 and errors == ""
+    wait_until(lambda: len(service.records) >= 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from predlog.batch_source import Source
 from predlog.delivery import Delivery
@@ -33,21 +34,29 @@ class Direct:
         self._delivery = delivery
         self._losses = losses
         self._before = before
-        self._lock: threading.Lock | None = None
+        self._locks: dict[str, threading.Lock] = {}  # one, made when it is needed: gevent may replace its kind before
         self._owner = 0
 
     def send(self, seconds: float) -> bool:
         """Whether all that waited was settled within that many seconds; never raises for the network's sake."""
-        if self._owner == threading.get_ident():  # a signal handler or a hook that logs
-            return False
         deadline = time.monotonic() + seconds
-        self._lock = lock = self._lock or threading.Lock()
-        if not lock.acquire(timeout=max(0.0, seconds)):
-            return False
-        self._owner = threading.get_ident()
-        try:
+
+        def work() -> bool:
             self._before()
             return self._send(lambda: deadline - time.monotonic())
+
+        return bool(self.alone(seconds, work))
+
+    def alone(self, seconds: float, work: Callable[[], Any]) -> Any:
+        """What it returns, done while no other thread sends; None if that did not come about within so many seconds."""
+        if self._owner == threading.get_ident():  # a signal handler or a hook that logs
+            return None
+        lock = self._locks.setdefault("sending", threading.Lock())  # of two threads both get the same
+        if not lock.acquire(timeout=max(0.0, seconds)):
+            return None
+        self._owner = threading.get_ident()
+        try:
+            return work()
         finally:
             self._owner = 0
             lock.release()

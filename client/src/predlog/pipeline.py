@@ -136,8 +136,18 @@ class Pipeline:
         if self.intake.running[0]:
             deadline = time.monotonic() + max(0.0, self._closing.left(threading.TIMEOUT_MAX)) + GRACE
             _poll(lambda: not any(thread.is_alive() for thread in self._threads), deadline)
-        elif self._source.waiting() or len(self._losses):
-            # No threads, as when the first call came while the interpreter was shutting down.
+        elif self._direct is not None:
+            self._direct.alone(self._closing.left(threading.TIMEOUT_MAX), self._finish)
+        else:
+            self._finish()
+        left = self._source.waiting()
+        if left and any(thread.is_alive() for thread in self._threads):
+            self._warn_of(left)
+        return not (self._source.waiting() or self._losses.totals[EXIT])
+
+    def _finish(self) -> None:
+        """Without threads, as in mode sync, or if the first call came while the interpreter was shutting down."""
+        if self._source.waiting() or len(self._losses):
             if self._spooler is not None:
                 self._spooler.run()
             self._send()
@@ -145,10 +155,6 @@ class Pipeline:
             self._ledger.close()
             self._transport.close()
             lifecycle.stopped(self)
-        left = self._source.waiting()
-        if left and any(thread.is_alive() for thread in self._threads):
-            self._warn_of(left)
-        return not (self._source.waiting() or self._losses.totals[EXIT])
 
     def disown(self) -> None:
         """In a forked child: close what belongs to the parent, whose threads may go on here as greenlets of gevent."""

@@ -65,7 +65,12 @@ class Result:
 
 def python_for(host: Host) -> str | None:
     """An interpreter that has all that the host needs."""
-    return next((python for python in PYTHONS if Path(python).exists() and _has(python, host.needs)), None)
+    return python_with(*host.needs)
+
+
+def python_with(*modules: str) -> str | None:
+    """An interpreter that has these modules."""
+    return next((python for python in PYTHONS if Path(python).exists() and _has(python, modules)), None)
 
 
 @functools.cache

@@ -66,8 +66,11 @@ class Logged:
 
 
 def _rows(args: tuple[Any, ...]) -> int | None:
-    """The length of the first argument: arrays, data frames and sparse matrices have a shape, lists a length."""
+    """The length of the first argument: arrays and data frames have a shape, XGBoost's matrices a method, lists len."""
     try:
-        return int(args[0].shape[0]) if hasattr(args[0], "shape") else len(args[0])
+        rows = args[0]
+        if hasattr(rows, "shape"):
+            return int(rows.shape[0])
+        return int(rows.num_row()) if hasattr(rows, "num_row") else len(rows)
     except Exception:  # no argument, a number, a lazy dimension
         return None

@@ -49,7 +49,7 @@ HOSTS = [
         ("uvicorn",),
     ),
     Host("granian, WSGI", "-m granian --interface wsgi --port {port} wsgi_app:app", NOTHING, ("granian",)),
-    Host("granian, ASGI", "-m granian --interface asgi --port {port} asgi_app:app", LIFESPAN, ("granian",)),
+    Host("granian, ASGI", "-m granian --interface asgi --port {port} asgi_app:app", NOTHING, ("granian",)),
     Host(
         "uWSGI",
         "{bin}/uwsgi --http-socket 127.0.0.1:{port} --module wsgi_app:app --master --processes 2 --enable-threads"
@@ -127,7 +127,7 @@ HOSTS = [
     Host(
         "MLServer",
         "mlserver_server.py",
-        "`mlserver.logged`",
+        NOTHING,
         ("mlserver",),
         ready="/v2/health/ready",
         path="/v2/models/price/infer",

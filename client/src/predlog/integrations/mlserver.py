@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
-from predlog.integrations.asgi import flush
-
 if TYPE_CHECKING:
     from predlog.client import Client
 
@@ -16,8 +14,7 @@ Runtime = TypeVar("Runtime", bound=type)
 def logged(log: Client, model_name: str | None = None) -> Callable[[Runtime], Runtime]:
     """Decorate a runtime, a subclass of `mlserver.MLModel`: a call of `predict` is a prediction.
 
-    model_name: default: the one of the model's settings; the version is theirs, too. What waits is sent when the model
-    is unloaded.
+    model_name: default: the one of the model's settings; the version is theirs, too.
     """
 
     def decorate(runtime: Runtime) -> Runtime:
@@ -25,10 +22,6 @@ def logged(log: Client, model_name: str | None = None) -> Callable[[Runtime], Ru
             async def predict(self, payload: Any) -> Any:
                 with log.track(model_name or self.name, self.version):
                     return await super().predict(payload)
-
-            async def unload(self) -> Any:
-                await flush(log)
-                return await super().unload()
 
         functools.update_wrapper(Logged, runtime, updated=())
         # MLServer reads the types of predict's arguments.

@@ -7,7 +7,7 @@ from ray import serve
 import predlog
 from predlog.integrations.ray import logged
 
-log = predlog.Client()
+log = predlog.Client(flush_interval=30)  # Ray takes longer than the default to end
 
 
 @serve.deployment(num_replicas=1)

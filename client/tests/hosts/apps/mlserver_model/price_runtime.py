@@ -8,7 +8,7 @@ import predlog
 from predlog.integrations.mlserver import logged
 
 
-@logged(predlog.Client(), os.environ["MODEL"])
+@logged(predlog.Client(flush_interval=30), os.environ["MODEL"])
 class Price(MLModel):
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         rooms = NumpyCodec.decode_input(payload.inputs[0])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults import clock
+from flask_migrate import upgrade
 
-from conftest import Server
+import config
+from conftest import Server, make_app
 from support.alerts import errors_of, write_alerts
 from support.receiver import HANG_UP, Receiver, receiving
 from support.scratch import empty_database
-from support.service import Service
+from support.service import ROOT, Service
 
 FAILED = {"model_name": "m", "duration_ms": 1, "was_successful": False}
 Start = Callable[..., Service]
@@ -120,3 +125,27 @@ def test_a_file_that_cannot_be_used_stops_the_start_with_a_sentence(tmp_path: Pa
     service = Service(tmp_path, ALERTS_FILE=str(file), DATABASE_URL="postgresql://nobody@127.0.0.1:1/nowhere")
     assert service.process.wait(120) == 2
     assert "rule 1 (x): measure: Must be one of" in service.log and "Traceback" not in service.log
+
+
+@pytest.mark.skipif(clock.why_not() is not None, reason=str(clock.why_not()))
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_an_instance_whose_clock_is_wrong_measures_the_same(
+    servers: Callable[[str], Server], tmp_path: Path, receiver: Receiver, hours: int
+) -> None:
+    file = write_alerts(tmp_path, receiver, errors_of("m"))
+    wrong = clock.Clock(tmp_path)
+    wrong.set_by(hours * 3600)
+    with empty_database(servers("plain")) as url:
+        app = make_app(url, pool_size=2)
+        with app.app_context():
+            upgrade()
+        assert app.test_client().post("/api/v1/predict-logs", json=[FAILED] * 20).status_code == 200
+        clean = {name: value for name, value in os.environ.items() if name not in config.NAMES}
+        done = subprocess.run(
+            [sys.executable, "-m", "flask", "--app", "wsgi", "alerts", "run"],
+            env={**clean, **wrong.environment, "DATABASE_URL": url, "ALERTS_FILE": str(file)},
+            cwd=ROOT, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        app.extensions["predlog"].predictions._store._database.engine.dispose()
+    assert "firing: errors, m: error rate 100 % (20 of 20 calls in 1 hour)" in done.stdout, done.stderr
+    assert receiver.texts == ["FIRING"]

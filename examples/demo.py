@@ -5,6 +5,7 @@ The database is a temporary one: nothing of it stays.
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import sys
@@ -21,8 +22,10 @@ from uuid import uuid4
 
 from examples.demo_calls import HISTORY, SLOW_HOUR, Call, calls
 from examples.processes import free_port, server
+from examples.receiver import receiver
 
 BATCH = 10_000
+ALERTS = Path(__file__).with_name("demo_alerts.toml")
 DROPPED = {"model_name": "search_ranking", "reason": "queue_full", "count": 130}
 
 
@@ -32,9 +35,16 @@ def main() -> int:
         folder = Path(name)
         folder.chmod(0o755)  # started by root, the database runs as somebody else
         port = free_port(int(os.environ.get("PORT", "8000")))
-        with server("Predlog", ["-m", "app"], "/ready", folder, port, DATABASE_URL="", DB_HOST=""):
-            _serve(f"http://127.0.0.1:{port}")
+        url = f"http://127.0.0.1:{port}"
+        with receiver(_tell) as webhook:
+            settings = {"DATABASE_URL": "", "DB_HOST": "", "ALERTS_FILE": str(ALERTS), "PUBLIC_URL": url}
+            with server("Predlog", ["-m", "app"], "/ready", folder, port, DEMO_WEBHOOK_URL=webhook, **settings):
+                _serve(url)
     return 0
+
+
+def _tell(text: str) -> None:
+    print(f"\nAn alert: {html.unescape(text)}", flush=True)  # Slack wants &, < and > escaped
 
 
 def fill(url: str, now: datetime) -> int:
@@ -50,7 +60,7 @@ def _serve(url: str) -> None:
         f"{stored:,} calls of the last {HISTORY.days} days are logged, and more come every second.\n\n"
         f"    {url}/dashboard\n\n"
         "checkout_fraud has a bad release, search_ranking had a slow hour, spam_filter has fallen silent.\n"
-        "Ctrl-C ends it; nothing stays.",
+        "Alerts are told to a webhook that prints them here. Ctrl-C ends it; nothing stays.",
         flush=True,
     )
     while True:

@@ -216,6 +216,12 @@ def test_a_hostile_name_or_error_is_text_and_nothing_else(page: Page, log: Log, 
     assert page.problems == []
 
 
+def test_without_alerts_the_page_says_how_to_set_them_up(page: Page) -> None:
+    page.open("/alerts")
+    assert "ALERTS_FILE" in page.find("#rules").text
+    assert page.problems == []
+
+
 def test_where_keys_exist_the_page_asks_for_one_and_keeps_it_in_the_tab(
     browser: Any, server: Server, database: Engine, story: str
 ) -> None:

@@ -10,6 +10,7 @@ import os
 import random
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 from dashboard.conftest import Page
 
 from examples import demo
+from examples.receiver import receiver
 from support.databases import wasm
 from support.service import running
 
@@ -32,18 +34,26 @@ VIEWS: dict[str, tuple[str, dict[str, str], str, str]] = {
     "model": ("/model", {"model_name": "checkout_fraud"}, "wall", "light"),
     "model-dark": ("/model", {"model_name": "search_ranking"}, "wall", "dark"),
     "model-phone": ("/model", {"model_name": "checkout_fraud"}, "phone", "dark"),
+    "alerts": ("/alerts", {}, "wall", "light"),
     "explore": ("/explore", {"was_successful": "false"}, "wall", "light"),
     "explore-phone": ("/explore", {}, "phone", "light"),
 }
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def told() -> list[str]:
+    """The messages about alerts that have come so far."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def address(told: list[str]) -> Iterator[str]:
     """A service with the calls of the demo."""
     with tempfile.TemporaryDirectory(prefix="predlog-test-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # started by root, the database runs as somebody else
-        with running(folder, EMBEDDED_DATA_DIR=str(folder / "data")) as service:
+        settings = {"EMBEDDED_DATA_DIR": str(folder / "data"), "ALERTS_FILE": str(demo.ALERTS), "WORKERS": "1"}
+        with receiver(told.append) as webhook, running(folder, DEMO_WEBHOOK_URL=webhook, **settings) as service:
             random.seed(1)
             address = f"http://127.0.0.1:{service.port}"
             demo.fill(address, datetime.now(timezone.utc))
@@ -78,6 +88,18 @@ def view(request: pytest.FixtureRequest, page: Page) -> Iterator[str]:
     yield request.param
     page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_the_bad_release_of_the_demo_is_told_once_and_shown(page: Page, told: list[str]) -> None:
+    page.open("/alerts")
+    rule = "[...document.querySelectorAll('[data-rule=\"many errors\"]')].map(row => row.textContent).join()"
+    for _ in range(60):
+        if "checkout_fraud" in page.run(f"return {rule}") and any("Resolved" not in text for text in told):
+            break
+        time.sleep(1)
+        page.browser.switch_to.active_element.send_keys("r")
+    assert "firing" in page.run(f"return {rule}")
+    assert len([text for text in told if "many errors, model checkout_fraud" in text]) == 1
 
 
 def violations(page: Page, axe: str) -> list[str]:

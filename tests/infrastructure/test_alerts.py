@@ -98,7 +98,7 @@ def test_a_breach_is_told_once_with_what_was_measured_and_a_link(
     assert UUID(key)
     text = body["text"]
     assert text.startswith(f"FIRING: errors, model {model}\nerror rate 100 % (20 of 20 calls in 1 hour), limit 10 %")
-    assert f"https://logs.example.org/dashboard/models/{model}?from=" in text
+    assert f"https://logs.example.org/dashboard/model?model_name={model}&amp;from=" in text
 
 
 def test_the_end_of_a_breach_is_told_too(

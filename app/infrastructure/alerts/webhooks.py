@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from string import Template
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 from uuid import UUID
 
 from app.application.alert_delivery import DeliveryFailed
@@ -64,9 +64,8 @@ class Webhooks:
         """The page of the model at the time of the event; empty if it is not known where people find it."""
         if not self._public_url:
             return ""
-        model, span = quote(event.key.model_name, safe=""), event.window
-        query = urlencode({"from": span.start.isoformat(), "to": span.end.isoformat()})
-        return f"{self._public_url}/dashboard/models/{model}?{query}"
+        span = {"from": event.window.start.isoformat(), "to": event.window.end.isoformat()}
+        return f"{self._public_url}/dashboard/model?{urlencode({'model_name': event.key.model_name, **span})}"
 
     def send(self, name: str, message_id: UUID, body: str) -> None:
         """Send a message to a webhook. Raises DeliveryFailed unless the answer is 2xx."""

@@ -68,6 +68,7 @@ function show(found, answer) {
   }
   if (!table) build();
   arrange();
+  requestAnimationFrame(() => performance.mark("figures"));
 }
 
 function build() {

@@ -25,7 +25,7 @@ SELECT now() - g * INTERVAL '1 minute', 'model_' || g %% 20, 10, true FROM gener
 """
 # One a minute, so that they are as many rows by minute as single reports: the worst case.
 REPORTS = """
-INSERT INTO prediction_loss (id, timestamp, model_name, reason, count)
+INSERT INTO prediction_dropped (id, timestamp, model_name, reason, count)
 SELECT gen_random_uuid(), date_trunc('minute', now()) - g * INTERVAL '1 minute', %s, 'queue_full', 1 + g %% 7
 FROM   generate_series(1, %s) AS g
 """

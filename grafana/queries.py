@@ -66,7 +66,7 @@ SELECT CASE '$step'
 """
 
 HOURS_TO = """
-SELECT greatest('$hours_from', date_trunc('hour', least($__timeTo(), materialized_to), 'UTC'))::text
+SELECT greatest('$hours_from', date_trunc('hour', least($__timeTo(), watermark), 'UTC'))::text
 FROM   prediction_stats_state
 """
 
@@ -79,7 +79,7 @@ SELECT CASE '$step'
 """
 
 DAYS_TO = """
-SELECT greatest('$days_from', date_trunc('day', least($__timeTo(), materialized_to), 'UTC'))::text
+SELECT greatest('$days_from', date_trunc('day', least($__timeTo(), watermark), 'UTC'))::text
 FROM   prediction_stats_state
 """
 
@@ -477,7 +477,7 @@ ORDER  BY calls DESC, version
 SILENT_MODELS = """
 SELECT model_name                                                    AS "Model",
        last_call                                                     AS "Last call",
-       extract(epoch FROM least(now(), materialized_to) - last_call) AS "Silent for"
+       extract(epoch FROM least(now(), watermark) - last_call) AS "Silent for"
 FROM   prediction_stats_state
 CROSS  JOIN (
     SELECT model_name,
@@ -486,17 +486,17 @@ CROSS  JOIN (
     WHERE  bucket >= now() - INTERVAL '1 day'
     GROUP  BY model_name
 ) AS called
-WHERE  last_call < least(now(), materialized_to) - INTERVAL '$silent_after'
+WHERE  last_call < least(now(), watermark) - INTERVAL '$silent_after'
 ORDER  BY 3
 """
 
 SILENT_COUNT = sql('SELECT count(*) AS "Silent models"\nFROM   (\n    {silent}\n) AS silent', silent=sql(SILENT_MODELS))
 
 AGGREGATES = """
-SELECT extract(epoch FROM greatest(now() - materialized_to, INTERVAL '0')) AS "Lag",
-       (SELECT count(DISTINCT date_trunc('hour', changed_from, 'UTC'))
-        FROM   prediction_stats_change
-        WHERE  changed_to <= materialized_to)                              AS "Hours to repair"
+SELECT extract(epoch FROM greatest(now() - watermark, INTERVAL '0')) AS "Lag",
+       (SELECT count(DISTINCT date_trunc('hour', invalid_from, 'UTC'))
+        FROM   prediction_invalidation
+        WHERE  invalid_to <= watermark)                              AS "Hours to repair"
 FROM   prediction_stats_state
 """
 

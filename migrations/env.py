@@ -70,8 +70,8 @@ OLD_REVISION = re.compile("00[0-9]{2}")
 LAST_OLD_REVISION = "0012"
 BROUGHT_OVER_TO = "5_dropped_and_keys"
 TABLES_SINCE = {
-    "plain": ("tables/prediction_model", "tables/prediction_dropped", "tables/prediction_stats_lock"),
-    "timescale": ("tables/prediction_model", "tables/prediction_dropped", "tables/prediction_stats_holder"),
+    "plain": ("tables/prediction_model", "tables/prediction_dropped_rollups", "tables/prediction_stats_lock"),
+    "timescale": ("tables/prediction_model", "tables/prediction_dropped_rollups", "tables/prediction_stats_holder"),
 }
 
 WHERE_WE_ARE = "SELECT quote_ident(current_database()), current_setting('search_path')"

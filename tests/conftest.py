@@ -32,7 +32,7 @@ from support.service import running
 
 UNGUARDED = {"auth": configuration.NO_AUTH, "auth_failures_per_minute": 0}
 PENDING = """
-SELECT count(*) FROM prediction_stats_change, prediction_stats_state WHERE changed_to <= materialized_to
+SELECT count(*) FROM prediction_invalidation, prediction_stats_state WHERE invalid_to <= watermark
 """
 
 

@@ -65,7 +65,7 @@ SELECT * FROM unnest(%(timestamp)s::timestamptz[], %(model_name)s::text[], %(mod
                      %(duration_ms)s::float8[], %(was_successful)s::boolean[], %(error)s::text[])
 """
 INSERT_LOSS = """
-INSERT INTO prediction_loss (id, timestamp, model_name, reason, count)
+INSERT INTO prediction_dropped (id, timestamp, model_name, reason, count)
 VALUES (%(id)s, %(timestamp)s, %(model_name)s, 'queue_full', %(count)s)
 """
 
@@ -463,9 +463,7 @@ def test_dropped_calls_fire(server: Server, reader: Read, known: Known) -> None:
 def test_lagging_aggregates_fire(server: Server, reader: Read, known: Known, database: Engine) -> None:
     sql = RULES["predlog-lag"]["data"][0]["model"]["rawSql"]
     assert firing("predlog-lag", server, reader, known.now) == {}
-    behind = sql.replace(
-        "FROM   prediction_stats_state", "FROM (SELECT now() - INTERVAL '1 hour' AS materialized_to) AS s"
-    )
+    behind = sql.replace("FROM   prediction_stats_state", "FROM (SELECT now() - INTERVAL '1 hour' AS watermark) AS s")
     assert reader(behind) == [{"seconds": 3600.0}]
 
 
@@ -475,8 +473,8 @@ CHANGES = {
     "insert": "INSERT INTO prediction_log SELECT * FROM prediction_log LIMIT 1",
     "update": "UPDATE prediction_stats_state SET generation = generation",
     "delete": "DELETE FROM prediction_log WHERE model_name = 'x'",
-    "delete losses": "DELETE FROM prediction_loss",
-    "truncate": "TRUNCATE prediction_stats_change",
+    "delete losses": "DELETE FROM prediction_dropped",
+    "truncate": "TRUNCATE prediction_invalidation",
     "create a table": "CREATE TABLE reader_made (x integer)",
     "create a function": "CREATE FUNCTION reader_made() RETURNS integer LANGUAGE sql RETURN 1",
     "create a schema": "CREATE SCHEMA reader_made",
@@ -504,9 +502,9 @@ CHANGES = {
 }
 TIMESCALE_CHANGES = {
     "refresh": "CALL refresh_continuous_aggregate('prediction_stats_hour', NULL, NULL)",
-    "settle": "CALL prediction_stats_settle()",
-    "advance": "CALL prediction_stats_advance('1 day', NULL, NULL)",
-    "repair": "CALL prediction_stats_repair(NULL)",
+    "settle": "CALL prediction_stats_advance_threshold()",
+    "advance": "CALL prediction_stats_advance_watermark('1 day', NULL, NULL)",
+    "repair": "CALL prediction_stats_refresh_invalidated(NULL)",
     "retain": "CALL prediction_stats_retain('{}')",
     "job": "CALL prediction_stats_job(0, '{}')",
     "drop chunks": "SELECT drop_chunks('prediction_log', older_than => now())",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from app.domain.dropped import DroppedReport
 from app.domain.errors import InvalidInput
-from app.domain.losses import Loss
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def facts(model_names: Sequence[str], start: datetime | None, end: datetime | No
 class DroppedStore(Protocol):
     """Where reports are kept."""
 
-    def add(self, reports: Sequence[Loss]) -> Counted: ...
+    def add(self, reports: Sequence[DroppedReport]) -> Counted: ...
 
     def remove(self, model_names: Sequence[str], start: datetime | None, end: datetime | None) -> Removed: ...
 
@@ -53,7 +53,7 @@ class Dropped:
     def __init__(self, store: DroppedStore) -> None:
         self._store = store
 
-    def report(self, reports: Sequence[Loss]) -> Counted:
+    def report(self, reports: Sequence[DroppedReport]) -> Counted:
         """Count what was dropped. Raises DroppedBehindRetention."""
         return self._store.add(reports) if reports else Counted(0, 0)
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from app.application.predictions import Batch
+from app.domain.dropped import DroppedReport
 from app.domain.errors import TooManyNewModels
-from app.domain.losses import Loss
 from app.domain.predictions import Prediction
 
 # Name and version; None for a report of what was dropped, which is of all versions.
@@ -60,12 +60,12 @@ class NewModels:
             [row for row, model in enumerate(models) if model in refused], {error.field: [error.message]}
         )
 
-    def check_reports(self, caller: str, reports: Sequence[Loss]) -> None:
+    def check_reports(self, caller: str, reports: Sequence[DroppedReport]) -> None:
         """Raises TooManyNewModels if this caller may not report one of these models."""
         if self._refused(caller, [(report.model_name, None) for report in reports]):
             raise TooManyNewModels(self._per_day)
 
-    def admit_reports(self, caller: str, reports: Sequence[Loss], batch: Batch) -> list[Loss]:
+    def admit_reports(self, caller: str, reports: Sequence[DroppedReport], batch: Batch) -> list[DroppedReport]:
         """Return those of the reports sent with a batch whose models this caller may report, or logs in the batch."""
         logged = set(batch.calls.model_name)
         refused = self._refused(

@@ -10,8 +10,8 @@ from operator import itemgetter
 from typing import Any, Protocol
 from uuid import UUID
 
+from app.domain.dropped import DroppedReport
 from app.domain.errors import BehindRetention, NotFound, RequestIdConflict
-from app.domain.losses import Loss
 from app.domain.predictions import Prediction, metadata_json
 
 
@@ -61,7 +61,7 @@ class Batch:
 
     calls: Calls
     rejected: Sequence[tuple[int, dict[str, Any]]] = ()
-    losses: Sequence[Loss] = ()
+    losses: Sequence[DroppedReport] = ()
     in_order: bool = False
 
     def without_calls_before(self, retention: BehindRetention) -> Batch:
@@ -80,7 +80,7 @@ class Batch:
         calls = self.calls.at([row for row in range(len(self.calls)) if row not in gone])
         return replace(self, calls=calls, rejected=sorted(rejected.items(), key=itemgetter(0)))
 
-    def with_losses(self, losses: Sequence[Loss]) -> Batch:
+    def with_dropped(self, losses: Sequence[DroppedReport]) -> Batch:
         """The same batch with what its sender had to throw away."""
         return replace(self, losses=losses)
 

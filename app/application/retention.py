@@ -59,7 +59,7 @@ class Overview:
     """The life cycle as it is now."""
 
     engine: str
-    materialized_to: datetime
+    watermark: datetime
     hours_pending_repair: int
     relations: Sequence[Relation]
     jobs: Sequence[Job]

@@ -142,7 +142,7 @@ def _watermark(overview: Overview) -> str:
     if overview.engine == "plain":
         return "The aggregates are exact at every moment."
     pending = f", {overview.hours_pending_repair} hours pending repair" if overview.hours_pending_repair else ""
-    return f"Materialised to {overview.materialized_to:%Y-%m-%d %H:%M} UTC{pending}."
+    return f"Materialised to {overview.watermark:%Y-%m-%d %H:%M} UTC{pending}."
 
 
 def _count(number: int | None) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from app.domain.dropped import SATURATION
 from app.domain.instants import TimeRange
-from app.domain.losses import SATURATION
 from app.domain.sketch import LatencySketch, Share
 
 GROUP_KEYS = ("model_name", "model_version")
@@ -153,13 +153,13 @@ class Tally:
 class Freshness:
     """How an answer was made.
 
-    `materialized_to`: the watermark of the aggregates; what is later was read from raw rows.
+    `watermark`: the watermark of the aggregates; what is later was read from raw rows.
     `raw_share`: share of the counted calls that were read from raw rows, 0 … 1.
     `hours_pending_repair`: hours in the range that changed after they were materialised (read raw until repaired).
     `replica_lag_s`: seconds that it may be behind the primary at most; None where the primary itself answered.
     """
 
-    materialized_to: datetime
+    watermark: datetime
     raw_share: float
     hours_pending_repair: int
     replica_lag_s: float | None = None

@@ -7,11 +7,11 @@ from app.infrastructure.postgres.database import Database
 
 CONDITION = """
 SELECT engine,
-       extract(epoch FROM greatest(now() - materialized_to, INTERVAL '0'))::float8,
+       extract(epoch FROM greatest(now() - watermark, INTERVAL '0'))::float8,
        CASE engine WHEN 'timescale'
-                   THEN (SELECT count(DISTINCT date_trunc('hour', changed_from, 'UTC'))
-                         FROM   prediction_stats_change
-                         WHERE  changed_to <= materialized_to)
+                   THEN (SELECT count(DISTINCT date_trunc('hour', invalid_from, 'UTC'))
+                         FROM   prediction_invalidation
+                         WHERE  invalid_to <= watermark)
                    ELSE 0 END,
        pg_database_size(current_database())
 FROM   prediction_stats_state

@@ -10,12 +10,12 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from app.application.dropped import Counted, Removed
-from app.domain.losses import Loss
+from app.domain.dropped import DroppedReport
 from app.infrastructure.postgres.database import Database
 
 # In the order of their keys, so that two statements with reports in common wait for each other and not in a circle.
 INSERT = """
-INSERT INTO prediction_loss (id, timestamp, model_name, reason, count)
+INSERT INTO prediction_dropped (id, timestamp, model_name, reason, count)
 SELECT id, timestamp, model_name, reason, count
 FROM   json_to_recordset(%(losses)s::json)
        AS loss (id uuid, timestamp timestamptz, model_name text, reason text, count bigint)
@@ -26,7 +26,7 @@ ADD = INSERT + " RETURNING id::text, model_name, count"
 # A trigger has reduced the counts where a minute has as many as it can have.
 LEFT_OF = """
 SELECT coalesce(sum(count), 0)
-FROM   prediction_loss
+FROM   prediction_dropped
 WHERE  (id, model_name) IN (SELECT * FROM unnest(%(ids)s::uuid[], %(models)s::text[]))
 """
 
@@ -39,7 +39,7 @@ RETAIN = "CALL prediction_dropped_retain(0, '{}')"
 
 
 class PostgresDroppedStore:
-    """The table prediction_loss and its rollups."""
+    """The table prediction_dropped and its rollups."""
 
     def __init__(
         self, database: Database, connection: Callable[[], AbstractContextManager[Connection]] | None = None
@@ -48,7 +48,7 @@ class PostgresDroppedStore:
         self._database = database
         self._connection = connection or database.connection
 
-    def add(self, reports: Sequence[Loss]) -> Counted:
+    def add(self, reports: Sequence[DroppedReport]) -> Counted:
         """Store reports. Raises DroppedBehindRetention."""
         added = self._database.rows(ADD, {"losses": reports_json(reports)})
         if not added:
@@ -65,7 +65,7 @@ class PostgresDroppedStore:
         return Removed(reports, int(dropped))
 
 
-def reports_json(reports: Sequence[Loss]) -> str:
+def reports_json(reports: Sequence[DroppedReport]) -> str:
     """Reports as INSERT takes them."""
     return json.dumps([
         {

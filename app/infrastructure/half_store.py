@@ -36,7 +36,7 @@ EXPIRED = """
 EXPIRE = f"""
 WITH expired AS ({EXPIRED}
 )
-INSERT INTO prediction_loss (id, timestamp, model_name, reason, count)
+INSERT INTO prediction_dropped (id, timestamp, model_name, reason, count)
 SELECT request_id, date_trunc('minute', coalesce(requested_at, responded_at), 'UTC'), model_name, 'expired', 1
 FROM   expired
 WHERE  requested_at IS NULL OR responded_at IS NULL

@@ -60,7 +60,7 @@ FROM   prediction_log
 WHERE  request_id = %(request_id)s::uuid AND timestamp = %(timestamp)s
 """
 
-LOSSES_REPORTED = f"WITH reported AS ({dropped_store.INSERT})"
+DROPPED_REPORTED = f"WITH reported AS ({dropped_store.INSERT})"
 INSERT_MANY = """
 INSERT INTO prediction_log
        (timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id)
@@ -138,7 +138,7 @@ class PredictionStore:
         statement = INSERT_MANY + ("" if batch.in_order else IN_ORDER) + ONLY_NEW
         values = _arrays(batch.calls)
         if batch.losses:
-            statement, values = LOSSES_REPORTED + statement, values | {"losses": reports_json(batch.losses)}
+            statement, values = DROPPED_REPORTED + statement, values | {"losses": reports_json(batch.losses)}
         for _ in range(MAX_DEADLOCKS):
             try:
                 return self._database.count(statement, values)

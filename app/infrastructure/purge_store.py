@@ -43,7 +43,7 @@ DELETE_AND_NOTE = """
 WITH gone AS (
     DELETE FROM prediction_log WHERE {conditions} RETURNING timestamp
 ), noted AS (
-    INSERT INTO prediction_stats_change (changed_from, changed_to)
+    INSERT INTO prediction_invalidation (invalid_from, invalid_to)
     SELECT date_trunc('minute', min(timestamp), 'UTC'),
            date_trunc('minute', max(timestamp), 'UTC') + INTERVAL '1 minute'
     FROM   gone
@@ -51,7 +51,7 @@ WITH gone AS (
 )
 SELECT count(*) FROM gone
 """
-NOTED = "SELECT set_config('predlog.noted_range', tstzrange(%(start)s, %(end)s)::text, true)"
+NOTED = "SELECT set_config('predlog.invalidated_range', tstzrange(%(start)s, %(end)s)::text, true)"
 # A piece may have more rows of the columnstore in its batches than TimescaleDB unpacks in one transaction by default.
 UNPACK_ALL = "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0"
 # Rows behind the edge are in no statistics of their own any more: they go as retention would have them go.

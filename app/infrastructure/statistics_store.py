@@ -10,8 +10,8 @@ from typing import Any
 
 from app.application.statistics import Key, Part, Question, Reading
 from app.domain.cover import DAYS, HOURS, MINUTES, RAW, Materialized, Segment, cover_minutes
+from app.domain.dropped import SATURATION
 from app.domain.instants import TimeRange
-from app.domain.losses import SATURATION
 from app.domain.sketch import LatencySketch
 from app.domain.statistics import GROUP_KEYS, Selection, Tally
 from app.infrastructure.postgres.database import Row
@@ -64,13 +64,13 @@ GROUP  BY part, point, model_name, model_version"""
 
 # The state is read in the same statement, so that it is the state of the same snapshot.
 STATE = """
-       extract(epoch FROM materialized_to)::bigint, CASE engine WHEN 'timescale' THEN generation END,
+       extract(epoch FROM watermark)::bigint, CASE engine WHEN 'timescale' THEN generation END,
        extract(epoch FROM raw_from)::bigint,  extract(epoch FROM minute_from)::bigint,
        extract(epoch FROM hour_from)::bigint, extract(epoch FROM day_from)::bigint,
-       ARRAY(SELECT ARRAY[extract(epoch FROM min(changed_from))::bigint, extract(epoch FROM max(changed_to))::bigint]
-             FROM   prediction_stats_change
-             WHERE  changed_to > '{start}' AND changed_from < '{end}'
-             GROUP  BY date_trunc('hour', changed_from))"""
+       ARRAY(SELECT ARRAY[extract(epoch FROM min(invalid_from))::bigint, extract(epoch FROM max(invalid_to))::bigint]
+             FROM   prediction_invalidation
+             WHERE  invalid_to > '{start}' AND invalid_from < '{end}'
+             GROUP  BY date_trunc('hour', invalid_from))"""
 
 READ_STATE = "SELECT {state} FROM prediction_stats_state"
 READ = "SELECT {state}, answer.* FROM prediction_stats_state LEFT JOIN ({answer}) AS answer ON true"

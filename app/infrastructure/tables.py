@@ -58,8 +58,8 @@ prediction_stats_state = Table(
     "prediction_stats_state",
     metadata,
     Column("engine", Text, primary_key=True),
-    Column("settled_to", DateTime(timezone=True), nullable=False),
-    Column("materialized_to", DateTime(timezone=True), nullable=False),
+    Column("invalidation_threshold", DateTime(timezone=True), nullable=False),
+    Column("watermark", DateTime(timezone=True), nullable=False),
     Column("generation", BigInteger, nullable=False, server_default=text("0")),
     Column("raw_from", DateTime(timezone=True)),
     Column("minute_from", DateTime(timezone=True)),
@@ -69,18 +69,18 @@ prediction_stats_state = Table(
 )
 
 # What changed behind the watermark: append-only, so that writers never wait for each other.
-prediction_stats_change = Table(
-    "prediction_stats_change",
+prediction_invalidation = Table(
+    "prediction_invalidation",
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
-    Column("changed_from", DateTime(timezone=True), nullable=False),
-    Column("changed_to", DateTime(timezone=True), nullable=False),
+    Column("invalid_from", DateTime(timezone=True), nullable=False),
+    Column("invalid_to", DateTime(timezone=True), nullable=False),
 )
 
 # What clients dropped, by model, minute and reason; the id makes a report that is sent twice count once. Triggers keep
 # the rollups that statistics read.
-prediction_loss = Table(
-    "prediction_loss",
+prediction_dropped = Table(
+    "prediction_dropped",
     metadata,
     Column("id", Uuid, nullable=False),
     Column("timestamp", DateTime(timezone=True), nullable=False),
@@ -88,11 +88,11 @@ prediction_loss = Table(
     Column("reason", Text, nullable=False),
     Column("count", BigInteger, nullable=False),
     Column("reported_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
-    PrimaryKeyConstraint("id", "model_name", name="prediction_loss_pkey"),
-    CheckConstraint("count >= 0", name="prediction_loss_count"),
-    Index("prediction_loss_time", "timestamp"),
-    Index("prediction_loss_model_time", "model_name", "timestamp"),
-    Index("prediction_loss_reported", "reported_at"),
+    PrimaryKeyConstraint("id", "model_name", name="prediction_dropped_pkey"),
+    CheckConstraint("count >= 0", name="prediction_dropped_count"),
+    Index("prediction_dropped_time", "timestamp"),
+    Index("prediction_dropped_model_time", "model_name", "timestamp"),
+    Index("prediction_dropped_reported", "reported_at"),
 )
 
 # Every model and version that was ever logged, in the order of their bytes; one without calls may stay for a while.

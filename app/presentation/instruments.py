@@ -10,8 +10,8 @@ from flask import current_app
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from app.application.predictions import Receipt
-from app.domain.losses import REASONS as LOSS_REASONS
-from app.domain.losses import Loss
+from app.domain.dropped import REASONS as DROP_REASONS
+from app.domain.dropped import DroppedReport
 from app.presentation.middleware.authentication import MODEL_NOT_ALLOWED
 
 EXTENSION = "predlog.meters"
@@ -65,7 +65,7 @@ class Meters:
         for family, reasons in (
             (self._refused, REFUSALS),
             (self._rejected, (*FIELDS, UNKNOWN_FIELD, NO_OBJECT, NOT_ALLOWED)),
-            (self._dropped, LOSS_REASONS),
+            (self._dropped, DROP_REASONS),
         ):
             for reason in reasons:  # there from the start, so that the first one is seen to be more than none
                 family.labels(reason)
@@ -100,7 +100,7 @@ class Meters:
         """A single record came with a key that may not log it."""
         self._rejected.labels(NOT_ALLOWED).inc()
 
-    def batch(self, receipt: Receipt, losses: Sequence[Loss]) -> None:
+    def batch(self, receipt: Receipt, losses: Sequence[DroppedReport]) -> None:
         """A batch was committed, and what its sender reported with it."""
         self._stored.inc(receipt.stored)
         self._duplicates.inc(receipt.duplicates)
@@ -108,7 +108,7 @@ class Meters:
             self._rejected.labels(why).inc(number)
         self.dropped(losses)
 
-    def dropped(self, reports: Sequence[Loss]) -> None:
+    def dropped(self, reports: Sequence[DroppedReport]) -> None:
         """Reports of dropped calls were committed, now or before."""
         for report in reports:
             self._dropped.labels(report.reason).inc(report.count)

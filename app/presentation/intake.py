@@ -16,7 +16,7 @@ from app.presentation.instruments import meters
 from app.presentation.middleware.authentication import models
 from app.presentation.middleware.rate_limit import caller
 from app.presentation.middleware.request_body import Body, read_body
-from app.presentation.schemas.dropped_header import HEADER, read_losses
+from app.presentation.schemas.dropped_header import HEADER, read_dropped
 from app.presentation.services import services
 
 
@@ -52,7 +52,7 @@ def take(read: Callable[[Body, Models], Batch], log: Callable[[Batch], Receipt] 
     """
     allowed = models()
     # What a key bound to models says of others is left out: an error would hold up the records for good.
-    reports = read_losses(request.headers.get(HEADER))
+    reports = read_dropped(request.headers.get(HEADER))
     losses = [loss for loss in reports if allowed is None or loss.model_name in allowed]
     slots: Slots = current_app.extensions["predlog.slots"]
     body = read_body(request, current_app.config["MAX_CONTENT_LENGTH"])
@@ -60,6 +60,6 @@ def take(read: Callable[[Body, Models], Batch], log: Callable[[Batch], Receipt] 
         new_models = services().new_models
         admitted = new_models.admit(caller(), read(body, allowed))
         losses = new_models.admit_reports(caller(), losses, admitted)
-        receipt = (log or services().predictions.log_batch)(admitted.with_losses(losses))
+        receipt = (log or services().predictions.log_batch)(admitted.with_dropped(losses))
     meters().batch(receipt, losses)
     return Taken(receipt, len(reports) - len(losses))

@@ -200,7 +200,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             with service.lock:
                 status, said = service.store(records)
-                service.note_losses(self.headers.get("Predlog-Discarded"))
+                service.note_losses(self.headers.get("Predlog-Dropped"))
             if mood == "store_and_reset":
                 self.reset()
             elif mood == "store_and_half":

@@ -169,7 +169,7 @@ def test_a_batch_that_cannot_be_read_is_split_until_the_bad_record_is_alone(serv
 
 
 def test_a_report_that_makes_the_whole_batch_unreadable_goes_apart(service, make_client):
-    service.mood = lambda records, headers: 400 if records and "Predlog-Discarded" in headers else "ok"
+    service.mood = lambda records, headers: 400 if records and "Predlog-Dropped" in headers else "ok"
     client = make_client(flush_interval=0.3)
     log(client, 5)
     client.log("", duration_ms=1, was_successful=True)

@@ -116,7 +116,7 @@ def test_a_lost_answer_does_not_count_a_loss_twice(service, client):
 
 def test_one_report_that_is_refused_does_not_take_the_others_along(service, client):
     def mood(records, headers):
-        return 422 if "bad model" in headers.get("Predlog-Discarded", "") else "ok"
+        return 422 if "bad model" in headers.get("Predlog-Dropped", "") else "ok"
 
     service.mood = mood
     for model in ["good", "bad model", "better", "best"]:

@@ -54,8 +54,8 @@ STATE = """
 CREATE TABLE prediction_stats_state (
     engine           text         CONSTRAINT prediction_stats_state_pkey PRIMARY KEY
                                   CONSTRAINT prediction_stats_state_engine CHECK (engine IN ('timescale', 'plain')),
-    settled_to       timestamptz  NOT NULL,
-    materialized_to  timestamptz  NOT NULL,
+    invalidation_threshold       timestamptz  NOT NULL,
+    watermark  timestamptz  NOT NULL,
     generation       bigint       NOT NULL DEFAULT 0,
     raw_from         timestamptz,
     minute_from      timestamptz,

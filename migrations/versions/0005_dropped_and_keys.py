@@ -21,19 +21,19 @@ depends_on = None
 
 # The model's name is a part of a report's key: an id that was used for one model suppresses no report of another.
 REPORTS = """
-CREATE TABLE prediction_loss (
+CREATE TABLE prediction_dropped (
     id           uuid         NOT NULL,
     timestamp    timestamptz  NOT NULL,
     model_name   text         NOT NULL,
     reason       text         NOT NULL,
-    count        bigint       NOT NULL CONSTRAINT prediction_loss_count CHECK (count >= 0),
+    count        bigint       NOT NULL CONSTRAINT prediction_dropped_count CHECK (count >= 0),
     reported_at  timestamptz  NOT NULL DEFAULT now(),
-    CONSTRAINT prediction_loss_pkey PRIMARY KEY (id, model_name)
+    CONSTRAINT prediction_dropped_pkey PRIMARY KEY (id, model_name)
 );
 
-CREATE INDEX prediction_loss_time       ON prediction_loss (timestamp);
-CREATE INDEX prediction_loss_model_time ON prediction_loss (model_name, timestamp);
-CREATE INDEX prediction_loss_reported   ON prediction_loss (reported_at)
+CREATE INDEX prediction_dropped_time       ON prediction_dropped (timestamp);
+CREATE INDEX prediction_dropped_model_time ON prediction_dropped (model_name, timestamp);
+CREATE INDEX prediction_dropped_reported   ON prediction_dropped (reported_at)
 """
 
 ADD_JOB = "SELECT add_job('prediction_dropped_retain', INTERVAL '1 hour', config => '{}')"
@@ -66,10 +66,10 @@ CREATE TABLE api_key (
 def upgrade() -> None:
     op.execute(REPORTS)
     op.run_sql(
-        "tables/prediction_dropped",
-        "common/prediction_loss_rolled_up",
-        "common/prediction_loss_truncated",
-        "common/prediction_loss_bounded",
+        "tables/prediction_dropped_rollups",
+        "common/prediction_dropped_rolled_up",
+        "common/prediction_dropped_truncated",
+        "common/prediction_dropped_bounded",
         "common/prediction_dropped_remove",
         "common/prediction_dropped_retain",
     )
@@ -84,6 +84,8 @@ def downgrade() -> None:
     op.execute("DROP TABLE api_key")
     op.execute("DROP PROCEDURE prediction_dropped_retain(integer, jsonb)")
     op.execute("DROP FUNCTION prediction_dropped_remove(text[], timestamptz, timestamptz)")
-    op.execute("DROP TABLE prediction_loss, prediction_dropped_minute, prediction_dropped_hour, prediction_dropped_day")
+    op.execute(
+        "DROP TABLE prediction_dropped, prediction_dropped_minute, prediction_dropped_hour, prediction_dropped_day"
+    )
     for name in ("rolled_up", "truncated", "bounded"):
         op.execute(f"DROP FUNCTION prediction_loss_{name}()")

@@ -137,7 +137,7 @@ def test_a_failed_read_is_not_hidden_and_the_next_question_is_answered() -> None
 def test_an_answer_says_how_fresh_it_is() -> None:
     store = FakeStore([changed(30, 31, 24 * 20)])
     freshness = Statistics(store).ask(WEEK).freshness
-    assert (freshness.materialized_to, freshness.raw_share, freshness.hours_pending_repair) == (WHOLE.up_to, 0.05, 2)
+    assert (freshness.watermark, freshness.raw_share, freshness.hours_pending_repair) == (WHOLE.up_to, 0.05, 2)
 
 
 def test_an_answer_names_the_range_that_it_is_about() -> None:

@@ -24,7 +24,7 @@ from support.service import ROOT, Service, running
 
 MINUTES = 60
 HOUR = 3600
-MARKS = "SELECT settled_to, materialized_to, generation FROM prediction_stats_state"
+MARKS = "SELECT invalidation_threshold, watermark, generation FROM prediction_stats_state"
 CALLS = 2000
 CALLER = """
 import sys, time, predlog

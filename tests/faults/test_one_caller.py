@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import pytest
 
-from app.domain.losses import MAX_COUNT
+from app.domain.dropped import MAX_COUNT
 from benchmarks.bodies import DEEP, UNKNOWN
 from faults.load import Load, connect, count_again
 from support.replication import PostgresServer

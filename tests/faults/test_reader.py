@@ -107,7 +107,7 @@ def wait_until_refreshed(server: PostgresServer) -> None:
     with closing(connect(server.url)) as connection, connection.cursor() as cursor:
         until = time.monotonic() + 60
         while True:
-            cursor.execute("SELECT now() - materialized_to < '3 minutes' FROM prediction_stats_state")
+            cursor.execute("SELECT now() - watermark < '3 minutes' FROM prediction_stats_state")
             if cursor.fetchone() == (True,):
                 return
             if time.monotonic() > until:

@@ -208,7 +208,7 @@ def test_the_walk_through_the_document_finds_every_kind_of_string(document: dict
         ("POST /api/v1/predict-log", "application/json metadata.key"),
         ("POST /api/v1/predict-logs", "application/json error"),
         ("POST /api/v1/predict-logs", "application/x-ndjson model_name"),
-        ("POST /api/v1/predict-logs", "Predlog-Discarded.model_name"),
+        ("POST /api/v1/predict-logs", "Predlog-Dropped.model_name"),
     }
 
 

@@ -17,9 +17,9 @@ from sqlalchemy import Engine, create_engine
 from app.application.dropped import Counted, Removed
 from app.application.retention import LifeCycle
 from app.application.statistics import Key, Question, Statistics
+from app.domain.dropped import MAX_COUNT, SATURATION, DroppedReport
 from app.domain.errors import DroppedBehindRetention
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, floor
-from app.domain.losses import MAX_COUNT, SATURATION, Loss
 from app.domain.statistics import Selection, Series
 from app.infrastructure.dropped_store import PostgresDroppedStore
 from app.infrastructure.maintenance.engines import maintenance
@@ -32,11 +32,11 @@ from support.scratch import empty_database
 TODAY = floor(datetime.now(timezone.utc), DAY)
 MODELS = ("a", "b", "c")
 INSERT = """
-INSERT INTO prediction_loss (id, timestamp, model_name, reason, count, reported_at)
+INSERT INTO prediction_dropped (id, timestamp, model_name, reason, count, reported_at)
 VALUES (%(id)s, %(timestamp)s, %(model_name)s, %(reason)s, %(count)s, %(reported_at)s)
 """
 COUNT = """
-SELECT coalesce(sum(count), 0) FROM prediction_loss
+SELECT coalesce(sum(count), 0) FROM prediction_dropped
 WHERE  model_name = ANY (%(models)s) AND timestamp >= %(start)s AND timestamp < %(end)s
 """
 LEVELS = ("minute", "hour", "day")
@@ -101,7 +101,7 @@ def shared(server: Server) -> Iterator[House]:
 @pytest.fixture
 def house(shared: House) -> House:
     """A database without reports, of which nothing was ever dropped by retention."""
-    shared.run("TRUNCATE prediction_loss")
+    shared.run("TRUNCATE prediction_dropped")
     return shared
 
 
@@ -117,8 +117,8 @@ def old(server: Server) -> Iterator[House]:
         yield house
 
 
-def report(model: str, minute: datetime, count: int = 1, report_id: UUID | None = None) -> Loss:
-    return Loss(report_id or uuid4(), model, minute, "expired", count)
+def report(model: str, minute: datetime, count: int = 1, report_id: UUID | None = None) -> DroppedReport:
+    return DroppedReport(report_id or uuid4(), model, minute, "expired", count)
 
 
 def test_every_range_is_answered_as_the_reports_say_whatever_happens_to_them(house: House) -> None:
@@ -135,10 +135,10 @@ def test_every_range_is_answered_as_the_reports_say_whatever_happens_to_them(hou
         if action == "add":
             house.store.add([report(dice.choice(MODELS), floored(), dice.randint(1, 9)) for _ in range(20)])
         elif action == "delete":
-            house.run("DELETE FROM prediction_loss WHERE id IN (SELECT id FROM prediction_loss LIMIT 7)")
+            house.run("DELETE FROM prediction_dropped WHERE id IN (SELECT id FROM prediction_dropped LIMIT 7)")
         elif action == "update":
-            house.run("UPDATE prediction_loss SET count = count + 1, timestamp = timestamp - INTERVAL '7 minutes'"
-                      " WHERE id IN (SELECT id FROM prediction_loss LIMIT 7)")  # fmt: skip
+            house.run("UPDATE prediction_dropped SET count = count + 1, timestamp = timestamp - INTERVAL '7 minutes'"
+                      " WHERE id IN (SELECT id FROM prediction_dropped LIMIT 7)")  # fmt: skip
         else:
             start = floored()
             house.store.remove([dice.choice(MODELS)], start, start + dice.choice([MINUTE, HOUR, DAY]))
@@ -146,7 +146,7 @@ def test_every_range_is_answered_as_the_reports_say_whatever_happens_to_them(hou
         cut = timedelta(seconds=dice.choice([0, 0, 1, 59]))
         for models in ((), ("a",), ("b", "c")):
             assert house.dropped(start + cut, end + cut, *models) == house.reported(start + cut, end + cut, *models)
-    house.run("DELETE FROM prediction_loss")
+    house.run("DELETE FROM prediction_dropped")
     assert house.cells() == [0, 0, 0]
 
 
@@ -164,7 +164,7 @@ def test_writers_and_removals_at_once_leave_rollups_that_agree_with_the_reports(
             if dice.random() < 0.3:
                 store.remove([dice.choice(MODELS)], minutes[0], minutes[0] + 20 * MINUTE)
             elif dice.random() < 0.3:
-                database.count("DELETE FROM prediction_loss WHERE count = %(count)s", {"count": dice.randint(1, 9)})
+                database.count("DELETE FROM prediction_dropped WHERE count = %(count)s", {"count": dice.randint(1, 9)})
         database.engine.dispose()
 
     with ThreadPoolExecutor(4) as threads:
@@ -194,22 +194,22 @@ def test_no_statistics_read_single_reports(house: House) -> None:
         house.dropped(TODAY - 9 * DAY + timedelta(seconds=1), TODAY + timedelta(seconds=1))
         house.dropped(TODAY - 9 * DAY, TODAY, "a")
     assert told
-    assert not any("prediction_loss" in statement.text for statement in told)
+    assert not any("prediction_dropped" in statement.text for statement in told)
 
 
 def test_sums_beyond_the_largest_number_are_kept_and_taken_back(house: House) -> None:
     for _ in range(3):
         house.insert("a", TODAY)
-    house.run("UPDATE prediction_loss SET count = %(count)s", count=SATURATION)
+    house.run("UPDATE prediction_dropped SET count = %(count)s", count=SATURATION)
     house.insert("a", TODAY, 5, reason="rejected")
     assert house.dropped(TODAY, TODAY + DAY) == SATURATION
-    house.run("DELETE FROM prediction_loss WHERE count = %(count)s", count=SATURATION)
+    house.run("DELETE FROM prediction_dropped WHERE count = %(count)s", count=SATURATION)
     assert house.dropped(TODAY, TODAY + DAY) == 5
 
 
 def test_what_is_truncated_is_counted_no_more(house: House) -> None:
     house.insert("a", TODAY)
-    house.run("TRUNCATE prediction_loss")
+    house.run("TRUNCATE prediction_dropped")
     assert house.cells() == [0, 0, 0]
 
 
@@ -229,7 +229,7 @@ def test_a_single_report_is_kept_while_it_may_be_sent_again_and_then_goes_with_t
     before = old.dropped(TODAY - 50 * DAY, TODAY)
     old.retain(raw=5)
     assert old.store.add([sent]) == Counted(0, 0)
-    assert old.run("SELECT count(*) FROM prediction_loss WHERE reported_at = %(at)s", at=long_ago) == [(1,)]
+    assert old.run("SELECT count(*) FROM prediction_dropped WHERE reported_at = %(at)s", at=long_ago) == [(1,)]
     assert old.dropped(TODAY - 50 * DAY, TODAY) == before
 
 
@@ -257,7 +257,7 @@ def test_a_report_behind_all_levels_is_refused_and_none_of_its_request_is_counte
 
 def test_what_retention_has_left_of_old_reports_can_be_removed(old: House) -> None:
     old.retain(raw=5, minute=10, hour=20, day=25)
-    old.run("SET predlog.retention = 'on'; DELETE FROM prediction_loss; RESET predlog.retention")
+    old.run("SET predlog.retention = 'on'; DELETE FROM prediction_dropped; RESET predlog.retention")
     old.insert("b", TODAY - 15 * DAY, 4)
     start = TODAY - 22 * DAY - 12 * HOUR
     assert old.store.remove(["a"], start, TODAY) == Removed(0, sum(range(1, 23)))

@@ -42,7 +42,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[PostgresServer, Postg
 
 
 def table_is_there(database: Database) -> bool:
-    return database.read("SELECT to_regclass('prediction_loss') IS NOT NULL") == [(True,)]
+    return database.read("SELECT to_regclass('prediction_dropped') IS NOT NULL") == [(True,)]
 
 
 def eventually(holds: Callable[[], Any]) -> None:
@@ -191,7 +191,7 @@ def test_a_server_that_stays_read_only_is_not_asked_for_a_connection_at_each_wri
         assert len(tries) <= 12, "one try each, and a second one where the connection was old"
 
 
-@pytest.mark.parametrize("table", ["prediction_log", "prediction_loss", "api_key"])
+@pytest.mark.parametrize("table", ["prediction_log", "prediction_dropped", "api_key"])
 def test_a_service_without_one_of_its_tables_is_not_ready(fenced: tuple[Flask, Database], table: str) -> None:
     app, database = fenced
     database.count(f"ALTER TABLE {table} RENAME TO elsewhere", {})

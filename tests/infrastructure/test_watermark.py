@@ -25,7 +25,7 @@ FROM   generate_series('2025-06-02 10:00Z'::timestamptz, '2025-06-02 12:15Z', IN
 """
 # As if the clock stood there: nothing after it is settled yet.
 HALF_PAST_TWELVE = """
-UPDATE prediction_stats_state SET settled_to = '2025-06-02 12:30Z', materialized_to = '2000-01-01Z'
+UPDATE prediction_stats_state SET invalidation_threshold = '2025-06-02 12:30Z', watermark = '2000-01-01Z'
 """
 NO_JOB = "SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_name = 'prediction_stats_job'"
 
@@ -33,8 +33,8 @@ LATE = """
 INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful)
 VALUES ('2025-06-02 10:40Z', 'm', 1, true)
 """
-NOTES = "SELECT changed_from, changed_to FROM prediction_stats_change"
-REPAIR = "CALL prediction_stats_repair(NULL)"
+NOTES = "SELECT invalid_from, invalid_to FROM prediction_invalidation"
+REPAIR = "CALL prediction_stats_refresh_invalidated(NULL)"
 VERIFY = "SELECT prediction_stats_verify(%(level)s, %(width)s::interval, '2025-06-02Z', '2025-06-03Z')"
 
 LAST_BUCKET = """
@@ -55,7 +55,7 @@ CREATE TABLE said (since timestamptz, until timestamptz);
 CREATE OR REPLACE PROCEDURE prediction_stats_refresh(since timestamptz, until timestamptz, watermark timestamptz)
 LANGUAGE sql AS 'INSERT INTO said VALUES (since, until)'
 """
-NOTE = "INSERT INTO prediction_stats_change (changed_from, changed_to) VALUES (%(at)s, %(at)s + INTERVAL '1 minute')"
+NOTE = "INSERT INTO prediction_invalidation (invalid_from, invalid_to) VALUES (%(at)s, %(at)s + INTERVAL '1 minute')"
 NOT_REPAIRED = """
 SELECT count(*)::integer
 FROM   generate_series(%(first)s, %(last)s, INTERVAL '1 minute') AS at
@@ -94,8 +94,8 @@ def test_the_day_in_which_a_database_was_turned_off_for_long_is_finished_afterwa
     with own.connection() as connection:
         connection.exec_driver_sql(HALF_PAST_TWELVE)
         connection.exec_driver_sql(INSERT)
-        connection.exec_driver_sql("CALL prediction_stats_advance('1 day', NULL, NULL)")
-    assert own.rows("SELECT materialized_to = '2025-06-02 12:30Z' FROM prediction_stats_state") == [(True,)]
+        connection.exec_driver_sql("CALL prediction_stats_advance_watermark('1 day', NULL, NULL)")
+    assert own.rows("SELECT watermark = '2025-06-02 12:30Z' FROM prediction_stats_state") == [(True,)]
     refresh(own, piece)
     for level in ("minute", "hour", "day"):
         assert own.rows(f"SELECT sum(total_requests)::integer FROM prediction_stats_{level}") == [(10,)], level
@@ -106,7 +106,7 @@ def test_a_note_that_comes_while_a_repair_begins_is_not_taken_for_done(own: Data
     if not server.concurrent:
         pytest.skip("all clients of this TimescaleDB share one session")
     own.count(SAID, {})
-    own.count("UPDATE prediction_stats_state SET materialized_to = '2025-07-01Z'", {})
+    own.count("UPDATE prediction_stats_state SET watermark = '2025-07-01Z'", {})
     last = datetime(2025, 6, 10, tzinfo=timezone.utc)
     noted = [last - minute * MINUTE for minute in range(3 * 24 * 60)]  # each of them older than all before it
 
@@ -190,12 +190,12 @@ def test_a_bucket_that_lacks_calls_is_noted_and_repaired(own: Database, family: 
 @pytest.mark.parametrize("verb", ["compress_chunk", "decompress_chunk"])
 def test_what_a_refresh_has_not_found_is_noted_until_one_finds_it(own: Database, verb: str) -> None:
     own.count(INSERT, {})
-    own.count("CALL prediction_stats_settle()", {})
-    for step, found in (("CALL prediction_stats_advance('1000 days', NULL, NULL)", 10), (REPAIR, 11)):
+    own.count("CALL prediction_stats_advance_threshold()", {})
+    for step, found in (("CALL prediction_stats_advance_watermark('1000 days', NULL, NULL)", 10), (REPAIR, 11)):
         own.rows(f"SELECT {verb}(chunk, true) FROM show_chunks('prediction_log') AS chunk")
         own.count(BLIND, {})
         own.count(step, {})
-        assert own.rows("SELECT min(changed_from) <= '2025-06-02 10:40Z' FROM prediction_stats_change") == [(True,)]
+        assert own.rows("SELECT min(invalid_from) <= '2025-06-02 10:40Z' FROM prediction_invalidation") == [(True,)]
         own.count(SEEING, {})
         refresh(own)
         assert own.rows(NOTES) == []

@@ -21,8 +21,8 @@ FROM   unnest(%(timestamps)s::timestamptz[]) WITH ORDINALITY AS rows (timestamp,
 
 # Below the watermark nothing waits for repair, and the watermark has come as near as it may.
 DONE = """
-SELECT s.materialized_to = s.settled_to AND s.settled_to > now() - INTERVAL '3 minutes'
-   AND NOT EXISTS (SELECT FROM prediction_stats_change c WHERE c.changed_to <= s.materialized_to)
+SELECT s.watermark = s.invalidation_threshold AND s.invalidation_threshold > now() - INTERVAL '3 minutes'
+   AND NOT EXISTS (SELECT FROM prediction_invalidation c WHERE c.invalid_to <= s.watermark)
 FROM   prediction_stats_state s
 """
 TIMEOUT = 60.0

@@ -269,13 +269,13 @@ def test_a_batch_of_its_own_model_is_stored_with_a_bound_key(house: House) -> No
 def test_a_bound_key_reports_losses_of_its_model_only(house: House, database: Engine) -> None:
     ids = {MINE: str(uuid4()), OTHER: str(uuid4())}
     losses = [report(model, id=id) for model, id in ids.items()]
-    headers = {"Predlog-Discarded": NOWHERE.json.dumps(losses)}
+    headers = {"Predlog-Dropped": NOWHERE.json.dumps(losses)}
     response = house.call("POST", "/api/v1/predict-logs", "bound", json=[record(MINE)], headers=headers)
     assert response.status_code == 200
-    assert response.headers["Predlog-Discarded-Left-Out"] == "1"
+    assert response.headers["Predlog-Dropped-Left-Out"] == "1"
     with database.connect() as connection:
         kept = connection.exec_driver_sql(
-            "SELECT id::text FROM prediction_loss WHERE id = ANY (%s::uuid[])", (list(ids.values()),)
+            "SELECT id::text FROM prediction_dropped WHERE id = ANY (%s::uuid[])", (list(ids.values()),)
         )
         assert [row[0] for row in kept] == [ids[MINE]]
 

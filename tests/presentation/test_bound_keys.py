@@ -97,7 +97,7 @@ def _log(client: FlaskClient, key: str, model: str) -> int:
         for n in range(CALLS[model])
     ]
     loss = {"id": str(uuid4()), "model_name": model, "timestamp": now, "reason": "queue_full", "count": LOST[model]}
-    headers = {"X-API-Key": key, "Predlog-Discarded": json.dumps([loss] if loss["count"] else [])}
+    headers = {"X-API-Key": key, "Predlog-Dropped": json.dumps([loss] if loss["count"] else [])}
     assert client.post("/api/v1/predict-logs", json=records, headers=headers).status_code == 200
     [record] = client.get(LIST, query_string={"model_name": model, "limit": 1}, headers=headers).json or []
     return int(record["id"])

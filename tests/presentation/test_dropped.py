@@ -17,9 +17,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
+from app.domain.dropped import MAX_COUNT, SATURATION
 from app.domain.instants import DAY, HOUR, MINUTE, floor
 from app.domain.keys import Scope
-from app.domain.losses import MAX_COUNT, SATURATION
 from app.presentation.services import EXTENSION
 from conftest import Server, make_app
 from support.service import running
@@ -31,9 +31,9 @@ NOON = YESTERDAY + timedelta(hours=12)
 
 # In two steps: what is inserted is bounded.
 INSERT = """
-INSERT INTO prediction_loss (id, timestamp, model_name, reason, count)
+INSERT INTO prediction_dropped (id, timestamp, model_name, reason, count)
 VALUES (%(id)s, %(timestamp)s, %(model)s, 'expired', 1);
-UPDATE prediction_loss SET count = %(count)s WHERE id = %(id)s
+UPDATE prediction_dropped SET count = %(count)s WHERE id = %(id)s
 """
 
 
@@ -88,7 +88,7 @@ def test_a_report_sent_by_both_ways_is_counted_once(
     client: FlaskClient, dropped: Callable[..., int], model: str
 ) -> None:
     sent = [report(model)]
-    assert client.post(BATCH, json=[], headers={"Predlog-Discarded": json.dumps(sent)}).status_code == 200
+    assert client.post(BATCH, json=[], headers={"Predlog-Dropped": json.dumps(sent)}).status_code == 200
     assert client.post(PATH, json=sent).json == {"counted": 0, "duplicates": 1, "left_out": 0}
     assert dropped() == 7
 
@@ -120,9 +120,9 @@ def test_a_minute_counts_no_more_than_it_can_hold_by_whichever_way_it_is_reporte
     client: FlaskClient, dropped: Callable[..., int], model: str
 ) -> None:
     sent = [[report(model, count=MAX_COUNT - 1)] for _ in range(3)]
-    assert client.post(BATCH, json=[], headers={"Predlog-Discarded": json.dumps(sent[0])}).status_code == 200
+    assert client.post(BATCH, json=[], headers={"Predlog-Dropped": json.dumps(sent[0])}).status_code == 200
     assert client.post(PATH, json=sent[1]).json == {"counted": 1, "duplicates": 0, "left_out": MAX_COUNT - 2}
-    assert client.post(BATCH, json=[], headers={"Predlog-Discarded": json.dumps(sent[2])}).status_code == 200
+    assert client.post(BATCH, json=[], headers={"Predlog-Dropped": json.dumps(sent[2])}).status_code == 200
     assert dropped() == MAX_COUNT
     assert client.post(PATH, json=[each for reports in sent for each in reports]).status_code == 422
     assert client.post(PATH, json=sent[2]).json == {"counted": 0, "duplicates": 1, "left_out": 0}
@@ -163,12 +163,12 @@ def test_a_header_that_is_not_ascii_is_refused_by_the_service_as_it_runs(server:
         pytest.skip("one session is too few for a service beside the tests")
     text = json.dumps([report("модель")], ensure_ascii=False).encode().decode("latin-1")
     with running(tmp_path, "--no-migrate", DATABASE_URL=server.url, WORKERS="1", POOL_SIZE="2", AUTH="none") as service:
-        headers = {"Content-Type": "application/json", "Predlog-Discarded": text}
+        headers = {"Content-Type": "application/json", "Predlog-Dropped": text}
         with pytest.raises(HTTPError) as refused:
             urlopen(Request(f"http://127.0.0.1:{service.port}{BATCH}", b"[]", headers), timeout=30)
     with refused.value as answer:
         assert answer.code == 422
-        assert "ASCII" in json.load(answer)["errors"]["headers"]["Predlog-Discarded"][0]
+        assert "ASCII" in json.load(answer)["errors"]["headers"]["Predlog-Dropped"][0]
 
 
 # Answers

@@ -176,7 +176,7 @@ def test_what_clients_dropped_is_counted_by_reason(counting: FlaskClient) -> Non
         }  # fmt: skip
 
     losses = [loss("queue_full", 3), loss("queue_full", 4), loss("expired", 5)]
-    response = counting.post(BATCH, json=[record()], headers={"Predlog-Discarded": json.dumps(losses)})
+    response = counting.post(BATCH, json=[record()], headers={"Predlog-Dropped": json.dumps(losses)})
     assert response.status_code == 200, response.text
     figures = scrape(counting)
     assert figures("predlog_records_dropped_total", reason="queue_full") == 7

@@ -40,7 +40,7 @@ FROM   generate_series(1, %(number)s) AS n
 """
 
 SETTLED = """
-SELECT materialized_to > now() - INTERVAL '5 minutes' AND NOT EXISTS (SELECT FROM prediction_stats_change)
+SELECT watermark > now() - INTERVAL '5 minutes' AND NOT EXISTS (SELECT FROM prediction_invalidation)
 FROM   prediction_stats_state
 """
 

@@ -21,8 +21,8 @@ from sqlalchemy import Connection, Engine
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
+from app.domain.dropped import MAX_COUNT
 from app.domain.instants import DAY, floor
-from app.domain.losses import MAX_COUNT
 from app.presentation.batch_decoder import MAX_RECORDS, read_array, read_lines
 from app.presentation.middleware.request_body import CHUNK, read_body
 from app.presentation.schemas.predictions import MAX_FIELDS
@@ -645,7 +645,7 @@ def loss(model: str, **fields: Any) -> dict[str, Any]:
 
 
 def reported(*losses: dict[str, Any]) -> dict[str, str]:
-    return {"Predlog-Discarded": json.dumps(losses)}
+    return {"Predlog-Dropped": json.dumps(losses)}
 
 
 def test_losses_are_counted_once_however_often_they_are_reported(
@@ -657,6 +657,12 @@ def test_losses_are_counted_once_however_often_they_are_reported(
         assert send(sent, **reported(*losses)).status_code == 200
     found = stats(client, model)
     assert (found["total_requests"], found["dropped"], found["completeness"]) == (3, 9, 3 / 12)
+
+
+def test_the_header_is_known_by_the_name_that_clients_before_0_2_give_it(client: FlaskClient, model: str) -> None:
+    sent = {"Predlog-Discarded": json.dumps([loss(model)])}
+    assert client.post(PATH, json=[], headers=sent).status_code == 200
+    assert stats(client, model)["dropped"] == 7
 
 
 def test_losses_belong_to_their_minute(send: Send, record: Any, client: FlaskClient, model: str) -> None:
@@ -715,7 +721,7 @@ NO_LOSSES = [
 def test_a_malformed_report_of_losses_is_422_and_nothing_is_stored(
     client: FlaskClient, record: Any, total: Any, header: str
 ) -> None:
-    response = client.post(PATH, json=[record()], headers={"Predlog-Discarded": header})
+    response = client.post(PATH, json=[record()], headers={"Predlog-Dropped": header})
     assert response.status_code == 422
-    assert set(response.json["errors"]["headers"]) == {"Predlog-Discarded"}
+    assert set(response.json["errors"]["headers"]) == {"Predlog-Dropped"}
     assert total() == 0

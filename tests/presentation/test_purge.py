@@ -30,7 +30,7 @@ SELECT %(at)s, %(model)s, %(version)s, n, true FROM generate_series(1, %(number)
 """
 MOVE_CHUNKS = "SELECT {}(chunk, true) FROM show_chunks('prediction_log') AS chunk"
 SCAN = "SELECT count(*) FROM prediction_log WHERE model_name = %(model)s"
-NOTES = "SELECT count(*) FROM prediction_stats_change WHERE changed_from >= %(start)s AND changed_to <= %(end)s"
+NOTES = "SELECT count(*) FROM prediction_invalidation WHERE invalid_from >= %(start)s AND invalid_to <= %(end)s"
 
 Put = Callable[..., None]
 

@@ -17,7 +17,7 @@ from app.infrastructure.postgres.database import Database
 from conftest import Server, make_app
 
 NAMED = "SELECT count(*) FROM prediction_model WHERE model_name = %(model)s"
-REPORTED = "SELECT count(*) FROM prediction_loss WHERE model_name = %(model)s"
+REPORTED = "SELECT count(*) FROM prediction_dropped WHERE model_name = %(model)s"
 
 
 @pytest.fixture(scope="module")

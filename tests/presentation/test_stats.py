@@ -248,7 +248,7 @@ def test_models_that_are_known_by_their_losses_alone_are_groups_too(
 ) -> None:
     with database.connect() as connection:
         connection.exec_driver_sql(
-            "INSERT INTO prediction_loss (id, timestamp, model_name, reason, count) "
+            "INSERT INTO prediction_dropped (id, timestamp, model_name, reason, count) "
             "SELECT gen_random_uuid(), '2003-04-05 06:07:00+00', %(model)s || n, 'expired', 1 "
             "FROM generate_series(1, %(number)s) AS n",
             {"model": model, "number": MAX_GROUPS + 1},
@@ -256,7 +256,9 @@ def test_models_that_are_known_by_their_losses_alone_are_groups_too(
     query = {"from": "2003-04-05", "to": "2003-04-05", "group_by": "model_name"}
     assert client.get(URL, query_string=query).status_code == 422
     with database.connect() as connection:
-        connection.exec_driver_sql("DELETE FROM prediction_loss WHERE model_name = %(model)s", {"model": f"{model}1"})
+        connection.exec_driver_sql(
+            "DELETE FROM prediction_dropped WHERE model_name = %(model)s", {"model": f"{model}1"}
+        )
     assert len(ask(client, **query)["groups"]) == MAX_GROUPS
 
 

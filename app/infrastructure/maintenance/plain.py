@@ -83,10 +83,10 @@ class Plain:
 
     def overview(self) -> Overview:
         """What is where."""
-        ((materialized_to,),) = self._database.read("SELECT materialized_to FROM prediction_stats_state")
+        ((watermark,),) = self._database.read("SELECT watermark FROM prediction_stats_state")
         rows = self._database.read(RELATIONS)
         relations = [Relation(name, calls, size, kept_from=kept_from) for name, calls, size, kept_from in rows]
-        return Overview("plain", materialized_to, 0, relations, [])
+        return Overview("plain", watermark, 0, relations, [])
 
 
 def _move_edge(connection: Connection, level: str, finer: str, keep: timedelta) -> None:

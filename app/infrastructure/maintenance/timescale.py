@@ -18,13 +18,13 @@ HOLD = "SELECT prediction_stats_hold()"
 RELEASE = "SELECT prediction_stats_release()"
 LOOK_AGAIN_AFTER_S = 0.2
 BEGINNING = """
-SELECT extract(epoch FROM greatest(materialized_to, (SELECT min(timestamp) FROM prediction_log))),
-       extract(epoch FROM settled_to)
+SELECT extract(epoch FROM greatest(watermark, (SELECT min(timestamp) FROM prediction_log))),
+       extract(epoch FROM invalidation_threshold)
 FROM   prediction_stats_state
 """
 
 IS_LEFT = """
-SELECT EXISTS (SELECT FROM prediction_stats_change WHERE id <= %(newest)s AND changed_to <= materialized_to)
+SELECT EXISTS (SELECT FROM prediction_invalidation WHERE id <= %(newest)s AND invalid_to <= watermark)
 FROM   prediction_stats_state
 """
 
@@ -77,8 +77,8 @@ ORDER  BY j.job_id
 """
 
 STATE = """
-SELECT materialized_to,
-       (SELECT count(DISTINCT date_trunc('hour', changed_from)) FROM prediction_stats_change)
+SELECT watermark,
+       (SELECT count(DISTINCT date_trunc('hour', invalid_from)) FROM prediction_invalidation)
 FROM   prediction_stats_state
 """
 
@@ -111,10 +111,10 @@ class Timescale:
 
     def overview(self) -> Overview:
         """What is where, and how the jobs fare."""
-        materialized_to, hours = self._database.read(STATE)[0]
+        watermark, hours = self._database.read(STATE)[0]
         relations = [Relation(*row) for row in self._database.read(RELATIONS)]
         jobs = [Job(*row) for row in self._database.read(JOBS, {"job": JOB})]
-        return Overview("timescale", materialized_to, hours, relations, jobs)
+        return Overview("timescale", watermark, hours, relations, jobs)
 
     @contextmanager
     def _instead_of_the_job(self) -> Iterator[Connection]:
@@ -129,21 +129,21 @@ class Timescale:
 
 
 def _advance(connection: Connection, piece: timedelta) -> Iterator[Progress]:
-    connection.exec_driver_sql("CALL prediction_stats_settle()")
+    connection.exec_driver_sql("CALL prediction_stats_advance_threshold()")
     start, end = (float(seconds) for seconds in connection.exec_driver_sql(BEGINNING).one())
     done = False
     while not done:
         up_to, done = connection.exec_driver_sql(
-            "CALL prediction_stats_advance(%(piece)s, NULL, NULL)", {"piece": piece}
+            "CALL prediction_stats_advance_watermark(%(piece)s, NULL, NULL)", {"piece": piece}
         ).one()
         yield Progress(min(max(up_to.timestamp() - start, 0), end - start), max(end - start, 0))
 
 
 def _repair(connection: Connection) -> Iterator[Progress]:
     """Repair what is noted now: where late calls never cease, there is always something new."""
-    newest = {"newest": connection.exec_driver_sql("SELECT max(id) FROM prediction_stats_change").scalar()}
+    newest = {"newest": connection.exec_driver_sql("SELECT max(id) FROM prediction_invalidation").scalar()}
     while True:
-        (hours_left,) = connection.exec_driver_sql("CALL prediction_stats_repair(NULL)").one()
+        (hours_left,) = connection.exec_driver_sql("CALL prediction_stats_refresh_invalidated(NULL)").one()
         yield Progress(1, 1, hours_left)
         if not connection.exec_driver_sql(IS_LEFT, newest).scalar():
             return

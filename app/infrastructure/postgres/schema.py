@@ -12,7 +12,7 @@ from app.infrastructure.postgres.database import Database, NotMigrated
 
 MIGRATIONS = Path(__file__).parents[3] / "migrations"
 # Without these nothing can be logged.
-NEEDED = {"prediction_log": "INSERT", "prediction_loss": "INSERT", "api_key": "SELECT"}
+NEEDED = {"prediction_log": "INSERT", "prediction_dropped": "INSERT", "api_key": "SELECT"}
 STATE = f"""
 SELECT version_num, engine, NOT current_setting('transaction_read_only')::boolean,
        ARRAY(SELECT name FROM (VALUES {", ".join(map(str, NEEDED.items()))}) AS needed (name, privilege)

@@ -33,10 +33,10 @@ SERVICE_RIGHTS: Rights = {
     "prediction_half": frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"}),
     "prediction_log": frozenset({"SELECT", "INSERT", "DELETE"}),
     "prediction_log_id_seq": frozenset({"USAGE"}),
-    "prediction_loss": frozenset({"SELECT", "INSERT"}),
+    "prediction_dropped": frozenset({"SELECT", "INSERT"}),
     "prediction_model": READ,
     "prediction_model_allowance": frozenset({"SELECT", "INSERT", "UPDATE"}),
-    "prediction_stats_change": frozenset({"SELECT", "INSERT"}),
+    "prediction_invalidation": frozenset({"SELECT", "INSERT"}),
     "prediction_stats_state": READ,
     **dict.fromkeys(AGGREGATES, READ),
 }
@@ -46,7 +46,7 @@ SERVICE_FUNCTIONS = frozenset({
 })  # fmt: skip
 # The log as a whole: TimescaleDB cannot grant single columns of a table that is in the columnstore.
 READER_RIGHTS: Rights = dict.fromkeys(
-    ("prediction_log", *AGGREGATES, "prediction_stats_state", "prediction_stats_change", "prediction_loss"), READ
+    ("prediction_log", *AGGREGATES, "prediction_stats_state", "prediction_invalidation", "prediction_dropped"), READ
 )
 
 EXISTING = "SELECT rolname FROM pg_roles WHERE rolname IN %s"

@@ -9,14 +9,14 @@ import marshmallow as ma
 from flask import Response, request
 
 from app.application.predictions import Batch
-from app.domain.losses import MAX_COUNT, MAX_REPORTS
+from app.domain.dropped import MAX_COUNT, MAX_REPORTS
 from app.presentation import batch_decoder, intake
 from app.presentation.api import Blueprint, ErrorSchema
 from app.presentation.errors import json_response
 from app.presentation.middleware.arguments import unsupported_type
 from app.presentation.middleware.request_body import Body, incomplete, is_gzip
 from app.presentation.resources.predictions import EXAMPLE
-from app.presentation.schemas.dropped_header import HEADER, LEFT_OUT_HEADER, LossSchema
+from app.presentation.schemas.dropped_header import HEADER, LEFT_OUT_HEADER, DroppedReportSchema
 from app.presentation.schemas.predictions import PredictionSchema
 
 blp = Blueprint("batches", __name__, url_prefix="/api/v1", description="Logged calls, many at once")
@@ -67,7 +67,7 @@ class ReceiptSchema(ma.Schema):
             "in": "header",
             "name": HEADER,
             "content": {
-                "application/json": {"schema": {"type": "array", "maxItems": MAX_REPORTS, "items": LossSchema}}
+                "application/json": {"schema": {"type": "array", "maxItems": MAX_REPORTS, "items": DroppedReportSchema}}
             },
             "description": "What the client had to throw away, as a JSON array of reports, in ASCII: other "
             "characters are written as \\uXXXX. `POST /api/v1/dropped` takes the same as a body. "

@@ -9,15 +9,15 @@ import marshmallow as ma
 from marshmallow.validate import Length
 
 from app.application.dropped import Removed, facts
+from app.domain.dropped import MAX_COUNT, DroppedReport
 from app.domain.instants import parse_bound
-from app.domain.losses import MAX_COUNT, Loss
 from app.domain.predictions import MAX_MODEL_NAME_LENGTH
 from app.presentation.api import Blueprint
 from app.presentation.audit import audit
 from app.presentation.instruments import meters
 from app.presentation.middleware.authentication import check_model
 from app.presentation.middleware.rate_limit import caller
-from app.presentation.schemas.dropped_header import LossSchema
+from app.presentation.schemas.dropped_header import DroppedReportSchema
 from app.presentation.schemas.fields import bound, name
 from app.presentation.schemas.ranges import MAX_MODELS
 from app.presentation.services import services
@@ -78,13 +78,13 @@ class RemovalQuerySchema(ma.Schema):
 
 
 @blp.route("/dropped", methods=["POST"])
-@blp.arguments(LossSchema(many=True), example=[REPORT])
+@blp.arguments(DroppedReportSchema(many=True), example=[REPORT])
 @blp.response(200, CountedSchema, example=COUNTED, description="The reports are counted")
 @blp.errors(400, 408, 413, 415, 422, 503)
-def report_dropped(reports: list[Loss]) -> dict[str, int]:
+def report_dropped(reports: list[DroppedReport]) -> dict[str, int]:
     """Report calls that were dropped instead of logged.
 
-    The body is what the header `Predlog-Discarded` of a batch holds: a JSON array of reports. All of them are counted,
+    The body is what the header `Predlog-Dropped` of a batch holds: a JSON array of reports. All of them are counted,
     or none. A report that is sent again counts once. Of one model and for one reason a minute counts 60,000,000 dropped
     calls at most; what is beyond that is left out. A model that was never logged or reported counts towards
     `MAX_NEW_MODELS_PER_DAY`.

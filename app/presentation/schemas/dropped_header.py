@@ -1,4 +1,4 @@
-"""The header in which a client reports what it had to throw away."""
+"""The header in which a client reports the predictions that it dropped."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from typing import Any
 
 import marshmallow as ma
 from marshmallow.validate import OneOf, Range
+from werkzeug.datastructures import Headers
 
+from app.domain.dropped import MAX_AGE, MAX_COUNT, MAX_REPORTS, REASONS, DroppedReport, minute_problem, sum_problem
 from app.domain.instants import MINUTE, floor
-from app.domain.losses import MAX_AGE, MAX_COUNT, MAX_REPORTS, REASONS, Loss, minute_problem, sum_problem
 from app.domain.predictions import MAX_MODEL_NAME_LENGTH
 from app.presentation.errors import problem
 from app.presentation.middleware.arguments import loads
 from app.presentation.schemas.fields import Identifier, Instant, name
 
-HEADER = "Predlog-Discarded"
-LEFT_OUT_HEADER = "Predlog-Discarded-Left-Out"
+HEADER = "Predlog-Dropped"
+# What clients before 0.2 call it.
+OLD_HEADER = "Predlog-Discarded"
+LEFT_OUT_HEADER = "Predlog-Dropped-Left-Out"
 
 
-class LossSchema(ma.Schema):
-    """Calls of one model in one minute that were not logged, for one reason."""
+class DroppedReportSchema(ma.Schema):
+    """Predictions of one model in one minute that a client dropped for one reason."""
 
     id = Identifier(required=True, metadata={"description": "Made by the client: a report sent again counts once."})
     model_name = name(MAX_MODEL_NAME_LENGTH, required=True)
@@ -52,18 +55,19 @@ class LossSchema(ma.Schema):
             raise ma.ValidationError(problem)
 
     @ma.post_load
-    def to_loss(self, data: dict[str, Any], **_: Any) -> Loss:
-        return Loss(**{**data, "timestamp": floor(data["timestamp"], MINUTE)})
+    def to_report(self, data: dict[str, Any], **_: Any) -> DroppedReport:
+        return DroppedReport(**{**data, "timestamp": floor(data["timestamp"], MINUTE)})
 
 
-_SCHEMA = LossSchema(many=True)
+_SCHEMA = DroppedReportSchema(many=True)
 
 
-def read_losses(header: str | None) -> list[Loss]:
-    """The losses in the header, none without a header. Answers 422 if it is not as documented.
+def read_dropped(headers: Headers) -> list[DroppedReport]:
+    """The reports in the header, none without a header. Answers 422 if it is not as documented.
 
     The HTTP server hands on a header that is not ASCII as an empty one.
     """
+    header = headers.get(HEADER, headers.get(OLD_HEADER))
     if header is None:
         return []
     if not header or not header.isascii():

@@ -170,7 +170,7 @@ def counted(question: Question, answer: Answer) -> dict[str, Any]:
         "cut_to_request": answer.range == question.range,
         "percentile_relative_error": RELATIVE_ERROR,
         "freshness": {
-            "materialized_to": None if freshness.materialized_to >= ALWAYS else freshness.materialized_to.isoformat(),
+            "materialized_to": None if freshness.watermark >= ALWAYS else freshness.watermark.isoformat(),
             "raw_share": freshness.raw_share,
             "hours_pending_repair": freshness.hours_pending_repair,
             "replica_lag_s": None if freshness.replica_lag_s is None else round(freshness.replica_lag_s, 3),

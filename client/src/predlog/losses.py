@@ -13,7 +13,7 @@ from typing import Any
 from predlog.text import NAME_CHARACTERS, clean
 from predlog.uuid7 import uuid7
 
-HEADER = "Predlog-Discarded"
+HEADER = "Predlog-Dropped"
 MAX_REPORTS = 20
 MAX_HEADER_BYTES = 4096
 MAX_KEYS = 5000

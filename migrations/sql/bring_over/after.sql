@@ -1,7 +1,7 @@
 -- Fill the tables that are new.
 INSERT INTO prediction_dropped_minute
 SELECT date_trunc('minute', timestamp, 'UTC'), model_name, reason, sum(count)
-FROM   prediction_loss
+FROM   prediction_dropped
 GROUP  BY 1, 2, 3;
 
 INSERT INTO prediction_dropped_hour
@@ -32,8 +32,8 @@ BEGIN
         WHERE  timestamp >= %1$L::timestamptz
         UNION
         SELECT p.model_name, p.model_version
-        FROM   prediction_stats_change c
-        JOIN   prediction_log p ON p.timestamp >= c.changed_from AND p.timestamp < c.changed_to
-    $fill$, (SELECT materialized_to FROM prediction_stats_state));
+        FROM   prediction_invalidation c
+        JOIN   prediction_log p ON p.timestamp >= c.invalid_from AND p.timestamp < c.invalid_to
+    $fill$, (SELECT watermark FROM prediction_stats_state));
 END
 $$;

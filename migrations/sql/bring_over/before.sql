@@ -19,13 +19,42 @@ $$;
 
 CREATE INDEX prediction_log_failed ON prediction_log (timestamp DESC, id DESC, model_name) WHERE NOT was_successful;
 
-ALTER TABLE prediction_loss
+ALTER TABLE prediction_loss RENAME TO prediction_dropped;
+ALTER TABLE prediction_dropped
     DROP CONSTRAINT prediction_loss_pkey,
-    ADD  CONSTRAINT prediction_loss_pkey PRIMARY KEY (id, model_name),
+    ADD  CONSTRAINT prediction_dropped_pkey PRIMARY KEY (id, model_name),
     DROP CONSTRAINT prediction_loss_count,
-    ADD  CONSTRAINT prediction_loss_count CHECK (count >= 0);
-CREATE INDEX prediction_loss_model_time ON prediction_loss (model_name, timestamp);
-CREATE INDEX prediction_loss_reported   ON prediction_loss (reported_at);
+    ADD  CONSTRAINT prediction_dropped_count CHECK (count >= 0);
+ALTER INDEX prediction_loss_time RENAME TO prediction_dropped_time;
+CREATE INDEX prediction_dropped_model_time ON prediction_dropped (model_name, timestamp);
+CREATE INDEX prediction_dropped_reported   ON prediction_dropped (reported_at);
+
+ALTER TABLE prediction_stats_change RENAME TO prediction_invalidation;
+ALTER TABLE prediction_invalidation RENAME changed_from TO invalid_from;
+ALTER TABLE prediction_invalidation RENAME changed_to   TO invalid_to;
+ALTER SEQUENCE prediction_stats_change_id_seq RENAME TO prediction_invalidation_id_seq;
+
+ALTER TABLE prediction_stats_state RENAME settled_to      TO invalidation_threshold;
+ALTER TABLE prediction_stats_state RENAME materialized_to TO watermark;
+
+-- PostgreSQL 18 names the constraints of NOT NULL, too.
+DO $$
+DECLARE
+    item record;
+BEGIN
+    FOR item IN
+        SELECT conrelid::regclass AS relation, conname AS old_name, replace(replace(replace(replace(replace(replace(conname,
+               'prediction_loss', 'prediction_dropped'), 'prediction_stats_change', 'prediction_invalidation'),
+               'changed_from', 'invalid_from'), 'changed_to', 'invalid_to'), 'settled_to', 'invalidation_threshold'),
+               'materialized_to', 'watermark') AS new_name
+        FROM   pg_constraint WHERE connamespace = current_schema()::regnamespace
+    LOOP
+        IF item.new_name <> item.old_name THEN
+            EXECUTE format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', item.relation, item.old_name, item.new_name);
+        END IF;
+    END LOOP;
+END
+$$;
 
 ALTER TABLE api_key
     ADD  expires_at      timestamptz,

@@ -8,13 +8,13 @@ CREATE OR REPLACE FUNCTION prediction_dropped_remove(
 DECLARE
     state prediction_stats_state;
 BEGIN
-    LOCK TABLE prediction_loss IN SHARE ROW EXCLUSIVE MODE;
+    LOCK TABLE prediction_dropped IN SHARE ROW EXCLUSIVE MODE;
     SELECT * INTO state FROM prediction_stats_state;
     since := date_trunc('minute', coalesce(since, '-infinity') + INTERVAL '59.999999 seconds', 'UTC');
     until := date_trunc('minute', coalesce(until, 'infinity')  + INTERVAL '59.999999 seconds', 'UTC');
 
     WITH gone AS (
-        DELETE FROM prediction_loss
+        DELETE FROM prediction_dropped
         WHERE  (models IS NULL OR model_name = ANY (models)) AND timestamp >= since AND timestamp < until
         RETURNING count
     )

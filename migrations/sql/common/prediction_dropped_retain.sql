@@ -9,8 +9,8 @@ DECLARE
 BEGIN
     WHILE gone = piece LOOP
         PERFORM set_config('predlog.retention', 'on', true);
-        DELETE FROM prediction_loss
-        WHERE  ctid = ANY (ARRAY(SELECT ctid FROM prediction_loss
+        DELETE FROM prediction_dropped
+        WHERE  ctid = ANY (ARRAY(SELECT ctid FROM prediction_dropped
                                  WHERE  timestamp < (SELECT raw_from FROM prediction_stats_state)
                                    AND  reported_at < now() - INTERVAL '31 days' LIMIT piece));
         GET DIAGNOSTICS gone = ROW_COUNT;

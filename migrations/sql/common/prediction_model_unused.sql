@@ -1,7 +1,7 @@
 -- The names of models and versions without a prediction, among these models; NULL means all. Each prediction is in a
 -- day that is whole at the watermark, or in an hour or minute after that day, or in rows after the watermark, or in
--- rows that changed behind it. On the plain engine the watermark is the end of time: days have all. With literal
--- bounds, so that few chunks are looked at, and in the collation of their indexes. A bucket that is not yet repaired
+-- invalid rows behind it. On the plain engine the watermark is the end of time, and the days have all. With literal
+-- bounds, so that few chunks are looked at, and in the collation of their indexes. A bucket that is not yet refreshed
 -- counts as a prediction.
 CREATE OR REPLACE FUNCTION prediction_model_unused(among text[]) RETURNS SETOF prediction_model LANGUAGE plpgsql AS $$
 BEGIN
@@ -22,10 +22,10 @@ BEGIN
             WHERE  timestamp >= %1$L::timestamptz
             UNION ALL
             SELECT p.model_name, p.model_version
-            FROM   prediction_stats_change c
-            JOIN   prediction_log p ON p.timestamp >= c.changed_from AND p.timestamp < c.changed_to) AS s
+            FROM   prediction_invalidation c
+            JOIN   prediction_log p ON p.timestamp >= c.invalid_from AND p.timestamp < c.invalid_to) AS s
             WHERE  s.model_name    = m.model_name    COLLATE "default"
               AND  s.model_version = m.model_version COLLATE "default")
-    $unused$, (SELECT materialized_to FROM prediction_stats_state)) USING among;
+    $unused$, (SELECT watermark FROM prediction_stats_state)) USING among;
 END
 $$;

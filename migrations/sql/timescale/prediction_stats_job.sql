@@ -1,6 +1,6 @@
--- Run every few seconds by TimescaleDB, and never beside a refresh by hand: TimescaleDB would take what that one has
--- just begun for done. For half a minute at most, so that a caller gets an answer while there is always something new
--- to repair, and a refresh by hand gets its turn. The watermark goes on between two days of a long repair.
+-- Run every few seconds by TimescaleDB, and never beside a refresh by hand, because TimescaleDB would take what that
+-- one has just begun for done. For half a minute at most, so that a caller gets an answer while there is always
+-- something new to refresh, and a refresh by hand gets its turn. The watermark goes on between two invalid days.
 CREATE OR REPLACE PROCEDURE prediction_stats_job(job_id integer, config jsonb) LANGUAGE plpgsql AS $$
 DECLARE
     until       timestamptz := clock_timestamp() + INTERVAL '30 seconds';
@@ -13,13 +13,13 @@ BEGIN
     END IF;
     COMMIT;
     LOOP
-        CALL prediction_stats_settle();
+        CALL prediction_stats_advance_threshold();
         COMMIT;
         LOOP
-            CALL prediction_stats_advance(INTERVAL '24 hours', up_to, done);
+            CALL prediction_stats_advance_watermark(INTERVAL '24 hours', up_to, done);
             EXIT WHEN done OR clock_timestamp() > until;
         END LOOP;
-        CALL prediction_stats_repair(hours_left);
+        CALL prediction_stats_refresh_invalidated(hours_left);
         EXIT WHEN hours_left = 0 OR clock_timestamp() > until;
     END LOOP;
     CALL prediction_stats_retain(config);

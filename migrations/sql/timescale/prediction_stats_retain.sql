@@ -1,9 +1,9 @@
 -- Move the retention edges, and drop the chunks behind them. keep gives how long to keep each level, such as {"raw":
--- "30 days", "minute": "90 days"}; a level that is not named is kept. Raw rows go first: aggregates are made of what is
--- finer and must outlive it, so no edge passes that of the finer level, and none moves back. The edge of raw rows moves
--- under the lock that keeps writers out, if nothing is noted behind it; then nothing is read, written or repaired
--- there. The look behind the lock must see what was committed while it waited, whatever isolation is the database's
--- default. Chunks that another session reads for long are left for the next run, because everybody who came after us
+-- "30 days", "minute": "90 days"}; a level that is not named is kept. Raw rows go first: an aggregate is made of the
+-- finer level and must outlive it, so no edge passes that of the finer level, and none moves back. The edge of raw rows
+-- moves under the lock that keeps writers out, if there is no invalidation behind it; then nothing is read, written or
+-- refreshed there. The look behind the lock must see what was committed while it waited, whatever isolation is the
+-- database's default. Chunks that another session reads for long are left for the next run, because every later session
 -- would have to wait, too.
 CREATE OR REPLACE PROCEDURE prediction_stats_retain(keep jsonb) LANGUAGE plpgsql AS $$
 DECLARE
@@ -19,14 +19,14 @@ BEGIN
     FOREACH level IN ARRAY ARRAY['raw', 'minute', 'hour', 'day'] LOOP
         state := (SELECT to_jsonb(s) FROM prediction_stats_state s);
         edge  := least(time_bucket('1 day', now() - (keep ->> level)::interval), finer);
-        moves := keep ? level AND finer IS NOT NULL AND edge <= (state ->> 'materialized_to')::timestamptz
+        moves := keep ? level AND finer IS NOT NULL AND edge <= (state ->> 'watermark')::timestamptz
              AND edge > coalesce((state ->> (level || '_from'))::timestamptz, '-infinity')
-             AND NOT (level = 'raw' AND EXISTS (SELECT FROM prediction_stats_change WHERE changed_from < edge));
+             AND NOT (level = 'raw' AND EXISTS (SELECT FROM prediction_invalidation WHERE invalid_from < edge));
         IF moves AND level = 'raw' THEN
             BEGIN
                 PERFORM set_config('lock_timeout', '250ms', true);
                 LOCK TABLE ONLY prediction_log IN SHARE MODE;
-                moves := NOT EXISTS (SELECT FROM prediction_stats_change WHERE changed_from < edge);
+                moves := NOT EXISTS (SELECT FROM prediction_invalidation WHERE invalid_from < edge);
             EXCEPTION WHEN lock_not_available THEN
                 moves := false;
             END;

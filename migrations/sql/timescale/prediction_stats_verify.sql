@@ -1,7 +1,7 @@
--- Compare the buckets of a level in [low, high) with what they are made of, and note those that differ: they are read
--- from raw rows, and repaired again. Counts only: rows are missed or found twice, they do not change. A row that came
--- after the refresh may be noted once more, beside its own note. With literal bounds, and planned each time, so that
--- few chunks are looked at.
+-- Compare the buckets of a level in [low, high) with what they are made of, and invalidate those that differ: they are
+-- read from raw rows, and refreshed again.
+-- Counts only, because a refresh may miss rows or find them twice, but does not change them. A row that came after the
+-- refresh may be invalidated once more. With literal bounds, and planned each time, so that few chunks are looked at.
 CREATE OR REPLACE FUNCTION prediction_stats_verify(level text, width interval, low timestamptz, high timestamptz)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -17,7 +17,7 @@ BEGIN
         RETURN;
     END IF;
     EXECUTE format('
-        INSERT INTO prediction_stats_change (changed_from, changed_to)
+        INSERT INTO prediction_invalidation (invalid_from, invalid_to)
         SELECT min(bucket), max(bucket) + %3$L::interval
         FROM  (SELECT   bucket
                FROM    (SELECT time_bucket(%3$L, at) AS bucket, model_name, model_version, sum(calls) AS source,

@@ -4,38 +4,38 @@
 -- it is sent again. Two transactions cannot both find room: the trigger that runs before this one has added the reports
 -- to the rollups, and locks a bucket's row until the end. The triggers of the UPDATE take what it cuts out of the
 -- rollups, so hours are looked at after minutes.
-CREATE OR REPLACE FUNCTION prediction_loss_bounded() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+CREATE OR REPLACE FUNCTION prediction_dropped_bounded() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-    UPDATE prediction_loss l
+    UPDATE prediction_dropped l
     SET    count = l.count - least(l.count, cut.surplus - cut.given)
     FROM  (SELECT n.id, n.model_name, s.dropped - 60000000 AS surplus,
                   sum(n.count) OVER (PARTITION BY s.model_name, s.bucket, s.reason ORDER BY n.id) - n.count AS given
            FROM   touched t
-           JOIN   prediction_loss n ON n.id = t.id AND n.model_name = t.model_name
+           JOIN   prediction_dropped n ON n.id = t.id AND n.model_name = t.model_name
            JOIN   prediction_dropped_minute s
              ON   s.model_name = n.model_name AND s.bucket = date_trunc('minute', n.timestamp, 'UTC')
             AND   s.reason = n.reason
            WHERE  s.dropped > 60000000) AS cut
     WHERE  l.id = cut.id AND l.model_name = cut.model_name AND l.count > 0 AND cut.given < cut.surplus;
 
-    UPDATE prediction_loss l
+    UPDATE prediction_dropped l
     SET    count = l.count - least(l.count, cut.surplus - cut.given)
     FROM  (SELECT n.id, n.model_name, s.dropped - 3600000000 AS surplus,
                   sum(n.count) OVER (PARTITION BY s.model_name, s.bucket, s.reason ORDER BY n.id) - n.count AS given
            FROM   touched t
-           JOIN   prediction_loss n ON n.id = t.id AND n.model_name = t.model_name
+           JOIN   prediction_dropped n ON n.id = t.id AND n.model_name = t.model_name
            JOIN   prediction_dropped_hour s
              ON   s.model_name = n.model_name AND s.bucket = date_trunc('hour', n.timestamp, 'UTC')
             AND   s.reason = n.reason
            WHERE  s.dropped > 3600000000) AS cut
     WHERE  l.id = cut.id AND l.model_name = cut.model_name AND l.count > 0 AND cut.given < cut.surplus;
 
-    UPDATE prediction_loss l
+    UPDATE prediction_dropped l
     SET    count = l.count - least(l.count, cut.surplus - cut.given)
     FROM  (SELECT n.id, n.model_name, s.dropped - 86400000000 AS surplus,
                   sum(n.count) OVER (PARTITION BY s.model_name, s.bucket, s.reason ORDER BY n.id) - n.count AS given
            FROM   touched t
-           JOIN   prediction_loss n ON n.id = t.id AND n.model_name = t.model_name
+           JOIN   prediction_dropped n ON n.id = t.id AND n.model_name = t.model_name
            JOIN   prediction_dropped_day s
              ON   s.model_name = n.model_name AND s.bucket = date_trunc('day', n.timestamp, 'UTC')
             AND   s.reason = n.reason
@@ -46,5 +46,5 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE TRIGGER prediction_loss_bounded AFTER INSERT ON prediction_loss
-REFERENCING NEW TABLE AS touched FOR EACH STATEMENT EXECUTE FUNCTION prediction_loss_bounded();
+CREATE OR REPLACE TRIGGER prediction_dropped_bounded AFTER INSERT ON prediction_dropped
+REFERENCING NEW TABLE AS touched FOR EACH STATEMENT EXECUTE FUNCTION prediction_dropped_bounded();

@@ -2,7 +2,7 @@
 -- the order of their keys, and each level after the finer one, so that two statements lock common rows in the same
 -- order. Nothing is added behind the edge of a level, where retention has deleted the other reports. Reports that
 -- retention deletes stay in the rollups: retention says so in a setting of its transaction.
-CREATE OR REPLACE FUNCTION prediction_loss_rolled_up() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+CREATE OR REPLACE FUNCTION prediction_dropped_rolled_up() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     state prediction_stats_state;
 BEGIN
@@ -58,14 +58,14 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE TRIGGER prediction_loss_added AFTER INSERT ON prediction_loss
-REFERENCING NEW TABLE AS touched FOR EACH STATEMENT EXECUTE FUNCTION prediction_loss_rolled_up('1');
+CREATE OR REPLACE TRIGGER prediction_dropped_added AFTER INSERT ON prediction_dropped
+REFERENCING NEW TABLE AS touched FOR EACH STATEMENT EXECUTE FUNCTION prediction_dropped_rolled_up('1');
 
-CREATE OR REPLACE TRIGGER prediction_loss_removed AFTER DELETE ON prediction_loss
-REFERENCING OLD TABLE AS touched FOR EACH STATEMENT EXECUTE FUNCTION prediction_loss_rolled_up('-1');
+CREATE OR REPLACE TRIGGER prediction_dropped_removed AFTER DELETE ON prediction_dropped
+REFERENCING OLD TABLE AS touched FOR EACH STATEMENT EXECUTE FUNCTION prediction_dropped_rolled_up('-1');
 
-CREATE OR REPLACE TRIGGER prediction_loss_changed_1_to AFTER UPDATE ON prediction_loss
-REFERENCING NEW TABLE AS touched FOR EACH STATEMENT EXECUTE FUNCTION prediction_loss_rolled_up('1');
+CREATE OR REPLACE TRIGGER prediction_dropped_changed_1_to AFTER UPDATE ON prediction_dropped
+REFERENCING NEW TABLE AS touched FOR EACH STATEMENT EXECUTE FUNCTION prediction_dropped_rolled_up('1');
 
-CREATE OR REPLACE TRIGGER prediction_loss_changed_2_from AFTER UPDATE ON prediction_loss
-REFERENCING OLD TABLE AS touched FOR EACH STATEMENT EXECUTE FUNCTION prediction_loss_rolled_up('-1');
+CREATE OR REPLACE TRIGGER prediction_dropped_changed_2_from AFTER UPDATE ON prediction_dropped
+REFERENCING OLD TABLE AS touched FOR EACH STATEMENT EXECUTE FUNCTION prediction_dropped_rolled_up('-1');

@@ -1,9 +1,9 @@
 -- Refresh what [since, until) touches, the finer levels before the coarser ones that are made of them; of each level
--- only the buckets that are whole at the watermark. By force: our notes say what changed, and TimescaleDB's own may
--- have been used up by a refresh that another session has begun and not ended. What a crash could take of these commits
--- it takes of all that follow, and the last of them, which says what was done, is made by the caller and waits for the
--- disk: until then the work counts as not begun.
-CREATE OR REPLACE PROCEDURE prediction_stats_materialize(since timestamptz, until timestamptz, watermark timestamptz)
+-- only the buckets that are whole at the watermark. By force, because our invalidations say what changed, and a refresh
+-- that another session has begun and not ended may have used up TimescaleDB's own. The commits in between do not wait
+-- for the disk. A crash that takes one of them takes all that follow, and the caller makes the last one, which says
+-- what was done and does wait: until then the work counts as not begun.
+CREATE OR REPLACE PROCEDURE prediction_stats_refresh_levels(since timestamptz, until timestamptz, watermark timestamptz)
 LANGUAGE plpgsql AS $$
 DECLARE
     durable  text := current_setting('synchronous_commit');

@@ -20,7 +20,7 @@ SATURATION = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class Loss:
+class DroppedReport:
     """So many calls of a model in the minute that begins at `timestamp` were never logged, for this reason.
 
     `id` is fixed by the client: a report that is sent again is counted once.

@@ -1,0 +1,29 @@
+-- Refresh the oldest day that has invalidations behind the watermark. hours_left says how many invalid hours remain.
+-- One statement finds the oldest invalidation and all of its day, because another may come between two statements.
+CREATE OR REPLACE PROCEDURE prediction_stats_refresh_invalidated(INOUT hours_left bigint) LANGUAGE plpgsql AS $$
+DECLARE
+    state  prediction_stats_state;
+    since  timestamptz;
+    until  timestamptz;
+    seen   bigint[];
+BEGIN
+    SELECT * INTO state FROM prediction_stats_state;
+    DELETE FROM prediction_invalidation WHERE invalid_to <= state.raw_from;
+    WITH behind AS (
+        SELECT * FROM prediction_invalidation WHERE invalid_to <= state.watermark
+    )
+    SELECT array_agg(id), min(invalid_from), max(invalid_to) INTO seen, since, until
+    FROM   behind
+    WHERE  invalid_from < (SELECT time_bucket('1 day', min(invalid_from)) + INTERVAL '24 hours' FROM behind);
+    COMMIT;
+    IF seen IS NOT NULL THEN
+        CALL prediction_stats_refresh(since, until, state.watermark);
+        DELETE FROM prediction_invalidation WHERE id = ANY (seen);
+        UPDATE prediction_stats_state SET generation = generation + 1;
+        COMMIT;
+    END IF;
+    SELECT count(DISTINCT time_bucket('1 hour', invalid_from)) INTO hours_left
+    FROM   prediction_invalidation
+    WHERE  invalid_to <= state.watermark;
+END
+$$;

@@ -41,24 +41,24 @@ from app.infrastructure import export_store
 from app.infrastructure.alerts import file as alert_file
 from app.infrastructure.alerts.store import PostgresAlertStore
 from app.infrastructure.alerts.webhooks import Webhooks
-from app.infrastructure.catalogue_store import CatalogueStore
-from app.infrastructure.database_stats_store import ConditionStore
+from app.infrastructure.catalogue_store import PostgresCatalogueStore
+from app.infrastructure.database_stats_store import PostgresDatabaseStatsStore
 from app.infrastructure.dropped_store import PostgresDroppedStore
-from app.infrastructure.error_store import ErrorStore
+from app.infrastructure.error_store import PostgresErrorStore
 from app.infrastructure.export_store import PostgresPredictionExport
 from app.infrastructure.half_store import PostgresHalfStore
-from app.infrastructure.key_store import KeyStore
+from app.infrastructure.key_store import PostgresKeyStore
 from app.infrastructure.name_store import PostgresNameStore
 from app.infrastructure.postgres import pool
 from app.infrastructure.postgres.database import Database, only_to_the_host
-from app.infrastructure.postgres.schema import MIGRATIONS, Schema
+from app.infrastructure.postgres.schema import MIGRATIONS, PostgresSchema
 from app.infrastructure.postgres.statement_watchdog import GRACE_S
 from app.infrastructure.prediction_list import PostgresPredictionList
-from app.infrastructure.prediction_store import PredictionStore
+from app.infrastructure.prediction_store import PostgresPredictionStore
 from app.infrastructure.purge_store import PostgresPurgeStore
 from app.infrastructure.rate_table import RateTable
 from app.infrastructure.replica import StreamingReplica
-from app.infrastructure.statistics_store import StatisticsStore
+from app.infrastructure.statistics_store import PostgresStatisticsStore
 from app.infrastructure.tables import metadata
 from app.presentation import api, errors, export_stream, intake
 from app.presentation.cloudevents.decoder import EventDecoder
@@ -106,7 +106,7 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     logging.configure(debug=config.debug)
     app = Application("app", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
-    app.extensions["predlog.slots"] = intake.Slots(config.max_concurrent_batches)
+    app.extensions["predlog.batch_permits"] = intake.BatchPermits(config.max_concurrent_batches)
     app.extensions[export_stream.EXTENSION] = export_stream.Exports(
         config.max_concurrent_exports, config.export_timeout_s, is_stopping
     )
@@ -135,9 +135,9 @@ def create_app(config: configuration.Config | None = None) -> Flask:
         joined_calls=JoinedCalls(PostgresHalfStore(database), log, config.cloudevents_wait),
         dropped=Dropped(PostgresDroppedStore(database)),
         readers=readers,
-        readiness=Readiness(Schema(database), is_stopping),
-        keys=Keys(KeyStore(database, direct)),
-        watch=Watch(ConditionStore(database).read),
+        readiness=Readiness(PostgresSchema(database), is_stopping),
+        keys=Keys(PostgresKeyStore(database, direct)),
+        watch=Watch(PostgresDatabaseStatsStore(database).read),
         new_models=NewModels(PostgresNameStore(database), config.max_new_models_per_day),
         purge=Purge(PostgresPurgeStore(direct)),
         alerts=_alerts(app, readers, url, config),
@@ -186,25 +186,25 @@ def _database(url: str, config: configuration.Config, *, for_export: bool = Fals
 
 
 def _readers(database: Database, config: configuration.Config, meters: Meters) -> Readers:
-    primary = _reader(database, Statistics(StatisticsStore(database.read)), config.database_url or "", config)
+    primary = _reader(database, Statistics(PostgresStatisticsStore(database.read)), config.database_url or "", config)
     if config.database_read_url is None:
         return Readers(primary)
     follower = _database(config.database_read_url, config)
     pool.attach(meters.pool("replica"), follower.engine)
     state = StreamingReplica(database, follower, config.max_replica_lag_s)
-    statistics = ReplicaStatistics(StatisticsStore(follower.read), state)
+    statistics = ReplicaStatistics(PostgresStatisticsStore(follower.read), state)
     return Readers(primary, _reader(follower, statistics, config.database_read_url, config), state)
 
 
 def _reader(database: Database, statistics: Statistics, url: str, config: configuration.Config) -> Reader:
-    names = CatalogueStore(database)
+    names = PostgresCatalogueStore(database)
     return Reader(
         prediction_list=PostgresPredictionList(database, config.list_timeout_ms),
         statistics=statistics,
         comparisons=Comparisons(statistics),
         catalogue=Catalogue(names, statistics),
         model_statistics=ModelStatistics(names, statistics),
-        error_groups=ErrorStore(database, config.list_timeout_ms),
+        error_groups=PostgresErrorStore(database, config.list_timeout_ms),
         # Connections of its own: an export holds one for long, and must keep none from a write or a question.
         export=PostgresPredictionExport(_database(url, config, for_export=True)),
     )

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, create_engine
 
 from app.application.keys import Keys
 from app.domain.keys import Scope
-from app.infrastructure.key_store import KeyStore
+from app.infrastructure.key_store import PostgresKeyStore
 from app.infrastructure.postgres.database import Database
 from config import NAMES
 from conftest import Server
@@ -35,7 +35,7 @@ def plain(servers: Callable[[str], Server]) -> Server:
 def key(plain: Server) -> Iterator[str]:
     """A key that reads; there is none afterwards."""
     storage = Database(plain.url, pool_size=1)
-    yield Keys(KeyStore(storage)).create("reader", Scope.READ)[1]
+    yield Keys(PostgresKeyStore(storage)).create("reader", Scope.READ)[1]
     storage.engine.dispose()
     engine: Engine = create_engine(plain.url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:

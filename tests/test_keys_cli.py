@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 from app.application.keys import Keys
 from app.domain.errors import NotAuthenticated
 from app.domain.keys import Scope
-from app.infrastructure.key_store import KeyStore
+from app.infrastructure.key_store import PostgresKeyStore
 from app.infrastructure.postgres.database import Database
 from conftest import make_app
 from support.scratch import url_where_nobody_listens
@@ -42,7 +42,7 @@ def run(app: Flask, database: Engine) -> Iterator[Run]:
 def keys(database: Engine) -> Keys:
     """As another process sees them."""
     storage = Database(database.url.render_as_string(hide_password=False), pool_size=1)
-    return Keys(KeyStore(storage))
+    return Keys(PostgresKeyStore(storage))
 
 
 def create(run: Run, *arguments: str) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from app.application.keys import Keys
 from app.domain.keys import Scope
-from app.infrastructure.key_store import KeyStore
+from app.infrastructure.key_store import PostgresKeyStore
 from app.infrastructure.postgres.database import Database
 from app.server.startup_check import check
 from config import ConfigurationError
@@ -29,7 +29,7 @@ def keys(database: Engine) -> Iterator[Keys]:
     storage = Database(database.url.render_as_string(hide_password=False), pool_size=1)
     with database.connect() as connection:
         connection.exec_driver_sql("DELETE FROM api_key")
-        yield Keys(KeyStore(storage))
+        yield Keys(PostgresKeyStore(storage))
         connection.exec_driver_sql("DELETE FROM api_key")
     storage.engine.dispose()
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Protocol, TypeVar
 
 from app.application.segment_cache import KEPT_S
-from app.application.statistics import Key, Question, Statistics
+from app.application.statistics import GroupKey, Question, Statistics
 from app.domain.activity import LOOK_BACK, Activity, is_silent, usual_gap
 from app.domain.cover import COARSE_TO_FINE, DAYS, HOURS, MINUTES, RAW, Level, Materialized, Segment, cover
 from app.domain.instants import DAY, HOUR, TimeRange, floor
@@ -26,13 +26,13 @@ NAMES_AT_ONCE = 1000
 class Place:
     """Where the first call of a model and version is to be found, or the last: in a bucket of this level."""
 
-    key: Key
+    key: GroupKey
     level: Level
     range: TimeRange
     is_last: bool
 
     @classmethod
-    def of(cls, key: Key, level: Level, bucket: int, *, is_last: bool) -> Place:
+    def of(cls, key: GroupKey, level: Level, bucket: int, *, is_last: bool) -> Place:
         """The bucket that begins so many seconds after 1970."""
         start = datetime.fromtimestamp(bucket, timezone.utc)
         return cls(key, level, TimeRange(start, start + level.width), is_last)
@@ -74,7 +74,9 @@ class CatalogueReader(Protocol):
 
     def state(self, time_range: TimeRange) -> Materialized: ...
 
-    def activity(self, selection: Selection, level: Level, segments: Sequence[Segment]) -> Mapping[Key, Activity]: ...
+    def activity(
+        self, selection: Selection, level: Level, segments: Sequence[Segment]
+    ) -> Mapping[GroupKey, Activity]: ...
 
     def look_up(self, level: Level, places: Sequence[Place]) -> Sequence[datetime | None]: ...
 
@@ -84,7 +86,7 @@ class CatalogueStore(Protocol):
 
     def names(
         self, model_names: Sequence[str], search: str | None, after: tuple[str, str] | None, limit: int
-    ) -> Sequence[Key]: ...
+    ) -> Sequence[GroupKey]: ...
 
     def within_snapshot(self, work: Callable[[CatalogueReader], T]) -> T: ...
 
@@ -112,7 +114,7 @@ class Catalogue:
         `model_names` are the only models wanted (all if there are none), `search` is a part of their names.
         """
         ever = TimeRange(EARLIEST, now + 2 * FUTURE_TOLERANCE)
-        found: dict[Key, Tally] = {}
+        found: dict[GroupKey, Tally] = {}
         wanted = limit + 1
         while True:
             names = self._store.names(model_names, search, after, wanted)
@@ -127,7 +129,7 @@ class Catalogue:
         return self._entries(keys, found, ever, now) if keys else [], len(found) > limit
 
     def _entries(
-        self, keys: Sequence[Key], all_time: Mapping[Key, Tally], ever: TimeRange, now: datetime
+        self, keys: Sequence[GroupKey], all_time: Mapping[GroupKey, Tally], ever: TimeRange, now: datetime
     ) -> Sequence[Entry]:
         last_hour, last_day = (self._tallies(keys, replace(ever, start=start)) for start in (now - HOUR, now - DAY))
         traces = self._store.within_snapshot(lambda reader: _Snapshot(reader, ever, now, self._found).traces(keys))
@@ -146,12 +148,12 @@ class Catalogue:
             for key, trace in traces.items()  # without those that were deleted since
         ]
 
-    def _tallies(self, keys: Sequence[Key], time_range: TimeRange) -> Mapping[Key, Tally]:
+    def _tallies(self, keys: Sequence[GroupKey], time_range: TimeRange) -> Mapping[GroupKey, Tally]:
         question = Question(_selection(keys), time_range, GROUP_KEYS)
         return {key: tally for key, tally in self._statistics.ask(question).tallies.items() if tally.total}
 
 
-def _selection(keys: Sequence[Key]) -> Selection:
+def _selection(keys: Sequence[GroupKey]) -> Selection:
     """These models and versions, and few others: keys that follow each other share their names or have few versions."""
     names = {str(key.model_name) for key in keys}
     versions = {str(key.model_version) for key in keys}
@@ -195,7 +197,7 @@ class _Snapshot:
         self._state = reader.state(ever)
         self._found = found.of(self._state.generation)
 
-    def traces(self, keys: Sequence[Key]) -> Mapping[Key, _Trace]:
+    def traces(self, keys: Sequence[GroupKey]) -> Mapping[GroupKey, _Trace]:
         """When each was called first and last, and how often it usually is; without those that are gone."""
         selection = _selection(keys)
         activities = {level: self._activity(selection, level) for level in LOOK_BACK}
@@ -212,7 +214,7 @@ class _Snapshot:
         gaps = [usual_gap([activity[key] for activity in activities.values() if key in activity]) for key in keys]
         return dict(zip(keys, map(_Trace, found, found[len(keys) :], gaps)))
 
-    def _activity(self, selection: Selection, level: Level) -> Mapping[Key, Activity]:
+    def _activity(self, selection: Selection, level: Level) -> Mapping[GroupKey, Activity]:
         back = LOOK_BACK[level]
         start = floor(self._now - back, level.width) if back else self._ever.start
         levels = [finer for finer in COARSE_TO_FINE if finer.width <= level.width]

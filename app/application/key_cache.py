@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.domain.errors import PredlogError, StorageUnavailable
-from app.domain.keys import Key
+from app.domain.keys import ApiKey
 
 # A revocation holds after so long, and what the database takes to answer.
 FRESH_S = 2.0
@@ -25,14 +25,14 @@ _EVER = sys.float_info.max
 class Known:
     """The keys by their id, as they were at a moment of the clock."""
 
-    keys: Mapping[str, Key]
+    keys: Mapping[str, ApiKey]
     moment: float
 
 
 class KeyRing:
     """Hand out the keys. One thread at a time reads them anew, the others go on with those they know."""
 
-    def __init__(self, read: Callable[[], Sequence[Key]], clock: Callable[[], float]) -> None:
+    def __init__(self, read: Callable[[], Sequence[ApiKey]], clock: Callable[[], float]) -> None:
         self._read = read
         self._clock = clock
         self._known = Known({}, _NEVER)
@@ -40,7 +40,7 @@ class KeyRing:
         self._began = _NEVER
         self._failure = ""
 
-    def keys(self, *, however_old: bool = False) -> Mapping[str, Key]:
+    def keys(self, *, however_old: bool = False) -> Mapping[str, ApiKey]:
         """Every key there ever was, as of a few seconds ago. Raises StorageUnavailable where that is not known.
 
         With `however_old` they were true once, and may have been revoked while the database was away.

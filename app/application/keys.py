@@ -11,7 +11,7 @@ from app.application.key_cache import KeyRing
 from app.application.key_usage import KeyUsage
 from app.domain import keys
 from app.domain.errors import InvalidInput, NotAuthenticated, NotFound
-from app.domain.keys import Key, Scope
+from app.domain.keys import ApiKey, Scope
 from app.domain.predictions import MAX_MODEL_NAME_LENGTH, text_problem
 
 FIRST_KEY = "first admin key"
@@ -27,15 +27,15 @@ class KeyStore(Protocol):
         models: frozenset[str] | None,
         key_hash: bytes,
         expires_at: datetime | None = None,
-    ) -> Key: ...
+    ) -> ApiKey: ...
 
-    def add_first(self, name: str, scope: Scope, key_hash: bytes) -> Key | None: ...
+    def add_first(self, name: str, scope: Scope, key_hash: bytes) -> ApiKey | None: ...
 
-    def all(self) -> Sequence[Key]: ...
+    def all(self) -> Sequence[ApiKey]: ...
 
-    def revoke(self, key_id: int) -> Key | None: ...
+    def revoke(self, key_id: int) -> ApiKey | None: ...
 
-    def rotate(self, key: Key, key_hash: bytes, previous_until: datetime | None) -> Key | None: ...
+    def rotate(self, key: ApiKey, key_hash: bytes, previous_until: datetime | None) -> ApiKey | None: ...
 
     def mark_used(self, times: Mapping[int, datetime]) -> None: ...
 
@@ -61,7 +61,7 @@ class Keys:
 
     def create(
         self, name: str, scope: Scope, models: Iterable[str] = (), expires_at: datetime | None = None
-    ) -> tuple[Key, str]:
+    ) -> tuple[ApiKey, str]:
         """Make a key, for these models or for all, until that time or for ever.
 
         Returns the key and what its holder sends, which nobody can find out later. Raises InvalidInput.
@@ -78,7 +78,7 @@ class Keys:
         key = self._store.add(name, scope, bound, keys.hash_of(secret), expires_at)
         return key, keys.full_key(key.id, secret)
 
-    def create_first(self, given: str) -> tuple[Key | None, bool]:
+    def create_first(self, given: str) -> tuple[ApiKey | None, bool]:
         """Take an operator's own key as the first admin key, unless there ever was a key.
 
         Returns the key that was made, or None, and whether the operator's key is good for a call now.
@@ -90,18 +90,18 @@ class Keys:
         found = _of_given({str(key.id): key for key in known}, given, now)
         return None, found is not None and found.holds(now)
 
-    def all(self) -> Sequence[Key]:
+    def all(self) -> Sequence[ApiKey]:
         """Every key there ever was."""
         return self._store.all()
 
-    def revoke(self, key_id: int) -> Key:
+    def revoke(self, key_id: int) -> ApiKey:
         """End a key: within seconds no worker takes it any more. Raises NotFound."""
         key = self._store.revoke(key_id)
         if key is None:
             raise _no_such_key(key_id)
         return key
 
-    def rotate(self, key_id: int, grace: timedelta) -> tuple[Key, str]:
+    def rotate(self, key_id: int, grace: timedelta) -> tuple[ApiKey, str]:
         """Give a key a new secret; the one it has is accepted for the time of grace, too.
 
         Returns the key and what its holder sends from now on. Without grace every older secret ends at once. Raises
@@ -125,7 +125,7 @@ class Keys:
             raise InvalidInput("id", f"Key {key_id} was changed by somebody else at the same time; look at it again.")
         return renewed, keys.full_key(key_id, secret)
 
-    def identify(self, sent: str | None, *, however_old: bool = False) -> Key | None:
+    def identify(self, sent: str | None, *, however_old: bool = False) -> ApiKey | None:
         """The key that a call brings; None while no key was ever made. Raises NotAuthenticated, StorageUnavailable.
 
         Keys that are all revoked still count: to revoke the last one opens nothing. With `however_old` the keys may be
@@ -146,7 +146,7 @@ class Keys:
         return key
 
 
-def _of(known: Mapping[str, Key], sent: str, now: datetime) -> Key | None:
+def _of(known: Mapping[str, ApiKey], sent: str, now: datetime) -> ApiKey | None:
     parts = keys.split_key(sent)
     if parts is None:
         return _of_given(known, sent, now)
@@ -155,7 +155,7 @@ def _of(known: Mapping[str, Key], sent: str, now: datetime) -> Key | None:
     return key if key and key.accepts(keys.hash_of(secret), now) else None
 
 
-def _of_given(known: Mapping[str, Key], sent: str, now: datetime) -> Key | None:
+def _of_given(known: Mapping[str, ApiKey], sent: str, now: datetime) -> ApiKey | None:
     """An operator's own key has no id in it: it is told by its hash alone."""
     hash = keys.hash_of_given(sent)
     return next((key for key in known.values() if key.accepts(hash, now)), None)

@@ -22,7 +22,7 @@ RECENT_S = 30.0
 MAX_GROUPS = 1000
 
 
-class Key(NamedTuple):
+class GroupKey(NamedTuple):
     """What a tally is about; a part that the question does not ask for is 0 or None."""
 
     point: int = 0
@@ -80,8 +80,8 @@ class Reading:
     Points are counted from the first of a part; `dropped` is about the whole range.
     """
 
-    parts: Sequence[Mapping[Key, Tally]]
-    dropped: Mapping[Key, Tally]
+    parts: Sequence[Mapping[GroupKey, Tally]]
+    dropped: Mapping[GroupKey, Tally]
     state: Materialized
 
 
@@ -89,7 +89,7 @@ class Reading:
 class Answer:
     """The tallies for the range that could be answered (wider than asked where the finer levels are gone)."""
 
-    tallies: dict[Key, Tally]
+    tallies: dict[GroupKey, Tally]
     range: TimeRange
     freshness: Freshness
 
@@ -125,7 +125,7 @@ class Statistics:
         self._monotonic = monotonic
         self._seen_at = 0.0
         self._last_seen: Materialized | None = None
-        self._settled: SettledTallies[Part, Key] = SettledTallies(monotonic)
+        self._settled: SettledTallies[Part, GroupKey] = SettledTallies(monotonic)
 
     def ask(self, question: Question) -> Answer:
         """Count the calls of the range, equal to a full scan of the log in the same snapshot.
@@ -210,8 +210,8 @@ class _Plan:
             and all(state.settles(part.segment) for part in known)
         )
 
-    def answer(self, reading: Reading, parts: Mapping[Part, Mapping[Key, Tally]]) -> Answer:
-        tallies: dict[Key, Tally] = {}
+    def answer(self, reading: Reading, parts: Mapping[Part, Mapping[GroupKey, Tally]]) -> Answer:
+        tallies: dict[GroupKey, Tally] = {}
         for part, first in self.parts.items():
             _add(tallies, parts[part], first)
         _add(tallies, reading.dropped, 0)
@@ -222,8 +222,8 @@ class _Plan:
         return Answer(tallies, self.range, freshness)
 
 
-def _add(tallies: dict[Key, Tally], more: Mapping[Key, Tally], first: int) -> None:
+def _add(tallies: dict[GroupKey, Tally], more: Mapping[GroupKey, Tally], first: int) -> None:
     """Add the tallies of a part that begins in point `first`; neither they nor those of other parts are changed."""
     for (point, model_name, model_version), tally in more.items():
-        key = Key(first + point, model_name, model_version)
+        key = GroupKey(first + point, model_name, model_version)
         tallies[key] = tallies[key] + tally if key in tallies else tally

@@ -14,7 +14,7 @@ from flask.cli import AppGroup
 from app.commands.table import table
 from app.domain.errors import PredlogError
 from app.domain.instants import parse_bound
-from app.domain.keys import Key, Scope, given_key_problem
+from app.domain.keys import ApiKey, Scope, given_key_problem
 from app.presentation.audit import audit
 from app.presentation.services import services
 from config import ConfigurationError, secret
@@ -155,7 +155,7 @@ def _end(expires_in: timedelta | None, expires_at: str | None) -> datetime | Non
     return None if expires_at is None else parse_bound("expires-at", expires_at, timezone.utc, is_end=True)
 
 
-def _facts(key: Key) -> dict[str, Any]:
+def _facts(key: ApiKey) -> dict[str, Any]:
     """What an audit line says of a new key."""
     models = None if key.models is None else sorted(key.models)
     return {
@@ -167,7 +167,7 @@ def _facts(key: Key) -> dict[str, Any]:
     }
 
 
-def _row(key: Key) -> tuple[str, ...]:
+def _row(key: ApiKey) -> tuple[str, ...]:
     models = "any" if key.models is None else ", ".join(sorted(key.models))
     return (
         str(key.id),

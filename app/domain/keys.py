@@ -32,7 +32,7 @@ class Scope(str, Enum):
 
 
 @dataclass(frozen=True)
-class Key:
+class ApiKey:
     """A key as it is kept: never with its secret, only with the secret's hash.
 
     `models` are the names that a key of scope `write` may log, or one of scope `read` may read; None stands for any.

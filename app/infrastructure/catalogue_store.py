@@ -9,12 +9,12 @@ from datetime import datetime, timezone
 from typing import TypeVar
 
 from app.application.catalogue import CatalogueReader, Place
-from app.application.statistics import Key
+from app.application.statistics import GroupKey
 from app.domain.activity import Activity
 from app.domain.cover import RAW, Level, Segment
 from app.domain.statistics import Selection
 from app.infrastructure.postgres.database import Database, retried
-from app.infrastructure.statistics_store import StatisticsStore
+from app.infrastructure.statistics_store import PostgresStatisticsStore
 
 T = TypeVar("T")
 
@@ -75,18 +75,18 @@ WHERE  model_name = %(model_name_{number})s AND model_version = %(model_version_
 HAVING count(*) > 0"""
 
 
-class SnapshotReader(StatisticsStore):
+class SnapshotReader(PostgresStatisticsStore):
     """Reads on one connection, in one snapshot."""
 
     def names(
         self, model_names: Sequence[str], search: str | None, after: tuple[str, str] | None, limit: int
-    ) -> Sequence[Key]:
+    ) -> Sequence[GroupKey]:
         """Up to `limit` models and versions that were ever logged, in order, after a name and version."""
         after_name, after_version = after or (None, None)
         values = {"model_names": tuple(model_names), "search": search, "after_name": after_name}
         wanted = {"after": after is not None, "model_names": bool(model_names), "search": search is not None}
         rows = self._run(NAMES.format(where=_where(wanted), limit=limit), values | {"after_version": after_version})
-        return [Key(0, model_name, model_version) for model_name, model_version in rows]
+        return [GroupKey(0, model_name, model_version) for model_name, model_version in rows]
 
     def model_names(
         self, model_names: Sequence[str], search: str | None, after: str | None, limit: int
@@ -97,7 +97,7 @@ class SnapshotReader(StatisticsStore):
         rows = self._run(MODEL_NAMES.format(where=_where(wanted), limit=limit), values)
         return [model_name for (model_name,) in rows]
 
-    def activity(self, selection: Selection, level: Level, segments: Sequence[Segment]) -> Mapping[Key, Activity]:
+    def activity(self, selection: Selection, level: Level, segments: Sequence[Segment]) -> Mapping[GroupKey, Activity]:
         """In which buckets of the level the segments have calls, and how many, for these versions of these models."""
         branches = "\nUNION ALL".join(_branch(level, segment) for segment in segments)
         rows = self._run(ACTIVITY.format(branches=branches), vars(selection))
@@ -106,7 +106,7 @@ class SnapshotReader(StatisticsStore):
             counts: Counter[int] = Counter()
             for bucket, count in zip(json.loads(f"[{buckets}]"), json.loads(f"[{calls}]")):
                 counts[bucket] += count
-            activities[Key(0, model_name, model_version)] = Activity(level, counts)
+            activities[GroupKey(0, model_name, model_version)] = Activity(level, counts)
         return activities
 
     def look_up(self, level: Level, places: Sequence[Place]) -> Sequence[datetime | None]:
@@ -122,7 +122,7 @@ class SnapshotReader(StatisticsStore):
         return [found.get(number) for number in range(len(places))]
 
 
-class CatalogueStore:
+class PostgresCatalogueStore:
     """The log and its aggregates."""
 
     def __init__(self, database: Database) -> None:
@@ -130,7 +130,7 @@ class CatalogueStore:
 
     def names(
         self, model_names: Sequence[str], search: str | None, after: tuple[str, str] | None, limit: int
-    ) -> Sequence[Key]:
+    ) -> Sequence[GroupKey]:
         """The same as SnapshotReader's, in a snapshot of its own."""
         return SnapshotReader(self._database.read).names(model_names, search, after, limit)
 

@@ -18,7 +18,7 @@ FROM   prediction_stats_state
 """
 
 
-class ConditionStore:
+class PostgresDatabaseStatsStore:
     """What the database knows of itself."""
 
     def __init__(self, database: Database) -> None:

@@ -42,7 +42,7 @@ AFTER = """
 TOO_LONG = "There are too many failed calls for LIST_TIMEOUT_MS: give `model_name`, or an earlier end of the range."
 
 
-class ErrorStore:
+class PostgresErrorStore:
     """The table prediction_log, of which an index has the failed calls alone."""
 
     def __init__(self, database: Database, timeout_ms: int | None = None) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from sqlalchemy.exc import ProgrammingError
 
 from app.domain.errors import NotReady
-from app.domain.keys import Key, Scope
+from app.domain.keys import ApiKey, Scope
 from app.infrastructure.postgres.database import Database, Row
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ WHERE  api_key.id = used.id
 NOT_MIGRATED = ("42P01", "42703")
 
 
-class KeyStore:
+class PostgresKeyStore:
     """The table api_key. Rows are never deleted: a key that was given out stays known, and so does its end."""
 
     def __init__(self, database: Database, owner: Database | None = None) -> None:
@@ -75,7 +75,7 @@ class KeyStore:
         models: frozenset[str] | None,
         key_hash: bytes,
         expires_at: datetime | None = None,
-    ) -> Key:
+    ) -> ApiKey:
         """Keep a new key and give it an id. Raises NotReady, StorageUnavailable."""
         values = {
             "name": name,
@@ -86,20 +86,20 @@ class KeyStore:
         }
         return _key(_migrated(lambda: self._owner.rows(INSERT, values))[0])
 
-    def add_first(self, name: str, scope: Scope, key_hash: bytes) -> Key | None:
+    def add_first(self, name: str, scope: Scope, key_hash: bytes) -> ApiKey | None:
         """Keep a new key unless there ever was one, and then return None. Raises NotReady, StorageUnavailable."""
         values = {"name": name, "scope": scope.value, "hash": key_hash}
         return _first(_migrated(lambda: self._owner.rows(INSERT_FIRST, values)))
 
-    def all(self) -> Sequence[Key]:
+    def all(self) -> Sequence[ApiKey]:
         """Every key there ever was. Raises NotReady, StorageUnavailable."""
         return [_key(row) for row in _migrated(lambda: self._database.read(ALL))]
 
-    def revoke(self, key_id: int) -> Key | None:
+    def revoke(self, key_id: int) -> ApiKey | None:
         """End a key, now unless it has ended before; None where there is none. Raises NotReady, StorageUnavailable."""
         return _first(_migrated(lambda: self._owner.rows(REVOKE, {"id": key_id})))
 
-    def rotate(self, key: Key, key_hash: bytes, previous_until: datetime | None) -> Key | None:
+    def rotate(self, key: ApiKey, key_hash: bytes, previous_until: datetime | None) -> ApiKey | None:
         """Replace the hash of a key, which stays accepted until then; None if the key has changed since it was read.
 
         Raises NotReady, StorageUnavailable.
@@ -122,11 +122,11 @@ def _migrated(ask: Callable[[], T]) -> T:
         raise NotReady("The database is not migrated: run `flask --app wsgi db upgrade`.") from None
 
 
-def _first(rows: Sequence[Row]) -> Key | None:
+def _first(rows: Sequence[Row]) -> ApiKey | None:
     return _key(rows[0]) if rows else None
 
 
-def _key(row: Row) -> Key:
+def _key(row: Row) -> ApiKey:
     (
         id,
         name,
@@ -140,7 +140,7 @@ def _key(row: Row) -> Key:
         previous_hash,
         previous_until,
     ) = row
-    return Key(
+    return ApiKey(
         id=id,
         name=name,
         scope=Scope(scope),

@@ -89,7 +89,7 @@ BY_ID = f"SELECT {COLUMNS} FROM prediction_log WHERE id = %(id)s"
 DELETE = "DELETE FROM prediction_log WHERE id = %(id)s AND timestamp = %(timestamp)s RETURNING id"
 
 
-class PredictionStore:
+class PostgresPredictionStore:
     """The table prediction_log, row by row."""
 
     def __init__(self, database: Database) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from app.application.statistics import Key, Part, Question, Reading
+from app.application.statistics import GroupKey, Part, Question, Reading
 from app.domain.cover import DAYS, HOURS, MINUTES, RAW, Materialized, Segment, cover_minutes
 from app.domain.dropped import SATURATION
 from app.domain.instants import TimeRange
@@ -85,7 +85,7 @@ NAMED_LEVELS = (RAW, MINUTES, HOURS, DAYS)
 STATE_COLUMNS = 7
 
 
-class StatisticsStore:
+class PostgresStatisticsStore:
     """The aggregates, and raw rows where these are not enough; `run` runs a statement on whichever connection."""
 
     def __init__(self, run: Callable[[str, dict[str, Any]], list[Row]]) -> None:
@@ -103,8 +103,8 @@ class StatisticsStore:
         answer = ANSWER.format(branches="\nUNION ALL".join([*branches, *_dropped(question, time_range)]))
         state = STATE.format(start=time_range.start, end=time_range.end)
         rows = self._run(READ.format(state=state, answer=answer), values)
-        tallies = [dict[Key, Tally]() for _ in parts]
-        dropped = dict[Key, Tally]()
+        tallies = [dict[GroupKey, Tally]() for _ in parts]
+        dropped = dict[GroupKey, Tally]()
         for row in rows:
             number, key, tally = _tally(row[STATE_COLUMNS:])
             if tally:
@@ -207,7 +207,7 @@ def _conditions(selection: Selection) -> tuple[str, dict[str, Any]]:
     return conditions, values
 
 
-def _tally(row: Row) -> tuple[int | None, Key, Tally]:
+def _tally(row: Row) -> tuple[int | None, GroupKey, Tally]:
     (
         number,
         point,
@@ -233,7 +233,7 @@ def _tally(row: Row) -> tuple[int | None, Key, Tally]:
         dropped=min(int(dropped or 0), SATURATION),
         sketch=LatencySketch(zip(_integers(bins), _integers(bin_calls))),
     )
-    return number, Key(point or 0, model_name, model_version), tally
+    return number, GroupKey(point or 0, model_name, model_version), tally
 
 
 def _integers(text: str | None) -> list[int]:

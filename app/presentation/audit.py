@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from flask import g, has_request_context, request
 
-from app.domain.keys import Key
+from app.domain.keys import ApiKey
 
 log = structlog.get_logger("predlog.audit")
 
@@ -22,7 +22,7 @@ def audit(action: str, **facts: Any) -> None:
 def _caller() -> str:
     if not has_request_context():
         return f"{_account()} at the command line"
-    key: Key | None = g.get("key")
+    key: ApiKey | None = g.get("key")
     who = f"key {key.id} ({key.name})" if key else "a caller without a key"
     return f"{who} from {request.environ.get('REMOTE_ADDR') or 'an unknown address'}"
 

@@ -20,7 +20,7 @@ from app.presentation.schemas.dropped_header import HEADER, read_dropped
 from app.presentation.services import services
 
 
-class Slots:
+class BatchPermits:
     """How many batches a worker handles at once: each keeps a processor busy, and one database connection."""
 
     def __init__(self, number: int) -> None:
@@ -28,7 +28,7 @@ class Slots:
 
     @contextmanager
     def take(self) -> Iterator[None]:
-        """Take a slot for as long as the block lasts. Answers 503 with Retry-After where none is free."""
+        """Take a permit for as long as the block lasts. Answers 503 with Retry-After if none is free."""
         if not self._free.acquire(blocking=False):
             overloaded("batches", "As many batches as the service takes at once are under way; send this one again.")
         try:
@@ -52,11 +52,11 @@ def take(read: Callable[[Body, Models], Batch], log: Callable[[Batch], Receipt] 
     """
     allowed = models()
     # What a key bound to models says of others is left out: an error would hold up the records for good.
-    reports = read_dropped(request.headers.get(HEADER))
+    reports = read_dropped(request.headers)
     losses = [loss for loss in reports if allowed is None or loss.model_name in allowed]
-    slots: Slots = current_app.extensions["predlog.slots"]
+    permits: BatchPermits = current_app.extensions["predlog.batch_permits"]
     body = read_body(request, current_app.config["MAX_CONTENT_LENGTH"])
-    with slots.take():
+    with permits.take():
         new_models = services().new_models
         admitted = new_models.admit(caller(), read(body, allowed))
         losses = new_models.admit_reports(caller(), losses, admitted)

@@ -8,9 +8,9 @@ from datetime import datetime, timezone
 
 from app.domain.errors import PredlogError
 from app.domain.hosts import ANY
-from app.domain.keys import Key
+from app.domain.keys import ApiKey
 from app.domain.loopback import is_loopback
-from app.infrastructure.key_store import KeyStore
+from app.infrastructure.key_store import PostgresKeyStore
 from app.infrastructure.postgres.database import Database
 from config import NO_AUTH, Config, ConfigurationError
 
@@ -48,10 +48,10 @@ def check(config: Config, url: str) -> None:
         _say(f"Every key is revoked or expired: nobody may call. {CREATE} makes a new one.")
 
 
-def _keys(url: str) -> Sequence[Key]:
+def _keys(url: str) -> Sequence[ApiKey]:
     database = Database(url, pool_size=1, connect_args={"connect_timeout": 3})
     try:
-        return KeyStore(database).all()
+        return PostgresKeyStore(database).all()
     finally:
         database.engine.dispose()
 

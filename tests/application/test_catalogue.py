@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.application.catalogue import Catalogue, CatalogueReader, Place
-from app.application.statistics import Key, Part, Question, Reading, Statistics
+from app.application.statistics import GroupKey, Part, Question, Reading, Statistics
 from app.domain.activity import Activity
 from app.domain.cover import RAW, Level, Materialized, Segment
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, floor
@@ -20,7 +20,7 @@ from app.domain.statistics import Selection, Tally
 
 T = TypeVar("T")
 NOW = datetime(2026, 6, 10, 17, 59, 36, tzinfo=timezone.utc)
-KEY = Key(0, "price", "1")
+KEY = GroupKey(0, "price", "1")
 AGES = st.one_of(*(st.timedeltas(timedelta(), longest) for longest in (3 * MINUTE, 2 * HOUR, 3 * DAY, 400 * DAY)))
 
 
@@ -46,10 +46,10 @@ class FakeLog:
 
     def names(
         self, model_names: Sequence[str], search: str | None, after: tuple[str, str] | None, limit: int
-    ) -> Sequence[Key]:
+    ) -> Sequence[GroupKey]:
         return [KEY]
 
-    def activity(self, selection: Selection, level: Level, segments: Sequence[Segment]) -> Mapping[Key, Activity]:
+    def activity(self, selection: Selection, level: Level, segments: Sequence[Segment]) -> Mapping[GroupKey, Activity]:
         calls = [call for segment in segments for call in self._within(segment.range)]
         buckets = Counter(int(floor(call, level.width).timestamp()) for call in calls)
         return {KEY: Activity(level, buckets)} if buckets else {}

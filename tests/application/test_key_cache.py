@@ -11,11 +11,11 @@ import pytest
 
 from app.application.key_cache import FRESH_S, KNOWN_S, TIMEOUT_S, KeyRing
 from app.domain.errors import StorageUnavailable
-from app.domain.keys import Key, Scope, hash_of
+from app.domain.keys import ApiKey, Scope, hash_of
 
 
-def key(key_id: int) -> Key:
-    return Key(key_id, "shop", Scope.WRITE, hash_of("secret"), datetime.now(timezone.utc))
+def key(key_id: int) -> ApiKey:
+    return ApiKey(key_id, "shop", Scope.WRITE, hash_of("secret"), datetime.now(timezone.utc))
 
 
 class Storage:
@@ -30,7 +30,7 @@ class Storage:
         self.answers = threading.Event()
         self.answers.set()
 
-    def read(self) -> Sequence[Key]:
+    def read(self) -> Sequence[ApiKey]:
         self.reads += 1
         self.asked.set()
         assert self.answers.wait(60)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from app.application.statistics import OPTIMISTIC_PLANS, Key, Part, Question, Reading, Statistics
+from app.application.statistics import OPTIMISTIC_PLANS, GroupKey, Part, Question, Reading, Statistics
 from app.domain.cover import DAYS, HOURS, MINUTES, RAW, Materialized, Segment
 from app.domain.errors import StorageUnavailable
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange
@@ -44,7 +44,7 @@ class FakeStore:
         if len(self.states) > 1:
             self.states.pop(0)
         self.plans.append([part.segment for part in parts])
-        tallies = [{Key(): Tally(total=100 * len(self.plans), read_raw=5)}]
+        tallies = [{GroupKey(): Tally(total=100 * len(self.plans), read_raw=5)}]
         return Reading(tallies + [{}] * (len(parts) - 1), {}, self._now())
 
     def count_groups(self, question: Question, segments: Sequence[Segment] | None, limit: int) -> int:
@@ -163,7 +163,7 @@ def test_the_cut_ends_of_a_series_do_not_matter_to_its_levels() -> None:
 def test_the_total_is_the_sum_of_all_groups_and_points() -> None:
     class Grouping(FakeStore):
         def read(self, question: Question, time_range: TimeRange, parts: Sequence[Part]) -> Reading:
-            return Reading([{Key(n, name): Tally(total=10**n) for n, name in enumerate("abc")}], {}, self._now())
+            return Reading([{GroupKey(n, name): Tally(total=10**n) for n, name in enumerate("abc")}], {}, self._now())
 
     assert Statistics(Grouping([WHOLE])).ask(WEEK).total.total == 111
 
@@ -173,7 +173,7 @@ class CountingStore(FakeStore):
 
     def read(self, question: Question, time_range: TimeRange, parts: Sequence[Part]) -> Reading:
         super().read(question, time_range, parts)
-        return Reading([{Key(): Tally(total=1)} for _ in parts], {Key(): Tally(dropped=1)}, self._now())
+        return Reading([{GroupKey(): Tally(total=1)} for _ in parts], {GroupKey(): Tally(dropped=1)}, self._now())
 
 
 def in_generations(*generations: int | None) -> CountingStore:
@@ -275,7 +275,7 @@ def test_a_series_that_moves_on_reads_its_ends_alone_and_each_part_stays_in_its_
 
         def read(self, question: Question, time_range: TimeRange, parts: Sequence[Part]) -> Reading:
             super().read(question, time_range, parts)
-            tallies = [{Key(i): Tally(total=1) for i, _ in enumerate([None, *part.edges])} for part in parts]
+            tallies = [{GroupKey(i): Tally(total=1) for i, _ in enumerate([None, *part.edges])} for part in parts]
             return Reading(tallies, {}, self._now())
 
     def series(first: timedelta) -> Question:
@@ -290,4 +290,4 @@ def test_a_series_that_moves_on_reads_its_ends_alone_and_each_part_stays_in_its_
         [Segment(HOURS, TimeRange(MONDAY - HOUR, MONDAY))],
     ]
     for answer in (first, second):
-        assert {key: tally.total for key, tally in answer.tallies.items()} == {Key(n): 1 for n in range(8)}
+        assert {key: tally.total for key, tally in answer.tallies.items()} == {GroupKey(n): 1 for n in range(8)}

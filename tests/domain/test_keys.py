@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.keys import Key, Scope, full_key, hash_of, new_secret, split_key
+from app.domain.keys import ApiKey, Scope, full_key, hash_of, new_secret, split_key
 
 
-def key(secret: str) -> Key:
-    return Key(1, "shop", Scope.WRITE, hash_of(secret), datetime.now(timezone.utc))
+def key(secret: str) -> ApiKey:
+    return ApiKey(1, "shop", Scope.WRITE, hash_of(secret), datetime.now(timezone.utc))
 
 
 @pytest.mark.parametrize(

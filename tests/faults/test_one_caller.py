@@ -152,7 +152,7 @@ def test_request_ids_of_another_model_give_nothing_away_and_suppress_nothing(
 
 
 def _until_taken(service: Service, records: list[dict[str, Any]]) -> tuple[int, Any]:
-    """Send a batch again while the load has all slots."""
+    """Send a batch again while the load has all permits."""
     while (answer := service.request("POST", BATCH, records, timeout=60))[0] == 503:
         time.sleep(0.1)
     return answer

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, create_engine
 
 from app.application.dropped import Counted, Removed
 from app.application.retention import LifeCycle
-from app.application.statistics import Key, Question, Statistics
+from app.application.statistics import GroupKey, Question, Statistics
 from app.domain.dropped import MAX_COUNT, SATURATION, DroppedReport
 from app.domain.errors import DroppedBehindRetention
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, floor
@@ -24,7 +24,7 @@ from app.domain.statistics import Selection, Series
 from app.infrastructure.dropped_store import PostgresDroppedStore
 from app.infrastructure.maintenance.engines import maintenance
 from app.infrastructure.postgres.database import Database
-from app.infrastructure.statistics_store import StatisticsStore
+from app.infrastructure.statistics_store import PostgresStatisticsStore
 from conftest import Server, make_app
 from support.capture import statements
 from support.scratch import empty_database
@@ -49,7 +49,7 @@ class House:
         self.engine = engine
         self.database = Database(engine.url.render_as_string(hide_password=False), pool_size=1)
         self.store = PostgresDroppedStore(self.database)
-        self.statistics = Statistics(StatisticsStore(self.database.read))
+        self.statistics = Statistics(PostgresStatisticsStore(self.database.read))
 
     def run(self, statement: str, **values: Any) -> list[Any]:
         with self.engine.connect() as connection:
@@ -183,7 +183,7 @@ def test_points_and_groups_get_what_was_reported_of_them(house: House) -> None:
         question = Question(Selection(), TimeRange(edges[0], edges[-1]), ("model_name",), Series(edges), latency=False)
         found = {key: tally.dropped for key, tally in house.statistics.ask(question).tallies.items()}
         expected = {
-            Key(point, model, None): house.reported(edges[point], edges[point + 1], model)
+            GroupKey(point, model, None): house.reported(edges[point], edges[point + 1], model)
             for point in range(7) for model in ("a", "b")
         }  # fmt: skip
         assert found == {key: count for key, count in expected.items() if count}

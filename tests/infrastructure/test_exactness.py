@@ -22,14 +22,14 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from app.application.purge import Purge, PurgeFilters
-from app.application.statistics import Key, Question, Statistics
+from app.application.statistics import GroupKey, Question, Statistics
 from app.domain.errors import StorageUnavailable
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, floor
 from app.domain.sketch import RELATIVE_ERROR
 from app.domain.statistics import Selection, Series, Tally
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.purge_store import PostgresPurgeStore
-from app.infrastructure.statistics_store import StatisticsStore
+from app.infrastructure.statistics_store import PostgresStatisticsStore
 from conftest import Server, make_app
 from support.scratch import empty_database
 
@@ -242,7 +242,7 @@ class Checker:
             assert answer.range == question.range
             assert {key.point for key in answer.tallies} == set(truth), question
             for point, row in truth.items():
-                agree(answer.tallies[Key(point)], *row)
+                agree(answer.tallies[GroupKey(point)], *row)
         except AssertionError:
             if is_whole:
                 raise
@@ -250,7 +250,7 @@ class Checker:
         return True
 
     def _nothing_remembered(self) -> Statistics:
-        return Statistics(StatisticsStore(self.snapshot.run))
+        return Statistics(PostgresStatisticsStore(self.snapshot.run))
 
     def _chunks(self, connection: Connection) -> list[Any]:
         return list(connection.exec_driver_sql(CHUNKS).fetchall()) if self.has_chunks else []

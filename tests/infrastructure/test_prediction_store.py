@@ -15,7 +15,7 @@ from app.application.predictions import Batch, Calls
 from app.domain.errors import BehindRetention, StorageUnavailable
 from app.domain.predictions import Prediction
 from app.infrastructure.postgres.database import Database
-from app.infrastructure.prediction_store import PredictionStore
+from app.infrastructure.prediction_store import PostgresPredictionStore
 from conftest import Server, make_app
 from support.scratch import empty_database
 
@@ -30,24 +30,24 @@ def own(server: Server) -> Iterator[Database]:
 
 
 @pytest.fixture
-def store(own: Database) -> PredictionStore:
-    return PredictionStore(own)
+def store(own: Database) -> PostgresPredictionStore:
+    return PostgresPredictionStore(own)
 
 
 @pytest.fixture
-def store_from_2025(server: Server) -> Iterator[PredictionStore]:
+def store_from_2025(server: Server) -> Iterator[PostgresPredictionStore]:
     """A database of its own, in which retention has dropped what was before 2025."""
     with empty_database(server) as url:
         with make_app(url, pool_size=1).app_context():
             upgrade()
         database = Database(url, pool_size=1, max_overflow=0)
         database.count("UPDATE prediction_stats_state SET raw_from = '2025-01-01Z'", {})
-        yield PredictionStore(database)
+        yield PostgresPredictionStore(database)
         database.engine.dispose()
 
 
 def test_a_group_is_stored_in_one_statement_and_each_call_gets_an_id(
-    own: Database, store: PredictionStore, model: str
+    own: Database, store: PostgresPredictionStore, model: str
 ) -> None:
     statements: list[str] = []
     event.listen(own.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
@@ -59,7 +59,7 @@ def test_a_group_is_stored_in_one_statement_and_each_call_gets_an_id(
     assert [store.get(call.id or 0) for call in stored] == stored
 
 
-def test_a_call_stored_in_a_group_is_the_same_as_one_stored_alone(store: PredictionStore, model: str) -> None:
+def test_a_call_stored_in_a_group_is_the_same_as_one_stored_alone(store: PostgresPredictionStore, model: str) -> None:
     metadata = {"a": [1, 2.5, None], "ключ": {"b": "\\u0041"}}
     call = Prediction(model, 0.1 + 0.2, False, AT, "v%s", 'it\'s a "tab"\t\\ and ü 🙂', metadata, uuid4())
     other = Prediction(model, 1e292, True, AT)
@@ -90,7 +90,7 @@ ODD = [
 ]
 
 
-def test_every_text_of_a_batch_is_stored_as_it_is(own: Database, store: PredictionStore, model: str) -> None:
+def test_every_text_of_a_batch_is_stored_as_it_is(own: Database, store: PostgresPredictionStore, model: str) -> None:
     calls = [
         Prediction(f"{model}{text}", 0.1 + i, i % 2 == 0, AT, text, text, {text: [text, {"a": None}]}, uuid4())
         for i, text in enumerate(ODD)
@@ -103,7 +103,7 @@ def test_every_text_of_a_batch_is_stored_as_it_is(own: Database, store: Predicti
 
 
 def test_of_a_request_that_comes_twice_in_a_group_one_is_stored_and_both_are_told_of_it(
-    store: PredictionStore, model: str
+    store: PostgresPredictionStore, model: str
 ) -> None:
     call = Prediction(model, 1.0, True, AT, request_id=uuid4())
     (first, is_new), (second, is_new_again) = store._add_group([call, call])
@@ -111,14 +111,14 @@ def test_of_a_request_that_comes_twice_in_a_group_one_is_stored_and_both_are_tol
     assert sorted([is_new, is_new_again]) == [False, True]
 
 
-def test_a_retry_in_a_group_gives_back_what_was_stored_before(store: PredictionStore, model: str) -> None:
+def test_a_retry_in_a_group_gives_back_what_was_stored_before(store: PostgresPredictionStore, model: str) -> None:
     call = Prediction(model, 1.0, True, AT, request_id=uuid4())
     before, _ = store.add(call)
     (again, is_new), (_, other_is_new) = store._add_group([call, Prediction(model, 2.0, True, AT)])
     assert (again, is_new, other_is_new) == (before, False, True)
 
 
-def test_a_call_behind_retention_is_refused_alone(store_from_2025: PredictionStore, model: str) -> None:
+def test_a_call_behind_retention_is_refused_alone(store_from_2025: PostgresPredictionStore, model: str) -> None:
     late = Prediction(model, 1.0, True, AT - timedelta(days=365))
     refused, stored = store_from_2025._add_group([late, Prediction(model, 2.0, True, AT)])
     assert isinstance(refused, BehindRetention)
@@ -127,6 +127,6 @@ def test_a_call_behind_retention_is_refused_alone(store_from_2025: PredictionSto
 
 
 def test_where_the_database_is_away_none_of_a_group_is_tried_again(model: str) -> None:
-    store = PredictionStore(Database("postgresql+psycopg2://nobody@127.0.0.1:1/none"))
+    store = PostgresPredictionStore(Database("postgresql+psycopg2://nobody@127.0.0.1:1/none"))
     with pytest.raises(StorageUnavailable):
         store._add_group([Prediction(model, 1.0, True, AT)] * 2)

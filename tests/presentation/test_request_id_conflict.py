@@ -16,7 +16,7 @@ from app.domain.errors import RequestIdConflict
 from app.domain.keys import Scope
 from app.domain.predictions import Prediction
 from app.infrastructure.postgres.database import Database
-from app.infrastructure.prediction_store import PredictionStore
+from app.infrastructure.prediction_store import PostgresPredictionStore
 from app.presentation.services import EXTENSION
 from conftest import Server, make_app
 
@@ -130,7 +130,7 @@ def _figure(client: FlaskClient, name: str) -> float:
 
 def test_in_a_group_commit_only_the_call_that_conflicts_is_refused(server: Server, model: str) -> None:
     database = Database(server.url, pool_size=1)
-    store = PredictionStore(database)
+    store = PostgresPredictionStore(database)
     at, request_id = datetime(2025, 6, 9, 12, tzinfo=timezone.utc), uuid4()
     mine = Prediction(model, 1.0, True, at, request_id=request_id)
     theirs = Prediction(f"{model}-other", 1.0, True, at, request_id=request_id)

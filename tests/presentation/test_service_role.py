@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
 from app.domain.keys import Scope
-from app.infrastructure.key_store import KeyStore
+from app.infrastructure.key_store import PostgresKeyStore
 from app.infrastructure.postgres.database import Database
 from conftest import Server, make_app
 
@@ -41,7 +41,7 @@ def count(database: Engine, model: str) -> Callable[[str], Any]:
 @pytest.fixture
 def key(server: Server, database: Engine) -> Iterator[int]:
     owner = Database(server.url)
-    made = KeyStore(owner).add("used", Scope.READ, None, uuid4().bytes * 2)
+    made = PostgresKeyStore(owner).add("used", Scope.READ, None, uuid4().bytes * 2)
     owner.engine.dispose()
     yield made.id
     with database.connect() as connection:
@@ -84,6 +84,6 @@ def test_it_removes_reports_of_dropped_calls(worker: FlaskClient, count: Callabl
 def test_it_keeps_when_a_key_was_used(server: Server, worker: FlaskClient, key: int) -> None:
     used = datetime(2026, 1, 2, tzinfo=timezone.utc)
     service = Database(server.service_url)
-    KeyStore(service).mark_used({key: used})
-    assert [found.last_used_at for found in KeyStore(service).all() if found.id == key] == [used]
+    PostgresKeyStore(service).mark_used({key: used})
+    assert [found.last_used_at for found in PostgresKeyStore(service).all() if found.id == key] == [used]
     service.engine.dispose()

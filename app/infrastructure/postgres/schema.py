@@ -21,7 +21,7 @@ FROM   alembic_version, prediction_stats_state
 """
 
 
-class Schema:
+class PostgresSchema:
     """Which migrations have run."""
 
     def __init__(self, database: Database) -> None:

@@ -8,7 +8,7 @@ from flask import Flask, g, request
 from structlog.contextvars import bind_contextvars
 
 from app.domain.errors import NotAllowed, NotAuthenticated
-from app.domain.keys import Key, Scope
+from app.domain.keys import ApiKey, Scope
 from app.domain.loopback import is_loopback, is_loopback_header
 from app.presentation.services import services
 
@@ -107,7 +107,7 @@ def needed_for(endpoint: str) -> Scope | None:
 
 def models() -> frozenset[str] | None:
     """The models that this call may log, or read; None stands for any."""
-    key: Key | None = g.get("key")
+    key: ApiKey | None = g.get("key")
     return key.models if key else None
 
 

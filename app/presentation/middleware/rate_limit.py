@@ -10,7 +10,7 @@ from flask import Flask, g, request
 
 from app.application.rate_limit import RateLimit
 from app.domain.errors import RateLimited, TooManyFailures
-from app.domain.keys import Key
+from app.domain.keys import ApiKey
 from app.presentation.middleware.authentication import OPEN, needed_for
 
 
@@ -41,7 +41,7 @@ def failures(limit: RateLimit) -> Callable[[], None]:
 
 def caller() -> str:
     """Who calls, as far as allowances go: the key, or without one the address."""
-    key: Key | None = g.get("key")
+    key: ApiKey | None = g.get("key")
     return f"key {key.id}" if key else _address()
 
 

@@ -10,7 +10,7 @@ import marshmallow as ma
 from flask import Response
 from marshmallow.validate import OneOf, Range
 
-from app.application.statistics import Key, Question
+from app.application.statistics import GroupKey, Question
 from app.domain.histogram import MIN_COLUMNS, Columns
 from app.domain.instants import DAY, FIRST
 from app.domain.statistics import Tally
@@ -139,7 +139,7 @@ def histogram(query: dict[str, Any]) -> Response:
     body = {"bins": bins, **_counted(total)}
     if bucket and series:
         check_points(answer, time_range, bucket)
-        tallies = [answer.tallies.get(Key(number), NOTHING) for number in range(len(series.edges) - 1)]
+        tallies = [answer.tallies.get(GroupKey(number), NOTHING) for number in range(len(series.edges) - 1)]
         body |= {"bucket": bucket, "timezone": str(query["zone"])}
         edges = [edge.isoformat() for edge in series.edges]
         body["points"] = [

@@ -13,7 +13,7 @@ from flask import Response
 from marshmallow.validate import OneOf, Range
 
 from app.application.model_statistics import ModelPage
-from app.application.statistics import Key, Question
+from app.application.statistics import GroupKey, Question
 from app.domain.errors import InvalidInput
 from app.domain.predictions import MAX_MODEL_NAME_LENGTH, text_problem
 from app.domain.statistics import Series, Tally
@@ -132,14 +132,15 @@ def _written(page: ModelPage, series: Series | None, percentiles: Sequence[float
     if series is None:
         tallies = page.answer.tallies
         return [
-            {"model_name": name} | tallied(tallies.get(Key(0, name), NOTHING), percentiles) for name in page.model_names
+            {"model_name": name} | tallied(tallies.get(GroupKey(0, name), NOTHING), percentiles)
+            for name in page.model_names
         ]
     points = [point for point, _ in enumerate(pairwise(series.edges))]
     return [_with_series(page, name, points, percentiles) for name in page.model_names]
 
 
 def _with_series(page: ModelPage, name: str, points: Sequence[int], percentiles: Sequence[float]) -> dict[str, Any]:
-    tallies = [page.answer.tallies.get(Key(point, name), NOTHING) for point in points]
+    tallies = [page.answer.tallies.get(GroupKey(point, name), NOTHING) for point in points]
     total = Tally()
     for tally in tallies:
         if tally:

@@ -12,7 +12,7 @@ from flask import Response
 from marshmallow.validate import Length, OneOf
 from webargs.fields import DelimitedList
 
-from app.application.statistics import MAX_GROUPS, Answer, Key, Question
+from app.application.statistics import MAX_GROUPS, Answer, GroupKey, Question
 from app.domain.errors import InvalidInput
 from app.domain.instants import DAY, FIRST, TimeRange
 from app.domain.statistics import GROUP_KEYS, Tally
@@ -176,7 +176,7 @@ def timeseries(query: dict[str, Any]) -> Response:
     check_points(answer, range, bucket)
     edges = [edge.isoformat() for edge in series.edges]
     points = [
-        {"from": start, "to": end} | tallied(answer.tallies.get(Key(i), NOTHING), *measures)
+        {"from": start, "to": end} | tallied(answer.tallies.get(GroupKey(i), NOTHING), *measures)
         for i, (start, end) in enumerate(pairwise(edges))
     ]
     if wanted == CSV:
@@ -190,5 +190,5 @@ def check_points(answer: Answer, time_range: TimeRange, bucket: str) -> None:
         raise InvalidInput("bucket", f"Of this range only longer buckets than {bucket} are kept; take one of these.")
 
 
-def _group(key: Key, group_by: Sequence[str]) -> dict[str, Any]:
+def _group(key: GroupKey, group_by: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(key, name) or None for name in group_by}

@@ -494,9 +494,7 @@ SILENT_COUNT = sql('SELECT count(*) AS "Silent models"\nFROM   (\n    {silent}\n
 
 AGGREGATES = """
 SELECT extract(epoch FROM greatest(now() - watermark, INTERVAL '0')) AS "Lag",
-       (SELECT count(DISTINCT date_trunc('hour', invalid_from, 'UTC'))
-        FROM   prediction_invalidation
-        WHERE  invalid_to <= watermark)                              AS "Hours to repair"
+       (SELECT count(*) FROM prediction_invalid_hour)                      AS "Hours to repair"
 FROM   prediction_stats_state
 """
 

@@ -243,7 +243,7 @@ class _Snapshot:
             return None
         if level is RAW:
             return place
-        if any(place.range.overlaps(change) for change in self._state.changed):
+        if any(place.range.overlaps(change) for change in self._state.invalidations):
             return None
         # Buckets are there as soon as they are whole: the current hour is not, though its first minutes are.
         part = place.range.intersection(TimeRange(self._ever.start, floor(self._state.up_to, level.width)))

@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from app.application.segment_cache import SettledTallies
-from app.domain.cover import COARSE_TO_FINE, Level, Materialized, Segment, answerable, cover
+from app.domain.cover import COARSE_TO_FINE, Level, Materialized, Segment, answerable, cover, hours_pending_repair
 from app.domain.errors import InvalidInput, StorageUnavailable
-from app.domain.instants import HOUR, TimeRange, floor
+from app.domain.instants import TimeRange, floor
 from app.domain.statistics import Freshness, Selection, Series, Tally
 
 # After so many plans that were overtaken by a change, one is made that none can overtake.
@@ -217,8 +217,8 @@ class _Plan:
         _add(tallies, reading.dropped, 0)
         total = sum(tally.total for tally in tallies.values())
         raw = sum(tally.read_raw for tally in tallies.values())
-        hours = {floor(c.start, HOUR) for c in reading.state.changed if c.overlaps(self.range)}
-        freshness = Freshness(reading.state.up_to, raw / total if total else 0.0, len(hours))
+        pending = hours_pending_repair(self.range, reading.state)
+        freshness = Freshness(reading.state.up_to, raw / total if total else 0.0, pending)
         return Answer(tallies, self.range, freshness)
 
 

@@ -53,15 +53,15 @@ class Materialized:
     """What the aggregates hold at one moment.
 
     `up_to`: the watermark; every bucket that ends there or before is materialised.
-    `changed`: ranges whose rows have changed since they were materialised.
+    `invalidations`: ranges whose rows have changed since they were materialised.
     `kept_from`: for each level (raw included) the start of what retention has left of it.
     `generation`: grows whenever something below the watermark is materialised anew or dropped, so also before a
-    change is taken out of `changed`; None where that may happen without notice, as on the plain engine, whose
+    range is taken out of `invalidations`; None if that may happen without notice, as on the plain engine, whose
     aggregates follow every write.
     """
 
     up_to: datetime
-    changed: tuple[TimeRange, ...] = ()
+    invalidations: tuple[TimeRange, ...] = ()
     kept_from: tuple[tuple[Level, datetime], ...] = ()
     generation: int | None = None
 
@@ -79,8 +79,8 @@ class Materialized:
         """What must be read from raw rows because it has changed; behind their edge there are none to read."""
         edge = self.start_of(RAW)
         if edge is None:
-            return list(self.changed)
-        return [part for c in self.changed if (part := TimeRange(max(c.start, edge), c.end))]
+            return list(self.invalidations)
+        return [part for c in self.invalidations if (part := TimeRange(max(c.start, edge), c.end))]
 
     @property
     def raw_only(self) -> Materialized:
@@ -102,6 +102,19 @@ class Materialized:
             self.reaches(RAW, segment.range.start) if segment.level is RAW else self.settles(segment)
             for segment in segments
         )
+
+
+def hours_pending_repair(time_range: TimeRange, state: Materialized) -> int:
+    """How many hours of UTC that a range touches hold an invalidation behind the watermark.
+
+    The view prediction_invalid_hour counts the same over all time.
+    """
+    hours = [
+        TimeRange(floor(max(part.start, time_range.start), HOUR), ceiling(min(part.end, time_range.end), HOUR))
+        for part in state.invalidations
+        if part.end <= state.up_to and part.overlaps(time_range)
+    ]
+    return sum((part.end - part.start) // HOUR for part in _merged(hours, len(hours)))
 
 
 def answerable(time_range: TimeRange, state: Materialized, levels: Sequence[Level] = COARSE_TO_FINE) -> TimeRange:

@@ -8,11 +8,7 @@ from app.infrastructure.postgres.database import Database
 CONDITION = """
 SELECT engine,
        extract(epoch FROM greatest(now() - watermark, INTERVAL '0'))::float8,
-       CASE engine WHEN 'timescale'
-                   THEN (SELECT count(DISTINCT date_trunc('hour', invalid_from, 'UTC'))
-                         FROM   prediction_invalidation
-                         WHERE  invalid_to <= watermark)
-                   ELSE 0 END,
+       (SELECT count(*) FROM prediction_invalid_hour),
        pg_database_size(current_database())
 FROM   prediction_stats_state
 """

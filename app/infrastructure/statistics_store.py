@@ -249,7 +249,7 @@ def _state(row: Row) -> Materialized:
         kept_from=tuple(
             (level, _instant(seconds)) for level, seconds in zip(NAMED_LEVELS, kept_from) if seconds is not None
         ),
-        changed=tuple(TimeRange(_instant(start), _instant(end)) for start, end in changed),
+        invalidations=tuple(TimeRange(_instant(start), _instant(end)) for start, end in changed),
     )
 
 

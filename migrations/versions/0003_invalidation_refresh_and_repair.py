@@ -61,6 +61,7 @@ WHERE  engine = 'timescale'
 def upgrade() -> None:
     op.execute(INVALIDATIONS)
     op.run_sql(
+        "common/prediction_invalid_hour",
         "timescale/prediction_log_invalidate",
         "timescale/prediction_log_invalidate_row",
         "timescale/prediction_stats_refresh_levels",
@@ -79,4 +80,5 @@ def downgrade() -> None:
             op.execute(f"DROP PROCEDURE {procedure}")
         for function in FUNCTIONS:
             op.execute(f"DROP FUNCTION {function} CASCADE")
+    op.execute("DROP VIEW prediction_invalid_hour")
     op.execute("DROP TABLE prediction_invalidation")

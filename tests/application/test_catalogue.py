@@ -64,7 +64,7 @@ class FakeLog:
         return (max if place.is_last else min)(found, default=None)
 
     def _is_there(self, bucket: TimeRange) -> bool:
-        changed = any(bucket.overlaps(change) for change in self.materialized.changed)
+        changed = any(bucket.overlaps(change) for change in self.materialized.invalidations)
         return bucket.end <= self.materialized.up_to and not changed
 
     def _within(self, time_range: TimeRange) -> list[datetime]:

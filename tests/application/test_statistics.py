@@ -220,7 +220,7 @@ def test_what_was_read_before_it_was_settled_is_read_again_when_it_is() -> None:
 
 def test_rows_that_have_changed_since_they_were_read_are_read_again() -> None:
     quiet = replace(WHOLE, generation=1)
-    late = replace(quiet, changed=(TimeRange(MONDAY - 91 * MINUTE, MONDAY - 90 * MINUTE),))
+    late = replace(quiet, invalidations=(TimeRange(MONDAY - 91 * MINUTE, MONDAY - 90 * MINUTE),))
     store = CountingStore([quiet, quiet, late])
     statistics = Statistics(store)
     statistics.ask(CUT)

@@ -22,6 +22,7 @@ from app.domain.cover import (
     Segment,
     answerable,
     cover,
+    hours_pending_repair,
 )
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, ceiling, floor
 
@@ -93,7 +94,7 @@ def test_aggregates_are_read_in_whole_buckets_that_are_materialized_and_unchange
         assert segment.range.start == floor(segment.range.start, segment.level.width)
         assert segment.range.end == floor(segment.range.end, segment.level.width)
         assert segment.range.end <= state.up_to
-        assert not any(segment.range.overlaps(change) for change in state.changed)
+        assert not any(segment.range.overlaps(change) for change in state.invalidations)
 
 
 @given(ranges, states(), levels)
@@ -126,7 +127,7 @@ def test_rows_are_read_only_where_no_aggregate_can_be_trusted(
         inner = TimeRange(
             ceiling(segment.range.start, finest.width), min(floor(segment.range.end, finest.width), state.up_to)
         )
-        untouched = list(inner.minus(sorted(state.changed))) if inner else []
+        untouched = list(inner.minus(sorted(state.invalidations))) if inner else []
         whole = [part for part in untouched if ceiling(part.start, finest.width) < floor(part.end, finest.width)]
         assert not whole, segment
 
@@ -174,7 +175,7 @@ def test_what_lies_behind_every_level_cannot_be_answered() -> None:
 def test_a_change_behind_the_raw_edge_is_not_read_from_rows_that_are_gone() -> None:
     state = Materialized(
         MONDAY + 15 * DAY,
-        changed=(TimeRange(MONDAY + 4 * DAY, MONDAY + 4 * DAY + MINUTE),),
+        invalidations=(TimeRange(MONDAY + 4 * DAY, MONDAY + 4 * DAY + MINUTE),),
         kept_from=((RAW, MONDAY + 9 * DAY),),
     )
     segments = cover(TimeRange(MONDAY, MONDAY + 12 * DAY), state)
@@ -229,7 +230,7 @@ def test_a_plan_does_not_hold_any_more_once_a_change_reaches_into_an_aggregate(
     assume(aggregates)
     inside = data.draw(st.sampled_from(aggregates)).range
     start = inside.start + data.draw(st.integers(0, (inside.length - MINUTE) // MINUTE)) * MINUTE
-    later = replace(state, changed=(*state.changed, TimeRange(start, start + MINUTE)))
+    later = replace(state, invalidations=(*state.invalidations, TimeRange(start, start + MINUTE)))
     assert not later.supports(cover(time_range, state))
     assert later.supports(cover(time_range, later))
 
@@ -240,7 +241,7 @@ def test_a_plan_goes_on_to_hold_while_only_what_it_reads_from_rows_changes(
 ) -> None:
     segments = cover(time_range, state)
     changes = tuple(segment.range for segment in segments if segment.level is RAW)
-    assert replace(state, changed=changes, up_to=state.up_to + DAY, generation=7).supports(segments)
+    assert replace(state, invalidations=changes, up_to=state.up_to + DAY, generation=7).supports(segments)
 
 
 @pytest.mark.parametrize("level", FINE_TO_COARSE)
@@ -265,3 +266,25 @@ def test_the_ends_of_the_calendar_are_ends_like_any_other(edge: datetime) -> Non
         parts = sorted(segment.range for segment in cover(range, Materialized(up_to)))
         assert (parts[0].start, parts[-1].end) == (range.start, range.end)
         assert all(a.end == b.start for a, b in pairwise(parts))
+
+
+@given(ranges, states(retention=False))
+def test_an_hour_is_pending_repair_if_an_invalidation_behind_the_watermark_touches_it(
+    time_range: TimeRange, state: Materialized
+) -> None:
+    behind = [part for part in state.invalidations if part.end <= state.up_to and part.overlaps(time_range)]
+    touched = {
+        hour
+        for part in behind
+        for hour in range(
+            _hour(max(part.start, time_range.start)), _hour(min(part.end, time_range.end) - EVER_SO_LITTLE) + 1
+        )
+    }
+    assert hours_pending_repair(time_range, state) == len(touched)
+
+
+EVER_SO_LITTLE = timedelta(microseconds=1)
+
+
+def _hour(instant: datetime) -> int:
+    return int(instant.timestamp() // 3600)

@@ -228,6 +228,8 @@ def test_how_far_the_aggregates_are_behind_is_told(servers: Callable[[str], Serv
             assert client.post(LOG, json=record(timestamp=time)).status_code == 200
         figures = scrape(client)
         assert figures("predlog_hours_pending_repair") == 2
+        answer = client.get("/api/v1/stats", query_string={"from": "2025-06-09", "to": "2025-06-10"}).json
+        assert answer["freshness"]["hours_pending_repair"] == 2, "all who tell it tell the same"
         assert 0 < figures("predlog_aggregate_lag_seconds") < 3600
         engine_of(app).dispose()
 

@@ -77,9 +77,7 @@ ORDER  BY j.job_id
 """
 
 STATE = """
-SELECT watermark,
-       (SELECT count(DISTINCT date_trunc('hour', invalid_from)) FROM prediction_invalidation)
-FROM   prediction_stats_state
+SELECT watermark, (SELECT count(*) FROM prediction_invalid_hour) FROM prediction_stats_state
 """
 
 

@@ -36,6 +36,7 @@ SERVICE_RIGHTS: Rights = {
     "prediction_dropped": frozenset({"SELECT", "INSERT"}),
     "prediction_model": READ,
     "prediction_model_allowance": frozenset({"SELECT", "INSERT", "UPDATE"}),
+    "prediction_invalid_hour": READ,
     "prediction_invalidation": frozenset({"SELECT", "INSERT"}),
     "prediction_stats_state": READ,
     **dict.fromkeys(AGGREGATES, READ),
@@ -46,7 +47,15 @@ SERVICE_FUNCTIONS = frozenset({
 })  # fmt: skip
 # The log as a whole: TimescaleDB cannot grant single columns of a table that is in the columnstore.
 READER_RIGHTS: Rights = dict.fromkeys(
-    ("prediction_log", *AGGREGATES, "prediction_stats_state", "prediction_invalidation", "prediction_dropped"), READ
+    (
+        "prediction_log",
+        *AGGREGATES,
+        "prediction_stats_state",
+        "prediction_invalidation",
+        "prediction_invalid_hour",
+        "prediction_dropped",
+    ),
+    READ,
 )
 
 EXISTING = "SELECT rolname FROM pg_roles WHERE rolname IN %s"

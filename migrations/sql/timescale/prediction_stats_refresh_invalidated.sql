@@ -22,8 +22,6 @@ BEGIN
         UPDATE prediction_stats_state SET generation = generation + 1;
         COMMIT;
     END IF;
-    SELECT count(DISTINCT time_bucket('1 hour', invalid_from)) INTO hours_left
-    FROM   prediction_invalidation
-    WHERE  invalid_to <= state.watermark;
+    SELECT count(*) INTO hours_left FROM prediction_invalid_hour;
 END
 $$;

@@ -113,7 +113,7 @@ CREATE INDEX ON prediction_latency_{level} (bucket)
 
 
 def upgrade() -> None:
-    op.run_sql("common/latency_bin", "common/latency_of_bin")
+    op.run_sql("common/latency_sketch")
     if op.storage_engine() == "timescale":
         _create_continuous_aggregates()
         return
@@ -153,3 +153,4 @@ def downgrade() -> None:
             op.execute(f"DROP {'MATERIALIZED VIEW' if timescale else 'TABLE'} {family}_{level}")
     op.execute("DROP FUNCTION latency_of_bin(integer)")
     op.execute("DROP FUNCTION latency_bin(double precision)")
+    op.execute("DROP FUNCTION latency_ln_gamma()")

@@ -16,7 +16,7 @@ from app.presentation.instruments import meters
 from app.presentation.middleware.authentication import models
 from app.presentation.middleware.rate_limit import caller
 from app.presentation.middleware.request_body import Body, read_body
-from app.presentation.schemas.dropped_header import HEADER, read_dropped
+from app.presentation.schemas.dropped_header import read_dropped
 from app.presentation.services import services
 
 

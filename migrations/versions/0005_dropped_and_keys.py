@@ -88,4 +88,4 @@ def downgrade() -> None:
         "DROP TABLE prediction_dropped, prediction_dropped_minute, prediction_dropped_hour, prediction_dropped_day"
     )
     for name in ("rolled_up", "truncated", "bounded"):
-        op.execute(f"DROP FUNCTION prediction_loss_{name}()")
+        op.execute(f"DROP FUNCTION prediction_dropped_{name}()")

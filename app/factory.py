@@ -129,7 +129,7 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     pool.attach(meters.pool("primary"), database.engine)
     direct = _database(config.database_direct_url, config) if config.database_direct_url else database
     readers = _readers(database, config, meters)
-    log = Predictions(PredictionStore(database))
+    log = Predictions(PostgresPredictionStore(database))
     app.extensions[EXTENSION] = Services(
         predictions=log,
         joined_calls=JoinedCalls(PostgresHalfStore(database), log, config.cloudevents_wait),

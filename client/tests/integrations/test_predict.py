@@ -59,6 +59,13 @@ def test_all_else_is_the_models_own(client, service):
     assert client.flush() and not service.records
 
 
+def test_a_method_that_is_replaced_is_the_one_that_is_called(client, service):
+    model = Logged(Doubler(), client, "m")
+    model.predict([1])
+    model.predict = lambda rows: [0]
+    assert model.predict([1]) == [0] and client.flush() and len(service.records) == 2
+
+
 def test_an_async_method_is_timed_to_its_result(client, service):
     assert asyncio.run(Logged(Later(), client, "m").predict([1])) == [1]
     assert client.flush()

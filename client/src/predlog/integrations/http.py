@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from predlog.text import NAME_CHARACTERS
@@ -50,7 +50,7 @@ class Requests:
     ) -> None:
         self.log = log
         self._routes = None if routes is None else [(_compiled(path, name), name) for path, name in routes.items()]
-        self._ignore = tuple(ignore)
+        self._ignored = re.compile("|".join(translate(path) for path in ignore) or "(?!)")
         self._is_success = is_success
 
     def begin(self, path: str) -> Request | None:
@@ -61,7 +61,7 @@ class Requests:
         return Request(self.log.track(name).__enter__(), self._is_success)
 
     def _name(self, path: str) -> str | None:
-        if any(fnmatchcase(path, pattern) for pattern in self._ignore):
+        if self._ignored.match(path):
             return None
         if self._routes is None:
             return ""

@@ -36,9 +36,13 @@ class Logged:
         if name.startswith("__"):  # asked for by copy and pickle before there is a model
             raise AttributeError(name)
         value = getattr(self.__dict__["model"], name)
-        return self._tracked(name, value) if callable(value) else value
+        if callable(value) and name in self._options[3]:
+            value = self.__dict__[name] = self._tracked(name, value)  # found there from now on
+        return value
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._options[3]:
+            self.__dict__.pop(name, None)
         setattr(self.model, name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:

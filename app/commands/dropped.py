@@ -7,10 +7,9 @@ from datetime import datetime, timezone
 
 import click
 from flask import current_app
-from flask.cli import AppGroup
 
 from app.application.dropped import Dropped, facts
-from app.domain.errors import PredlogError
+from app.commands.group import Commands
 from app.domain.instants import parse_bound
 from app.infrastructure.dropped_store import PostgresDroppedStore
 from app.infrastructure.postgres.database import Database
@@ -18,7 +17,7 @@ from app.presentation.audit import audit
 
 EXTENSION = "predlog.maintenance"
 
-commands = AppGroup("dropped", help="What clients reported as dropped.")
+commands = Commands("dropped", help="What clients reported as dropped.")
 
 
 @commands.command()
@@ -32,11 +31,8 @@ def remove(models: Sequence[str], start: str | None, end: str | None) -> None:
     """
     database: Database = current_app.extensions[EXTENSION][0]
     dropped = Dropped(PostgresDroppedStore(database, database.maintenance))
-    try:
-        bounds = _bound("from", start, is_end=False), _bound("to", end, is_end=True)
-        removed = dropped.remove(models, *bounds)
-    except PredlogError as error:
-        raise click.ClickException(str(error)) from None
+    bounds = _bound("from", start, is_end=False), _bound("to", end, is_end=True)
+    removed = dropped.remove(models, *bounds)
     audit("dropped.removed", **facts(models, *bounds), **vars(removed))
     click.echo(f"{removed.reports:,} reports of {removed.dropped:,} dropped calls are removed.")
 

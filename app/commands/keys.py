@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import click
-from flask.cli import AppGroup
 
+from app.commands.group import Commands
 from app.commands.table import table
-from app.domain.errors import PredlogError
 from app.domain.instants import parse_bound
 from app.domain.keys import ApiKey, Scope, given_key_problem
 from app.presentation.audit import audit
 from app.presentation.services import services
-from config import ConfigurationError, secret
+from config import secret
 
 MAY = {
     Scope.WRITE: "log calls",
@@ -31,7 +29,7 @@ FIRST_KEY = "PREDLOG_ADMIN_KEY"
 UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 DURATION = re.compile(r"(\d{1,5}) *(d|days?|h|hours?|m|min|minutes?)", re.IGNORECASE | re.ASCII)
 
-commands = AppGroup("keys", help="Who may call.")
+commands = Commands("keys", help="Who may call.")
 
 
 class Duration(click.ParamType[timedelta]):
@@ -63,9 +61,8 @@ def create(scope: str, name: str, models: Sequence[str], expires_in: timedelta |
 
     The key alone goes to standard output, so that it can be piped to where it is needed.
     """
-    with _errors():
-        end = _end(expires_in, expires_at)
-        key, sent = services().keys.create(name, Scope(scope), models, end)
+    end = _end(expires_in, expires_at)
+    key, sent = services().keys.create(name, Scope(scope), models, end)
     audit("key.created", **_facts(key))
     of_models = f" of {', '.join(sorted(key.models))}" if key.models else ""
     until = f" until {_time(key.expires_at)} UTC" if key.expires_at else ""
@@ -79,13 +76,12 @@ def create_first() -> None:
     The key comes from the environment or from the file that PREDLOG_ADMIN_KEY_FILE names, and is never shown: only
     its hash is kept. Run again, the command changes nothing.
     """
-    with _errors():
-        given = secret(FIRST_KEY)
-        if not given:
-            raise click.ClickException(f"{FIRST_KEY} is not set: it is the key that the first administrator sends.")
-        if problem := given_key_problem(given):
-            raise click.ClickException(f"{FIRST_KEY} {problem}.")
-        made, is_good = services().keys.create_first(given)
+    given = secret(FIRST_KEY)
+    if not given:
+        raise click.ClickException(f"{FIRST_KEY} is not set: it is the key that the first administrator sends.")
+    if problem := given_key_problem(given):
+        raise click.ClickException(f"{FIRST_KEY} {problem}.")
+    made, is_good = services().keys.create_first(given)
     if made:
         audit("key.created", **_facts(made))
         click.echo(f"Key {made.id} ({made.name}) may {MAY[made.scope]}: it is what {FIRST_KEY} says.", err=True)
@@ -102,8 +98,7 @@ def create_first() -> None:
 @commands.command("list")
 def list_keys() -> None:
     """Show every key there ever was, never what its holder sends."""
-    with _errors():
-        keys = services().keys.all()
+    keys = services().keys.all()
     click.echo(table(HEAD, map(_row, keys), left=len(HEAD)))
 
 
@@ -121,8 +116,7 @@ def rotate(key_id: int, grace: timedelta) -> None:
 
     The old secret is accepted for the time of grace, so that whoever has it can change to the new one without a gap.
     """
-    with _errors():
-        key, sent = services().keys.rotate(key_id, grace)
+    key, sent = services().keys.rotate(key_id, grace)
     audit("key.rotated", key=key.id, name=key.name, old_secret_until=_iso(key.previous_until))
     old = f"is accepted until {_time(key.previous_until)} UTC" if key.previous_until else "has ended"
     _show(f"Key {key.id} ({key.name}) has a new secret; the old one {old}.", sent)
@@ -132,8 +126,7 @@ def rotate(key_id: int, grace: timedelta) -> None:
 @click.argument("key_id", metavar="ID", type=click.IntRange(1, 2**63 - 1))
 def revoke(key_id: int) -> None:
     """End a key; running services refuse it within seconds."""
-    with _errors():
-        key = services().keys.revoke(key_id)
+    key = services().keys.revoke(key_id)
     audit("key.revoked", key=key.id, name=key.name)
     click.echo(f"Key {key.id} ({key.name}) is revoked.", err=True)
 
@@ -185,11 +178,3 @@ def _time(instant: datetime) -> str:
 
 def _iso(instant: datetime | None) -> str | None:
     return instant.astimezone(timezone.utc).isoformat(timespec="seconds") if instant else None
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except (PredlogError, ConfigurationError) as error:
-        raise click.ClickException(str(error)) from None

@@ -5,31 +5,19 @@ from __future__ import annotations
 import atexit
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 import click
 from flask import Flask, current_app
-from flask.cli import AppGroup
 
 from app.application.retention import LifeCycle, Maintenance, Overview
 from app.commands import alerts, dropped, grafana, keys, purge, roles
+from app.commands.group import Commands
 from app.commands.table import table
-from app.domain.errors import PredlogError
 from app.infrastructure.maintenance import engines
 from app.infrastructure.postgres.database import Database
 from config import Config, ConfigurationError
 
 EXTENSION = "predlog.maintenance"
-
-
-class Commands(AppGroup):
-    """A group of commands whose foreseen errors are sentences, not stack traces."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except PredlogError as error:
-            raise click.ClickException(str(error)) from None
 
 
 stats = Commands("stats", help="The aggregates that statistics are read from.")

@@ -7,16 +7,15 @@ from datetime import datetime, timezone
 from uuid import UUID
 
 import click
-from flask.cli import AppGroup
 
 from app.application.purge import Purged, PurgeFilters
-from app.domain.errors import PredlogError
+from app.commands.group import Commands
 from app.domain.instants import parse_bound
 from app.presentation.audit import audit
 from app.presentation.resources.purge import audited
 from app.presentation.services import services
 
-commands = AppGroup("predictions", help="The logged calls.")
+commands = Commands("predictions", help="The logged calls.")
 
 
 @commands.command()
@@ -43,23 +42,20 @@ def purge(
     stops after the current piece; the same command again goes on.
     """
     now = datetime.now(timezone.utc)
-    try:
-        filters = PurgeFilters(
-            model_name,
-            model_version,
-            parse_bound("from", start, timezone.utc, is_end=False) if start is not None else None,
-            parse_bound("to", end, timezone.utc, is_end=True) if end is not None else None,
-            request_id,
-        )
-        number = services().purge.count(filters, now)
-        click.echo(f"{_calls(number)} to remove.", err=True)
-        if dry_run:
-            return
-        if not yes:
-            click.confirm("They cannot be brought back. Remove them?", abort=True, err=True)
-        purged = _purge(filters, number, now)
-    except PredlogError as error:
-        raise click.ClickException(str(error)) from None
+    filters = PurgeFilters(
+        model_name,
+        model_version,
+        parse_bound("from", start, timezone.utc, is_end=False) if start is not None else None,
+        parse_bound("to", end, timezone.utc, is_end=True) if end is not None else None,
+        request_id,
+    )
+    number = services().purge.count(filters, now)
+    click.echo(f"{_calls(number)} to remove.", err=True)
+    if dry_run:
+        return
+    if not yes:
+        click.confirm("They cannot be brought back. Remove them?", abort=True, err=True)
+    purged = _purge(filters, number, now)
     click.echo(f"{_calls(purged.deleted)} removed.")
     if purged.buckets_deleted:
         click.echo(f"Statistics of the model from before {purged.raw_from:%Y-%m-%d} are removed, too.")

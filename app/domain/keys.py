@@ -52,10 +52,6 @@ class ApiKey:
     previous_hash: bytes | None = field(default=None, repr=False)
     previous_until: datetime | None = None
 
-    def fits(self, secret: str) -> bool:
-        """Whether this is the key's secret, found out in a time that says nothing about it."""
-        return hmac.compare_digest(hash_of(secret), self.hash)
-
     def accepts(self, key_hash: bytes, now: datetime) -> bool:
         """Whether this is the hash of the key's secret, or of the one before it while that is accepted still."""
         fits_now = hmac.compare_digest(key_hash, self.hash)

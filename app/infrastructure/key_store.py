@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar
 
-from sqlalchemy.exc import ProgrammingError
-
-from app.domain.errors import NotReady
 from app.domain.keys import ApiKey, Scope
 from app.infrastructure.postgres.database import Database, Row
-
-T = TypeVar("T")
 
 COLUMNS = (
     "id, name, scope, hash, created_at, model_names, revoked_at, expires_at, last_used_at, previous_hash, "
@@ -56,8 +50,6 @@ UPDATE api_key SET last_used_at = greatest(last_used_at, used.at)
 FROM   used
 WHERE  api_key.id = used.id
 """
-# A table or a column that a later migration makes.
-NOT_MIGRATED = ("42P01", "42703")
 
 
 class PostgresKeyStore:
@@ -76,7 +68,7 @@ class PostgresKeyStore:
         key_hash: bytes,
         expires_at: datetime | None = None,
     ) -> ApiKey:
-        """Keep a new key and give it an id. Raises NotReady, StorageUnavailable."""
+        """Keep a new key and give it an id. Raises StorageUnavailable."""
         values = {
             "name": name,
             "scope": scope.value,
@@ -84,42 +76,33 @@ class PostgresKeyStore:
             "hash": key_hash,
             "expires_at": expires_at,
         }
-        return _key(_migrated(lambda: self._owner.rows(INSERT, values))[0])
+        return _key(self._owner.rows(INSERT, values)[0])
 
     def add_first(self, name: str, scope: Scope, key_hash: bytes) -> ApiKey | None:
-        """Keep a new key unless there ever was one, and then return None. Raises NotReady, StorageUnavailable."""
+        """Keep a new key unless there ever was one, and then return None. Raises StorageUnavailable."""
         values = {"name": name, "scope": scope.value, "hash": key_hash}
-        return _first(_migrated(lambda: self._owner.rows(INSERT_FIRST, values)))
+        return _first(self._owner.rows(INSERT_FIRST, values))
 
     def all(self) -> Sequence[ApiKey]:
-        """Every key there ever was. Raises NotReady, StorageUnavailable."""
-        return [_key(row) for row in _migrated(lambda: self._database.read(ALL))]
+        """Every key there ever was. Raises StorageUnavailable."""
+        return [_key(row) for row in self._database.read(ALL)]
 
     def revoke(self, key_id: int) -> ApiKey | None:
-        """End a key, now unless it has ended before; None where there is none. Raises NotReady, StorageUnavailable."""
-        return _first(_migrated(lambda: self._owner.rows(REVOKE, {"id": key_id})))
+        """End a key, now unless it has ended before; None where there is none. Raises StorageUnavailable."""
+        return _first(self._owner.rows(REVOKE, {"id": key_id}))
 
     def rotate(self, key: ApiKey, key_hash: bytes, previous_until: datetime | None) -> ApiKey | None:
         """Replace the hash of a key, which stays accepted until then; None if the key has changed since it was read.
 
-        Raises NotReady, StorageUnavailable.
+        Raises StorageUnavailable.
         """
         values = {"id": key.id, "old": key.hash, "new": key_hash, "until": previous_until}
-        return _first(_migrated(lambda: self._owner.rows(ROTATE, values)))
+        return _first(self._owner.rows(ROTATE, values))
 
     def mark_used(self, times: Mapping[int, datetime]) -> None:
-        """Keep when keys were used, by their ids. Raises NotReady, StorageUnavailable."""
+        """Keep when keys were used, by their ids. Raises StorageUnavailable."""
         values = {"ids": list(times), "times": list(times.values())}
-        _migrated(lambda: self._database.count(MARK_USED, values))
-
-
-def _migrated(ask: Callable[[], T]) -> T:
-    try:
-        return ask()
-    except ProgrammingError as error:
-        if getattr(error.orig, "pgcode", None) not in NOT_MIGRATED:
-            raise
-        raise NotReady("The database is not migrated: run `flask --app wsgi db upgrade`.") from None
+        self._database.count(MARK_USED, values)
 
 
 def _first(rows: Sequence[Row]) -> ApiKey | None:

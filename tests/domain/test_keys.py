@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from app.domain.keys import ApiKey, Scope, full_key, hash_of, new_secret, split_key
 
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
 
 def key(secret: str) -> ApiKey:
     return ApiKey(1, "shop", Scope.WRITE, hash_of(secret), datetime.now(timezone.utc))
@@ -46,15 +48,15 @@ def test_what_cannot_be_a_key_is_not_split(text: str) -> None:
 @given(st.text())
 def test_any_text_at_all_can_be_compared(text: str) -> None:
     text = text.encode("utf-8", "ignore").decode()
-    assert not key(new_secret()).fits(text)
+    assert not key(new_secret()).accepts(hash_of(text), NOW)
 
 
 def test_a_secret_fits_its_own_key_only() -> None:
     secret = new_secret()
-    assert key(secret).fits(secret)
-    assert not key(secret).fits(secret[:-1])
-    assert not key(secret).fits(secret + "A")
-    assert not key(new_secret()).fits(secret)
+    assert key(secret).accepts(hash_of(secret), NOW)
+    assert not key(secret).accepts(hash_of(secret[:-1]), NOW)
+    assert not key(secret).accepts(hash_of(secret + "A"), NOW)
+    assert not key(new_secret()).accepts(hash_of(secret), NOW)
 
 
 def test_a_key_that_is_printed_shows_no_hash() -> None:

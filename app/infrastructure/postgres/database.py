@@ -45,11 +45,12 @@ UNUSABLE = (READ_ONLY, "57P01", "57P02", "57P03", "57P04", "57P05")
 FRESH_S = 1.0
 SINCE = "predlog.since"
 QUERY_CANCELED = "57014"
-UNDEFINED_TABLE = "42P01"
+# A table or a column that a later migration makes.
+UNDEFINED = ("42P01", "42703")
 
 
 class NotMigrated(StorageUnavailable):
-    """A table is missing."""
+    """A table or a column is missing."""
 
 
 class ReadOnly(StorageUnavailable):
@@ -210,7 +211,7 @@ def storage_errors() -> Iterator[None]:
         raise StorageBusy("All database connections are in use.") from error
     except DBAPIError as error:
         code = getattr(error.orig, "pgcode", None) or ""
-        if code == UNDEFINED_TABLE:
+        if code in UNDEFINED:
             raise NotMigrated("The database is not migrated: run `flask --app wsgi db upgrade`.") from error
         if code == READ_ONLY:
             raise ReadOnly("The database is read-only.") from error

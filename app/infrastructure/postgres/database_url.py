@@ -26,7 +26,6 @@ _URL = re.compile(
 )
 _HOST = re.compile(r"(?:\[(?P<v6>[^]]+)]|(?P<name>[^:\[\]]*))(?::(?P<port>[^:]*))?")
 _PLAIN_HOST = re.compile(r"[\w.:-]+", re.ASCII)
-_CUT_PASSWORD = re.compile(r"(?:^|&)password=[^&]*(?:&[^&]*)*&[^=&]*(?:&|$)")
 _OPTION_NAME = re.compile(r"[A-Za-z_]\w{0,40}", re.ASCII)
 _SCHEMA = re.compile(r"\w[\w$-]*")
 

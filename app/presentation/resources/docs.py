@@ -20,42 +20,35 @@ ASSETS = {
     "redoc.standalone.js": "redoc/bundles",
 }
 
-SWAGGER_UI = """<!doctype html>
+PAGE = """<!doctype html>
 <html lang="en">
 <head>
   <meta charset="utf-8">
   <meta name="viewport" content="width=device-width, initial-scale=1">
   <title>Predlog API</title>
   <link rel="icon" href="data:,">
-  <link rel="stylesheet" href="docs/assets/swagger-ui.css">
+  {{ style|safe }}
 </head>
 <body>
   <div id="ui"></div>
-  <script src="docs/assets/swagger-ui-bundle.js"></script>
-  <script nonce="{{ nonce() }}">
+  <script src="docs/assets/{{ library }}"></script>
+  <script nonce="{{ nonce() }}">{{ start|safe }}</script>
+</body>
+</html>
+"""
+SWAGGER_UI = {
+    "style": '<link rel="stylesheet" href="docs/assets/swagger-ui.css">',
+    "library": "swagger-ui-bundle.js",
+    "start": """
     SwaggerUIBundle({url: "openapi.json", dom_id: "#ui", deepLinking: true, tryItOutEnabled: true,
                      persistAuthorization: true, validatorUrl: null});
-  </script>
-</body>
-</html>
-"""
-
-REDOC = """<!doctype html>
-<html lang="en">
-<head>
-  <meta charset="utf-8">
-  <meta name="viewport" content="width=device-width, initial-scale=1">
-  <title>Predlog API</title>
-  <link rel="icon" href="data:,">
-  <style>body { margin: 0 }</style>
-</head>
-<body>
-  <div id="ui"></div>
-  <script src="docs/assets/redoc.standalone.js"></script>
-  <script nonce="{{ nonce() }}">Redoc.init("openapi.json", {}, document.getElementById("ui"))</script>
-</body>
-</html>
-"""
+  """,
+}
+REDOC = {
+    "style": "<style>body { margin: 0 }</style>",
+    "library": "redoc.standalone.js",
+    "start": 'Redoc.init("openapi.json", {}, document.getElementById("ui"))',
+}
 
 MISSING = "The pages are not installed; the API's description is at /openapi.json. Install predlog-server[docs].\n"
 
@@ -92,12 +85,12 @@ def register(app: Flask) -> None:
 
 @blp.get("/docs")
 def swagger_ui() -> str | Response:
-    return render_template_string(SWAGGER_UI) if _folder() else Response(MISSING, 404, mimetype="text/plain")
+    return _page(SWAGGER_UI)
 
 
 @blp.get("/redoc")
 def redoc() -> str | Response:
-    return render_template_string(REDOC) if _folder() else Response(MISSING, 404, mimetype="text/plain")
+    return _page(REDOC)
 
 
 @blp.get("/docs/assets/<name>")
@@ -106,6 +99,10 @@ def asset(name: str) -> Response:
     if folder is None or name not in ASSETS:
         abort(404)
     return send_from_directory(folder / ASSETS[name], name, max_age=86_400)
+
+
+def _page(parts: dict[str, str]) -> str | Response:
+    return render_template_string(PAGE, **parts) if _folder() else Response(MISSING, 404, mimetype="text/plain")
 
 
 def _folder() -> Path | None:

@@ -1,4 +1,7 @@
-"""`python -m app`: database, migrations, workers, in this order, and back again at the end."""
+"""`predlog-server`, or `python -m app`: database, migrations, workers, in this order, and back again at the end.
+
+With a command behind it, such as `keys list`, it does what `flask --app wsgi` does with that command.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,21 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 
+from flask.cli import cli as flask_commands
 from sqlalchemy.exc import DBAPIError
 
 from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.postgres.session_settings import WrongEncoding
 from app.server import alert_loop, idle_connections, listening, process_lifecycle, startup_check
+from app.version import __version__
 from config import Config, ConfigurationError, load
 
+# By its file, since the folder that the service is started in may have a module of the same name.
+WSGI = str(Path(sys.modules[Config.__module__].__file__ or "").with_name("wsgi.py"))
 MAX_RESTARTS = 5
 STEADY_S = 30
 # What the server keeps of an answer that is not read, and takes of a request's headers.
@@ -38,8 +46,15 @@ class Stop(Exception):
 
 
 def main() -> int:
+    """Serve, or run the command that the first argument names; returns the exit code."""
+    words = sys.argv[1:]
+    if words and not words[0].startswith("-"):
+        return flask_commands.main(["--app", WSGI, *words], prog_name="predlog-server")
+    return serve(_arguments())
+
+
+def serve(arguments: argparse.Namespace) -> int:
     """Serve until a signal comes; the exit code is not 0 where the service could not be started or kept up."""
-    arguments = _arguments()
     for number in SIGNALS:
         signal.signal(number, _raise_stop)
     try:
@@ -67,8 +82,12 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m app", description="Serve Predlog; settings are in the environment."
+        prog="predlog-server",
+        description="Serve Predlog, or run a command. Settings are in the environment and in .env.",
+        epilog="Commands: db, dropped, grafana, keys, lifecycle, predictions, roles, stats. "
+        "`predlog-server keys --help` says what one of them does.",
     )
+    parser.add_argument("--version", action="version", version=f"Predlog {__version__}")
     parser.add_argument("--no-migrate", dest="migrate", action="store_false", help="the database is migrated elsewhere")
     return parser.parse_args()
 
@@ -122,7 +141,7 @@ def _wait_for_database(config: Config, url: str) -> None:
 
 def _migrate() -> None:
     for command in (("db", "upgrade"), ("lifecycle", "apply")):
-        subprocess.run([sys.executable, "-m", "flask", "--app", "wsgi", *command], check=True)
+        subprocess.run([sys.executable, "-m", "flask", "--app", WSGI, *command], check=True)
 
 
 def _serve(config: Config) -> int:

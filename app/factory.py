@@ -96,6 +96,7 @@ from app.presentation.resources import (
 )
 from app.presentation.services import EXTENSION, Services
 from app.server.process_lifecycle import is_stopping, shared_file
+from app.version import __version__
 
 log = structlog.get_logger(__name__)
 
@@ -264,7 +265,7 @@ def _http(app: Flask, config: configuration.Config) -> None:
         answers=config.answer_memory_bytes,
         timeout_s=config.request_timeout_s,
     )
-    smorest = api.create_api(app, health.VERSION, health.DESCRIPTION)
+    smorest = api.create_api(app, __version__, health.DESCRIPTION)
     errors.register(app)
     questions = (statistics, model_statistics, error_groups, histogram, comparison, catalogue, alerts)
     for resource in (health, metrics, predictions, export, purge, batches, traces, cloudevents, dropped, *questions):

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,23 @@ ROOT = Path(__file__).parents[2]
 class Service:
     """A running service; its log is what it has printed so far."""
 
-    def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        program: Sequence[str] = (sys.executable, "-m", "app"),
+        options: Mapping[str, Any] | None = None,
+        **settings: str,
+    ) -> None:
+        """Start `program`, from the checkout unless `options` for subprocess say otherwise."""
         self.port = free_port()
         self.log_file = folder / "service.log"
         clean = {name: value for name, value in os.environ.items() if name not in config.NAMES}
         environment = {**clean, "PORT": str(self.port), "SHUTDOWN_DELAY_S": "0.5", **settings}
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "app", *arguments],
-                cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True,
+                [*program, *arguments],
+                env=environment, stdout=log, stderr=log, start_new_session=True, **{"cwd": ROOT, **(options or {})},
             )  # fmt: skip
 
     @property

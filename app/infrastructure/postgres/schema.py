@@ -10,7 +10,11 @@ from alembic.script import ScriptDirectory
 from app.application.health import SchemaState
 from app.infrastructure.postgres.database import Database, NotMigrated
 
-MIGRATIONS = Path(__file__).parents[3] / "migrations"
+_APP = Path(__file__).parents[2]
+# An installed package holds the migrations; in a checkout they are beside it.
+MIGRATIONS = next(
+    (folder for folder in (_APP / "migrations", _APP.parent / "migrations") if folder.is_dir()), _APP / "migrations"
+)
 # Without these nothing can be logged.
 NEEDED = {"prediction_log": "INSERT", "prediction_dropped": "INSERT", "api_key": "SELECT"}
 STATE = f"""

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
 import marshmallow as ma
 from flask import Response, request
 
 from app.presentation.api import Blueprint
 from app.presentation.services import services
+from app.version import __version__
 
 blp = Blueprint("service", __name__, description="The service itself")
-
-try:
-    VERSION = version("predlog-server")
-except PackageNotFoundError:  # run from a checkout that is not installed
-    VERSION = "0.1.0"
 
 DESCRIPTION = (
     "A prediction log for machine-learning services: every call of a model kept, and counted exactly, over any range."
@@ -65,13 +59,13 @@ class ReadySchema(HealthSchema):
 
 
 @blp.route("/")
-@blp.response(200, InfoSchema, example={"name": "Predlog", "version": VERSION, "links": LINKS})
+@blp.response(200, InfoSchema, example={"name": "Predlog", "version": __version__, "links": LINKS})
 @blp.alt_response(302, description="A browser is led to the dashboard: it asks for HTML rather than for JSON.")
 def info() -> dict[str, object] | Response:
     """Name the service, its version and its pages."""
     if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
         return Response(status=302, headers={"Location": DASHBOARD, "Vary": "Accept"})
-    return {"name": "Predlog", "version": VERSION, "links": LINKS}
+    return {"name": "Predlog", "version": __version__, "links": LINKS}
 
 
 @blp.route("/health")

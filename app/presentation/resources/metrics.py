@@ -20,8 +20,8 @@ from app.application.database_stats import Condition
 from app.presentation.api import Blueprint
 from app.presentation.instruments import EXTENSION, Meters, meters
 from app.presentation.middleware.concurrency import ARRIVED
-from app.presentation.resources.health import VERSION
 from app.presentation.services import services
+from app.version import __version__
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SINGLE_DOOR = "predictions.log_prediction"
@@ -111,7 +111,7 @@ class _Now(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Called by prometheus_client."""
-        build = {"version": VERSION, "python": platform.python_version()}
+        build = {"version": __version__, "python": platform.python_version()}
         yield InfoMetricFamily("predlog_build", "The service.", build)
         yield _gauge("pool_size", "Database connections of each worker, and of each database.", self._pool_size)
         yield _gauge("database_up", "Whether the database answers within 2 seconds.", int(self._condition is not None))

@@ -1,0 +1,109 @@
+"""The wheel: it holds all that the service is made of, and runs where nothing else of the checkout is."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import site
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.service import ROOT, Service
+
+SOURCES = ("app", "migrations", "config.py", "wsgi.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package, built from a copy: setuptools leaves files behind."""
+    folder = tmp_path_factory.mktemp("source")
+    for name in SOURCES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+    _pip("wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={folder / 'dist'}", str(folder))
+    return next((folder / "dist").glob("*.whl"))
+
+
+@pytest.fixture
+def installed(wheel: Path, public_folder: Path) -> Path:
+    """The programs of an environment that has the wheel, and what it needs from the environment of the tests."""
+    environment = public_folder / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    python = environment / "bin" / "python"
+    _pip("--python", str(python), "install", "--no-deps", "--no-index", str(wheel))
+    packages = subprocess.check_output([python, "-c", "import site; print(site.getsitepackages()[0])"], text=True)
+    Path(packages.strip(), "needed.pth").write_text("\n".join(site.getsitepackages()))
+    return environment / "bin"
+
+
+def test_the_wheel_holds_every_file_of_the_service(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    files = [path for folder in ("app", "migrations") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    wanted = {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
+    inside = {f"app/{name}" if name.startswith("migrations/") else name for name in wanted}
+    assert inside <= names
+    assert {"config.py", "wsgi.py"} <= names
+
+
+def test_the_installed_program_migrates_serves_and_runs_commands(installed: Path, public_folder: Path) -> None:
+    home = public_folder / "home"
+    home.mkdir()
+    options = {"cwd": home, **_another_user(installed, home)}
+    settings = {"HOME": str(home), "EMBEDDED_DATA_DIR": str(home / "data"), "PYTHONPATH": ""}
+    program = str(installed / "predlog-server")
+    service = Service(public_folder, program=[program], options=options, **settings)
+    try:
+        service.wait_until_ready()
+        record = {"model_name": "m", "duration_ms": 1, "was_successful": True}
+        assert service.request("POST", "/api/v1/predict-log", record)[0] == 200
+        assert service.request("GET", "/openapi.json")[0] == 200
+        keys = _run(
+            program, "keys", "create", "--scope", "write", "--name", "first", options=options, settings=settings
+        )
+        assert keys.stdout.startswith("predlog_"), keys.stderr
+        assert "first" in _run(program, "keys", "list", options=options, settings=settings).stdout
+        assert "(head)" in _run(program, "db", "current", options=options, settings=settings).stdout
+    finally:
+        assert service.stop() == 0, service.log
+
+
+def test_one_place_has_the_version(wheel: Path, installed: Path) -> None:
+    said = subprocess.check_output([installed / "predlog-server", "--version"], text=True, cwd="/")
+    assert said.split()[-1] == wheel.name.split("-")[1]
+
+
+def _run(*command: str, options: dict[str, Any], settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=120, **options
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def _another_user(installed: Path, home: Path) -> dict[str, Any]:
+    """Arguments of subprocess that make the child somebody else, if we are root and others may run our Python."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    other: dict[str, Any] = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    try:
+        subprocess.run([installed / "python", "-c", "import app.factory"], check=True, cwd="/", **other)
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    os.chown(home, nobody.pw_uid, nobody.pw_gid)
+    return other
+
+
+def _pip(*arguments: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments], check=True, timeout=250
+    )

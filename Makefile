@@ -56,6 +56,7 @@ lint: $(VENV)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	cd client && ../$(BIN)/mypy
 
 # On a database made for it, since the one of `make run` may be in use and older.
 check: $(VENV)/run

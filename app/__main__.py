@@ -24,8 +24,8 @@ from sqlalchemy.exc import DBAPIError
 from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.postgres.session_settings import WrongEncoding
+from app.presentation.version import __version__
 from app.server import alert_loop, idle_connections, listening, process_lifecycle, startup_check
-from app.version import __version__
 from config import Config, ConfigurationError, load
 
 # By its file, since the folder that the service is started in may have a module of the same name.

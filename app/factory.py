@@ -95,8 +95,8 @@ from app.presentation.resources import (
     traces,
 )
 from app.presentation.services import EXTENSION, Services
+from app.presentation.version import __version__
 from app.server.process_lifecycle import is_stopping, shared_file
-from app.version import __version__
 
 log = structlog.get_logger(__name__)
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from uuid import uuid4
 
 import click
 from flask import current_app
-from flask.cli import AppGroup
 
 from app.application.alert_delivery import Delivery, DeliveryFailed
 from app.application.alerts import AlertKey, Alerts, Event
+from app.commands.group import Commands
 from app.commands.table import table
 from app.domain.alert_states import State
-from app.domain.errors import PredlogError
 from app.domain.instants import TimeRange
 from app.infrastructure.alerts.file import AlertFileError, read
 from app.infrastructure.alerts.webhooks import Webhooks
@@ -24,7 +21,7 @@ from app.infrastructure.alerts.webhooks import Webhooks
 EXTENSION = "predlog.alerts"
 HEAD = ("rule", "model", "state", "since (UTC)", "measured")
 
-commands = AppGroup("alerts", help="What is watched, and who is told (ALERTS_FILE).")
+commands = Commands("alerts", help="What is watched, and who is told (ALERTS_FILE).")
 
 
 @commands.command()
@@ -50,8 +47,7 @@ def check(file: Path | None) -> None:
 def list_alerts() -> None:
     """Show where the alerts stand."""
     alerts, _, _ = _tools()
-    with _errors():
-        measured = alerts.measured()
+    measured = alerts.measured()
     click.echo(table(HEAD, [
         (each.key.rule, each.key.model_name, each.alert.state.value,
          f"{each.alert.since.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S}", each.text)
@@ -63,13 +59,12 @@ def list_alerts() -> None:
 def run() -> None:
     """Evaluate all rules once, now, and send what is due."""
     alerts, delivery, _ = _tools()
-    with _errors():
-        events = alerts.evaluate(timedelta())
-        if events is None:
-            raise click.ClickException("Another process is evaluating the alerts just now.")
-        for event in events:
-            click.echo(f"{event.state.value}: {event.key.rule}, {event.key.model_name}: {event.text}")
-        click.echo(f"{len(events)} events, {delivery.deliver()} messages accepted.")
+    events = alerts.evaluate(timedelta())
+    if events is None:
+        raise click.ClickException("Another process is evaluating the alerts just now.")
+    for event in events:
+        click.echo(f"{event.state.value}: {event.key.rule}, {event.key.model_name}: {event.text}")
+    click.echo(f"{len(events)} events, {delivery.deliver()} messages accepted.")
 
 
 @commands.command()
@@ -95,11 +90,3 @@ def _tools() -> tuple[Alerts, Delivery, Webhooks]:
     if tools is None:
         raise click.ClickException("No alerts: ALERTS_FILE is not set.")
     return tools
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except PredlogError as error:
-        raise click.ClickException(str(error)) from None

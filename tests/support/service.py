@@ -90,7 +90,7 @@ class Service:
 
 
 @contextmanager
-def running(folder: Path, *arguments: str, **settings: str) -> Iterator[Service]:
+def running(folder: Path, *arguments: str, **settings: Any) -> Iterator[Service]:
     """A service that is ready, stopped at the end of the block where it still runs."""
     service = Service(folder, *arguments, **settings)
     try:

@@ -7,7 +7,7 @@ from flask import Response, request
 
 from app.presentation.api import Blueprint
 from app.presentation.services import services
-from app.version import __version__
+from app.presentation.version import __version__
 
 blp = Blueprint("service", __name__, description="The service itself")
 

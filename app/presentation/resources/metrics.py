@@ -21,7 +21,7 @@ from app.presentation.api import Blueprint
 from app.presentation.instruments import EXTENSION, Meters, meters
 from app.presentation.middleware.concurrency import ARRIVED
 from app.presentation.services import services
-from app.version import __version__
+from app.presentation.version import __version__
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SINGLE_DOOR = "predictions.log_prediction"

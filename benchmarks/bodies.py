@@ -20,6 +20,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
 from benchmarks.common import free_port, running
 from benchmarks.ingest import _json, _rows
 
@@ -28,6 +30,9 @@ VALID = '{"model_name":"a","duration_ms":1,"was_successful":true%s}'
 UNKNOWN = ",".join(f'"{chr(97 + i)}":0' for i in range(20))
 DEEP = VALID % f',"metadata":{{"a":{"[" * 700}{"]" * 700}}}'
 NUMBERS = VALID.replace(":1,", ':"1",') % f',"metadata":{{"a":[{",".join(["1e5"] * 100)}]}}'
+
+BATCHES, TRACES, EVENTS = "/api/v1/predict-logs", "/v1/traces", "/v1/cloudevents"
+SPANS_JSON, SPANS, CLOUDEVENTS = "application/json", "application/x-protobuf", "application/cloudevents-batch+json"
 
 Body = tuple[str, bytes, str]
 
@@ -50,11 +55,13 @@ def _report(port: int, rounds: int) -> None:
     print("| body | bytes sent | status | seconds of processor | ratio to an honest batch |")
     print("|---|---:|---:|---:|---:|")
     honest: dict[str, float] = {}
-    for name, (content_type, body, encoding) in _bodies().items():
+    doors = {**dict.fromkeys(_bodies(), BATCHES), **dict.fromkeys(_span_bodies(), TRACES)}
+    doors |= dict.fromkeys(_event_bodies(), EVENTS)
+    for name, (content_type, body, encoding) in {**_bodies(), **_span_bodies(), **_event_bodies()}.items():
         status, costs = 0, []
         for _ in range(rounds):
-            status, cost = _cost(port, content_type, body, encoding)
-            _, nothing = _cost(port, JSON, b"[]", "identity")
+            status, cost = _cost(port, doors[name], content_type, body, encoding)
+            _, nothing = _cost(port, BATCHES, JSON, b"[]", "identity")
             costs.append(max(0.0, cost - nothing))
         cost = statistics.median(costs)
         honest.setdefault(encoding, cost / len(body))
@@ -90,6 +97,55 @@ def _bodies() -> dict[str, Body]:
     }
 
 
+def _span_bodies() -> dict[str, Body]:
+    """Bodies for the door of OpenTelemetry, as usual and as hostile."""
+    calls, others = _spans("gen_ai.request.model"), _spans("http.route")
+    group = b"\x0a" + _length(2 * 8_000_000) + b"\x12\x00" * 8_000_000
+    empty = b'{"resourceSpans":[' + b"{}," * 499_000 + b"{}]}"
+    return {
+        "10,000 spans of calls, protobuf": (SPANS, calls, "identity"),
+        "the same spans, gzip": _zip(SPANS, calls),
+        "10,000 spans of no call, protobuf": (SPANS, others, "identity"),
+        "the same spans of no call, gzip": _zip(SPANS, others),
+        "8,000,000 empty scopes, protobuf": (SPANS, group, "identity"),
+        "the same scopes, gzip": _zip(SPANS, group),
+        "499,000 empty resources, JSON, gzip": _zip(SPANS_JSON, empty),
+    }
+
+
+def _spans(key: str) -> bytes:
+    request = ExportTraceServiceRequest()
+    spans = request.resource_spans.add().scope_spans.add().spans
+    for number in range(10_000):
+        start = 1_749_470_400_000_000_000 + number
+        span = spans.add(trace_id=os.urandom(16), span_id=os.urandom(8), name="chat", start_time_unix_nano=start)
+        span.end_time_unix_nano = start + 124_000_000
+        for name in (key, "gen_ai.operation.name", "gen_ai.provider.name", "server.address", "user.id"):
+            span.attributes.add(key=name).value.string_value = f"value {number % 7}"
+    return bytes(request.SerializeToString())
+
+
+def _length(number: int) -> bytes:
+    """A number as protobuf writes it."""
+    return bytes([number & 0x7F | 0x80]) + _length(number >> 7) if number > 0x7F else bytes([number])
+
+
+def _event_bodies() -> dict[str, Body]:
+    """Bodies for the door of inference loggers."""
+    halves = [
+        f'{{"specversion":"1.0","id":"{number}","source":"/","type":"org.kubeflow.serving.inference.{side}",'
+        f'"time":"2025-06-09T12:00:0{second}Z","inferenceservicename":"a","data":{{"instances":[[1,2,3,4]]}}}}'
+        for number in range(5_000)
+        for second, side in enumerate(("request", "response"))
+    ]
+    body = f"[{','.join(halves)}]".encode()
+    return {
+        "5,000 requests and their responses": (CLOUDEVENTS, body, "identity"),
+        "the same events, gzip": _zip(CLOUDEVENTS, body),
+        "499,000 empty events, gzip": _zip(CLOUDEVENTS, _array("{}", 499_000)),
+    }
+
+
 def _zip(content_type: str, body: bytes) -> Body:
     return content_type, gzip.compress(body, 9), "gzip"
 
@@ -98,12 +154,12 @@ def _array(record: str, number: int) -> bytes:
     return f"[{','.join([record] * number)}]".encode()
 
 
-def _cost(port: int, content_type: str, body: bytes, encoding: str) -> tuple[int, float]:
+def _cost(port: int, path: str, content_type: str, body: bytes, encoding: str) -> tuple[int, float]:
     """The status of the answer, and the processor time that was taken meanwhile by all descendants of ours."""
     processes = list(_descendants())
     before = {process: _seconds(process) for process in processes}
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-    client.request("POST", "/api/v1/predict-logs", body, {"Content-Type": content_type, "Content-Encoding": encoding})
+    client.request("POST", path, body, {"Content-Type": content_type, "Content-Encoding": encoding})
     answer = client.getresponse()
     answer.read()
     client.close()

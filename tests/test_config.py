@@ -184,6 +184,12 @@ def test_another_way_to_the_database_goes_with_the_first_one(settings: Settings,
         settings(**{name: "replica", "DB_HOST": "h"})
 
 
+def test_a_password_that_breaks_the_address_is_told_how_to_be_written_and_not_repeated(settings: Settings) -> None:
+    with pytest.raises(ConfigurationError, match="in the password written as %40") as refused:
+        settings(DATABASE_URL="postgresql://predlog:secr@t@h/db")
+    assert "secr" not in str(refused.value)
+
+
 def test_what_the_seeds_env_file_says_is_understood(settings: Settings) -> None:
     config = settings(
         """

@@ -16,7 +16,10 @@ from psycopg2.extensions import make_dsn
 from sqlalchemy.engine import URL
 
 DRIVER = "postgresql+psycopg2"
-EXPECTED = "is not a URL: expected postgresql://user:password@host:port/database"
+EXPECTED = (
+    "is not a URL: expected postgresql://user:password@host:port/database, with @ : / ? # % in the password written as "
+    "%40 %3A %2F %3F %23 %25"
+)
 
 _URL = re.compile(
     r"(?:jdbc:)?(?P<scheme>\w+)(?:\+\w+)?://"

@@ -161,8 +161,9 @@ def test_a_disabled_client_does_nothing(monkeypatch):
     monkeypatch.setenv("PREDLOG_DISABLED", "1")
     clients.append(predlog.Client())
     for client in clients:
-        with client.track("m") as call:
+        with client.context(user="u"), client.track("m") as call:
             call.metadata["a"] = 1
+        client.start("m").finish()
         client.log("m", duration_ms=1, was_successful=True)
         assert client.flush() and client.close()
         assert client.stats() == predlog.Stats()

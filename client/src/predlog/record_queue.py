@@ -217,5 +217,9 @@ class Nowhere(Intake):
         self.quick = -1
         self._enrich = None
 
+    def enrich_by(self, enrich: Enrich | None) -> None:
+        """Keep it for those that do something with a record."""
+        self._enrich = enrich
+
     def put(self, record: Record | None) -> None:
         """Forget the record."""

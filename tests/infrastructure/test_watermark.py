@@ -156,8 +156,12 @@ def test_chunks_that_somebody_reads_are_dropped_by_a_later_run(own: Database, se
         reader.exec_driver_sql("SELECT FROM prediction_log")
         own.count(RETAIN, {"edge": "2025-06-03Z"})
         assert own.rows("SELECT count(*) FROM show_chunks('prediction_log')") == [(1,)]
-    own.count(RETAIN, {"edge": "2025-06-03Z"})
-    assert own.rows("SELECT FROM show_chunks('prediction_log')") == []
+    # The job of the database, or autovacuum, may hold the chunk just now: retention leaves it again then, as it should.
+    for _ in range(30):
+        own.count(RETAIN, {"edge": "2025-06-03Z"})
+        if not own.rows("SELECT FROM show_chunks('prediction_log')"):
+            return
+    raise AssertionError("no later run has dropped the chunk")
 
 
 def test_minutes_are_kept_while_the_rows_that_are_older_still_have_to_be_repaired(own: Database) -> None:

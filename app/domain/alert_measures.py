@@ -112,11 +112,12 @@ class ErrorRate(_OneWindow):
     def judge(self, tallies: Sequence[Tally]) -> Verdict:
         tally = tallies[0]
         rate = tally.failed / tally.total
-        low, _ = share_limits(tally.failed, tally.total, self.confidence)
+        # The limits of most models need not be worked out: the lower one is never above the rate itself.
+        is_above = rate > self.above and share_limits(tally.failed, tally.total, self.confidence)[0] > self.above
         text = (
             f"error rate {percent(rate)} ({self._in_window(tally, f'{tally.failed:,}')}), limit {percent(self.above)}"
         )
-        return Verdict.of(low > self.above, rate, text)
+        return Verdict.of(is_above, rate, text)
 
 
 @dataclass(frozen=True)
@@ -211,8 +212,7 @@ class Completeness(_OneWindow):
 
 def _is_below(share: float, calls: int, limit: float, confidence: float) -> bool:
     """Whether a share of so many calls is below a limit by more than chance."""
-    _, high = share_limits(round(share * calls), calls, confidence)
-    return high < limit
+    return share < limit and share_limits(round(share * calls), calls, confidence)[1] < limit
 
 
 def percent(share: float) -> str:

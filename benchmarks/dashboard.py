@@ -2,8 +2,9 @@
 
     [DATABASE_URL=postgresql://…] python -m benchmarks.dashboard [--engine plain] [--models 1000] [--rounds 7]
 
-`first paint` is the browser's first contentful paint; `figures` is when the rows with their figures were shown, both
-since the address was opened; `transferred` is all that came over the wire until silence and sparklines were there, too.
+Since the address was opened: `first paint` is the browser's first contentful paint, `rows` is when the models and their
+counts were shown, `figures` is when their percentiles were, too. `transferred` is all that came over the wire until
+silence and sparklines were there.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ FROM   generate_series(1, %(models)s) AS m, generate_series(1, %(calls)s)
 TIMES = """
 const paint = performance.getEntriesByName('first-contentful-paint')[0].startTime;
 const figures = performance.getEntriesByName('figures')[0].startTime;
+const rows = performance.getEntriesByName('rows')[0]?.startTime ?? figures;
 const bytes = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]
   .reduce((sum, entry) => sum + entry.transferSize, 0);
-return [paint, figures, bytes / 1000];
+return [paint, rows, figures, bytes / 1000];
 """
 
 
@@ -49,7 +51,7 @@ def main() -> None:
         with service(dsn, 2) as port, tempfile.TemporaryDirectory() as profile, chromium(Path(profile)) as browser:
             url = f"http://127.0.0.1:{port}/dashboard"
             _open(browser, url)  # the first connections of the service
-            print(f"{'':<12}{'first paint':>20}{'figures':>20}{'transferred':>20}")
+            print(f"{'':<12}{'first paint':>20}{'rows':>20}{'figures':>20}{'transferred':>20}")
             for name, is_cold in (("empty cache", True), ("full cache", False)):
                 _print(name, [_open(browser, url, is_cold) for _ in range(options.rounds)])
 
@@ -65,7 +67,7 @@ def _open(browser: Any, url: str, is_cold: bool = False) -> list[float]:
 
 def _print(name: str, rounds: list[list[float]]) -> None:
     cells = []
-    for unit, values in zip(("ms", "ms", "kB"), zip(*rounds)):
+    for unit, values in zip(("ms", "ms", "ms", "kB"), zip(*rounds)):
         cells.append(f"{statistics.median(values):.0f} ({max(values):.0f}) {unit}")
     print(f"{name:<12}" + "".join(f"{cell:>20}" for cell in cells))
 

@@ -21,7 +21,7 @@ const COLUMNS = [
   { name: "trend", label: "Calls over time" },
   { name: "calls", label: "Calls", value: (row) => row.tally.total_requests, show: (row) => count(row.tally.total_requests) },
   { name: "errors", label: "Error rate", value: (row) => errorRate(row.tally), show: (row) => percent(errorRate(row.tally)) },
-  ...PERCENTILES.map((p) => ({ name: `p${p}`, label: `p${p}`, value: (row) => row.tally.percentiles[p], show: (row) => duration(row.tally.percentiles[p]) })),
+  ...PERCENTILES.map((p) => ({ name: `p${p}`, label: `p${p}`, value: (row) => row.tally.percentiles[p], show: (row) => (p in row.tally.percentiles ? duration(row.tally.percentiles[p]) : "…") })),
   { name: "complete", label: "Complete", value: (row) => row.tally.completeness, show: (row) => percent(row.tally.completeness) },
   { name: "status", label: "Status", value: (row) => silence(row) },
 ];
@@ -44,6 +44,7 @@ async function load(signal) {
   const isFirst = !rows.length;
   let next = address("api/v1/stats/models", query);
   const found = [];
+  if (isFirst) countFirst({ ...query, percentiles: "" }, signal);
   while (next) {
     const page = await getPage(next, signal);
     found.push(...page.body.models.map((tally) => ({ key: tally.model_name, tally, status: statuses.get(tally.model_name) })));
@@ -51,9 +52,19 @@ async function load(signal) {
     if (next && isFirst) show((rows = [...found]), page.body);
     else if (!next) show((rows = found), page.body);
   }
+  requestAnimationFrame(() => performance.mark("figures"));
   if (!rows.length) return;
   await loadTrends([...table.rows.keys()], signal, true);
   await loadStatuses(signal);
+}
+
+/** Counts are there long before percentiles: at first they are shown alone. */
+async function countFirst(query, signal) {
+  const page = await getPage(address("api/v1/stats/models", query), signal).catch(() => null);
+  if (!page?.body.models.length || rows.length || signal.aborted) return;
+  rows = page.body.models.map((tally) => ({ key: tally.model_name, tally }));
+  show(rows, page.body);
+  requestAnimationFrame(() => performance.mark("rows"));
 }
 
 function show(found, answer) {
@@ -68,7 +79,6 @@ function show(found, answer) {
   }
   if (!table) build();
   arrange();
-  requestAnimationFrame(() => performance.mark("figures"));
 }
 
 function build() {

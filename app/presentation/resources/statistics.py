@@ -15,6 +15,7 @@ from webargs.fields import DelimitedList
 from app.application.statistics import MAX_GROUPS, Answer, GroupKey, Question
 from app.domain.errors import InvalidInput
 from app.domain.instants import DAY, FIRST, TimeRange
+from app.domain.predictions import MAX_DURATION_MS
 from app.domain.statistics import GROUP_KEYS, Tally
 from app.domain.timeline import BUCKETS, choose_bucket, timeline
 from app.presentation.api import Blueprint
@@ -51,7 +52,7 @@ class MeasuresSchema(RangeSchema):
     """Which calls, over which range, and what to measure of their durations."""
 
     under_ms = DelimitedList(
-        QueryMilliseconds(metadata={"type": "number", "minimum": 0}),
+        QueryMilliseconds(metadata={"type": "number", "minimum": 0, "maximum": MAX_DURATION_MS}),
         load_default=[],
         validate=Length(max=MAX_PERCENTILES, error=f"At most {MAX_PERCENTILES} durations."),
         metadata={

@@ -1,7 +1,7 @@
 """Requests and responses that wait for each other
 
-Revision ID: 22_halves_of_calls
-Revises: 20_alerts
+Revision ID: 7_halves_of_calls
+Revises: 6_alerts
 Create Date: 2026-11-30
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "22_halves_of_calls"
-down_revision = "20_alerts"
+revision = "7_halves_of_calls"
+down_revision = "6_alerts"
 branch_labels = None
 depends_on = None
 

@@ -1,6 +1,6 @@
 """Where alerts stand, what people were told, and what is still to be sent
 
-Revision ID: 20_alerts
+Revision ID: 6_alerts
 Revises: 5_dropped_and_keys
 Create Date: 2026-11-30
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "20_alerts"
+revision = "6_alerts"
 down_revision = "5_dropped_and_keys"
 branch_labels = None
 depends_on = None

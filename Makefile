@@ -5,6 +5,7 @@
 # make test-hosts   the client in hosts that are too large for every run: BentoML, LitServe, MLServer, Ray Serve
 # make demo   something to look at: a week of calls of six models, and the dashboard
 # make demo-check  two real models, called a few thousand times, counted twice
+# make docs   the documentation as pages in docs/_build; a warning is an error
 # make lint   style, types, and whether the migrations match the tables
 
 PYTHON ?= python3
@@ -25,7 +26,7 @@ HOSTS   := .venv-hosts
 WORKERS ?= 4
 PYTEST   = $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
-.PHONY: run test test-quick test-faults test-hosts demo demo-check lint check lock clean
+.PHONY: run test test-quick test-faults test-hosts demo demo-check docs lint check lock clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/run
@@ -51,6 +52,9 @@ demo: $(VENV)/run
 
 demo-check: $(VENV)/test
 	$(BIN)/python -m examples.demo_check
+
+docs: $(VENV)/test
+	$(BIN)/python -m sphinx -E -W --keep-going --quiet -b html docs docs/_build
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .
@@ -92,8 +96,8 @@ $(HOSTS)/installed: requirements-hosts.txt
 lock: $(VENV)/python
 	@$(PIP) uv
 	$(LOCK) --override overrides.txt --output-file requirements.txt
-	$(LOCK) --extra test --extra lint --constraint requirements.txt --output-file requirements-test.txt
+	$(LOCK) --extra test --extra lint --extra sphinx --constraint requirements.txt --output-file requirements-test.txt
 	$(COMPILE) client/pyproject.toml --extra heavy --output-file requirements-hosts.txt
 
 clean:
-	rm -rf $(VENV) $(HOSTS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(HOSTS) .pytest_cache .mypy_cache .ruff_cache .hypothesis docs/_build

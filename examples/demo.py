@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -30,7 +31,9 @@ DROPPED = {"model_name": "search_ranking", "reason": "queue_full", "count": 130}
 
 
 def main() -> int:
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl-C, or until it is told to end in another way."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="predlog-demo-") as name, suppress(KeyboardInterrupt):
         folder = Path(name)
         folder.chmod(0o755)  # started by root, the database runs as somebody else

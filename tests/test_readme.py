@@ -23,7 +23,7 @@ def test_the_curl_session_replays(fresh_service: int) -> None:
         assert json.loads(done.stdout) == json.loads(shown), command
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.ru.md", "SECURITY.md", "client/README.md"])
+@pytest.mark.parametrize("name", ["README.md", "README.ru.md", "SECURITY.md", "CONTRIBUTING.md", "client/README.md"])
 def test_links_lead_to_files_that_exist(name: str) -> None:
     document = ROOT / name
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)\)", document.read_text()):

@@ -1,4 +1,4 @@
-"""The pages in docs/: they build without a warning."""
+"""The pages in docs/: they build without a warning, and what they say to do is done."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from support.page import Reader
+from support.service import ROOT
 
 
 def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
@@ -17,3 +18,8 @@ def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "index.html").is_file()
+
+
+def test_the_tutorial_leads_from_a_model_server_to_an_alert(public_folder: Path) -> None:
+    reader = Reader(public_folder, "tutorial", {"EMBEDDED_DATA_DIR": str(public_folder / "data")})
+    reader.follow(ROOT / "docs" / "tutorial.md")

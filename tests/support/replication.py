@@ -51,6 +51,18 @@ class PostgresServer:
         self._run("initdb", "--username=predlog", "--auth=scram-sha-256", f"--pwfile={passwords}", "--locale=C",
                   "--encoding=UTF8", "--no-sync")  # fmt: skip
 
+    @property
+    def programs(self) -> Path:
+        """The folder of psql, pg_dump and so on."""
+        return self._programs
+
+    def take(self, backup: Path) -> None:
+        """Have a base backup as data directory."""
+        shutil.move(backup, self.folder)
+        for path in (self.folder, *self.folder.rglob("*")):
+            if self._account.borrowed:
+                os.chown(path, self._account.uid, self._account.gid)
+
     def follow(self, primary: PostgresServer) -> None:
         """Copy another server, to stream from it once started."""
         address = f"host=127.0.0.1 port={primary.port} user=predlog password={self._password}"
@@ -115,6 +127,15 @@ def primary_and_replica(engine: str) -> Iterator[tuple[PostgresServer, PostgresS
         replica.follow(primary)
         replica.start()
         yield primary, replica
+
+
+@contextmanager
+def server_and_another(engine: str) -> Iterator[tuple[PostgresServer, PostgresServer]]:
+    """One that is empty and started, and one that has no data directory yet."""
+    with _servers(engine) as (server, other):
+        server.initialise()
+        server.start()
+        yield server, other
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Every setting, read from the environment and from .env; a bad value stops the start with a sentence that names it."""
+"""All settings, read from the environment and from .env. A bad value stops the start with an error that names it."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ NAMES = (
     "CLOUDEVENTS_WAIT",
     "RAW_RETENTION", "MINUTE_RETENTION", "HOUR_RETENTION", "DAY_RETENTION", "COLUMNSTORE_AFTER",
 )  # fmt: skip
-# What may also be given as the path of a file that holds it: NAME_FILE. The last three are read by commands alone.
+# Settings that may also be given as the path of a file: NAME_FILE. Only commands read the last three.
 SECRETS = (
     "DATABASE_URL", "DATABASE_READ_URL", "DATABASE_DIRECT_URL", "DB_PASSWORD",
     "PREDLOG_READER_PASSWORD", "PREDLOG_SERVICE_PASSWORD", "PREDLOG_ADMIN_KEY",
 )  # fmt: skip
 MAX_SECRET_BYTES = 64 * 1024
-# Who may call: holders of an API key, or whoever reaches the service.
+# AUTH: requests need an API key, or need none.
 KEYS, NO_AUTH = "keys", "none"
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = rf"{_LABEL}(?:\.{_LABEL})*"
-# A wildcard stands for whatever is below a domain of two labels or more, or below localhost.
+# A wildcard stands for all names below a domain of two labels or more, or below localhost.
 _HOST = re.compile(rf"{_NAME}|\*\.(?:localhost|{_LABEL}\.{_NAME})|\[([0-9a-f:.]+)\]", re.ASCII)
 _ORIGIN = re.compile(r"(https?)://([^/?#@\\\s]+?)(?::([0-9]{1,5}))?", re.ASCII)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# Which attributes of a span name the model, its version, and what is kept as metadata.
+# The attributes of a span that give the model, its version and the metadata.
 OTLP_MODEL_ATTRIBUTES = "predlog.model_name,gen_ai.request.model,gen_ai.response.model"
 OTLP_VERSION_ATTRIBUTES = "predlog.model_version,gen_ai.response.model"
 OTLP_METADATA_ATTRIBUTES = (
@@ -53,7 +53,7 @@ _DURATION = re.compile(r"(\d{1,6}) *(d|days?|h|hours?)", re.IGNORECASE)
 
 
 class ConfigurationError(Exception):
-    """A setting that the service cannot start with; the text names it and says what it may be."""
+    """The service cannot start with a setting; the text names the setting and says which values it may have."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Config:
 
 
 def load(env_file: str | None = ".env") -> Config:
-    """Read the settings; what the environment says goes before what .env says. Raises ConfigurationError."""
+    """Read the settings; the environment overrides .env. Raises ConfigurationError."""
     env = Env()
     if env_file and Path(env_file).is_file():
         env.read_env(env_file, recurse=False)
@@ -193,7 +193,7 @@ def _database_url(env: Env) -> str | None:
 
 
 def _address(env: Env, name: str, *, writes: bool) -> str | None:
-    """The address of a database, written for any PostgreSQL driver, as ours reads it; None if not set, or empty."""
+    """Return the address of a database, written for any PostgreSQL driver, as a URL for ours; None if it is not set."""
     text = (secret(name, env) or "").strip()
     return _canonical(name, text, writes=writes) if text else None
 
@@ -211,7 +211,7 @@ def _canonical(name: str, address: str | dict[str, str], *, writes: bool) -> str
 
 
 def secret(name: str, env: Env | None = None) -> str | None:
-    """The secret NAME, or what stands in the file that NAME_FILE names; None if neither is set, or both are empty.
+    """Return the secret NAME, or the content of the file that NAME_FILE names; None if both are unset or empty.
 
     Line ends at the end of the file are left out. Raises ConfigurationError, which never repeats the secret.
     """
@@ -237,7 +237,7 @@ def secret(name: str, env: Env | None = None) -> str | None:
 
 
 def _list(env: Env, name: str, problem: Callable[[str], str | None]) -> tuple[str, ...]:
-    """Values between commas; `problem` says in a sentence why one cannot be taken. `*` stands alone."""
+    """Return the values between commas; `problem` returns a sentence if a value is refused. `*` must stand alone."""
     values = tuple(value.strip() for value in env.str(name, "").split(",")) if env.str(name, "").strip() else ()
     for value in values:
         if reason := None if values == ("*",) else problem(value):
@@ -312,14 +312,14 @@ def _retention(env: Env, name: str) -> timedelta | None:
 
 
 def _check_database(config: Config) -> None:
-    """Another way to a database says which one is meant: nobody else knows where the embedded one is."""
+    """Refuse a second address without DATABASE_URL: the embedded server has no address that it could belong to."""
     for name in ("database_read_url", "database_direct_url"):
         if getattr(config, name) and config.database_url is None:
             raise ConfigurationError(f"{name.upper()} needs DATABASE_URL (or DB_HOST), the address of the primary")
 
 
 def _check_origins(config: Config) -> None:
-    """A page of any origin, and no key to keep it out, would be every web page that somebody here looks at."""
+    """Refuse all origins without keys: every web page that a user of this network opens could read and delete."""
     if config.cors_origins == ("*",) and config.auth == NO_AUTH:
         raise ConfigurationError(
             "CORS_ORIGINS=* with AUTH=none would let every web page read and delete: name the origins, or set AUTH=keys"
@@ -327,7 +327,7 @@ def _check_origins(config: Config) -> None:
 
 
 def _check_retention(config: Config) -> None:
-    """A coarser level must outlive what it is made of."""
+    """Refuse a coarser level that is kept for a shorter time than the finer level that it is made of."""
     order = ("raw_retention", "minute_retention", "hour_retention", "day_retention")
     for finer, coarser in pairwise(order):
         keep, longer = getattr(config, finer), getattr(config, coarser)

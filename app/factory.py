@@ -36,7 +36,7 @@ from app.application.statistics import Statistics
 from app.commands import alerts as alert_commands
 from app.commands import maintenance
 from app.domain.hosts import ANY, AllowedHosts, origin_pattern
-from app.domain.rate import Allowance
+from app.domain.rate import Rate
 from app.infrastructure import export_store
 from app.infrastructure.alerts import file as alert_file
 from app.infrastructure.alerts.store import PostgresAlertStore
@@ -253,8 +253,8 @@ def _http(app: Flask, config: configuration.Config) -> None:
     if config.auth != configuration.NO_AUTH:
         _authentication(app, config)
     if config.rate_limit:
-        allowance = Allowance(config.rate_limit, config.rate_burst)
-        rate_limit.register(app, RateLimit(allowance, RateTable(shared_file("rates"))))
+        rate = Rate(config.rate_limit, config.rate_burst)
+        rate_limit.register(app, RateLimit(rate, RateTable(shared_file("rates"))))
     # Flask's own way to put middleware in, which to mypy is a method that must not be replaced.
     app.wsgi_app = concurrency.ConcurrencyLimit(  # type: ignore[method-assign]
         app.wsgi_app,
@@ -280,7 +280,7 @@ def _http(app: Flask, config: configuration.Config) -> None:
 
 def _authentication(app: Flask, config: configuration.Config) -> None:
     if number := config.auth_failures_per_minute:
-        limit = RateLimit(Allowance(number / 60, number), RateTable(shared_file("auth-failures")))
+        limit = RateLimit(Rate(number / 60, number), RateTable(shared_file("auth-failures")))
         authentication.register(app, rate_limit.failures(limit))
     else:
         authentication.register(app)

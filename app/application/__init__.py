@@ -1,1 +1,1 @@
-"""What the service can do: one class a resource, no class a verb."""
+"""The use cases: one class for each resource, and the Protocols of the stores that they need."""

@@ -1,4 +1,4 @@
-"""Send what people are to be told, until the webhook has accepted it."""
+"""Send the messages of alerts until their webhooks have accepted them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_AT_ONCE = 100
 class DeliveryFailed(Exception):
     """A webhook has not accepted a message; the text says why and has no secret in it.
 
-    `retry_after` is how long the webhook asks to be left alone.
+    `retry_after` is how long the webhook asks the sender to wait.
     """
 
     def __init__(self, reason: str, retry_after: timedelta | None = None) -> None:
@@ -27,7 +27,7 @@ class DeliveryFailed(Exception):
 
 
 class Waiting(Protocol):
-    """A message that is due; while it is held no other process sends it."""
+    """A message that is due; while this process holds it no other process sends it."""
 
     id: UUID
     webhook: str
@@ -38,22 +38,21 @@ class Waiting(Protocol):
     def delivered(self) -> None: ...
 
     def failed(self, reason: str, retry_in: timedelta | None) -> None:
-        """Note why; without a time for another attempt it is given up."""
+        """Keep the reason; the message is given up if `retry_in` is None."""
         ...
 
 
 class Outbox(Protocol):
-    """Messages that were committed together with the states that they are about."""
+    """The messages, which the evaluation committed together with the states of the alerts."""
 
     def due(self) -> AbstractContextManager[Waiting | None]: ...
 
 
 class Delivery:
-    """Sends messages in the order of their events, each alert's to each webhook one after the other.
+    """Sends messages in the order of their events; the messages of one alert to one webhook go one after the other.
 
-    A message is sent at least once, and again only while it is not known to have been accepted: if the webhook did not
-    answer 2xx, or the process died between the answer and the commit that notes it. Its id stays the same, so that the
-    receiver can tell.
+    A message is sent at least once. It is sent again if the webhook did not answer 2xx, or if the process died between
+    the answer and its commit. The id of the message stays the same, so the receiver can recognise a repetition.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class Delivery:
         self._failed = failed
 
     def deliver(self, go_on: Callable[[], bool] = lambda: True) -> int:
-        """Send what is due, as long as `go_on` says so; return how many messages were accepted."""
+        """Send the due messages, as long as `go_on` returns true; return how many of them were accepted."""
         accepted = 0
         for _ in range(MAX_AT_ONCE):
             if not go_on():
@@ -93,5 +92,5 @@ class Delivery:
 
 
 def backoff(attempts: int) -> timedelta:
-    """How long to wait after so many attempts before: twice as long each time, and by chance up to a tenth longer."""
+    """Return how long to wait after so many attempts: twice as long each time, and up to a tenth longer at random."""
     return min(INITIAL_BACKOFF * 2.0 ** min(attempts, 20), MAX_BACKOFF) * random.uniform(1, 1.1)

@@ -1,4 +1,4 @@
-"""Measure what the rules of the alerts say, and keep what state each alert is in."""
+"""Measure the rules of the alerts, and keep the state of each alert."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOTHING = Tally()
 
 
 class AlertKey(NamedTuple):
-    """An alert is one model as one rule watches it."""
+    """An alert belongs to one rule and one model."""
 
     rule: str
     model_name: str
@@ -41,7 +41,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Event:
-    """What people are told about an alert: that it fires, is resolved, or cannot be measured."""
+    """A change of an alert that is worth a message: the alert fires, is resolved, or cannot be measured."""
 
     key: AlertKey
     state: State
@@ -54,14 +54,14 @@ class Event:
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent to one webhook about an event."""
+    """The body of the request to one webhook about an event."""
 
     webhook: str
     body: str
 
 
 class Told(NamedTuple):
-    """How far one message of an event has come; `problem` says why it was not accepted the last time."""
+    """The state of one message of an event; `problem` says why the webhook did not accept the last attempt."""
 
     webhook: str
     id: UUID
@@ -73,7 +73,7 @@ class Told(NamedTuple):
 
 @dataclass(frozen=True)
 class PastEvent:
-    """An event of the history, and what became of its messages."""
+    """An event of the history, with the states of its messages."""
 
     id: int
     key: AlertKey
@@ -85,7 +85,7 @@ class PastEvent:
 
 
 class Turn(Protocol):
-    """One evaluation: while it lasts no other process makes one. What it keeps is kept as a whole, or not at all."""
+    """One evaluation, in one transaction; while it lasts no other process evaluates."""
 
     now: datetime
     """The database's clock: those of the processes may differ."""
@@ -98,7 +98,7 @@ class Turn(Protocol):
 
 
 class AlertStore(Protocol):
-    """Where states and events are kept."""
+    """The store of states and events."""
 
     def turn(self, every: timedelta) -> AbstractContextManager[Turn | None]: ...
 
@@ -110,7 +110,7 @@ class AlertStore(Protocol):
 
 
 class Alerts:
-    """The rules, and where their alerts stand."""
+    """The rules, and the states of their alerts."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class Alerts:
         every: timedelta,
         failed: Callable[[str, Exception], None] = lambda rule, error: None,
     ) -> None:
-        """`ask` answers questions, `messages` writes what webhooks are sent, `failed` hears of rules not measured."""
+        """`ask` answers questions; `messages` writes messages; `failed` is called for each rule that has no answer."""
         self.rules = rules
         self._store = store
         self._ask = ask
@@ -130,10 +130,10 @@ class Alerts:
         self._failed = failed
 
     def evaluate(self, every: timedelta | None = None) -> list[Event] | None:
-        """Measure all rules and return what people are told now; None if that was done less than `every` ago.
+        """Measure all rules and return the new events; None if the last evaluation was less than `every` ago.
 
-        What people are told is kept with the states in one transaction, and sent later: neither is without the other.
-        A rule whose calls cannot be counted keeps its states. Raises StorageUnavailable.
+        One transaction keeps the states, the events and their messages; Delivery sends the messages later. The alerts
+        of a rule whose predictions cannot be counted keep their states. Raises StorageUnavailable.
         """
         with self._store.turn(self.every if every is None else every) as turn:
             if turn is None:
@@ -160,14 +160,14 @@ class Alerts:
             return [event for event, _ in events]
 
     def measured(self) -> Sequence[Measured]:
-        """Where the alerts stand, those of the rules alone."""
+        """Return the latest measurement of each alert whose rule still exists."""
         names = {rule.name for rule in self.rules}
         return [measured for measured in self._store.measured() if measured.key.rule in names]
 
     def history(
         self, model_names: Sequence[str] = (), rule: str | None = None, before: int | None = None, limit: int = 100
     ) -> Sequence[PastEvent]:
-        """What people were told, the latest first: about these models (any if none), before the event of this id."""
+        """Return past events, the latest first: of these models (any if none), and with ids below `before`."""
         return self._store.history(model_names, rule, before, limit)
 
     def _judge(self, rule: Rule, known: Sequence[str], now: datetime) -> Iterator[tuple[str, Verdict]]:

@@ -1,4 +1,4 @@
-"""Every model and version that was ever logged: since when, how often, how well, and whether it still is."""
+"""All models and versions that were ever logged: first and last prediction, counts, and whether they are silent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Place:
-    """Where the first call of a model and version is to be found, or the last: in a bucket of this level."""
+    """A bucket of a level that holds the first prediction of a model and version, or the last one."""
 
     key: GroupKey
     level: Level
@@ -33,17 +33,17 @@ class Place:
 
     @classmethod
     def of(cls, key: GroupKey, level: Level, bucket: int, *, is_last: bool) -> Place:
-        """The bucket that begins so many seconds after 1970."""
+        """Return the place for the bucket that begins `bucket` seconds after 1970."""
         start = datetime.fromtimestamp(bucket, timezone.utc)
         return cls(key, level, TimeRange(start, start + level.width), is_last)
 
     @property
     def accuracy(self) -> timedelta:
-        """How much later than the start of the range the call may have been; zero where it was found itself."""
+        """How much later than the start of the range the prediction may be; zero if its row was found."""
         return self.level.width
 
     def found(self, at: datetime | None, level: Level, within: Place) -> Place:
-        """The bucket of the finer level where this part of a place was searched, or else the rest of that place."""
+        """Return the bucket of the finer level that begins at `at`; the rest of `within` if this part has none."""
         if at is not None:
             return replace(self, level=level, range=TimeRange(at, at + level.width))
         rest = TimeRange(self.range.end, within.range.end)
@@ -54,8 +54,8 @@ class Place:
 class Entry:
     """What is known about one version of a model; a day is 24 hours.
 
-    The places of the first and the last call are single instants (level RAW), or the finest buckets that retention has
-    left.
+    The places of the first and the last prediction are single instants (level RAW), or the finest buckets that
+    retention has left.
     """
 
     model_name: str
@@ -82,7 +82,7 @@ class CatalogueReader(Protocol):
 
 
 class CatalogueStore(Protocol):
-    """Where the log, its aggregates and the names of all models are kept."""
+    """The store of the log, its aggregates and the names of all models."""
 
     def names(
         self, model_names: Sequence[str], search: str | None, after: tuple[str, str] | None, limit: int
@@ -111,7 +111,7 @@ class Catalogue:
     ) -> tuple[Sequence[Entry], bool]:
         """Return up to `limit` entries after a name and version, and whether there are more.
 
-        `model_names` are the only models wanted (all if there are none), `search` is a part of their names.
+        `model_names` are the only models to list (all if there are none), `search` is a part of their names.
         """
         ever = TimeRange(EARLIEST, now + 2 * FUTURE_TOLERANCE)
         found: dict[GroupKey, Tally] = {}
@@ -122,7 +122,7 @@ class Catalogue:
             found |= {key: calls[key] for key in names if key in calls}
             if len(found) > limit or len(names) < wanted:
                 break
-            # Some have no call left: look at the next ones, more of them each time.
+            # Some names have no prediction left, so look at more names each time.
             after = (str(names[-1].model_name), str(names[-1].model_version))
             wanted = min(2 * wanted, NAMES_AT_ONCE)
         keys = list(found)[:limit]
@@ -154,7 +154,7 @@ class Catalogue:
 
 
 def _selection(keys: Sequence[GroupKey]) -> Selection:
-    """These models and versions, and few others: keys that follow each other share their names or have few versions."""
+    """Select these models and versions, and few others, because neighbours in the list share names or versions."""
     names = {str(key.model_name) for key in keys}
     versions = {str(key.model_version) for key in keys}
     return Selection(tuple(sorted(names)), model_versions=tuple(sorted(versions)))
@@ -168,9 +168,9 @@ class _Trace:
 
 
 class _Found:
-    """What was found in buckets that were materialised and unchanged: it is true while they are, in a generation.
+    """The places that were found in valid buckets, which stay unchanged for a generation of the aggregates.
 
-    For a minute at most: a database that was restored may count its generations once more.
+    They are kept for KEPT_S seconds at most, because a restored database may count the same generations again.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -180,7 +180,7 @@ class _Found:
         self._places: dict[Place, Place] = {}
 
     def of(self, generation: int | None) -> dict[Place, Place]:
-        """The places of this generation, to be read and added to."""
+        """Return the places of this generation; the caller reads and adds to them."""
         is_old = self._monotonic() - self._begun_at > KEPT_S
         if generation is None or generation != self._generation or is_old or len(self._places) > PLACES_KEPT:
             self._generation, self._begun_at, self._places = generation, self._monotonic(), {}
@@ -198,7 +198,7 @@ class _Snapshot:
         self._found = found.of(self._state.generation)
 
     def traces(self, keys: Sequence[GroupKey]) -> Mapping[GroupKey, _Trace]:
-        """When each was called first and last, and how often it usually is; without those that are gone."""
+        """Return the first and last place and the usual gap of each key that still has predictions."""
         selection = _selection(keys)
         activities = {level: self._activity(selection, level) for level in LOOK_BACK}
         days, minutes = activities[DAYS], activities[MINUTES]
@@ -221,14 +221,14 @@ class _Snapshot:
         return self._reader.activity(selection, level, cover(replace(self._ever, start=start), self._state, levels))
 
     def _find(self, places: Sequence[Place]) -> Sequence[Place]:
-        """Narrow each place down as far as retention lets: to the hour, to the minute, to the row itself."""
-        known = {place: self._found[place] for place in places if place in self._found and self._is_settled(place)}
+        """Narrow each place down as far as retention allows: to the hour, to the minute, to the row."""
+        known = {place: self._found[place] for place in places if place in self._found and self._is_valid(place)}
         unknown = [place for place in places if place not in known]
         narrowed: Sequence[Place] = unknown
         for level in (HOURS, MINUTES, RAW):
             narrowed = self._narrowed(narrowed, level)
         now_known = dict(zip(unknown, narrowed))
-        self._found.update({place: found for place, found in now_known.items() if self._is_settled(place)})
+        self._found.update({place: found for place, found in now_known.items() if self._is_valid(place)})
         return [(known | now_known)[place] for place in places]
 
     def _narrowed(self, places: Sequence[Place], level: Level) -> Sequence[Place]:
@@ -238,18 +238,18 @@ class _Snapshot:
         return [part.found(found[part], level, place) if part else place for place, part in zip(places, searched)]
 
     def _searchable(self, place: Place, level: Level) -> Place | None:
-        """The part of a place where the level has all that there was."""
+        """Return the part of a place for which the level is complete; None if there is none."""
         if place.level.width <= level.width or not self._state.reaches(level, place.range.start):
             return None
         if level is RAW:
             return place
-        if any(place.range.overlaps(change) for change in self._state.invalidations):
+        if any(place.range.overlaps(part) for part in self._state.invalidations):
             return None
-        # Buckets are there as soon as they are whole: the current hour is not, though its first minutes are.
+        # Only whole buckets are materialised: the current hour is missing, though its first minutes are there.
         part = place.range.intersection(TimeRange(self._ever.start, floor(self._state.up_to, level.width)))
         if place.is_last and part != place.range:
-            return None  # there may be a later call in the rest
+            return None  # a later prediction may be in the rest
         return replace(place, range=part) if part else None
 
-    def _is_settled(self, place: Place) -> bool:
+    def _is_valid(self, place: Place) -> bool:
         return self._state.supports([Segment(place.level, place.range)])

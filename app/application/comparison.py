@@ -1,4 +1,4 @@
-"""Ask the same about two sets of calls, and compare the answers."""
+"""Ask the same question about two sets of predictions, and compare the answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.domain.errors import InvalidInput
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two answers, and how b differs from a; a contrast is None where there is nothing to compare."""
+    """Two answers, and how b differs from a; a contrast is None if a side has nothing to compare."""
 
     a: Answer
     b: Answer
@@ -21,13 +21,13 @@ class Comparison:
 
 
 class Comparisons:
-    """Two sets of calls, side by side."""
+    """Comparisons of two sets of predictions."""
 
     def __init__(self, statistics: Statistics) -> None:
         self._statistics = statistics
 
     def compare(self, a: Question, b: Question, percentiles: Sequence[float], confidence: float) -> Comparison:
-        """Compare b with a. Raises InvalidInput where the same calls would stand on both sides."""
+        """Compare b with a. Raises InvalidInput if both sides would have predictions in common."""
         first, second = self._statistics.ask(a), self._statistics.ask(b)
         if a.selection == b.selection and first.range.overlaps(second.range):
             raise _shared_calls(first, second)

@@ -1,4 +1,4 @@
-"""The condition of the database, for whoever watches the service: asked for seldom, and never waited for long."""
+"""The condition of the database for /metrics: read seldom, and never waited for long."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 from app.domain.errors import PredlogError
 
-# However often somebody looks, the database is asked once in so many seconds, by each worker.
+# Each worker reads the condition once in so many seconds, however often /metrics is scraped.
 FRESH_S = 10.0
-# How long to wait for a database that hangs, before the rest is answered without it.
+# How long /metrics waits for a database that hangs, before it answers without the condition.
 TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
 class Condition:
-    """How far the aggregates are behind, and how large all of it is."""
+    """How far the aggregates are behind, and how large the tables are."""
 
     engine: str
     lag_s: float
@@ -26,7 +26,7 @@ class Condition:
 
 
 class Watch:
-    """Looks at the database in a thread of its own: where that hangs, nobody else does."""
+    """Reads the condition in a thread of its own, so that a database that hangs does not block the callers."""
 
     def __init__(self, read: Callable[[], Condition], clock: Callable[[], float] = time.monotonic) -> None:
         self._read = read
@@ -37,7 +37,7 @@ class Watch:
         self._condition: Condition | None = None
 
     def condition(self) -> Condition | None:
-        """As it was some seconds ago at most; None where the database does not say."""
+        """Return the condition, some seconds old at most; None if the database does not answer."""
         reader = self._current_reader()
         if reader is not None:
             reader.join(TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""What clients dropped: take their reports, and take reports out again that cannot be true."""
+"""What clients dropped: count their reports, and remove reports that cannot be true."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from app.domain.errors import InvalidInput
 
 @dataclass(frozen=True)
 class Counted:
-    """How many reports were new, and how many of their dropped calls are not counted.
+    """How many reports were new, and how many of their dropped predictions are not counted.
 
-    Of one model and for one reason a minute counts MAX_COUNT at most: what is beyond that is left out.
+    A minute counts at most MAX_COUNT dropped predictions of one model and one reason, and leaves out the rest.
     """
 
     reports: int
@@ -24,9 +24,9 @@ class Counted:
 
 @dataclass(frozen=True)
 class Removed:
-    """How many single reports were removed, and how many dropped calls the statistics count no more.
+    """How many single reports were removed, and how many dropped predictions the statistics no longer count.
 
-    Reports that retention has deleted are not among the former, but their calls are among the latter.
+    Retention may have deleted reports before: the first number leaves them out, the second includes their predictions.
     """
 
     reports: int
@@ -34,13 +34,13 @@ class Removed:
 
 
 def facts(model_names: Sequence[str], start: datetime | None, end: datetime | None) -> dict[str, Any]:
-    """What a removal is about, as the audit line of the log says it."""
+    """Return the filters of a removal as fields for its audit line in the log."""
     span = {"from": start and start.isoformat(), "to": end and end.isoformat()}
     return {"models": list(model_names) or "all", **span}
 
 
 class DroppedStore(Protocol):
-    """Where reports are kept."""
+    """The store of reports."""
 
     def add(self, reports: Sequence[DroppedReport]) -> Counted: ...
 
@@ -48,19 +48,19 @@ class DroppedStore(Protocol):
 
 
 class Dropped:
-    """The calls that were never logged."""
+    """The reports of dropped predictions."""
 
     def __init__(self, store: DroppedStore) -> None:
         self._store = store
 
     def report(self, reports: Sequence[DroppedReport]) -> Counted:
-        """Count what was dropped. Raises DroppedBehindRetention."""
+        """Count the reported predictions. Raises DroppedBehindRetention."""
         return self._store.add(reports) if reports else Counted(0, 0)
 
     def remove(self, model_names: Sequence[str], start: datetime | None, end: datetime | None) -> Removed:
-        """Remove what was reported of these models (of all, if none is named) and of the minutes that begin in a range.
+        """Remove the reports of these models (of all, if none is named) about the minutes that begin in a range.
 
-        `start` belongs to the range, `end` does not; None leaves it open. Raises InvalidInput if nothing is named.
+        `start` belongs to the range, `end` does not; None leaves it open. Raises InvalidInput if no filter is given.
         """
         if not model_names and start is None and end is None:
             raise InvalidInput("model_name", "Missing: name a model, or where the range begins or ends.")

@@ -1,4 +1,4 @@
-"""Failed calls whose errors say the same, but for numbers and identifiers."""
+"""Failed predictions, grouped by errors that differ only in numbers and identifiers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.domain.statistics import Selection
 
 
 class Cursor(NamedTuple):
-    """A place in the list, most frequent first: the group that was seen last."""
+    """A position in the list, most frequent first: the last group of the page before."""
 
     calls: int
     model_name: str
@@ -21,10 +21,10 @@ class Cursor(NamedTuple):
 
 @dataclass(frozen=True)
 class ErrorGroup:
-    """The failed calls of one model whose errors have one pattern, "" if they were logged without an error.
+    """The failed predictions of one model whose errors have one pattern; "" if they were logged without an error.
 
-    `count`, `last_seen`, `last_id` and `versions` are about the range that was asked for; `first_seen` and
-    `first_version` are about everything before its end that the log still has.
+    `count`, `last_seen`, `last_id` and `versions` are about the range of the question; `first_seen` and
+    `first_version` are about all predictions before its end that the log still has.
     """
 
     model_name: str
@@ -39,12 +39,12 @@ class ErrorGroup:
 
     @property
     def cursor(self) -> Cursor:
-        """Where the list goes on after this group."""
+        """The cursor of the page after this group."""
         return Cursor(self.count, self.model_name, self.fingerprint)
 
 
 class ErrorGroups(Protocol):
-    """Groups failed calls."""
+    """Groups failed predictions."""
 
     def page(
         self, selection: Selection, time_range: TimeRange, after: Cursor | None, limit: int

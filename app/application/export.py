@@ -1,4 +1,4 @@
-"""Take the logged calls out, oldest first, in constant memory."""
+"""Export the logged predictions, oldest first, in constant memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.application.prediction_list import Cursor, Filters
 
 
 class Layout(Enum):
-    """How a call is written as one line of text."""
+    """How a prediction is written as one line of text."""
 
     NDJSON = "ndjson"
     CSV = "csv"
@@ -19,7 +19,7 @@ class Layout(Enum):
 
 @dataclass(frozen=True)
 class Block:
-    """Calls that follow each other, written as lines without line ends, and the place of the last one."""
+    """Consecutive predictions, written as lines without line ends, and the cursor of the last one."""
 
     lines: list[str]
     last: Cursor
@@ -29,11 +29,11 @@ Blocks = Generator[Block, None, None]
 
 
 class PredictionExport(Protocol):
-    """Reads logged calls, however many there are."""
+    """Reads any number of logged predictions."""
 
     def blocks(self, filters: Filters, after: Cursor | None, layout: Layout) -> Blocks:
-        """The calls that pass the filters, oldest first, from the one after the cursor.
+        """Yield the predictions that pass the filters, oldest first, from the one after the cursor.
 
-        Each call that is there all the while comes once. Raises StorageUnavailable, also after some blocks.
+        A prediction that exists during the whole export comes once. Raises StorageUnavailable, also after some blocks.
         """
         ...

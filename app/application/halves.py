@@ -1,4 +1,4 @@
-"""Calls of which the request and the response come each in its own time, as inference loggers send them."""
+"""Predictions whose request and response arrive in separate events, as inference loggers send them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MILLISECOND = timedelta(milliseconds=1)
 
 
 class Side(Enum):
-    """Which half of a call an event tells of."""
+    """The half of a prediction that an event is about."""
 
     REQUEST = "request"
     RESPONSE = "response"
@@ -23,7 +23,7 @@ class Side(Enum):
 
 @dataclass(frozen=True)
 class Halves:
-    """The calls of a batch, of each of which one side is known: its time is that of the side."""
+    """The predictions of a batch, each known by one side alone; its timestamp is the time of that side."""
 
     calls: Calls
     sides: Sequence[Side]
@@ -31,9 +31,9 @@ class Halves:
 
 @dataclass(frozen=True)
 class Joined:
-    """Calls of which both sides are known, and at which place of Halves each was completed; how many others wait.
+    """Complete predictions, the index in Halves at which each was completed, and the number that still wait.
 
-    A call that had been complete before is among them, since its event may have come again.
+    A prediction that was complete before is among them if its event came again.
     """
 
     calls: Calls
@@ -42,19 +42,19 @@ class Joined:
 
 
 class HalfStore(Protocol):
-    """Where a half waits for the other one."""
+    """The store in which a half waits for the other one."""
 
     def join(self, halves: Halves) -> Joined:
-        """Keep the halves, each only once, and return the calls that are complete."""
+        """Keep each half once, and return the predictions that are complete."""
         ...
 
     def expire(self, wait: timedelta, limit: int) -> None:
-        """Remove up to `limit` calls that began to wait longer ago; each of which a half is missing was dropped."""
+        """Remove up to `limit` predictions that began to wait longer ago; count the incomplete ones as dropped."""
         ...
 
 
 class JoinedCalls:
-    """Logs each call once both of its sides have come."""
+    """Logs each prediction as soon as both of its sides have arrived."""
 
     def __init__(self, store: HalfStore, predictions: Predictions, wait: timedelta) -> None:
         """A half waits for `wait` for the other one."""
@@ -63,28 +63,29 @@ class JoinedCalls:
         self._wait = wait
 
     def log(self, batch: Batch, sides: Sequence[Side]) -> tuple[Receipt, int]:
-        """Keep the halves of a batch and log the calls that are complete with them. `sides` goes by place in the batch.
+        """Keep the halves of a batch and log the predictions that they complete; both are committed.
 
-        Both are committed. Returns what became of the complete ones, and how many calls wait for their other half.
+        `sides` has one side for each entry of the batch. Returns the receipt of the complete predictions, and how many
+        predictions wait for their other half.
         """
         rejected = dict(batch.rejected)
         places = [place for place in range(len(sides)) if place not in rejected]
         joined = self._store.join(Halves(batch.calls, [sides[place] for place in places]))
         places = [places[row] for row in joined.places]
-        complete = _in_time(Batch(joined.calls, losses=batch.losses))
+        complete = _in_time(Batch(joined.calls, dropped=batch.dropped))
         receipt = self._predictions.log_batch(complete)
         rejected |= {places[row]: errors for row, errors in receipt.rejected}
-        # As many as came may go, and some more, so that they become fewer than they are.
+        # Remove more halves than arrived, so that a backlog of expired ones shrinks.
         self._store.expire(self._wait, 2 * len(sides) + 10)
         return replace(receipt, rejected=sorted(rejected.items(), key=lambda item: item[0])), joined.waiting
 
 
 def duration_ms(requested: datetime, responded: datetime) -> float:
-    """Milliseconds from the request to the response."""
+    """Return the milliseconds from the request to the response."""
     return (responded - requested) / MILLISECOND
 
 
 def _in_time(batch: Batch) -> Batch:
-    """The same batch with the calls rejected whose response is older than their request."""
+    """Return the batch with the predictions rejected whose response is older than their request."""
     wrong = [row for row, duration in enumerate(batch.calls.duration_ms) if duration_problem(duration)]
     return batch.without(wrong, {"duration_ms": ["The response must not be before the request."]}) if wrong else batch

@@ -1,4 +1,4 @@
-"""Is the service fit to get traffic?"""
+"""Readiness: whether the service may get traffic."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from app.domain.errors import NotReady
 
 @dataclass(frozen=True)
 class SchemaState:
-    """Which revision the database is at, which one this code needs, and the engine it was migrated to.
+    """The revision of the database, the revision that this code needs, and the storage engine.
 
-    `is_writable`: whether the server takes writes; `missing`: tables that are not there, or not for us to use.
+    `is_writable`: whether the server takes writes; `missing`: tables that do not exist or that the role may not use.
     """
 
     revision: str | None
@@ -24,7 +24,7 @@ class SchemaState:
 
 
 class Schema(Protocol):
-    """What the readiness check asks the database."""
+    """The questions of the readiness check to the database."""
 
     def state(self) -> SchemaState: ...
 
@@ -37,7 +37,7 @@ class Readiness:
         self._is_stopping = is_stopping
 
     def check(self) -> str:
-        """Name the storage engine. Raises NotReady or StorageUnavailable."""
+        """Return the name of the storage engine. Raises NotReady or StorageUnavailable."""
         if self._is_stopping():
             raise NotReady("The service is shutting down.")
         state = self._schema.state()

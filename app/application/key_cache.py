@@ -1,4 +1,4 @@
-"""The keys as a worker knows them: read every few seconds, not for every call."""
+"""The keys as a worker knows them: read every few seconds, not for every request."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from app.domain.errors import PredlogError, StorageUnavailable
 from app.domain.keys import ApiKey
 
-# A revocation holds after so long, and what the database takes to answer.
+# A revocation takes effect after so long, plus the time of a query.
 FRESH_S = 2.0
-# How long a call waits at most for another one that is reading the keys.
+# How long a request waits at most for another one that is reading the keys.
 TIMEOUT_S = 3.0
-# While the database is away, the keys that were read last hold for so long.
+# While the database is away, the keys that were read last stay valid for so long.
 KNOWN_S = 60.0
 
 _NEVER = float("-inf")
@@ -30,7 +30,7 @@ class Known:
 
 
 class KeyRing:
-    """Hand out the keys. One thread at a time reads them anew, the others go on with those they know."""
+    """Caches the keys. One thread at a time reads them anew; the other threads go on with the cached ones."""
 
     def __init__(self, read: Callable[[], Sequence[ApiKey]], clock: Callable[[], float]) -> None:
         self._read = read
@@ -41,9 +41,9 @@ class KeyRing:
         self._failure = ""
 
     def keys(self, *, however_old: bool = False) -> Mapping[str, ApiKey]:
-        """Every key there ever was, as of a few seconds ago. Raises StorageUnavailable where that is not known.
+        """Return every key that was ever made, as of a few seconds ago. Raises StorageUnavailable if that is not known.
 
-        With `however_old` they were true once, and may have been revoked while the database was away.
+        With `however_old` the keys may be older: some may have been revoked while the database was away.
         """
         now = self._clock()
         if now - self._known.moment < FRESH_S:
@@ -67,9 +67,9 @@ class KeyRing:
             self._failure = str(error)
 
     def _wait(self, now: float) -> None:
-        """After a pause what this worker knew is too old while another call reads what holds now.
+        """Wait until another request has read the keys, because the cached ones are too old after a pause.
 
-        Where the database hangs, that takes long: then only the calls of the first few seconds wait.
+        If the database hangs, only the requests of the first few seconds wait.
         """
         patience = self._began + TIMEOUT_S - now
         if patience > 0 and self._reading.acquire(timeout=patience):

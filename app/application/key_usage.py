@@ -1,4 +1,4 @@
-"""When each key was used last: noted by the call, written by a thread of its own a few seconds later."""
+"""When each key was used last: the request remembers it, and a thread writes it a few seconds later."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from datetime import datetime, timedelta
 
 from app.domain.errors import PredlogError
 
-# Each worker notes the use of a key once in so long.
+# Each worker remembers the use of a key once in so long.
 EVERY = timedelta(minutes=1)
-# How many seconds the first note waits for others, which are then written with it.
+# How many seconds the first use waits for others, which are then written with it.
 DELAY_S = 5.0
 
 
 class KeyUsage:
-    """What a call does here is to look into a dictionary; no call waits for the database."""
+    """Collects the last uses of keys. A request only looks into a dictionary, and never waits for the database."""
 
     def __init__(self, write: Callable[[Mapping[int, datetime]], None], delay_s: float = DELAY_S) -> None:
-        """`write` keeps the times by key id; what it cannot keep is noted again a minute later."""
+        """`write` keeps the times by key id. If it fails, the next use is remembered a minute later."""
         self._write = write
         self._delay_s = delay_s
         self._noted: dict[int, datetime] = {}
@@ -43,12 +43,12 @@ class KeyUsage:
         timer.daemon = True
         try:
             timer.start()
-        except RuntimeError:  # no thread is to be had; the call is answered all the same
+        except RuntimeError:  # the system has no more threads; the request is answered all the same
             with self._lock:
                 self._waiting = {}
 
     def flush(self) -> None:
-        """Write what waits. A database that is away loses a minute's note, nothing else."""
+        """Write the collected uses. If the database is away, a minute of uses is forgotten and nothing else."""
         with self._lock:
             waiting, self._waiting = self._waiting, {}
         if waiting:

@@ -1,4 +1,4 @@
-"""Make keys, renew them, end them, and find out whose key a call brings."""
+"""Create, rotate and revoke keys, and identify the key of a request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIRST_KEY = "first admin key"
 
 
 class KeyStore(Protocol):
-    """Where keys are kept."""
+    """The store of keys."""
 
     def add(
         self,
@@ -41,7 +41,7 @@ class KeyStore(Protocol):
 
 
 def utc_now() -> datetime:
-    """The time of this machine's clock."""
+    """Return the time of this machine's clock."""
     return datetime.now(timezone.utc)
 
 
@@ -62,9 +62,9 @@ class Keys:
     def create(
         self, name: str, scope: Scope, models: Iterable[str] = (), expires_at: datetime | None = None
     ) -> tuple[ApiKey, str]:
-        """Make a key, for these models or for all, until that time or for ever.
+        """Create a key for these models (all if none are named) that expires at `expires_at` (never if None).
 
-        Returns the key and what its holder sends, which nobody can find out later. Raises InvalidInput.
+        Returns the key and its full text, which its holder sends and which is not kept. Raises InvalidInput.
         """
         bound = frozenset(models) or None
         _check("name", name, keys.MAX_NAME_LENGTH)
@@ -79,9 +79,9 @@ class Keys:
         return key, keys.full_key(key.id, secret)
 
     def create_first(self, given: str) -> tuple[ApiKey | None, bool]:
-        """Take an operator's own key as the first admin key, unless there ever was a key.
+        """Keep an operator's own key as the first admin key, unless a key was ever made.
 
-        Returns the key that was made, or None, and whether the operator's key is good for a call now.
+        Returns the new key, or None, and whether requests with the operator's key are accepted now.
         """
         made = self._store.add_first(FIRST_KEY, Scope.ADMIN, keys.hash_of_given(given))
         if made:
@@ -91,21 +91,21 @@ class Keys:
         return None, found is not None and found.holds(now)
 
     def all(self) -> Sequence[ApiKey]:
-        """Every key there ever was."""
+        """Return every key that was ever made, revoked and expired ones included."""
         return self._store.all()
 
     def revoke(self, key_id: int) -> ApiKey:
-        """End a key: within seconds no worker takes it any more. Raises NotFound."""
+        """Revoke a key: within seconds no worker accepts it any more. Raises NotFound."""
         key = self._store.revoke(key_id)
         if key is None:
             raise _no_such_key(key_id)
         return key
 
     def rotate(self, key_id: int, grace: timedelta) -> tuple[ApiKey, str]:
-        """Give a key a new secret; the one it has is accepted for the time of grace, too.
+        """Give a key a new secret; the old secret stays accepted for `grace`.
 
-        Returns the key and what its holder sends from now on. Without grace every older secret ends at once. Raises
-        NotFound, and InvalidInput if the key has ended or an older secret is accepted still.
+        Returns the key and its new full text. Without grace every older secret ends at once. Raises NotFound, and
+        InvalidInput if the key has ended or if an older secret is still accepted.
         """
         now = self._now()
         key = next((key for key in self._store.all() if key.id == key_id), None)
@@ -122,14 +122,14 @@ class Keys:
         secret = keys.new_secret()
         renewed = self._store.rotate(key, keys.hash_of(secret), now + grace if grace else None)
         if renewed is None:
-            raise InvalidInput("id", f"Key {key_id} was changed by somebody else at the same time; look at it again.")
+            raise InvalidInput("id", f"Key {key_id} was changed by another command at the same time; look at it again.")
         return renewed, keys.full_key(key_id, secret)
 
     def identify(self, sent: str | None, *, however_old: bool = False) -> ApiKey | None:
-        """The key that a call brings; None while no key was ever made. Raises NotAuthenticated, StorageUnavailable.
+        """Return the key that a request sent; None as long as no key was ever made.
 
-        Keys that are all revoked still count: to revoke the last one opens nothing. With `however_old` the keys may be
-        those from before the database went away.
+        Revoked keys still count: a service without a valid key stays closed. With `however_old` the keys may be those
+        from before the database went away. Raises NotAuthenticated and StorageUnavailable.
         """
         known = self._ring.keys(however_old=however_old)
         if not known:
@@ -156,7 +156,7 @@ def _of(known: Mapping[str, ApiKey], sent: str, now: datetime) -> ApiKey | None:
 
 
 def _of_given(known: Mapping[str, ApiKey], sent: str, now: datetime) -> ApiKey | None:
-    """An operator's own key has no id in it: it is told by its hash alone."""
+    """Find an operator's own key by its hash, because it has no id in it."""
     hash = keys.hash_of_given(sent)
     return next((key for key in known.values() if key.accepts(hash, now)), None)
 

@@ -12,7 +12,7 @@ NO_MODEL = ""  # no model has an empty name
 
 
 class ModelNames(Protocol):
-    """Where the names of all models are kept."""
+    """The store of the names of all models."""
 
     def model_names(
         self, model_names: Sequence[str], search: str | None, after: str | None, limit: int
@@ -21,7 +21,7 @@ class ModelNames(Protocol):
 
 @dataclass(frozen=True)
 class ModelPage:
-    """The models of one page, what was counted of them, and whether there are more."""
+    """The models of one page, their tallies, and whether there are more models."""
 
     model_names: Sequence[str]
     answer: Answer
@@ -29,7 +29,7 @@ class ModelPage:
 
 
 class ModelStatistics:
-    """The names come from the list of all models, so a model without calls in the range is there, too."""
+    """Statistics by model. The names come from the list of all models, so models without predictions are there, too."""
 
     def __init__(self, names: ModelNames, statistics: Statistics) -> None:
         self._names = names

@@ -1,4 +1,4 @@
-"""No caller may make up names without end: so many new models and versions a day."""
+"""Limit how many new models and versions a caller may log in a day."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.domain.dropped import DroppedReport
 from app.domain.errors import TooManyNewModels
 from app.domain.predictions import Prediction
 
-# Name and version; None for a report of what was dropped, which is of all versions.
+# Name and version; the version is None for a report of dropped predictions, which is about all versions.
 Model = tuple[str, str | None]
 
 KNOWN_FOR_S = 300.0
@@ -31,10 +31,10 @@ class NameStore(Protocol):
 
 
 class NewModels:
-    """Admits models and versions that are known, and of new ones `per_day` for each caller; any number if that is 0.
+    """Admits known models and versions, and `per_day` new ones for each caller; any number if `per_day` is 0.
 
-    The allowance comes back evenly over the day. What is known is remembered, so that a call of a known model costs a
-    look into a set.
+    The allowance comes back evenly over the day. Known models are remembered, so that a prediction of a known model
+    costs one look into a set.
     """
 
     def __init__(self, store: NameStore, per_day: int, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -50,7 +50,7 @@ class NewModels:
             raise TooManyNewModels(self._per_day)
 
     def admit(self, caller: str, batch: Batch) -> Batch:
-        """Return the same batch, with the calls rejected whose models this caller may not log."""
+        """Return the batch with the predictions rejected whose models this caller may not log."""
         models: list[Model] = list(zip(batch.calls.model_name, batch.calls.model_version))
         refused = self._refused(caller, models)
         if not refused:
@@ -85,7 +85,7 @@ class NewModels:
         return set(new[granted:])
 
     def _recently_known(self) -> set[Model]:
-        """What is known, forgotten now and then: a model may have been purged."""
+        """Return the known models; they are forgotten now and then, because a model may have been purged."""
         if self._monotonic() - self._known_since > KNOWN_FOR_S or len(self._known) > MAX_KNOWN:
             self._known, self._known_since = set(), self._monotonic()
         return self._known

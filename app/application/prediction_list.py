@@ -24,7 +24,7 @@ class Filters:
 
 @dataclass(frozen=True)
 class Cursor:
-    """A place in the list, newest first: the time and id of the last prediction that was seen."""
+    """A position in the list, newest first: the time and id of the last prediction of the page before."""
 
     timestamp: datetime
     id: int
@@ -32,10 +32,11 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Page:
-    """Calls, newest first, with their ids.
+    """Predictions, newest first, with their ids.
 
-    `next` is where the next page begins, None where there is no more. A page may have fewer calls than were asked for,
-    or none, while there is more: so many bytes fit into it, and so many calls are looked through for it.
+    `next` is the cursor of the next page; None if this page is the last. A page may have fewer predictions than the
+    limit, or none, although it is not the last: its size in bytes is limited, and so is the number of predictions that
+    are searched for it.
     """
 
     ids: Sequence[int]
@@ -47,4 +48,4 @@ class PredictionList(Protocol):
     """Lists logged predictions, and cannot log any."""
 
     def page(self, filters: Filters, cursor: Cursor | None, limit: int) -> Page:
-        """The newest predictions that pass the filters, older than the cursor. Raises StorageTimeout."""
+        """Return the newest predictions that pass the filters and are older than the cursor. Raises StorageTimeout."""

@@ -17,7 +17,7 @@ from app.domain.predictions import Prediction, metadata_json
 
 @dataclass(frozen=True)
 class Calls:
-    """Many calls, column by column: Prediction's fields, the metadata as JSON text."""
+    """Many predictions, column by column: Prediction's fields, the metadata as JSON text."""
 
     timestamp: Sequence[datetime]
     model_name: Sequence[str]
@@ -30,14 +30,14 @@ class Calls:
 
     @classmethod
     def of(cls, prediction: Prediction) -> Calls:
-        """A single one."""
+        """Return the columns of a single prediction."""
         metadata = None if prediction.metadata is None else metadata_json(prediction.metadata)
         values = vars(prediction) | {"metadata": metadata}
         return cls(**{column.name: [values[column.name]] for column in fields(cls)})
 
     @classmethod
     def together(cls, parts: Sequence[Calls]) -> Calls:
-        """The calls of all parts, one after the other."""
+        """Return the predictions of all parts, one after the other."""
         return cls(**{
             column.name: list(chain.from_iterable(getattr(part, column.name) for part in parts))
             for column in fields(cls)
@@ -47,30 +47,30 @@ class Calls:
         return len(self.timestamp)
 
     def at(self, places: Sequence[int]) -> Calls:
-        """The calls at these places."""
+        """Return the predictions at these indexes."""
         return Calls(**{name: [column[place] for place in places] for name, column in vars(self).items()})
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Many calls at once.
+    """Many predictions at once.
 
-    `calls` have been checked; `rejected` has what was wrong with the others, by their place in the batch. `losses` are
-    what the client reports. `in_order` says that those with a request id come in the order of these ids.
+    `calls` are the valid predictions; `rejected` has the errors of the others by their index in the batch. `dropped`
+    are the client's reports. `in_order` says that predictions with a request id come in the order of these ids.
     """
 
     calls: Calls
     rejected: Sequence[tuple[int, dict[str, Any]]] = ()
-    losses: Sequence[DroppedReport] = ()
+    dropped: Sequence[DroppedReport] = ()
     in_order: bool = False
 
     def without_calls_before(self, retention: BehindRetention) -> Batch:
-        """The same batch with the calls rejected that retention would not keep."""
+        """Return the batch with the predictions rejected that are older than retention keeps."""
         behind = [row for row, timestamp in enumerate(self.calls.timestamp) if timestamp < retention.edge]
         return self.without(behind, {retention.field: [retention.message]})
 
     def without(self, rows: Collection[int], errors: dict[str, Any]) -> Batch:
-        """The same batch with the calls at these places of `calls` rejected for the same reason."""
+        """Return the batch with the predictions at these indexes of `calls` rejected for the same reason."""
         rejected = dict(self.rejected)
         places = [
             place for place, _ in zip((place for place in count() if place not in rejected), self.calls.timestamp)
@@ -80,14 +80,14 @@ class Batch:
         calls = self.calls.at([row for row in range(len(self.calls)) if row not in gone])
         return replace(self, calls=calls, rejected=sorted(rejected.items(), key=itemgetter(0)))
 
-    def with_dropped(self, losses: Sequence[DroppedReport]) -> Batch:
-        """The same batch with what its sender had to throw away."""
-        return replace(self, losses=losses)
+    def with_dropped(self, dropped: Sequence[DroppedReport]) -> Batch:
+        """Return the batch with its sender's reports of dropped predictions."""
+        return replace(self, dropped=dropped)
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of a batch."""
+    """The result of a batch: how many predictions were stored, were stored before, and were rejected."""
 
     stored: int
     duplicates: int
@@ -95,7 +95,7 @@ class Receipt:
 
 
 class PredictionStore(Protocol):
-    """Where predictions are kept."""
+    """The store of predictions."""
 
     def add(self, prediction: Prediction) -> tuple[Prediction, bool]: ...
 
@@ -109,26 +109,27 @@ class PredictionStore(Protocol):
 
 
 class Predictions:
-    """The logged calls."""
+    """The log of predictions."""
 
     def __init__(self, store: PredictionStore) -> None:
         self._store = store
 
     def log(self, prediction: Prediction) -> tuple[Prediction, bool]:
-        """Keep a prediction and say whether it is new; the same request id and timestamp give back the first record.
+        """Store a prediction; return it with its id, and whether it is new.
 
-        Raises RequestIdConflict if that is a call of another model.
+        If a prediction with the same request id and timestamp was stored before, that one is returned. Raises
+        RequestIdConflict if that one is of another model, BehindRetention and StorageUnavailable.
         """
         return self._store.add(prediction)
 
     def log_batch(self, batch: Batch) -> Receipt:
-        """Keep a batch and the losses reported with it; what was stored before is counted and not stored again.
+        """Store a batch and the reports of dropped predictions in it; predictions that were stored before are counted.
 
-        Calls that retention would not keep are rejected, and those whose request id and timestamp a call of another
-        model has.
+        Predictions that are older than retention keeps are rejected. So are those whose request id and timestamp a
+        prediction of another model has. Raises StorageUnavailable.
         """
         try:
-            stored = self._store.add_many(batch) if batch.calls or batch.losses else 0
+            stored = self._store.add_many(batch) if batch.calls or batch.dropped else 0
         except BehindRetention as error:
             return self.log_batch(batch.without_calls_before(error))
         if stored < len(batch.calls):
@@ -137,7 +138,7 @@ class Predictions:
         return Receipt(stored, len(batch.calls) - stored, batch.rejected)
 
     def get(self, prediction_id: int, models: Set[str] | None = None) -> Prediction:
-        """Return one prediction. Raises NotFound, also for one of a model that is not among `models` (None: any)."""
+        """Return one prediction. Raises NotFound, also if its model is not among `models` (None: any)."""
         prediction = self._store.get(prediction_id)
         if prediction is None or (models is not None and prediction.model_name not in models):
             raise NotFound(f"There is no prediction with id {prediction_id}.")

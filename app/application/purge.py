@@ -36,11 +36,11 @@ class PurgeFilters:
 
     @property
     def is_whole_model(self) -> bool:
-        """Whether all is meant that there ever was of a model, or of a version of it."""
+        """Whether the filters name a whole model, or a whole version of it, and nothing else."""
         return self.model_name is not None and not (self.start or self.end or self.request_id)
 
     def range(self, now: datetime) -> TimeRange:
-        """The range of time in which predictions are looked for; what is logged with a later time stays."""
+        """Return the range of time that the purge searches; predictions logged with a later time stay."""
         start, end = self.start or EARLIEST, self.end or now + 2 * FUTURE_TOLERANCE
         return TimeRange(min(start, end), end)
 
@@ -49,9 +49,9 @@ class PurgeFilters:
 class Purged:
     """How far a purge has come.
 
-    `deleted` counts predictions. `buckets_deleted` counts what the aggregates had of a whole model from before
-    `raw_from`, where retention has left nothing else; of other purges that is kept. `is_complete` says that nothing is
-    left to do.
+    `deleted` counts predictions. `buckets_deleted` counts buckets of the aggregates from before `raw_from`, the
+    retention edge of raw rows; only a purge of a whole model deletes these. `is_complete` says that nothing is left to
+    do.
     """
 
     deleted: int = 0
@@ -60,13 +60,13 @@ class Purged:
     is_complete: bool = False
 
     def keeps_aggregates_of(self, filters: PurgeFilters, now: datetime) -> bool:
-        """Whether the range reaches behind the retention edge, where the aggregates stay as they are."""
+        """Return whether the range begins before the retention edge and the aggregates before it stay as they are."""
         is_of_times = not (filters.is_whole_model or filters.request_id)
         return bool(is_of_times and self.raw_from and filters.range(now).start < self.raw_from)
 
 
 class PurgeStore(Protocol):
-    """Where predictions and aggregates are removed; each call is a transaction of its own and may be repeated."""
+    """The store of predictions and aggregates; each method is a transaction of its own and may be repeated."""
 
     def raw_from(self) -> datetime | None:
         """Return the retention edge: there are no single predictions before it."""
@@ -77,7 +77,10 @@ class PurgeStore(Protocol):
         ...
 
     def remove_predictions(self, filters: PurgeFilters, within: TimeRange) -> tuple[int, datetime | None]:
-        """Remove the oldest of them, and return how many, and where the next ones begin; None after the last."""
+        """Remove the oldest of them.
+
+        Return how many, and the time at which the next ones begin (None after the last).
+        """
         ...
 
     def first_bucket(self, filters: PurgeFilters, before: datetime) -> datetime | None:
@@ -85,7 +88,7 @@ class PurgeStore(Protocol):
         ...
 
     def remove_buckets(self, filters: PurgeFilters, within: TimeRange) -> int:
-        """Remove what the aggregates have of a model, behind the retention edge."""
+        """Remove a model's buckets from before the retention edge; return how many."""
         ...
 
     def tidy(self, model_name: str | None) -> None:
@@ -106,10 +109,10 @@ class Purge:
         return self._store.count(filters, filters.range(now))
 
     def run(self, filters: PurgeFilters, now: datetime) -> Iterator[Purged]:
-        """Remove, and say after each piece how far it has come.
+        """Remove the predictions piece by piece, and yield the progress after each piece.
 
-        A purge that is given up between two pieces has done what it said; the same purge again goes on with the rest.
-        Losses that clients have reported for a model are not predictions: they stay.
+        If the caller stops between two pieces, the same purge can be run again and removes the rest. Reports of dropped
+        predictions stay. Raises StorageUnavailable.
         """
         deleted, buckets, raw_from = 0, 0, self._store.raw_from()
         range = filters.range(now)

@@ -1,7 +1,7 @@
-"""Who answers questions: a replica of the database where there is one that keeps up, else the primary.
+"""Choose the server that answers a question: a replica of the database if one keeps up, else the primary.
 
-A whole answer comes from one server. Each has its own plans and its own memory of what is settled, so that nothing that
-was seen on one is taken for true on another, which stands at another place of the same history.
+A whole answer comes from one server. Each server has its own plans and its own segment cache, because a replica and its
+primary are at different moments of the same history.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Reader:
 
 
 class Replica(Protocol):
-    """What is known of a replica of the database."""
+    """The state of a replica of the database."""
 
     def lag_s(self) -> float: ...
 
@@ -56,13 +56,13 @@ class ReplicaStatistics(Statistics):
     def ask(self, question: Question) -> Answer:
         answer = super().ask(question)
         lag_s = self._replica.lag_s()
-        if math.isinf(lag_s):  # it has failed somebody else meanwhile
+        if math.isinf(lag_s):  # another request found it failing meanwhile
             raise StorageUnavailable("The replica is not available.")
         return replace(answer, freshness=replace(answer.freshness, replica_lag_s=lag_s))
 
 
 class Readers:
-    """The primary, and in front of it a replica where there is one."""
+    """The primary, and in front of it a replica if there is one."""
 
     def __init__(self, primary: Reader, replica: Reader | None = None, state: Replica | None = None) -> None:
         self._primary = primary
@@ -70,7 +70,7 @@ class Readers:
         self._state = state
 
     def ask(self, question: Callable[[Reader], T]) -> T:
-        """Put a question to the replica, and where it cannot answer to the primary."""
+        """Put a question to the replica, and to the primary if the replica cannot answer."""
         if self._replica and self._state and self._state.keeps_up():
             try:
                 return question(self._replica)

@@ -1,4 +1,4 @@
-"""Keep the aggregates up, and old rows out."""
+"""Refresh the aggregates, and drop old rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class LifeCycle:
-    """How long each level is kept (forever where it is missing), and after what time raw rows go to the columnstore.
+    """How long each level is kept (forever if it is missing), and the age at which raw rows go to the columnstore.
 
     The levels are `raw`, `minute`, `hour` and `day`; a coarser one is never kept shorter than a finer one.
     """
@@ -21,7 +21,7 @@ class LifeCycle:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a refresh has come: `done` of `total` seconds of history, then `hours_left` changed hours to repair."""
+    """The progress of a refresh: `done` of `total` seconds of history, then `hours_left` invalidated hours."""
 
     done: float
     total: float
@@ -30,7 +30,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Relation:
-    """What one table or aggregate takes on disk. Sizes in bytes; `ratio` is uncompressed to compressed."""
+    """The size of one table or aggregate on disk, in bytes; `ratio` is uncompressed to compressed."""
 
     name: str
     rows: int | None
@@ -66,20 +66,20 @@ class Overview:
 
 
 class Maintenance(Protocol):
-    """What each storage engine does in its own way."""
+    """The maintenance that each storage engine does in its own way."""
 
     def refresh(self, piece: timedelta) -> Iterator[Progress]:
-        """Materialise and repair all there is, piece by piece; it may be interrupted between two of them."""
+        """Refresh all levels and invalidated hours, piece by piece; the caller may stop between two pieces."""
         ...
 
     def apply(self, life_cycle: LifeCycle) -> None:
-        """Make these settings the database's own."""
+        """Give these settings to the jobs of the database."""
         ...
 
     def retain(self, life_cycle: LifeCycle) -> None:
-        """Drop what is older than it is to be kept."""
+        """Drop rows and buckets that are older than the settings keep them."""
         ...
 
     def overview(self) -> Overview:
-        """Sizes, chunks, jobs and their last runs."""
+        """Return sizes, chunks, jobs and their last runs."""
         ...

@@ -1,9 +1,9 @@
-"""What has been read of parts that are settled, kept for the next question that has them in common.
+"""Cache the tallies of valid segments for the next question that reads the same segments.
 
-A dashboard asks for the last 90 days every half minute: but for the ends, that is the same each time. What rows and
-buckets a settled part holds does not change while the generation of the aggregates stays the same, and the generation
-is read in the same statement as the rest of an answer. For a minute at most: should a reading ever have missed what
-TimescaleDB was moving just then, it is not repeated for longer.
+A dashboard asks for the last 90 days every half minute, and except for the ends these questions are the same. The rows
+and buckets of a valid segment do not change while the generation of the aggregates stays the same. Each statement that
+reads an answer also reads the generation. Tallies are kept for a minute at most: if a statement ever missed rows that
+TimescaleDB was moving, that answer is not repeated for longer.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from app.domain.statistics import Tally
 P = TypeVar("P")
 K = TypeVar("K")
 
-# Weights are bins, of some hundred bytes each: about 25 MB a process at most.
+# A weight is a number of bins, of some hundred bytes each: at most about 25 MB in each process.
 MAX_WEIGHT = 250_000
 KEPT_S = 60.0
 
 
-class SettledTallies(Generic[P, K]):
-    """Tallies of parts in one generation, the least recently used given up first. They are not changed."""
+class SegmentCache(Generic[P, K]):
+    """Tallies of parts in one generation; the least recently used leave first. Callers must not change the tallies."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -35,7 +35,7 @@ class SettledTallies(Generic[P, K]):
         self._weight = 0
 
     def get(self, parts: Iterable[P], generation: int | None) -> dict[P, Mapping[K, Tally]]:
-        """Those of the parts that are known in this generation."""
+        """Return the tallies of those parts that were read in this generation."""
         known: dict[P, Mapping[K, Tally]] = {}
         with self._lock:
             if generation is None or generation != self._generation:
@@ -48,7 +48,7 @@ class SettledTallies(Generic[P, K]):
         return known
 
     def put(self, parts: Mapping[P, Mapping[K, Tally]], generation: int | None) -> None:
-        """Keep what was read in this generation; what is of another one is forgotten."""
+        """Keep tallies that were read in this generation, and forget those of another one."""
         if generation is None:
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""Answer questions about many calls from the aggregates, exactly."""
+"""Answer questions about many predictions from the aggregates, exactly."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
-from app.application.segment_cache import SettledTallies
+from app.application.segment_cache import SegmentCache
 from app.domain.cover import COARSE_TO_FINE, Level, Materialized, Segment, answerable, cover, hours_pending_repair
 from app.domain.errors import InvalidInput, StorageUnavailable
 from app.domain.instants import TimeRange, floor
 from app.domain.statistics import Freshness, Selection, Series, Tally
 
-# After so many plans that were overtaken by a change, one is made that none can overtake.
+# If changes invalidate this many plans in turn, the next plan reads raw rows alone, which no change invalidates.
 OPTIMISTIC_PLANS = 10
 RECENT_S = 30.0
 # An answer of 1,000 groups with percentiles has about half a megabyte.
@@ -23,7 +23,7 @@ MAX_GROUPS = 1000
 
 
 class GroupKey(NamedTuple):
-    """What a tally is about; a part that the question does not ask for is 0 or None."""
+    """The group of a tally; a part that the question does not group by is 0 or None."""
 
     point: int = 0
     model_name: str | None = None
@@ -32,7 +32,7 @@ class GroupKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Question:
-    """Which calls to count, over which range, by what, and whether percentiles are wanted.
+    """Which predictions to count, over which range, grouped by what, and whether percentiles are needed.
 
     An answer of more than `max_groups` groups is refused; None stands for any number.
     """
@@ -55,15 +55,15 @@ class Question:
         return COARSE_TO_FINE[next(coarsest, len(COARSE_TO_FINE)) :]
 
     def about(self, segment: Segment) -> tuple[Part, int]:
-        """What is to be read of a segment, and in which point it begins."""
+        """Return the part to read for a segment, and the point in which the segment begins."""
         first, edges = self.series.within(segment.range) if self.series else (0, ())
         return Part(segment, self.selection, self.group_by, edges, self.latency), first
 
 
 class Part(NamedTuple):
-    """What is asked of one segment: the same for all questions whose answers have this part in common.
+    """The query for one segment; questions whose answers have this part in common have equal parts.
 
-    `edges` are where one point of a series ends and the next one begins, within the segment.
+    `edges` are the times within the segment at which one point of a series ends and the next one begins.
     """
 
     segment: Segment
@@ -75,9 +75,9 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Reading:
-    """What is in each part, and the state of the aggregates in the very snapshot it was read from.
+    """The tallies of each part, and the state of the aggregates in the same snapshot.
 
-    Points are counted from the first of a part; `dropped` is about the whole range.
+    Points are numbered from the first point of a part; `dropped` is about the whole range.
     """
 
     parts: Sequence[Mapping[GroupKey, Tally]]
@@ -87,7 +87,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Answer:
-    """The tallies for the range that could be answered (wider than asked where the finer levels are gone)."""
+    """The tallies for the range that could be answered, which is wider than asked if the finer levels are gone."""
 
     tallies: dict[GroupKey, Tally]
     range: TimeRange
@@ -95,7 +95,7 @@ class Answer:
 
     @property
     def total(self) -> Tally:
-        """All groups and points together."""
+        """The sum of all groups and points."""
         total = Tally()
         for tally in self.tallies.values():
             total.merge(tally)
@@ -115,9 +115,9 @@ class StatisticsStore(Protocol):
 class Statistics:
     """Statistics over any range.
 
-    A plan is made on the state that was seen last, and read together with the state as it is now: one round trip.
-    Where the plan does not hold any more, it is made again on what has just been seen. State and segments are never
-    read in two statements of one snapshot: a chunk that moves to the columnstore meanwhile would be in neither.
+    A plan is made on the last known state, and one statement reads its segments together with the current state. If
+    the plan is not valid in the current state, it is made again on that state. State and segments are never read in two
+    statements of one snapshot, because a chunk that moves to the columnstore meanwhile would be missing in both.
     """
 
     def __init__(self, store: StatisticsStore, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -125,26 +125,26 @@ class Statistics:
         self._monotonic = monotonic
         self._seen_at = 0.0
         self._last_seen: Materialized | None = None
-        self._settled: SettledTallies[Part, GroupKey] = SettledTallies(monotonic)
+        self._cache: SegmentCache[Part, GroupKey] = SegmentCache(monotonic)
 
     def ask(self, question: Question) -> Answer:
-        """Count the calls of the range, equal to a full scan of the log in the same snapshot.
+        """Count the predictions of the range; the answer equals a full scan of the log in the same snapshot.
 
-        Raises InvalidInput if there are more groups than the question allows.
+        Raises InvalidInput if there are more groups than the question allows, and StorageUnavailable.
         """
         self._check_groups(question)
         state = self._recent() or self._store.state(question.range)
         self._last_seen = None  # until an answer has come
         for _ in range(OPTIMISTIC_PLANS):
             plan = _Plan.of(question, state)
-            known = self._settled.get(plan.settled, state.generation)
+            known = self._cache.get(plan.cacheable, state.generation)
             unknown = [part for part in plan.parts if part not in known]
             reading = self._store.read(question, plan.range, unknown)
             if plan.holds_in(reading.state, known):
                 self._saw(reading.state)
                 fresh = dict(zip(unknown, reading.parts))
-                now_settled = {part: fresh[part] for part in unknown if reading.state.settles(part.segment)}
-                self._settled.put(now_settled, reading.state.generation)
+                valid = {part: fresh[part] for part in unknown if reading.state.is_valid(part.segment)}
+                self._cache.put(valid, reading.state.generation)
                 return plan.answer(reading, known | fresh)
             state = reading.state
         plan = _Plan.of(question, state.raw_only)
@@ -154,7 +154,10 @@ class Statistics:
         return plan.answer(reading, dict(zip(plan.parts, reading.parts)))
 
     def _check_groups(self, question: Question) -> None:
-        """Count the groups before anything is read of them, and none of them if few models were ever logged."""
+        """Refuse a question with too many groups before it is read.
+
+        Groups are counted only if there are many models.
+        """
         most = question.max_groups
         if most is None or self._store.count_groups(question, None, most + 1) <= most:
             return
@@ -167,7 +170,7 @@ class Statistics:
             )
 
     def _recent(self) -> Materialized | None:
-        """The state that was seen last, unless so long ago that a plan on it would read much raw that need not be."""
+        """Return the last known state, unless a plan on it would read too many raw rows because it is too old."""
         return self._last_seen if self._monotonic() - self._seen_at < RECENT_S else None
 
     def _saw(self, state: Materialized) -> None:
@@ -176,7 +179,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Which parts to read of a range (wider than asked where finer levels are gone), made on one state."""
+    """The parts to read for a range, made on one state; the range is wider than asked if finer levels are gone."""
 
     question: Question
     range: TimeRange
@@ -190,24 +193,24 @@ class _Plan:
 
     @cached_property
     def parts(self) -> dict[Part, int]:
-        """What is to be read of each segment, and the point in which it begins."""
+        """The part to read for each segment, and the point in which the segment begins."""
         return dict(map(self.question.about, self.segments))
 
     @property
-    def settled(self) -> list[Part]:
-        """The parts that may be known from an earlier answer."""
-        return [part for part in self.parts if self.state.settles(part.segment)]
+    def cacheable(self) -> list[Part]:
+        """The parts whose tallies may be in the cache."""
+        return [part for part in self.parts if self.state.is_valid(part.segment)]
 
     def holds_in(self, state: Materialized, known: Iterable[Part]) -> bool:
-        """Whether what was read by this plan, and known before, is right in the state that was read with it.
+        """Return whether the parts of this plan, and the `known` ones, are right in the state that was read with them.
 
-        Not where the aggregates were repaired meanwhile: the statement may have been planned before that, without the
-        rows that the repair has put beside those in the columnstore, and have been run after it.
+        They are not if the aggregates were refreshed meanwhile. PostgreSQL may have planned the statement before the
+        refresh, without the rows that the refresh put beside those in the columnstore, and have run it afterwards.
         """
         return (
             state.generation == self.state.generation
             and state.supports(self.segments)
-            and all(state.settles(part.segment) for part in known)
+            and all(state.is_valid(part.segment) for part in known)
         )
 
     def answer(self, reading: Reading, parts: Mapping[Part, Mapping[GroupKey, Tally]]) -> Answer:
@@ -223,7 +226,7 @@ class _Plan:
 
 
 def _add(tallies: dict[GroupKey, Tally], more: Mapping[GroupKey, Tally], first: int) -> None:
-    """Add the tallies of a part that begins in point `first`; neither they nor those of other parts are changed."""
+    """Add the tallies of a part that begins in point `first`, without changing them."""
     for (point, model_name, model_version), tally in more.items():
         key = GroupKey(first + point, model_name, model_version)
         tallies[key] = tallies[key] + tally if key in tallies else tally

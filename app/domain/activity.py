@@ -10,27 +10,27 @@ from itertools import pairwise
 from app.domain.cover import DAYS, HOURS, MINUTES, Level
 
 SILENT_AFTER_GAPS = 10
-# Calls are logged with a delay: whatever the gap, silence is not claimed sooner.
+# Predictions are logged with a delay, so no model is called silent sooner than this.
 MIN_SILENCE = timedelta(minutes=1)
 RECENT_BUCKETS = 50
 
 
 @dataclass(frozen=True)
 class Activity:
-    """How many calls there were in each bucket of a level that has any: by the bucket's start in seconds since 1970."""
+    """The number of predictions in each bucket of a level that has any, by the bucket's start in seconds since 1970."""
 
     level: Level
     calls: Mapping[int, int]
 
     @property
     def spacings(self) -> Sequence[timedelta]:
-        """From each bucket with calls to the next one, the shortest first; of recent buckets only."""
+        """The times from each recent bucket with predictions to the next one, the shortest first."""
         lengths = sorted(later - earlier for earlier, later in pairwise(self._recent))
         return [timedelta(seconds=length) for length in lengths]
 
     @property
     def mean_gap(self) -> timedelta | None:
-        """Time in buckets with calls, by call; None for a single call."""
+        """The width of all recent buckets divided by their number of predictions; None for a single prediction."""
         recent = self._recent
         calls = sum(self.calls[bucket] for bucket in recent)
         return len(recent) * self.level.width / calls if calls > 1 else None
@@ -40,8 +40,8 @@ class Activity:
         return sorted(self.calls)[-RECENT_BUCKETS:]
 
 
-# How far back each level is looked at. A gap of less than two hours is found in minutes, one of less than two days in
-# hours; with nothing in ten times as long the model is silent whatever its gap is.
+# How far back each level is read. Minutes show gaps of less than two hours, hours show gaps of less than two days. A
+# model without a prediction for ten times as long is silent in any case.
 LOOK_BACK = {
     DAYS: None,
     HOURS: SILENT_AFTER_GAPS * 2 * DAYS.width,
@@ -50,11 +50,12 @@ LOOK_BACK = {
 
 
 def usual_gap(activities: Sequence[Activity]) -> timedelta | None:
-    """The time that usually passes between calls while a model is in use; None where it was called only once.
+    """Return the time that usually passes between predictions while a model is in use.
 
-    `activities` are those of days, hours and minutes: finer levels are looked at while the buckets of the coarser ones
-    follow each other without a pause. Where there are pauses, as after each run of a nightly job, the gap is what three
-    of four of them do not exceed. A single pause is not yet usual: it counts only where nothing finer is known.
+    `activities` are those of days, hours and minutes, in this order. A finer level decides if the buckets of the
+    coarser one follow each other without a pause. If there are pauses, as after each run of a nightly job, the usual
+    gap is the length that three of four pauses do not exceed. A single pause counts only if no finer level is known.
+    Returns None if the model was called only once.
     """
     gap = None
     for activity in activities:
@@ -70,5 +71,5 @@ def usual_gap(activities: Sequence[Activity]) -> timedelta | None:
 
 
 def is_silent(last_seen: datetime, gap: timedelta | None, now: datetime) -> bool | None:
-    """Whether there was no call for SILENT_AFTER_GAPS times the usual gap; None where that is not known."""
+    """Return whether the last prediction is older than SILENT_AFTER_GAPS usual gaps; None if the gap is not known."""
     return None if gap is None else now - last_seen > max(SILENT_AFTER_GAPS * gap, MIN_SILENCE)

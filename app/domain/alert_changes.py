@@ -16,8 +16,8 @@ from app.domain.statistics import Tally
 class Change:
     """The error rate, or a percentile of the durations, against an earlier window or another version.
 
-    `ago` is how long before the other window lies, `against_version` the other version; one of the two is given. For
-    error rates `above` is their greatest difference, for percentiles their greatest ratio.
+    Either `ago` is given, the time by which the other window lies earlier, or `against_version`, the other version.
+    `above` limits the difference of error rates (0 … 1) and the ratio of percentiles.
     """
 
     window: timedelta

@@ -1,7 +1,7 @@
-"""What an alert can measure, and when what was measured is a breach.
+"""The measures of alerts, and when a measured value is a breach.
 
-Each measure says which calls it wants counted (`samples`) and judges their tallies. A limit counts as breached only if
-that is more than chance: the confidence limits of the true value, for calls that are independent, lie beyond it.
+Each measure names the predictions to count (`samples`) and judges their tallies. A limit counts as breached only if
+chance does not explain it: the confidence limits of the true value, for independent predictions, lie beyond the limit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from app.domain.statistics import Tally
 
 
 class Outcome(Enum):
-    """What a measurement says: UNKNOWN if there are too few calls, UNRELIABLE if too many of them are missing."""
+    """The result of a measurement: UNKNOWN if there are too few predictions, UNRELIABLE if too many were dropped."""
 
     FINE = "fine"
     BREACHED = "breached"
@@ -28,7 +28,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """An outcome, the value that was measured, and both in words."""
+    """An outcome, the measured value, and a sentence about both."""
 
     outcome: Outcome
     value: float | None
@@ -41,7 +41,7 @@ class Verdict:
 
 
 class Sample(NamedTuple):
-    """Calls to be counted: of this range, and of this version (any if None)."""
+    """Predictions to count: those of this range and of this version (any version if None)."""
 
     range: TimeRange
     model_version: str | None = None
@@ -52,7 +52,7 @@ class Measure(Protocol):
 
     @property
     def condition(self) -> str:
-        """In words, what is a breach."""
+        """The breach in words."""
         ...
 
     @property
@@ -60,17 +60,17 @@ class Measure(Protocol):
 
     @property
     def needs_calls(self) -> bool:
-        """Whether nothing can be said without enough calls that are known completely enough."""
+        """Whether the measure needs enough predictions, and enough of them logged, for any verdict."""
         ...
 
     def samples(self, now: datetime, model_version: str | None) -> Sequence[Sample]: ...
 
     def evidence(self, tallies: Sequence[Tally]) -> Sequence[Tally]:
-        """Those of the tallies that must be complete enough."""
+        """Return the tallies of which enough predictions must have been logged."""
         ...
 
     def calls(self, tallies: Sequence[Tally]) -> int:
-        """How many calls the judgement rests on."""
+        """Return the number of predictions that the verdict rests on."""
         ...
 
     def judge(self, tallies: Sequence[Tally]) -> Verdict: ...
@@ -189,7 +189,7 @@ class Silence(_OneWindow):
 
 @dataclass(frozen=True)
 class Completeness(_OneWindow):
-    """The share of the calls known of that were logged, at least `below` (0 … 1)."""
+    """The share of logged predictions among logged and dropped ones, at least `below` (0 … 1)."""
 
     below: float
 
@@ -211,7 +211,7 @@ class Completeness(_OneWindow):
 
 
 def _is_below(share: float, calls: int, limit: float, confidence: float) -> bool:
-    """Whether a share of so many calls is below a limit by more than chance."""
+    """Return whether the share is below the limit by more than chance, for this number of predictions."""
     return share < limit and share_limits(round(share * calls), calls, confidence)[1] < limit
 
 

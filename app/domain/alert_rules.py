@@ -1,4 +1,4 @@
-"""What is watched: of which models, by which measure, for how long."""
+"""The rules of alerts: which models, by which measure, for how long."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from app.domain.statistics import Tally
 class Rule:
     """One rule; it watches each model by itself.
 
-    `models` are names, or patterns with `*`, `?` or `[…]`. `hold` is how long a breach must last. With fewer calls
-    than `min_calls`, or a smaller share of them logged than `min_completeness` (0 … 1), nothing is claimed.
+    `models` are names, or patterns with `*`, `?` or `[…]`. A breach must last for `hold`. The rule has no verdict if
+    there are fewer predictions than `min_calls`, or if a smaller share than `min_completeness` (0 … 1) was logged.
     """
 
     name: str
@@ -30,18 +30,18 @@ class Rule:
 
     @property
     def has_patterns(self) -> bool:
-        """Whether the models must be looked for."""
+        """Whether the names of all models are needed to find the watched ones."""
         return any(map(_is_pattern, self.models))
 
     def watched(self, known: Iterable[str]) -> list[str]:
-        """The models that are watched: all that are named, and those known that a pattern fits."""
+        """Return the watched models: all that the rule names, and all `known` models that match a pattern."""
         patterns = [model for model in self.models if _is_pattern(model)]
         named = {model for model in self.models if not _is_pattern(model)}
         found = {model for model in known if any(fnmatchcase(model, pattern) for pattern in patterns)}
         return sorted(named | found)
 
     def judge(self, tallies: Sequence[Tally]) -> Verdict:
-        """Judge the tallies of one model; there is one for each of the measure's samples."""
+        """Judge the tallies of one model, one for each of the measure's samples, in their order."""
         if self.measure.needs_calls:
             for tally in self.measure.evidence(tallies):
                 if (share := tally.completeness) is not None and share < self.min_completeness:

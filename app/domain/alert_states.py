@@ -23,7 +23,7 @@ class State(str, Enum):
 
 @dataclass(frozen=True)
 class Alert:
-    """A state and when it began. `told` is what people were told last, until they are told that it is over."""
+    """A state and when it began. `told` is the state that was sent last; it is None again after RESOLVED was sent."""
 
     state: State
     since: datetime
@@ -31,10 +31,10 @@ class Alert:
 
 
 def step(before: Alert, outcome: Outcome, now: datetime, hold: timedelta) -> tuple[Alert, State | None]:
-    """The alert after one more measurement, and what people are to be told now (FIRING, NO_DATA or RESOLVED).
+    """Return the alert after one more measurement, and the state to send now (FIRING, NO_DATA, RESOLVED or None).
 
-    A breach fires once it has lasted `hold`. If too many calls are missing for as long, that is told instead. An alert
-    that has fired goes on having fired while nothing is known: no second message comes when it is breached again.
+    A breach fires once it has lasted `hold`. If too many predictions are missing for as long, the state is NO_DATA. An
+    alert that has fired stays FIRING while nothing is known, so the next breach sends no second message.
     """
     if outcome is Outcome.FINE:
         if before.told:
@@ -56,5 +56,5 @@ def step(before: Alert, outcome: Outcome, now: datetime, hold: timedelta) -> tup
 
 
 def _entered(before: Alert, state: State, now: datetime) -> Alert:
-    """The alert in this state, since now if it was in another one."""
+    """Return the alert in this state, which began now if the alert was in another one."""
     return before if before.state is state else Alert(state, now, before.told)

@@ -1,4 +1,4 @@
-"""What a count of independent calls says about the share that it is a sample of.
+"""Estimate a share from a count of independent predictions.
 
 Everything rests on one probability, the tail of the binomial distribution. It is exact for a few calls; for more it
 is the normal approximation of Peizer and Pratt ("A normal approximation for binomial, F, beta, and other common,
@@ -19,7 +19,7 @@ _HALVINGS = 70
 
 
 def tail(count: int, calls: int, share: float) -> float:
-    """Probability that at least `count` of `calls` have what each of them has with the probability `share`."""
+    """Return the probability of at least `count` successes in `calls` trials, each with the probability `share`."""
     if count <= 0 or share >= 1:
         return float(count <= calls)
     if count > calls or share <= 0:
@@ -34,7 +34,7 @@ def tail(count: int, calls: int, share: float) -> float:
 
 
 def _peizer_pratt(count: int, calls: int, share: float) -> float:
-    """The standard normal quantile whose probability is close to that of at most `count`."""
+    """Return the standard normal quantile whose probability is close to that of at most `count`."""
     rest = calls - count
     other = 1 - share
     distance = count + 2 / 3 - (calls + 1 / 3) * share
@@ -49,7 +49,7 @@ def _peizer_pratt(count: int, calls: int, share: float) -> float:
 
 
 def share_limits(count: int, calls: int, confidence: float) -> tuple[float, float]:
-    """Between which limits the share lies that `count` of `calls` (at least one) are a sample of; 0 … 1.
+    """Return the confidence limits (0 … 1) of the share of which `count` of `calls` (at least one) are a sample.
 
     Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial",
     Biometrika 26, 1934: the limits contain the share with at least the confidence, however few the calls.
@@ -70,17 +70,18 @@ def _lower_limit(count: int, calls: int, error: float) -> float:
 
 
 def rank_limits(calls: int, fraction: float, confidence: float) -> tuple[int, int]:
-    """Between which ranks of the sorted calls the quantile lies that they are a sample of.
+    """Return the ranks, among the sorted sample, that bound a quantile of the distribution.
 
-    The smallest of the calls has rank 1. Rank 0 and rank `calls` + 1 say that there are too few calls to bound it.
+    `fraction` (0 … 1) names the quantile. The smallest of the `calls` values has rank 1. Rank 0 and rank `calls` + 1
+    say that the sample is too small to bound the quantile.
     Thompson, "On confidence ranges for the median", Ann. Math. Stat. 7, 1936; David and Nagaraja, "Order Statistics",
-    3rd ed., 2003, section 7.1. It holds for any distribution of the calls.
+    3rd ed., 2003, section 7.1. The limits hold for any distribution.
     """
     error = (1 - confidence) / 2
     return calls + 1 - _upper_rank(calls, 1 - fraction, error), _upper_rank(calls, fraction, error)
 
 
 def _upper_rank(calls: int, fraction: float, error: float) -> int:
-    """The lowest rank that, but for `error`, is not below the quantile."""
+    """Return the lowest rank that is below the quantile with a probability of at most `error`."""
     ranks = range(1, calls + 2)
     return ranks[bisect_left(ranks, True, key=lambda rank: tail(rank, calls, fraction) <= error)]

@@ -1,10 +1,10 @@
 """How fast a service uses up the errors that its objective leaves it.
 
-With an objective of 99.9 % the error budget is 0.1 % of the calls of a period. A burn rate of 1 uses up the budget in
-exactly the period. An alert looks at two windows: the long one must have burnt a share of the budget that matters, and
-the short one, a twelfth of it, must still be burning, so that the alert ends soon after the errors do. The windows and
-shares are those that Google recommends: Beyer et al. (eds.), "The Site Reliability Workbook", O'Reilly 2018, chapter 5,
-"Alerting on SLOs", section 6, "Multiwindow, Multi-Burn-Rate Alerts", table 5-8.
+With an objective of 99.9 % the error budget is 0.1 % of the predictions of a period. A burn rate of 1 uses up the
+budget in exactly the period. An alert looks at two windows: the long one must have burnt a share of the budget that
+matters, and the short one, a twelfth of it, must still be burning, so that the alert ends soon after the errors do. The
+windows and shares are those that Google recommends: Beyer et al. (eds.), "The Site Reliability Workbook", O'Reilly
+2018, chapter 5, "Alerting on SLOs", section 6, "Multiwindow, Multi-Burn-Rate Alerts", table 5-8.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ class Burn:
     window: timedelta
 
     def factor(self, period: timedelta) -> float:
-        """The burn rate at which that is so."""
+        """Return the burn rate that uses up `share` of the budget of `period` within `window`."""
         return self.share * period / self.window
 
 
-FAST = (Burn(0.02, timedelta(hours=1)), Burn(0.05, timedelta(hours=6)))  # somebody should get up
-SLOW = (Burn(0.10, timedelta(days=3)),)  # somebody should look at it in the next days
+FAST = (Burn(0.02, timedelta(hours=1)), Burn(0.05, timedelta(hours=6)))  # urgent: page the engineer on call
+SLOW = (Burn(0.10, timedelta(days=3)),)  # not urgent: a ticket for the next days
 
 
 @dataclass(frozen=True)
 class BurnRate:
-    """The error budget of an objective (0 … 1): the share of calls that succeed, and with `under_ms` in that time."""
+    """The error budget of an objective (0 … 1): the share of predictions that succeed, within `under_ms` if given."""
 
     objective: float
     period: timedelta
@@ -65,7 +65,7 @@ class BurnRate:
         return [Sample(TimeRange(now - length, now), model_version) for length in (*lengths, self.period)]
 
     def evidence(self, tallies: Sequence[Tally]) -> Sequence[Tally]:
-        """All but the period: what was lost a week ago says nothing about now."""
+        """Return all tallies but that of the period, because drops of a week ago say nothing about now."""
         return tallies[:-1]
 
     def calls(self, tallies: Sequence[Tally]) -> int:
@@ -91,7 +91,7 @@ class BurnRate:
         return self._bad(tally) / tally.total / (1 - self.objective) if tally.total else 0.0
 
     def _bad(self, tally: Tally) -> float:
-        """Calls that failed or, where a duration is part of the objective, at least as many as were too slow."""
+        """Count the predictions that failed or, if the objective has a duration, at least as many as were too slow."""
         if self.under_ms is None:
             return tally.failed
         (share,) = tally.shares_under([self.under_ms])

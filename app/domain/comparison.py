@@ -1,16 +1,16 @@
 """Compare two sets of calls: is b better than a, by how much, and is that more than chance?
 
-Each side is a sample of independent calls. For each side exact limits are taken that hold for any distribution
+Each side is a sample of independent predictions. Each side gets exact limits, which hold for any distribution
 (`binomial.share_limits`, `binomial.rank_limits`). The limits of both sides are then joined by squaring and adding
 their distances from the estimates: Newcombe, "Interval estimation for the difference between independent proportions:
 comparison of eleven methods", Stat. Med. 17, 1998, did so for shares; Zou and Donner, "Construction of confidence
 limits about effect measures: a general approach", Stat. Med. 27, 2008, showed that it holds in general (MOVER).
 
-Newcombe joined Wilson's limits. Clopper and Pearson's are wider where calls are few, and have to be: with ten calls of
-a new version beside thousands of an old one, Wilson's would find a difference by chance in up to 12 % of all cases
-where 5 % are meant.
+Newcombe joined Wilson's limits. Clopper and Pearson's are wider for few predictions, and have to be: with ten
+predictions of a new version beside thousands of an old one, Wilson's would find a difference by chance in up to 12 % of
+all cases instead of 5 %.
 
-A difference is more than chance where its interval leaves out "no difference", so the two never disagree.
+A difference is more than chance if its interval leaves out "no difference", so the two never disagree.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ DEFAULT_CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its confidence limits; `low` may be 0 or -inf and `high` inf where too few calls bound them."""
+    """A value and its confidence limits; too few predictions leave `low` at 0 or -inf, and `high` at inf."""
 
     value: float
     low: float
     high: float
 
     def minus(self, other: Estimate) -> Estimate:
-        """The difference of two independent estimates, with limits of the same confidence."""
+        """Return the difference of two independent estimates, with limits of the same confidence."""
         value = self.value - other.value
         return Estimate(
             value,
@@ -53,17 +53,17 @@ class Contrast:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether the calls say anything at all."""
+        """Whether at least one limit is finite."""
         return self.estimate.low > 0 or self.estimate.high < math.inf
 
     @property
     def sign(self) -> int:
-        """1 where b has more than a, -1 where it has less, 0 where that cannot be told from chance."""
+        """1 if b has more than a, -1 if b has less, 0 if the difference may be chance."""
         return (self.estimate.low > self.none) - (self.estimate.high < self.none)
 
 
 def success_rates(a: Tally, b: Tally, confidence: float) -> Contrast | None:
-    """The success rate of b minus that of a, -1 … 1; None where one of them has no calls."""
+    """Return the success rate of b minus that of a (-1 … 1); None if a or b has no predictions."""
     if not (a.total and b.total):
         return None
     return Contrast(_success_rate(b, confidence).minus(_success_rate(a, confidence)), none=0.0)
@@ -75,10 +75,11 @@ def _success_rate(tally: Tally, confidence: float) -> Estimate:
 
 
 def percentile_ratios(a: Tally, b: Tally, percentiles: Sequence[float], confidence: float) -> list[Contrast | None]:
-    """Each percentile (0 … 100) of b's durations divided by that of a; None without calls, or where a's is 0 ms.
+    """Return each percentile (0 … 100) of b's durations divided by that of a's durations.
 
-    The true ratio of what was logged is within a factor of sketch.GAMMA of the estimate, and the limits are widened by
-    that factor: they hold for the durations themselves, not for their bins. Quantiles are compared by their logarithms.
+    The ratio is None if a or b has no predictions, or if the percentile of a is 0 ms. The true ratio of the logged
+    durations is within a factor of sketch.GAMMA of the estimate. The limits are widened by that factor, so they hold
+    for the durations themselves and not for their bins. Quantiles are compared by their logarithms.
     """
     if not (a.total and b.total):
         return [None] * len(percentiles)
@@ -101,7 +102,7 @@ def _durations(tally: Tally, percentiles: Sequence[float], confidence: float) ->
 def _ratio(a: Estimate, b: Estimate) -> Contrast | None:
     if a.value == 0:
         return None
-    if b.value == 0:  # it has no logarithm: what b may be at most beside what a may be at least
+    if b.value == 0:  # 0 has no logarithm: divide the upper limit of b by the lower limit of a
         return Contrast(Estimate(0.0, 0.0, b.high / a.low * GAMMA if a.low else math.inf), none=1.0)
     ratio = _logarithm(b).minus(_logarithm(a))
     return Contrast(Estimate(_power(ratio.value), _power(ratio.low) / GAMMA, _power(ratio.high) * GAMMA), none=1.0)

@@ -1,8 +1,8 @@
 """Cover a range of time exactly once with the coarsest aggregates that may be trusted for it.
 
 A pure function of the range and of the aggregates' state: whole days from the day aggregate, whole hours beside
-them, whole minutes beside those, and raw rows for what is left: the cut minutes at the two ends, the tail that is
-not materialised yet, and what has changed since it was materialised.
+them, whole minutes beside those, and raw rows for the rest: the cut minutes at the two ends, the tail after the
+watermark, and the invalidated ranges.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from app.domain.predictions import EARLIEST
 
 Round = Callable[[datetime, timedelta], datetime]
 
-# A query has a branch for each segment; past this many the changed ranges are joined into fewer, longer ones.
+# A query has a branch for each segment; more invalidated ranges than this are joined into fewer, longer ones.
 MAX_INVALIDATIONS = 24
 
 
 @dataclass(frozen=True)
 class Level:
-    """A way to read the log: buckets of `width`, or single rows where the width is zero."""
+    """A way to read the log: buckets of `width`, or single rows if the width is zero."""
 
     name: str
     width: timedelta
@@ -50,14 +50,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class Materialized:
-    """What the aggregates hold at one moment.
+    """The state of the aggregates at one moment.
 
     `up_to`: the watermark; every bucket that ends there or before is materialised.
-    `invalidations`: ranges whose rows have changed since they were materialised.
-    `kept_from`: for each level (raw included) the start of what retention has left of it.
-    `generation`: grows whenever something below the watermark is materialised anew or dropped, so also before a
-    range is taken out of `invalidations`; None if that may happen without notice, as on the plain engine, whose
-    aggregates follow every write.
+    `invalidations`: ranges whose rows have changed since their last refresh.
+    `kept_from`: for each level (raw included) the time from which retention keeps it.
+    `generation`: a number that grows when buckets below the watermark are refreshed or dropped, and before a range is
+    taken out of `invalidations`. It is None on the plain engine, whose aggregates follow every write.
     """
 
     up_to: datetime
@@ -66,17 +65,17 @@ class Materialized:
     generation: int | None = None
 
     def start_of(self, level: Level) -> datetime | None:
-        """Where retention begins to keep the level; None where it keeps all."""
+        """Return the time from which retention keeps the level; None if it keeps all."""
         return dict(self.kept_from).get(level)
 
     def reaches(self, level: Level, instant: datetime) -> bool:
-        """Whether the level still holds what happened at `instant`."""
+        """Return whether retention has kept `instant` in the level."""
         start = self.start_of(level)
         return start is None or start <= instant
 
     @cached_property
     def stale(self) -> list[TimeRange]:
-        """What must be read from raw rows because it has changed; behind their edge there are none to read."""
+        """The invalidated ranges, without their part before the retention edge of raw rows."""
         edge = self.start_of(RAW)
         if edge is None:
             return list(self.invalidations)
@@ -84,28 +83,31 @@ class Materialized:
 
     @property
     def raw_only(self) -> Materialized:
-        """The same with nothing to be had from aggregates, but where raw rows are gone and nothing changes any more."""
+        """Return the state with the aggregates closed, except before the retention edge of raw rows."""
         return replace(self, up_to=self.start_of(RAW) or EARLIEST)
 
-    def settles(self, segment: Segment) -> bool:
-        """Whether what the segment holds, rows or buckets, stays as it is for the rest of the generation."""
-        range = segment.range
+    def is_valid(self, segment: Segment) -> bool:
+        """Return whether a segment lies below the watermark and is not invalidated.
+
+        Its rows or buckets stay unchanged for the rest of the generation.
+        """
+        time_range = segment.range
         return (
-            self.reaches(segment.level, range.start)
-            and range.end <= self.up_to
-            and not any(range.overlaps(part) for part in self.stale)
+            self.reaches(segment.level, time_range.start)
+            and time_range.end <= self.up_to
+            and not any(time_range.overlaps(part) for part in self.stale)
         )
 
     def supports(self, segments: Sequence[Segment]) -> bool:
-        """Whether segments planned on an earlier state give the right answer in this one too."""
+        """Return whether segments planned on an earlier state also give the right answer in this state."""
         return all(
-            self.reaches(RAW, segment.range.start) if segment.level is RAW else self.settles(segment)
+            self.reaches(RAW, segment.range.start) if segment.level is RAW else self.is_valid(segment)
             for segment in segments
         )
 
 
 def hours_pending_repair(time_range: TimeRange, state: Materialized) -> int:
-    """How many hours of UTC that a range touches hold an invalidation behind the watermark.
+    """Count the hours of UTC that the range touches and that hold an invalidation below the watermark.
 
     The view prediction_invalid_hour counts the same over all time.
     """
@@ -118,7 +120,7 @@ def hours_pending_repair(time_range: TimeRange, state: Materialized) -> int:
 
 
 def answerable(time_range: TimeRange, state: Materialized, levels: Sequence[Level] = COARSE_TO_FINE) -> TimeRange:
-    """The nearest range that can be answered: its ends move out to whole buckets where the finer levels are gone."""
+    """Return the nearest range that can be answered: an end moves out to a whole bucket if finer levels are gone."""
     return TimeRange(_snap(time_range.start, state, levels, floor), _snap(time_range.end, state, levels, ceiling))
 
 
@@ -134,15 +136,15 @@ def _snap(instant: datetime, state: Materialized, levels: Sequence[Level], to_bu
 def cover(time_range: TimeRange, state: Materialized, levels: Sequence[Level] = COARSE_TO_FINE) -> list[Segment]:
     """Split a range into segments that cover it exactly once, coarsest level first, each level in order of time.
 
-    `levels` are the aggregates that may be used, coarsest first; raw rows may always be.
+    `levels` are the aggregates that may be used, coarsest first. Raw rows may always be used.
     """
-    changed = _merged([part for part in state.stale if part.overlaps(time_range)], MAX_INVALIDATIONS)
+    invalid = _merged([part for part in state.stale if part.overlaps(time_range)], MAX_INVALIDATIONS)
     segments: list[Segment] = []
     gaps = [time_range] if time_range else []
     for level in levels:
         left: list[TimeRange] = []
         for gap in gaps:
-            whole = _whole_buckets(gap, level, state, changed)
+            whole = _whole_buckets(gap, level, state, invalid)
             segments += [Segment(level, part) for part in whole]
             left += gap.minus(whole)
         gaps = left
@@ -150,21 +152,21 @@ def cover(time_range: TimeRange, state: Materialized, levels: Sequence[Level] = 
 
 
 def cover_minutes(time_range: TimeRange, levels: Sequence[Level] = COARSE_TO_FINE) -> list[Segment]:
-    """Cover the minutes that begin in a range with whole buckets: for what is never left to be materialised.
+    """Cover the minutes that begin in a range with whole buckets, for tables whose buckets are always up to date.
 
-    With levels gone the ends of an answerable range are those of the buckets that are left, so that no state is needed.
+    No state is needed: the ends of an answerable range are ends of the buckets that retention has kept.
     """
     minutes = TimeRange(_within(ceiling, time_range.start, MINUTES), _within(ceiling, time_range.end, MINUTES))
     always = Materialized(datetime.max.replace(tzinfo=timezone.utc))
     return [part for part in cover(minutes, always, levels or (MINUTES,)) if part.level is not RAW]
 
 
-def _whole_buckets(gap: TimeRange, level: Level, state: Materialized, changed: list[TimeRange]) -> list[TimeRange]:
-    """The buckets of a level that lie in the gap, are materialised and have not changed since."""
+def _whole_buckets(gap: TimeRange, level: Level, state: Materialized, invalid: list[TimeRange]) -> list[TimeRange]:
+    """Return the ranges of whole buckets of a level in the gap: below the watermark, and not invalidated."""
     kept = state.start_of(level)
     start = max(gap.start, kept) if kept else gap.start
     inner = TimeRange(_within(ceiling, start, level), _within(floor, min(gap.end, state.up_to), level))
-    stale = [TimeRange(floor(c.start, level.width), ceiling(c.end, level.width)) for c in changed]
+    stale = [TimeRange(floor(c.start, level.width), ceiling(c.end, level.width)) for c in invalid]
     return list(inner.minus(stale)) if inner else []
 
 

@@ -1,4 +1,4 @@
-"""Losses are data: what clients had to throw away, and why."""
+"""What clients dropped, and why: predictions that were made but never logged."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ REASONS = ("queue_full", "spool_full", "rejected", "expired", "exit")
 # A thread logs at most about a million calls a second, and a report is about one minute.
 MAX_COUNT = 60_000_000
 MAX_REPORTS = 100
-# Four times as long as the Python client keeps by default what it cannot deliver.
+# Four times as long as the Python client by default keeps predictions that it cannot deliver.
 MAX_AGE = timedelta(days=30)
-# Where a sum of counts ends, as it is answered: PostgreSQL's largest bigint.
+# The largest sum of counts in an answer: PostgreSQL's largest bigint.
 SATURATION = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class DroppedReport:
-    """So many calls of a model in the minute that begins at `timestamp` were never logged, for this reason.
+    """In the minute that begins at `timestamp` a client dropped `count` predictions of a model, for this reason.
 
-    `id` is fixed by the client: a report that is sent again is counted once.
+    The client chooses `id`, so that a report that it sends again is counted once.
     """
 
     id: UUID
@@ -34,14 +34,14 @@ class DroppedReport:
 
 
 def minute_problem(minute: datetime, now: datetime) -> str | None:
-    """Say why a report cannot be about that minute, or None if it can."""
+    """Return a sentence that says why a report cannot be about that minute; None if it can."""
     if minute < now - MAX_AGE:
         return f"Must not be more than {MAX_AGE.days} days ago."
     return timestamp_problem(minute, now)
 
 
 def sum_problem(counts: Iterable[int]) -> str | None:
-    """Say why the reports of one request cannot have these counts together, or None if they can."""
+    """Return a sentence that says why one request cannot report these counts together; None if it can."""
     if sum(counts) > MAX_COUNT:
         return f"The counts of one request must not add up to more than {MAX_COUNT}: send several requests."
     return None

@@ -1,4 +1,4 @@
-"""What can go wrong, in the words of the domain; presentation/errors.py maps each to an HTTP status."""
+"""The errors of the domain; presentation/errors.py maps each to an HTTP status."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class InvalidInput(PredlogError):
 
 
 class BehindRetention(PredlogError):
-    """A call happened before `edge`, where retention has dropped the log."""
+    """A prediction is from before `edge`, and retention has dropped the log before that time."""
 
     field = "timestamp"
 
@@ -30,14 +30,14 @@ class BehindRetention(PredlogError):
 
 
 class DroppedBehindRetention(PredlogError):
-    """A report is about a time of which retention has left nothing that it could be counted in."""
+    """A report is from before `edge`, and retention has dropped the counts before that time."""
 
     def __init__(self, edge: datetime) -> None:
         super().__init__(f"What was dropped before {edge.isoformat()} is not counted any more.")
 
 
 class RequestIdConflict(PredlogError):
-    """A call of another model has this request id and timestamp; nothing of that call is told."""
+    """A prediction of another model has this request id and timestamp; the error tells nothing of that prediction."""
 
     field = "request_id"
     message = "A call of another model has this request_id and timestamp: nothing was stored."
@@ -47,7 +47,7 @@ class RequestIdConflict(PredlogError):
 
 
 class TooManyNewModels(PredlogError):
-    """A caller has logged as many models and versions that were not known before as it may in a day."""
+    """A caller has logged as many new models and versions as it may in a day."""
 
     field = "model_name"
 
@@ -60,11 +60,11 @@ class TooManyNewModels(PredlogError):
 
 
 class NotFound(PredlogError):
-    """The thing asked for is not there."""
+    """The requested thing does not exist."""
 
 
 class NotAuthenticated(PredlogError):
-    """The caller has not said who it is, in a way that can be checked."""
+    """The request carries no valid API key."""
 
 
 class NotAllowed(PredlogError):
@@ -72,7 +72,7 @@ class NotAllowed(PredlogError):
 
 
 class RateLimited(PredlogError):
-    """The caller has used up its allowance; the next call is due in `wait_s` seconds."""
+    """The caller has used up its allowance; its next request is allowed in `wait_s` seconds."""
 
     def __init__(self, wait_s: float) -> None:
         super().__init__("Too many calls; send this one again after the seconds in Retry-After.")
@@ -80,7 +80,7 @@ class RateLimited(PredlogError):
 
 
 class TooManyFailures(RateLimited):
-    """From the caller's address came too many calls without a good key; the text is for who has none, either."""
+    """The caller's address sent too many requests without a valid key; clients without a key read the text, too."""
 
     def __init__(self, wait_s: float) -> None:
         super().__init__(wait_s)
@@ -88,15 +88,15 @@ class TooManyFailures(RateLimited):
 
 
 class StorageUnavailable(PredlogError):
-    """The database cannot be reached, or cannot answer now; the same call may succeed later."""
+    """The database cannot be reached, or cannot answer now; the same request may succeed later."""
 
 
 class StorageBusy(StorageUnavailable):
-    """The database is there, but had no time for this call; it would be no help to put it to another server."""
+    """The database is there, but had no time for this request; to ask another server would not help."""
 
 
 class StorageTimeout(StorageBusy):
-    """The database was not done with a statement in the time that it may take."""
+    """A statement took longer than its timeout."""
 
 
 class NotReady(PredlogError):

@@ -1,7 +1,7 @@
-"""Divide the durations of many calls into a few columns, for a histogram or a heat map.
+"""Divide the durations of many predictions into a few columns, for a histogram or a heat map.
 
-A column is a number of consecutive bins of the sketch taken together. So the bounds of the columns grow geometrically,
-and the counts are exact: the sketch knows of every call on which side of the bound of a bin it is.
+A column joins consecutive bins of the sketch. So the bounds of the columns grow geometrically, and the counts are
+exact, because the sketch knows for every prediction on which side of a bin's bound it lies.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from itertools import pairwise
 
 from app.domain.sketch import ZERO_BIN, LatencySketch, upper_bound
 
-MIN_COLUMNS = 3  # one for zero, one for what is faster than 1 ms, one for what is slower
+MIN_COLUMNS = 3  # one for zero, one for durations below 1 ms, one for longer ones
 
 
 @dataclass(frozen=True)
 class Column:
-    """The calls that took more than `from_ms` and at most `to_ms` milliseconds; both are 0 for those of 0 ms."""
+    """The predictions of more than `from_ms` and at most `to_ms` milliseconds; both are 0 in the column of 0 ms."""
 
     from_ms: float
     to_ms: float
@@ -25,7 +25,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns end to end, from the fastest call to the slowest.
+    """Columns end to end, from the fastest prediction to the slowest.
 
     Column n holds the bins of the sketch from width · (n − 1), excluded, to width · n, included.
     """
@@ -37,9 +37,9 @@ class Columns:
 
     @classmethod
     def of(cls, sketch: LatencySketch, at_most: int) -> Columns:
-        """The finest columns, MIN_COLUMNS or more `at_most`, that hold all calls of the sketch.
+        """Return the finest columns that hold all predictions of the sketch: at most `at_most` (MIN_COLUMNS or more).
 
-        They begin at whole multiples of their width, so they stay where they are when calls come to them.
+        They begin at whole multiples of their width, so they keep their bounds when predictions are added.
         """
         bins = [bin for bin, _ in sketch.counts]
         has_zero = ZERO_BIN in bins
@@ -56,12 +56,12 @@ class Columns:
 
     @property
     def bounds(self) -> list[Column]:
-        """Where each column begins and ends."""
+        """The bounds of each column."""
         edges = [upper_bound(self.width * number) for number in range(self.first - 1, self.last + 1)]
         return [Column(0.0, 0.0)] * self.has_zero + [Column(low, high) for low, high in pairwise(edges)]
 
     def counts(self, sketch: LatencySketch) -> Sequence[int]:
-        """How many calls of a sketch fall into each column; the sketch is a part of the one that made the columns."""
+        """Count the predictions of a sketch in each column; the sketch is a part of the one that made the columns."""
         counts = [0] * len(self)
         for bin, calls in sketch.counts:
             place = 0 if bin == ZERO_BIN else self.has_zero + _column(bin, self.width) - self.first

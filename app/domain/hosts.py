@@ -1,4 +1,4 @@
-"""Which hosts a name, a wildcard such as `*.example.org` or an address stands for, exactly."""
+"""The hosts that a name, a wildcard such as `*.example.org` or an address stands for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HEADER = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?", re.ASCII)
 
 
 def origin_pattern(origin: str) -> re.Pattern[str]:
-    """The origins that `https://example.org` or `https://*.example.org:8443` stands for, each from end to end.
+    """Return a pattern of the whole origins that `https://example.org` or `https://*.example.org:8443` stands for.
 
     A wildcard stands for one name or more below the domain, never for the domain itself.
     """
@@ -27,16 +27,16 @@ def _pattern(host: str) -> str:
 
 
 class AllowedHosts:
-    """The hosts that a call may name in its Host header, with any port."""
+    """The hosts that a request may name in its Host header, with any port."""
 
     def __init__(self, hosts: Sequence[str], listens_on: str) -> None:
-        """`hosts` as the settings have them; if there are none, a service on loopback is called by loopback's names."""
+        """`hosts` as the settings have them; if there are none, a service on loopback allows the names of loopback."""
         self._loopback_only = not hosts and is_loopback(listens_on)
         self._any = ANY in hosts or not (hosts or self._loopback_only)
         self._hosts = re.compile("|".join(_pattern(host) for host in hosts), re.ASCII)
 
     def allow(self, header: str) -> bool:
-        """Whether a call with this Host header is meant for this service."""
+        """Return whether a request with this Host header is meant for this service."""
         if self._any:
             return True
         if self._loopback_only:

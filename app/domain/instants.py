@@ -21,7 +21,7 @@ _INSTANT = re.compile(
     re.ASCII,
 )
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-# In a query string + stands for a space. After the time of day a space can have been nothing but the + of an offset.
+# In a query string + stands for a space. A space after the time of day can only have been the + of an offset.
 _LOST_PLUS = re.compile(r"^(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?) (?=\d\d(?::?\d\d)?\Z)", re.ASCII)
 _SLIPS = tuple(
     (re.compile(pattern, re.ASCII), hint)
@@ -41,13 +41,13 @@ _SLIPS = tuple(
 )
 
 
-# Years 1 to 9999 are all that can be written.
+# A datetime holds the years 1 to 9999 only.
 FIRST = datetime.min.replace(tzinfo=timezone.utc)
 LAST = datetime.max.replace(tzinfo=timezone.utc)
 
 
 class BeyondTheCalendar(ValueError):
-    """A moment that in UTC is before the year 1 or after 9999; `nearest` is the one closest to it that can be told."""
+    """A moment that in UTC is before the year 1 or after 9999; `nearest` is the closest moment in the calendar."""
 
     def __init__(self, day: str) -> None:
         super().__init__("Not a valid date and time: there is no such moment in the calendar.")
@@ -74,7 +74,7 @@ class TimeRange:
         return max(self.start, other.start) < min(self.end, other.end)
 
     def intersection(self, other: TimeRange) -> TimeRange:
-        """What both have in common; empty (false) where that is nothing."""
+        """Return the common part; it is empty (false) if there is none."""
         return TimeRange(max(self.start, other.start), min(self.end, other.end))
 
     def minus(self, holes: list[TimeRange]) -> Iterator[TimeRange]:
@@ -91,12 +91,12 @@ class TimeRange:
 
 
 def floor(instant: datetime, width: timedelta) -> datetime:
-    """The last multiple of `width` since 1970 in UTC that is not after `instant`."""
+    """Return the last multiple of `width` since 1970 in UTC that is not after `instant`."""
     return instant - (instant - EPOCH) % width
 
 
 def ceiling(instant: datetime, width: timedelta) -> datetime:
-    """The first multiple of `width` since 1970 in UTC that is not before `instant`."""
+    """Return the first multiple of `width` since 1970 in UTC that is not before `instant`."""
     return instant + (EPOCH - instant) % width
 
 
@@ -139,8 +139,8 @@ def is_date(text: str) -> bool:
 def parse_bound(field: str, text: str, zone: tzinfo, *, is_end: bool) -> datetime:
     """Read a date or an instant of a query string as the bound of a half-open range.
 
-    A date stands for the local day in `zone`, which an end includes whole. A bound beyond the years 1 to 9999 of UTC is
-    the first or the last moment of these. Raises InvalidInput.
+    A date stands for the local day in `zone`; an end includes the whole day. A bound beyond the years 1 to 9999 of UTC
+    becomes the first or the last moment of them. Raises InvalidInput, which names `field`.
     """
     text = _LOST_PLUS.sub(r"\1+", text)
     try:
@@ -164,14 +164,14 @@ def parse_query_zone(name: str) -> tzinfo:
 
 
 def _hint(text: str) -> str:
-    """What to write instead, if it can be guessed what was meant."""
+    """Return advice on the spelling, if the sender's intention can be guessed."""
     return next((hint for slip, hint in _SLIPS if slip.fullmatch(text) and not _DATE.fullmatch(text)), "")
 
 
 def local_midnight(day: date, zone: tzinfo) -> datetime:
     """The first instant of a local day, in UTC.
 
-    Of a midnight that comes twice it is the first; one that the clock skips is read with the offset before the
+    If midnight comes twice, it is the first one. If the clock skips midnight, it is read with the offset before the
     gap (fold=0), which is the instant at which the gap ends.
     """
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(timezone.utc)

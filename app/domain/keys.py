@@ -1,4 +1,4 @@
-"""API keys: who holds one may log, or read, or everything."""
+"""API keys: the holder of a key may log, or read, or do everything."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DIFFERENT_CHARACTERS = 8
 
 
 class Scope(str, Enum):
-    """What a key is for."""
+    """What the holder of a key may do."""
 
     WRITE = "write"
     READ = "read"
@@ -35,9 +35,9 @@ class Scope(str, Enum):
 class ApiKey:
     """A key as it is kept: never with its secret, only with the secret's hash.
 
-    `models` are the names that a key of scope `write` may log, or one of scope `read` may read; None stands for any.
-    After a rotation the secret before it, whose hash is `previous_hash`, is accepted until `previous_until`.
-    `last_used_at` is right to the minute or so; None if the key was never used.
+    `models` are the names that a key of scope `write` may log, or a key of scope `read` may read; None stands for any.
+    After a rotation the old secret, whose hash is `previous_hash`, is accepted until `previous_until`.
+    `last_used_at` is right to about a minute; None if the key was never used.
     """
 
     id: int
@@ -53,17 +53,17 @@ class ApiKey:
     previous_until: datetime | None = None
 
     def accepts(self, key_hash: bytes, now: datetime) -> bool:
-        """Whether this is the hash of the key's secret, or of the one before it while that is accepted still."""
+        """Return whether this is the hash of the key's secret, or of its old secret while that is still accepted."""
         fits_now = hmac.compare_digest(key_hash, self.hash)
         fits_before = self.previous_hash is not None and hmac.compare_digest(key_hash, self.previous_hash)
         return fits_now or (fits_before and self.has_previous(now))
 
     def has_previous(self, now: datetime) -> bool:
-        """Whether the secret before the last rotation is accepted still."""
+        """Return whether the secret before the last rotation is still accepted."""
         return self.previous_until is not None and now < self.previous_until
 
     def has_expired(self, now: datetime) -> bool:
-        """Whether the key's time is over."""
+        """Return whether the key has expired."""
         return self.expires_at is not None and self.expires_at <= now
 
     def holds(self, now: datetime) -> bool:
@@ -77,17 +77,17 @@ def new_secret() -> str:
 
 
 def hash_of(secret: str) -> bytes:
-    """What is kept of a secret. One round of SHA-256 is enough: nobody can try 2^256 secrets, however fast."""
+    """Return the hash that is kept of a secret. One round of SHA-256 is enough: no attacker can try 2^256 secrets."""
     return hashlib.sha256(secret.encode()).digest()
 
 
 def hash_of_given(key: str) -> bytes:
-    """What is kept of a key that an operator made up; never equal to the hash of a secret that Predlog has made."""
+    """Return the hash that is kept of an operator's own key; it never equals the hash of a secret made by Predlog."""
     return hashlib.sha256(b"given\0" + key.encode()).digest()
 
 
 def given_key_problem(key: str) -> str | None:
-    """Why an operator's own key cannot be taken, in a sentence that does not repeat it; None if it can be taken."""
+    """Return a sentence, without the key in it, that says why an operator's own key is refused; None if it is not."""
     if key.startswith(f"{_MARK}_"):
         return f"must not begin with {_MARK}_, as the keys do that Predlog makes itself"
     if not _GIVEN_KEY.fullmatch(key) or len(set(key)) < _DIFFERENT_CHARACTERS:
@@ -99,12 +99,12 @@ def given_key_problem(key: str) -> str | None:
 
 
 def full_key(key_id: int, secret: str) -> str:
-    """The key as its holder sends it; the id in it says which key a stray one is, and which to revoke."""
+    """Return the key as its holder sends it. The id in it tells an operator which key to revoke if it has leaked."""
     return f"{_MARK}_{key_id}_{secret}"
 
 
 def split_key(key: str) -> tuple[str, str] | None:
-    """The id and the secret of a key as it is sent, or None for what Predlog has not made."""
+    """Return the id and the secret of a key as its holder sends it; None for a text that Predlog has not made."""
     mark, _, rest = key.partition("_")
     id, _, secret = rest.partition("_")
     return (id, secret) if mark == _MARK and id and secret else None

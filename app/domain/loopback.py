@@ -1,4 +1,4 @@
-"""Which addresses mean this very machine."""
+"""The addresses of the machine itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _HOST_HEADER = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+))(?::[0-9]{1,5})?")
 
 @lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
-    """Whether a name or an address is of this machine alone; any other name may resolve to anything."""
+    """Return whether a name or an address means this machine alone; any other name may resolve to any address."""
     if host.lower() == "localhost":
         return True
     try:
@@ -24,6 +24,6 @@ def is_loopback(host: str) -> bool:
 
 @lru_cache(maxsize=256)
 def is_loopback_header(header: str) -> bool:
-    """The same for what an HTTP client sends as Host, with or without a port."""
+    """Return the same for a Host header, with or without a port."""
     match = _HOST_HEADER.fullmatch(header)
     return match is not None and is_loopback(match[1] or match[2])

@@ -17,7 +17,7 @@ MAX_METADATA_BYTES = 4096
 MAX_METADATA_DEPTH = 100
 EARLIEST = datetime(2000, 1, 1, tzinfo=timezone.utc)
 FUTURE_TOLERANCE = timedelta(minutes=5)
-# A sum of durations must stay finite: 10^16 records of the longest one still fit into a double.
+# A sum of durations must stay finite: a double holds the sum of 10^16 of the longest ones.
 MAX_DURATION_MS = 1e292
 NO_VERSION = ""
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -26,9 +26,9 @@ _LATEST_MS = 253_402_300_799_999  # of the year 9999
 
 @dataclass(frozen=True)
 class Prediction:
-    """One call: what was called, when (aware, UTC), how long it took in milliseconds, whether it succeeded.
+    """One call of a model: which model, when (aware, UTC), how long it took in milliseconds, whether it succeeded.
 
-    `request_id` together with `timestamp` is the idempotency key. `id` is given by the store.
+    `request_id` together with `timestamp` is the idempotency key. The store gives the `id`.
     """
 
     model_name: str
@@ -43,12 +43,12 @@ class Prediction:
 
 
 def shortest_number(value: float) -> int | float:
-    """The number as its sender wrote it: 124 for 124.0, 0.35 for 0.35; beyond 2^53 the float itself."""
+    """Return the number as its sender wrote it: 124 for 124.0, 0.35 for 0.35; beyond 2^53 the float itself."""
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
 def duration_problem(value: float) -> str | None:
-    """Say why a number of milliseconds cannot be a duration, or None where it can."""
+    """Return a sentence that says why a number of milliseconds cannot be a duration; None if it can."""
     if not math.isfinite(value):
         return "Must be a finite number of milliseconds."
     if value < 0:
@@ -59,7 +59,7 @@ def duration_problem(value: float) -> str | None:
 
 
 def timestamp_problem(timestamp: datetime, now: datetime) -> str | None:
-    """Say why a call cannot have happened at that time, or None where it can."""
+    """Return a sentence that says why a prediction cannot be from that time; None if it can."""
     if timestamp < EARLIEST:
         return "Must not be before 2000-01-01T00:00:00+00:00."
     if timestamp > now + FUTURE_TOLERANCE:
@@ -68,14 +68,17 @@ def timestamp_problem(timestamp: datetime, now: datetime) -> str | None:
 
 
 def timestamp_of(request_id: UUID) -> datetime | None:
-    """The time in a UUIDv7 (RFC 9562: its first 48 bits are milliseconds since 1970); None for any other UUID."""
+    """Return the time in a UUIDv7 (RFC 9562: its first 48 bits are milliseconds since 1970); None for other UUIDs."""
     if request_id.version != 7:
         return None
     return _EPOCH + timedelta(milliseconds=min(request_id.int >> 80, _LATEST_MS))
 
 
 def metadata_json(metadata: Mapping[str, Any]) -> str:
-    """Write metadata as compact JSON. Raises ValueError with a sentence where it cannot be kept beside a record."""
+    """Return metadata as compact JSON.
+
+    Raises ValueError, with a sentence, if a prediction cannot have this metadata.
+    """
     strings = _strings(metadata)
     if strings is None:
         raise ValueError(f"Must not be nested deeper than {MAX_METADATA_DEPTH} levels.")
@@ -114,7 +117,7 @@ def _strings(metadata: Mapping[str, Any]) -> list[str] | None:
 
 
 def text_problem(text: str) -> str | None:
-    """Say why PostgreSQL could not keep this text, or None where it can."""
+    """Return a sentence that says why PostgreSQL cannot keep this text; None if it can."""
     if "\x00" in text:
         return "Must not contain NUL characters."
     try:

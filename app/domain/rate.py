@@ -1,29 +1,30 @@
-"""How often a caller may call: so many times a second, and so many at once after a pause."""
+"""Limit how often a caller may send requests: a rate, and a burst after a pause."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Of the time between two calls: sums of such times are not exact.
+# As a share of the interval: a request that is early by less is admitted, because sums of intervals are not exact.
 ROUNDING = 0.001
 
 
 @dataclass(frozen=True)
-class Allowance:
-    """`rate` calls a second in the long run, `burst` of them at once."""
+class Rate:
+    """`rate` requests a second in the long run, `burst` of them at once."""
 
     rate: float
     burst: int
 
-    def admit(self, due: float, now: float) -> tuple[float, float]:
-        """Let one call in or not: returns when the next one is due, and how many seconds too early this one came.
+    def admit(self, tat: float, now: float) -> tuple[float, float]:
+        """Decide on one request; return the next theoretical arrival time, and by how many seconds it came too early.
 
-        It is let in where that is 0. `due` is what the caller's last call returned, 0 for the first; times are seconds
-        of any one clock. This is the generic cell rate algorithm (ITU-T I.371, annex A), a token bucket whose whole
-        state is one number, and which is as good as forgotten once that number lies in the past.
+        The request is admitted if the second number is 0. `tat` is the theoretical arrival time that the caller's last
+        request returned, 0 for the first one. All times are seconds of one clock. This is the generic cell rate
+        algorithm (ITU-T I.371, annex A), a token bucket whose whole state is one number. A number in the past has no
+        effect, so it can be forgotten.
         """
         interval = 1 / self.rate
-        early = due - now - (self.burst - 1) * interval
+        early = tat - now - (self.burst - 1) * interval
         if early > interval * ROUNDING:
-            return due, early
-        return max(due, now) + interval, 0.0
+            return tat, early
+        return max(tat, now) + interval, 0.0

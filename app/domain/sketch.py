@@ -24,7 +24,7 @@ ROUNDING = 1e-12
 
 
 class Share(NamedTuple):
-    """A share of calls, 0 … 1: the estimate, and the limits between which the true share certainly is."""
+    """A share of predictions, 0 … 1: the estimate, and the limits between which the true share certainly lies."""
 
     value: float
     low: float
@@ -32,12 +32,12 @@ class Share(NamedTuple):
 
 
 def bin_of(duration_ms: float) -> int:
-    """The bin of a duration in milliseconds; the database computes the same in SQL (`latency_bin`)."""
+    """Return the bin of a duration in milliseconds; the database computes the same in SQL (`latency_bin`)."""
     return math.ceil(math.log(duration_ms) / LN_GAMMA) if duration_ms > 0 else ZERO_BIN
 
 
 def upper_bound(bin_index: int) -> float:
-    """The longest duration in milliseconds that falls into a bin; its shortest is just above that of the bin before."""
+    """Return the longest duration in milliseconds that falls into a bin; its shortest is just above the bin before."""
     try:
         return 0.0 if bin_index == ZERO_BIN else math.exp(bin_index * LN_GAMMA)
     except OverflowError:
@@ -45,12 +45,12 @@ def upper_bound(bin_index: int) -> float:
 
 
 def value_of(bin_index: int) -> float:
-    """The duration in milliseconds that stands for a bin: within RELATIVE_ERROR of all that fell into it."""
+    """Return the duration in milliseconds that stands for a bin, within RELATIVE_ERROR of every duration in it."""
     return 0.0 if bin_index == ZERO_BIN else 2 * math.exp(bin_index * LN_GAMMA) / (GAMMA + 1)
 
 
 class LatencySketch:
-    """How many calls fell into each bin; mergeable, and exact about how many there were."""
+    """The number of predictions in each bin. Sketches can be merged, and their total is exact."""
 
     def __init__(self, counts: Iterable[tuple[int, int]] = ()) -> None:
         self._counts: dict[int, int] = {}
@@ -88,9 +88,9 @@ class LatencySketch:
         return sorted((bin, calls) for bin, calls in self._counts.items() if calls > 0)
 
     def share_under(self, duration_ms: float) -> Share | None:
-        """The share of the calls that took at most so many milliseconds; None if nothing was seen.
+        """Return the share of the predictions that took at most `duration_ms`; None if the sketch is empty.
 
-        Only the bin that holds `duration_ms` is in doubt: its calls are divided as if they lay evenly in it.
+        Only the bin that holds `duration_ms` is in doubt: its predictions are divided as if they lay evenly in it.
         """
         counts = self.counts
         if not counts:
@@ -104,11 +104,11 @@ class LatencySketch:
         return Share((faster + part * in_doubt) / total, faster / total, (faster + in_doubt) / total)
 
     def quantiles(self, fractions: Sequence[float]) -> list[float | None]:
-        """Estimate quantiles in milliseconds, each within RELATIVE_ERROR of the true one; None where nothing was seen.
+        """Estimate quantiles in milliseconds, each within RELATIVE_ERROR of the true one; None if the sketch is empty.
 
-        `fractions` lie in 0 … 1. The true quantile is PostgreSQL's `percentile_cont`: between the two closest
-        ranks it interpolates. Both neighbours are known within RELATIVE_ERROR and are not negative, so what lies
-        between them is known as well.
+        `fractions` lie in 0 … 1. The true quantile is PostgreSQL's `percentile_cont`, which interpolates between the
+        two closest ranks. Both neighbours are known within RELATIVE_ERROR and are not negative, so an interpolated
+        value is within RELATIVE_ERROR as well.
         """
         if self._last[0] != (asked := tuple(fractions)):
             self._last = (asked, self._quantiles(asked))

@@ -1,4 +1,4 @@
-"""What is known about a set of calls: how many, how many failed, how long they took."""
+"""Statistics of a set of predictions: how many there were, how many failed, how long they took."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 
 @dataclass(frozen=True)
 class Selection:
-    """Which calls to look at: of these models (all if none are named), of this version (any if None).
+    """Which predictions to count: of these models (all if none are named), of this version (any if None).
 
     `model_versions` are several versions (any if none are named).
     """
@@ -39,10 +39,10 @@ class Series:
         return TimeRange(self.edges[0], self.edges[-1])
 
     def within(self, part: TimeRange) -> tuple[int, tuple[datetime, ...]]:
-        """The point in which a part begins, and where in it the points that follow begin.
+        """Return the point in which a part begins, and the edges of points within the part.
 
-        What lies outside of the series, as where a range was widened to whole buckets, belongs to its first or last
-        point.
+        A range that was widened to whole buckets may begin before the series or end after it. These ends belong to the
+        first or the last point.
         """
         inner = self.edges[1:-1]
         first = bisect_right(inner, part.start)
@@ -51,9 +51,9 @@ class Series:
 
 @dataclass
 class Tally:
-    """Counts, sums (milliseconds), extremes and the latency sketch of a set of calls.
+    """Counts, sums (milliseconds), extremes and the latency sketch of a set of predictions.
 
-    `dropped` calls are known only by their number, which ends at SATURATION: clients had to throw them away.
+    `dropped` is how many predictions clients dropped, at most SATURATION. Nothing else is known of them.
     """
 
     total: int = 0
@@ -70,24 +70,24 @@ class Tally:
 
     @property
     def completeness(self) -> float | None:
-        """Share of the calls known of that were logged, 0 … 1; None where none are known of."""
+        """The share of logged predictions among logged and dropped ones, 0 … 1; None if there are neither."""
         return self.total / (self.total + self.dropped) if self else None
 
     @property
     def failed(self) -> int:
-        """Calls that did not succeed."""
+        """The number of predictions that did not succeed."""
         return self.total - self.successful
 
     @property
     def success_rate(self) -> float | None:
-        """Share of calls that succeeded, 0 … 1; None where there were none."""
+        """The share of predictions that succeeded, 0 … 1; None if there were none."""
         return self.successful / self.total if self.total else None
 
     @property
     def average_duration_ms(self) -> float | None:
-        """Mean duration in milliseconds, never beyond the extremes; None where there were no calls.
+        """The mean duration in milliseconds, never beyond the extremes; None if there were no predictions.
 
-        The sum of ten times 0.1 is less than 1 in binary numbers, and their mean would be below each of them.
+        In binary numbers ten times 0.1 add up to less than 1, so without this bound their mean would be below 0.1.
         """
         if not self.total:
             return None
@@ -117,7 +117,7 @@ class Tally:
         self.sketch.merge(other.sketch)
 
     def percentiles(self, percentiles: Sequence[float]) -> list[float | None]:
-        """Durations in milliseconds at these percentiles (0 … 100), within sketch.RELATIVE_ERROR of the true ones.
+        """Return the durations in milliseconds at these percentiles (0 … 100), within sketch.RELATIVE_ERROR.
 
         The extremes are known exactly, and nothing lies beyond them.
         """
@@ -134,9 +134,10 @@ class Tally:
         ]  # fmt: skip
 
     def shares_under(self, durations_ms: Sequence[float]) -> list[Share | None]:
-        """For each duration in milliseconds the share of the calls that took at most that long; None without calls.
+        """Return, for each duration in milliseconds, the share of the predictions that took at most that long.
 
-        The extremes are known exactly: at or above the maximum it is all calls, below the minimum none.
+        Each share is None if there are no predictions. The extremes are known exactly: the share is 1 at and above the
+        maximum and 0 below the minimum.
         """
         low, high = self.duration_ms_min, self.duration_ms_max
         if low is None or high is None:
@@ -153,10 +154,10 @@ class Tally:
 class Freshness:
     """How an answer was made.
 
-    `watermark`: the watermark of the aggregates; what is later was read from raw rows.
-    `raw_share`: share of the counted calls that were read from raw rows, 0 … 1.
-    `hours_pending_repair`: hours in the range that changed after they were materialised (read raw until repaired).
-    `replica_lag_s`: seconds that it may be behind the primary at most; None where the primary itself answered.
+    `watermark`: the watermark of the aggregates; later predictions were read from raw rows.
+    `raw_share`: the share of the counted predictions that were read from raw rows, 0 … 1.
+    `hours_pending_repair`: hours in the range with an invalidation; they are read from raw rows until their refresh.
+    `replica_lag_s`: how many seconds the answer may be behind the primary; None if the primary itself answered.
     """
 
     watermark: datetime

@@ -28,11 +28,11 @@ def choose_bucket(time_range: TimeRange) -> str:
 
 
 def timeline(time_range: TimeRange, bucket: str, zone: tzinfo) -> Series:
-    """Points that begin at full buckets of the zone's clock; the first and the last are cut to the range.
+    """Divide the range into points that begin at full buckets of the zone's clock; the range cuts the first and last.
 
-    Those of an hour or less are all of the same length, also where the clock is set back and shows an hour twice;
-    those of six hours and of a day follow the clock, and may be shorter or longer where it is changed.
-    Raises InvalidInput where there would be more than MAX_POINTS.
+    Points of an hour or less are all of the same length, also when the clock is set back and shows an hour twice.
+    Points of six hours and of a day follow the clock, and are shorter or longer when the clock changes.
+    Raises InvalidInput if there would be more than MAX_POINTS.
     """
     width = BUCKETS[bucket]
     if time_range.length / width > MAX_POINTS:
@@ -70,7 +70,7 @@ def _next_by_length(instant: datetime, width: timedelta, zone: tzinfo) -> dateti
 def _next_by_clock(instant: datetime, width: timedelta, zone: tzinfo) -> datetime:
     wall = instant.astimezone(zone).replace(tzinfo=None)
     edge = wall - (wall - _WALL_ORIGIN) % width
-    while True:  # once, but where the clock was set back across an edge
+    while True:  # runs twice only if the clock was set back across an edge
         edge += width
         following = edge.replace(tzinfo=zone).astimezone(timezone.utc)
         if following > instant:

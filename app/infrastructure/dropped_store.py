@@ -17,8 +17,8 @@ from app.infrastructure.postgres.database import Database
 INSERT = """
 INSERT INTO prediction_dropped (id, timestamp, model_name, reason, count)
 SELECT id, timestamp, model_name, reason, count
-FROM   json_to_recordset(%(losses)s::json)
-       AS loss (id uuid, timestamp timestamptz, model_name text, reason text, count bigint)
+FROM   json_to_recordset(%(reports)s::json)
+       AS report (id uuid, timestamp timestamptz, model_name text, reason text, count bigint)
 ORDER  BY id, model_name
 ON CONFLICT (id, model_name) DO NOTHING"""
 
@@ -50,7 +50,7 @@ class PostgresDroppedStore:
 
     def add(self, reports: Sequence[DroppedReport]) -> Counted:
         """Store reports. Raises DroppedBehindRetention."""
-        added = self._database.rows(ADD, {"losses": reports_json(reports)})
+        added = self._database.rows(ADD, {"reports": reports_json(reports)})
         if not added:
             return Counted(0, 0)
         ids, models, counts = zip(*added)

@@ -134,11 +134,14 @@ class PostgresPredictionStore:
             # The first record was deleted between the two statements: store it after all.
 
     def add_many(self, batch: Batch) -> int:
-        """Store a batch and its losses in one transaction; returns how many of its records were new."""
+        """Store a batch and its reports of dropped predictions in one transaction.
+
+        Return how many predictions are new.
+        """
         statement = INSERT_MANY + ("" if batch.in_order else IN_ORDER) + ONLY_NEW
         values = _arrays(batch.calls)
-        if batch.losses:
-            statement, values = DROPPED_REPORTED + statement, values | {"losses": reports_json(batch.losses)}
+        if batch.dropped:
+            statement, values = DROPPED_REPORTED + statement, values | {"reports": reports_json(batch.dropped)}
         for _ in range(MAX_DEADLOCKS):
             try:
                 return self._database.count(statement, values)

@@ -100,13 +100,13 @@ class Meters:
         """A single record came with a key that may not log it."""
         self._rejected.labels(NOT_ALLOWED).inc()
 
-    def batch(self, receipt: Receipt, losses: Sequence[DroppedReport]) -> None:
+    def batch(self, receipt: Receipt, dropped: Sequence[DroppedReport]) -> None:
         """A batch was committed, and what its sender reported with it."""
         self._stored.inc(receipt.stored)
         self._duplicates.inc(receipt.duplicates)
         for why, number in Counts(reason(problems) for _, problems in receipt.rejected).items():
             self._rejected.labels(why).inc(number)
-        self.dropped(losses)
+        self.dropped(dropped)
 
     def dropped(self, reports: Sequence[DroppedReport]) -> None:
         """Reports of dropped calls were committed, now or before."""

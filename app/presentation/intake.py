@@ -53,13 +53,13 @@ def take(read: Callable[[Body, Models], Batch], log: Callable[[Batch], Receipt] 
     allowed = models()
     # What a key bound to models says of others is left out: an error would hold up the records for good.
     reports = read_dropped(request.headers)
-    losses = [loss for loss in reports if allowed is None or loss.model_name in allowed]
+    dropped = [report for report in reports if allowed is None or report.model_name in allowed]
     permits: BatchPermits = current_app.extensions["predlog.batch_permits"]
     body = read_body(request, current_app.config["MAX_CONTENT_LENGTH"])
     with permits.take():
         new_models = services().new_models
         admitted = new_models.admit(caller(), read(body, allowed))
-        losses = new_models.admit_reports(caller(), losses, admitted)
-        receipt = (log or services().predictions.log_batch)(admitted.with_dropped(losses))
-    meters().batch(receipt, losses)
-    return Taken(receipt, len(reports) - len(losses))
+        dropped = new_models.admit_reports(caller(), dropped, admitted)
+        receipt = (log or services().predictions.log_batch)(admitted.with_dropped(dropped))
+    meters().batch(receipt, dropped)
+    return Taken(receipt, len(reports) - len(dropped))

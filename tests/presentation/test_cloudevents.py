@@ -310,6 +310,10 @@ def test_a_half_waits_for_a_day(send: Send, database: Engine, pair: Any, model: 
         (BATCHED, b"[{}", 400),
         ("application/json", b"{}", 415),
         ("application/cloudevents+json", b'{"type":{"a":1},"id":[1]}', 200),
+        ("application/cloudevents+json", b'{"type":1e999,"id":-0}', 200),
+        ("application/cloudevents+json", b'{"type":"x","id":"\xff"}', 400),
+        ("application/cloudevents+json", b'{"type":"x","id":["\xed\xa0\x80"]}', 400),
+        ("application/cloudevents+json", b'{"type":"%s"}' % (b"x" * 20_000), 200),
         (BATCHED, b"[]", 200),
     ],
 )

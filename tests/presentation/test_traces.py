@@ -443,6 +443,16 @@ def test_what_is_no_json_of_spans_is_refused(client: FlaskClient, body: bytes) -
     assert door.error(door.send_bytes(body))[:2] == (400, 3)
 
 
+@pytest.mark.parametrize("value", [b'{"intValue":"x"}', b'{"stringValue":3}', b"3", b'{"stringValue":"\xff"}'])
+def test_a_value_that_is_none_in_json_spoils_its_span_alone(
+    client: FlaskClient, span: Any, listed: Any, model: str, value: bytes
+) -> None:
+    door = Door(client, JSON, compressed=False)
+    body = as_json([span({"gen_ai.request.model": "spoilt"}), span()])
+    rejected, message = door.partial(door.send_bytes(body.replace(b'{"stringValue": "spoilt"}', value)))
+    assert (rejected, "model_name" in message, len(listed())) == (1, True, 1)
+
+
 def test_nothing_is_stored_of_a_body_that_is_refused(client: FlaskClient, span: Any, listed: Any) -> None:
     assert client.post(PATH, data=as_protobuf([span()]) + b"\x0a\x05abc", content_type=PROTOBUF).status_code == 400
     assert listed() == []

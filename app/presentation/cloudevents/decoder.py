@@ -56,13 +56,13 @@ class EventDecoder:
                 decoded = [decode(self._one, body.content, work)]
             else:
                 decoded = decode(self._many, body.content, work)
+            for event in decoded:
+                work.pay(PRICE)
+                yield {name: text for name in self._names if (text := _text(getattr(event, name)))}
         except msgspec.ValidationError as error:
             problem(422, errors={"json": {"_schema": [f"{error}."]}})
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             no_json(error)
-        for event in decoded:
-            work.pay(PRICE)
-            yield {name: text for name in self._names if (text := _text(getattr(event, name)))}
 
     def _of_headers(self, request: Request) -> Event:
         sent = {name: request.headers.get(PREFIX + name) for name in self._names}
@@ -70,10 +70,10 @@ class EventDecoder:
 
 
 def _text(raw: Raw) -> str:
-    """An attribute as text, as it would stand in a header; empty if it is not given."""
-    if len(raw) > MAX_ATTRIBUTE_BYTES:
-        return bytes(raw[:MAX_ATTRIBUTE_BYTES]).decode(errors="replace")
-    value = msgspec.json.decode(raw)
-    if value is None or isinstance(value, str):
-        return value or ""
-    return bytes(raw).decode()
+    """An attribute as text, as it would stand in a header; empty if it is not given. Raises ValueError for no UTF-8."""
+    sent = bytes(raw)
+    if len(sent) > MAX_ATTRIBUTE_BYTES:
+        return sent[:MAX_ATTRIBUTE_BYTES].decode(errors="replace")
+    if sent.startswith(b'"'):
+        return msgspec.json.decode(sent, type=str)
+    return "" if sent == b"null" else sent.decode()

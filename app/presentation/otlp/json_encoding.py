@@ -129,7 +129,7 @@ def _value(raw: Raw) -> Any:
         value = _VALUE.decode(raw)
         return None if value is None else _plain(value)
     except _NOT_READ:
-        return [bytes(raw[:50]).decode(errors="replace")]
+        return [bytes(raw)[:50].decode(errors="replace")]
 
 
 def _plain(value: _AnyValue) -> Any:

@@ -6,6 +6,7 @@
 # make demo   something to look at: a week of calls of six models, and the dashboard
 # make demo-check  two real models, called a few thousand times, counted twice
 # make docs   the documentation as pages in docs/_build; a warning is an error
+# make settings   .env.example and docs/settings.md, from config.py
 # make lint   style, types, and whether the migrations match the tables
 
 PYTHON ?= python3
@@ -26,7 +27,7 @@ HOSTS   := .venv-hosts
 WORKERS ?= 4
 PYTEST   = $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
-.PHONY: run test test-quick test-faults test-hosts demo demo-check docs lint check lock clean
+.PHONY: run test test-quick test-faults test-hosts demo demo-check docs settings lint check lock clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/run
@@ -55,6 +56,10 @@ demo-check: $(VENV)/test
 
 docs: $(VENV)/test
 	$(BIN)/python -m sphinx -E -W --keep-going --quiet -b html docs docs/_build
+
+settings: $(VENV)/run
+	$(BIN)/python -m app.settings.pages env >.env.example
+	$(BIN)/python -m app.settings.pages markdown >docs/settings.md
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .

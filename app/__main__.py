@@ -26,6 +26,7 @@ from app.infrastructure.postgres.database import Database
 from app.infrastructure.postgres.session_settings import WrongEncoding
 from app.presentation.version import __version__
 from app.server import alert_loop, idle_connections, listening, process_lifecycle, startup_check
+from app.settings.pages import help_text
 from config import Config, ConfigurationError, load
 
 # By its file, since the folder that the service is started in may have a module of the same name.
@@ -83,9 +84,10 @@ def serve(arguments: argparse.Namespace) -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="predlog-server",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Serve Predlog, or run a command. Settings are in the environment and in .env.",
-        epilog="Commands: db, dropped, grafana, keys, lifecycle, predictions, roles, stats. "
-        "`predlog-server keys --help` says what one of them does.",
+        epilog="Commands: db, dropped, grafana, keys, lifecycle, predictions, roles, stats.\n"
+        "`predlog-server keys --help` says what one of them does.\n" + help_text(),
     )
     parser.add_argument("--version", action="version", version=f"Predlog {__version__}")
     parser.add_argument("--no-migrate", dest="migrate", action="store_false", help="the database is migrated elsewhere")

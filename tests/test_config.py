@@ -8,16 +8,18 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
+from environs import Env
 from sqlalchemy import make_url
 
-from config import NAMES, SECRETS, Config, ConfigurationError, load
+from app.settings.declaration import Setting
+from app.settings.pages import env_example, help_text, markdown
+from config import COMMAND_SECRETS, NAMES, SECRETS, SETTINGS, Config, ConfigurationError, load
 
 REPOSITORY = Path(__file__).parents[1]
 PASSWORD = "h4rd-to-guess"
@@ -354,9 +356,29 @@ def test_the_example_file_tells_every_secret_of_compose_and_every_secret_file() 
     assert set(re.findall(r"\b([A-Z_]+)_FILE\b", text)) - {"NAME", "ALERTS"} == set(SECRETS)
 
 
-def test_every_setting_has_a_name(settings: Settings) -> None:
-    parts = {"DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"}
-    assert {field.name.upper() for field in fields(Config)} == set(NAMES) - parts
+@pytest.mark.parametrize(("file", "made"), [(".env.example", env_example), ("docs/settings.md", markdown)])
+def test_the_pages_of_settings_are_what_make_settings_makes(file: str, made: Callable[[], str]) -> None:
+    assert (REPOSITORY / file).read_text() == made(), f"run `make settings`: {file} is not up to date"
+
+
+def test_every_page_tells_each_setting_once() -> None:
+    for page, lines in ((markdown(), r"^\| `([A-Z_]+)` "), (help_text(), r"^  ([A-Z_]+)(?= \(|$)")):
+        told = re.findall(lines, page, re.MULTILINE)
+        assert sorted(told) == sorted({*NAMES, *(COMMAND_SECRETS if page.startswith("#") else ())})
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_a_default_that_is_written_down_means_the_default(setting: Setting) -> None:
+    with patch.dict(os.environ, {setting.name: setting.default_text}):
+        if not setting.default_text:
+            del os.environ[setting.name]
+        assert setting.kind.read(Env(), setting.name, setting.default) == setting.default
+
+
+def test_the_help_of_the_server_tells_the_settings() -> None:
+    help_of = subprocess.run([sys.executable, "-m", "app", "--help"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert (help_of.returncode, help_of.stderr) == (0, "")
+    assert help_text() in help_of.stdout
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ order of their times and ids, which never change. A transaction that a slow clie
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Any
 
@@ -65,7 +66,7 @@ class PostgresPredictionExport:
         while True:
             began, last = time.monotonic(), after
             try:
-                with closing(self._transaction(values, after, layout)) as blocks:
+                with _closing(self._transaction(values, after, layout)) as blocks:
                     for block in blocks:
                         yield block
                         after = block.last
@@ -88,3 +89,13 @@ class PostgresPredictionExport:
             while rows := connection.exec_driver_sql(FETCH).fetchall():
                 _, timestamp, prediction_id = rows[-1]
                 yield Block([row[0] for row in rows], Cursor(parse_instant(timestamp), prediction_id))
+
+
+@contextmanager
+def _closing(blocks: Blocks) -> Iterator[Blocks]:
+    """Close them at the end. A transaction that the server has ended meanwhile cannot be rolled back: no harm."""
+    try:
+        yield blocks
+    finally:
+        with suppress(StorageUnavailable):
+            blocks.close()

@@ -1,0 +1,45 @@
+"""Exports whose reader stops in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from app.application.export import Layout
+from app.application.prediction_list import Filters
+from app.infrastructure import export_store
+from app.infrastructure.export_store import PostgresPredictionExport
+from app.infrastructure.postgres.database import Database
+from conftest import Server
+
+END_IDLE = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'FETCH 2 %%' AND state LIKE 'idle in %%'
+"""
+
+
+@pytest.mark.parametrize("blocks_read", [1, 2])
+def test_an_export_can_be_left_after_the_server_has_ended_its_idle_transaction(
+    server: Server,
+    database: Engine,
+    log: Callable[..., dict[str, Any]],
+    model: str,
+    monkeypatch: pytest.MonkeyPatch,
+    blocks_read: int,
+) -> None:
+    if not server.concurrent:
+        pytest.skip("one session cannot end another")
+    monkeypatch.setattr(export_store, "FETCH", "FETCH 2 FROM export")
+    for _ in range(6):
+        log()
+    source = Database(server.url, export_store.SETTINGS, pool_size=1, max_overflow=0)
+    blocks = PostgresPredictionExport(source).blocks(Filters(model_names=(model,)), None, Layout.CSV)
+    for _ in range(blocks_read):
+        next(blocks)
+    with database.connect() as connection:
+        assert connection.exec_driver_sql(END_IDLE).scalar() == 1
+    blocks.close()
+    assert source.read("SELECT 1") == [(1,)]
+    source.engine.dispose()

@@ -35,6 +35,7 @@ from app.application.replica_routing import Reader, Readers, ReplicaStatistics
 from app.application.statistics import Statistics
 from app.commands import alerts as alert_commands
 from app.commands import maintenance
+from app.domain.errors import PredlogError
 from app.domain.hosts import ANY, AllowedHosts, origin_pattern
 from app.domain.rate import Rate
 from app.infrastructure import export_store
@@ -227,13 +228,18 @@ def _alerts(app: Flask, readers: Readers, url: str, config: configuration.Config
         lambda question: readers.ask(lambda reader: reader.statistics.ask(question)),
         webhooks.messages,
         file.every,
-        lambda rule, error: log.warning("rule not measured", rule=rule, reason=str(error)),
+        lambda rule, error: log.warning("rule not measured", rule=rule, reason=_reason(error)),
     )
     delivery = Delivery(
         store, webhooks.send, lambda name, reason: log.warning("message not sent", webhook=name, reason=reason)
     )
     app.extensions[alert_commands.EXTENSION] = alerts, delivery, webhooks
     return alerts
+
+
+def _reason(error: Exception) -> str:
+    """The text of an error of ours; of any other one its kind, because its text may have in it what was sent."""
+    return str(error) if isinstance(error, PredlogError) else type(error).__qualname__
 
 
 def _migrations(app: Flask, url: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Protocol
@@ -45,7 +45,7 @@ class Waiting(Protocol):
 class Outbox(Protocol):
     """The messages, which the evaluation committed together with the states of the alerts."""
 
-    def due(self) -> AbstractContextManager[Waiting | None]: ...
+    def due(self, but_not_to: Collection[str] = ()) -> AbstractContextManager[Waiting | None]: ...
 
 
 class Delivery:
@@ -67,15 +67,22 @@ class Delivery:
         self._failed = failed
 
     def deliver(self, go_on: Callable[[], bool] = lambda: True) -> int:
-        """Send the due messages, as long as `go_on` returns true; return how many of them were accepted."""
+        """Send the due messages, as long as `go_on` returns true; return how many of them were accepted.
+
+        A webhook that fails gets no more messages this time, because each may take its full timeout.
+        """
         accepted = 0
+        failed: set[str] = set()
         for _ in range(MAX_AT_ONCE):
             if not go_on():
                 break
-            with self._outbox.due() as message:
+            with self._outbox.due(failed) as message:
                 if message is None:
                     break
-                accepted += self._deliver(message)
+                if self._deliver(message):
+                    accepted += 1
+                else:
+                    failed.add(message.webhook)
         return accepted
 
     def _deliver(self, message: Waiting) -> bool:

@@ -13,7 +13,6 @@ from app.application.statistics import Answer, Question
 from app.domain.alert_measures import Sample, Verdict
 from app.domain.alert_rules import Rule
 from app.domain.alert_states import Alert, State, step
-from app.domain.errors import PredlogError
 from app.domain.instants import TimeRange
 from app.domain.statistics import Selection, Tally
 
@@ -144,7 +143,7 @@ class Alerts:
             for rule in self.rules:
                 try:
                     judged = list(self._judge(rule, known, turn.now))
-                except PredlogError as error:
+                except Exception as error:  # also a mistake of ours: it must not silence the other rules
                     self._failed(rule.name, error)
                     continue
                 for model_name, verdict in judged:

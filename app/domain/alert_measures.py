@@ -6,6 +6,7 @@ chance does not explain it: the confidence limits of the true value, for indepen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -36,7 +37,8 @@ class Verdict:
 
     @classmethod
     def of(cls, is_breached: bool, value: float | None, text: str) -> Verdict:
-        """FINE or BREACHED."""
+        """FINE or BREACHED. A value beyond what a double can hold becomes None, because JSON cannot have it."""
+        value = value if value is None or math.isfinite(value) else None
         return cls(Outcome.BREACHED if is_breached else Outcome.FINE, value, text)
 
 

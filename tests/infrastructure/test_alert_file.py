@@ -71,6 +71,12 @@ def test_the_example_is_the_one_in_the_documentation() -> None:
         (HOOK + "template = '{'\n", "webhook team: Not JSON"),
         (HOOK + """template = '{"a": "$nothing"}'\n""", "webhook team: There is no $nothing"),
         (HOOK + """template = '{"a": "5 $"}'\n""", "webhook team: A $ that is no placeholder"),
+        (HOOK + r"""template = '{"a": "\ud83d"}'""", "webhook team: Must be valid Unicode"),
+        (RULE.replace('"r"', r'"r\u0000"'), "name: Must not contain NUL"),
+        (RULE.replace('"m"', r'"m\u0000"'), "models: 0: Must not contain NUL"),
+        (RULE + r'version = "\u0000"', "version: Must not contain NUL"),
+        ('[[webhook]]\nname = "team"\nurl = "http://me:s3cret@\u2100.org/"\n', "webhook team: The address is no URL"),
+        ('[[webhook]]\nname = "team"\nurl = "http://me:s3cret@[x]/"\n', "webhook team: The address is no URL"),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_place_and_no_secret(tmp_path: Path, text: str, words: str) -> None:

@@ -192,6 +192,23 @@ def test_where_the_answer_is_lost_the_receiver_can_tell_the_repetition_by_its_id
     assert len(receiver.accepted) == 2 and len({key for key, _ in receiver.accepted}) == 1
 
 
+def test_a_webhook_that_fails_is_tried_once_a_round_and_holds_up_no_other(
+    watch: Callable[[str], Watch], receiver: Receiver, log_many: Any, model: str
+) -> None:
+    other = f'[[webhook]]\nname = "other"\nurl = "{receiver.url}"\n'
+    rule = errors_of(f"{model}-*")
+    instance = watch(other + rule + rule.replace('"errors"', '"others"').replace('["team"]', '["other"]'))
+    for number in range(3):
+        log_many(20, was_successful=False, name=f"{model}-{number}")
+    assert len(told(instance)) == 6
+    receiver.moods = [HANG_UP] * 2
+    assert instance.delivery.deliver() == 0
+    assert len(receiver.attempts) == 2, "one message to each"
+    receiver.moods = [HANG_UP]
+    assert instance.delivery.deliver() == 2
+    assert len(receiver.attempts) == 5
+
+
 def test_that_it_is_over_is_not_told_before_that_it_began(
     watch: Callable[[str], Watch], receiver: Receiver, database: Engine, fail: Any, recover: Any, model: str
 ) -> None:
@@ -297,6 +314,32 @@ def test_a_rule_that_cannot_be_measured_keeps_its_state_and_hinders_no_other(
     monkeypatch.setattr(instance.alerts, "_ask", ask_but_once)
     events = instance.alerts.evaluate(NOW) or []
     assert [event.key.rule for event in events] == ["others"]
+
+
+def test_a_rule_that_fails_by_a_mistake_hinders_no_other(
+    watch: Callable[[str], Watch], fail: Any, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = watch(errors_of(model).replace('"error_rate"', '"silence"').replace("above = 0.1\n", "").replace(
+        '"errors"', '"quiet"') + errors_of(model))  # fmt: skip
+    fail()
+    monkeypatch.setattr("app.domain.alert_measures.Silence.judge", lambda *_: 1 // 0)
+    assert told(instance) == ["firing"]
+
+
+def test_a_ratio_that_no_number_can_hold_is_told_without_one(
+    watch: Callable[[str], Watch], client: FlaskClient, receiver: Receiver, model: str
+) -> None:
+    rule = (
+        f'[[rule]]\nname = "slower"\nmodels = ["{model}"]\nmeasure = "change"\nof = "percentile"\npercentile = 50\n'
+        'version = "2"\nagainst_version = "1"\nwindow = "1h"\nabove = 1.5\nwebhooks = ["team"]\n'
+    )
+    instance = watch(rule)
+    for version, duration in (("1", 1e-100), ("2", 1e292)):
+        record = {"model_name": model, "model_version": version, "duration_ms": duration, "was_successful": True}
+        assert client.post("/api/v1/predict-logs", json=[record] * 50).status_code == 200
+    assert told(instance) == ["firing"]
+    assert instance.delivery.deliver() == 1
+    assert [measured.value for measured in instance.alerts.measured()] == [None]
 
 
 def test_no_secret_of_a_webhook_is_written_to_the_log_or_the_database(

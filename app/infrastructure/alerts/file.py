@@ -95,13 +95,22 @@ def _rule(number: int, written: Mapping[str, Any], webhooks: set[str]) -> Rule:
 def _webhook(data: Mapping[str, Any], folder: Path, environment: Mapping[str, str]) -> Webhook:
     try:
         url = _url(data, folder, environment)
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or any(c.isspace() for c in url):
-            raise ValueError("The address is no URL that begins with http:// or https://.")
+        if not _is_web_address(url):
+            raise ValueError("The address is no URL that begins with http:// or https:// and has no user name.")
         template = read_template(data.get("template", SLACK))
     except ValueError as error:
         raise ma.ValidationError({f"webhook {data['name']}": [str(error)]}) from None
     return Webhook(data["name"], url, template, is_slack="template" not in data)
+
+
+def _is_web_address(url: str) -> bool:
+    """Whether messages can be sent there; a user name in an address would be taken for a part of the host."""
+    try:
+        parts = urlsplit(url)
+        has_host = parts.hostname and parts.port != 0 and parts.username is None
+    except ValueError:  # its text has the host, and what stands before it, in it
+        return False
+    return parts.scheme in ("http", "https") and bool(has_host) and not any(c.isspace() for c in url)
 
 
 def _url(data: Mapping[str, str], folder: Path, environment: Mapping[str, str]) -> str:

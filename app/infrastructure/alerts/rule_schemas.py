@@ -21,6 +21,7 @@ from app.domain.alert_measures import (
 )
 from app.domain.alert_rules import Rule
 from app.domain.burn_rate import FAST, SLOW, BurnRate
+from app.domain.predictions import text_problem
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 DURATION = re.compile(r"([0-9]{1,6}) ?([smhd])", re.ASCII)
@@ -49,7 +50,12 @@ class Number(ma.fields.Float):
 
 
 def text(**kwargs: Any) -> ma.fields.String:
-    return ma.fields.String(validate=Length(1, 500), **kwargs)
+    return ma.fields.String(validate=[Length(1, 500), _storable], **kwargs)
+
+
+def _storable(value: str) -> None:
+    if problem := text_problem(value):
+        raise ma.ValidationError(problem)
 
 
 def _window() -> Duration:
@@ -69,7 +75,7 @@ class RuleSchema(ma.Schema):
 
     name = text(required=True)
     models = ma.fields.List(text(), required=True, validate=Length(1, 100))
-    version = ma.fields.String()
+    version = ma.fields.String(validate=_storable)
     measure = ma.fields.String(required=True)
     hold = Duration(data_key="for", load_default=timedelta())
     min_calls = ma.fields.Integer(strict=True, load_default=1, validate=Range(min=1))
@@ -145,7 +151,7 @@ class ChangeSchema(RuleSchema):
     above = Number(validate=Range(min=0))
     confidence = _confidence()
     ago = Duration(validate=Range(min=timedelta(minutes=1), error="Must be at least 1m."))
-    against_version = ma.fields.String()
+    against_version = ma.fields.String(validate=_storable)
 
     @ma.validates_schema
     def check(self, data: Mapping[str, Any], **_: Any) -> None:

@@ -5,7 +5,7 @@ The lock of a row decides which process works: it goes with the transaction, so 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -54,7 +54,8 @@ VALUES (%(event_id)s, %(rule)s, %(model_name)s, %(webhook)s, %(body)s)
 TAKE_MESSAGE = """
 SELECT id, webhook, body, attempts, now() - created_at
 FROM   alert_message m
-WHERE  delivered_at IS NULL AND given_up_at IS NULL AND next_try_at <= now() AND NOT EXISTS (
+WHERE  delivered_at IS NULL AND given_up_at IS NULL AND next_try_at <= now()
+  AND  webhook <> ALL (%(but_not_to)s::text[]) AND NOT EXISTS (
     SELECT FROM alert_message e
     WHERE  e.delivered_at IS NULL AND e.given_up_at IS NULL AND e.event_id < m.event_id
       AND  e.webhook = m.webhook AND e.rule = m.rule AND e.model_name = m.model_name
@@ -106,10 +107,13 @@ class PostgresAlertStore:
             connection.exec_driver_sql(END_TURN)
 
     @contextmanager
-    def due(self) -> Iterator[PostgresMessage | None]:
-        """A message to be sent now, which no other process sends meanwhile; None if there is none."""
+    def due(self, but_not_to: Collection[str] = ()) -> Iterator[PostgresMessage | None]:
+        """A message to be sent now, which no other process sends meanwhile; None if there is none.
+
+        No message to the webhooks `but_not_to`.
+        """
         with _transaction(self._database) as connection:
-            taken = connection.exec_driver_sql(TAKE_MESSAGE).one_or_none()
+            taken = connection.exec_driver_sql(TAKE_MESSAGE, {"but_not_to": list(but_not_to)}).one_or_none()
             yield None if taken is None else PostgresMessage(connection, *taken)
 
     def measured(self) -> Sequence[Measured]:

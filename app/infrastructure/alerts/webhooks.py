@@ -18,6 +18,7 @@ from uuid import UUID
 from app.application.alert_delivery import DeliveryFailed
 from app.application.alerts import Event, Message
 from app.domain.alert_states import State
+from app.domain.predictions import text_problem
 
 TIMEOUT_S = 10.0
 USER_AGENT = "predlog-alerts"
@@ -150,4 +151,6 @@ def read_template(text: str) -> Any:
         raise ValueError(f"There is no ${error.args[0]}; there are {names}.") from None
     except ValueError:
         raise ValueError("A $ that is no placeholder is written $$.") from None
+    if problem := text_problem(json.dumps(template, ensure_ascii=False)):
+        raise ValueError(problem)
     return template

@@ -31,6 +31,7 @@ import config
 from support.service import ROOT, free_port
 
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PORTS = r"\b(8000|5050|9099|5432)\b"
 WAIT = 40  # seconds
 
 
@@ -67,7 +68,8 @@ class Reader:
     settings: Mapping[str, str] = field(default_factory=dict)
     """More of the environment, as EMBEDDED_DATA_DIR."""
     engine: str = "plain"
-    _ports: dict[str, int] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+    """Which port stands for a port of the page; those that are missing are chosen."""
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def follow(self, path: Path, section: str = "") -> None:
@@ -82,7 +84,7 @@ class Reader:
     def do(self, block: Block) -> None:
         if block.options.get("engine", self.engine) != self.engine:
             return
-        text = re.sub(r"\b(8000|5050|9099)\b", self._port, block.text)
+        text = re.sub(PORTS, self._port, block.text)
         if "file" in block.options:
             (self.folder / self.name / block.options["file"]).write_text(text)
         elif "from" in block.options:
@@ -121,13 +123,13 @@ class Reader:
                 ["bash", "-euo", "pipefail", "-c", self._here(text)],
                 stdout=log, stderr=log, start_new_session=True, **self._place(block),
             )  # fmt: skip
-        _wait(lambda: _listens(self._ports[port]) or process.poll() is not None, self._log(port).read_text)
+        _wait(lambda: _listens(self.ports[port]) or process.poll() is not None, self._log(port).read_text)
         assert process.poll() is None, self._log(port).read_text()
 
     def _stop(self, port: str) -> None:
         """Ctrl-C, and a kill if that does nothing."""
         process = self._running.pop(port, None)
-        if process is None:
+        if process is None or process.poll() is not None:
             return
         os.killpg(process.pid, signal.SIGINT)
         try:
@@ -139,7 +141,7 @@ class Reader:
     def _here(self, text: str) -> str:
         """The environment of the tests is what `make` would have made."""
         python = shlex.quote(str(Path(sys.executable).parent))
-        return re.sub(r"\bmake run\b", "python -m app", text).replace(".venv/bin/", f"{python}/")
+        return re.sub(r"\bmake run\b|\bpredlog-server\b", "python -m app", text).replace(".venv/bin/", f"{python}/")
 
     def _place(self, block: Block) -> dict[str, Any]:
         folder = self.folder / self.name
@@ -148,22 +150,22 @@ class Reader:
         own = {
             "HOME": str(self.folder),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT / "client" / "src"),
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'client' / 'src'}",
             "SHUTDOWN_DELAY_S": "0.5",
             # pip finds what a page installs in the environment of the tests, and changes nothing.
             "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DRY_RUN": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         }  # fmt: skip
-        if "8000" in self._ports:
-            own["PORT"] = str(self._ports["8000"])
+        if "8000" in self.ports:
+            own["PORT"] = str(self.ports["8000"])
         at = ROOT if block.options.get("in") == "checkout" else folder
         return {"cwd": at, "env": {**clean, **own, **self.settings}}
 
     def _port(self, found: re.Match[str]) -> str:
-        return str(self._ports.setdefault(found[0], free_port()))
+        return str(self.ports.setdefault(found[0], free_port()))
 
     def _log(self, port: str) -> Path:
-        self._ports.setdefault(port, free_port())
+        self.ports.setdefault(port, free_port())
         return self.folder / f"{port}.log"
 
 

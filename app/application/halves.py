@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Protocol
 
-from app.application.predictions import Batch, Calls, Predictions, Receipt
+from app.application.predictions import Batch, Calls, Predictions, Receipt, Rejection
 from app.domain.predictions import duration_problem
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -74,7 +74,7 @@ class JoinedCalls:
         places = [places[row] for row in joined.places]
         complete = _in_time(Batch(joined.calls, dropped=batch.dropped))
         receipt = self._predictions.log_batch(complete)
-        rejected |= {places[row]: errors for row, errors in receipt.rejected}
+        rejected |= {places[row]: rejection for row, rejection in receipt.rejected}
         # Remove more halves than arrived, so that a backlog of expired ones shrinks.
         self._store.expire(self._wait, 2 * len(sides) + 10)
         return replace(receipt, rejected=sorted(rejected.items(), key=lambda item: item[0])), joined.waiting
@@ -88,4 +88,8 @@ def duration_ms(requested: datetime, responded: datetime) -> float:
 def _in_time(batch: Batch) -> Batch:
     """Return the batch with the predictions rejected whose response is older than their request."""
     wrong = [row for row, duration in enumerate(batch.calls.duration_ms) if duration_problem(duration)]
-    return batch.without(wrong, {"duration_ms": ["The response must not be before the request."]}) if wrong else batch
+    return (
+        batch.without(wrong, Rejection({"duration_ms": ["The response must not be before the request."]}))
+        if wrong
+        else batch
+    )

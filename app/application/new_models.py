@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from app.application.predictions import Batch
+from app.application.predictions import Batch, Rejection
 from app.domain.dropped import DroppedReport
 from app.domain.errors import TooManyNewModels
 from app.domain.predictions import Prediction
@@ -57,7 +57,7 @@ class NewModels:
             return batch
         error = TooManyNewModels(self._per_day)
         return batch.without(
-            [row for row, model in enumerate(models) if model in refused], {error.field: [error.message]}
+            [row for row, model in enumerate(models) if model in refused], Rejection({error.field: [error.message]})
         )
 
     def check_reports(self, caller: str, reports: Sequence[DroppedReport]) -> None:

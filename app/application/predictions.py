@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from itertools import chain, count
@@ -52,30 +52,44 @@ class Calls:
 
 
 @dataclass(frozen=True)
+class Rejection:
+    """Why a prediction of a batch was not stored: the errors by field, in marshmallow's form."""
+
+    errors: Mapping[str, Any]
+
+
+class ModelNotAllowed(Rejection):
+    """The caller's key may not log the model."""
+
+
+Rejected = Sequence[tuple[int, Rejection]]
+
+
+@dataclass(frozen=True)
 class Batch:
     """Many predictions at once.
 
-    `calls` are the valid predictions; `rejected` has the errors of the others by their index in the batch. `dropped`
+    `calls` are the valid predictions; `rejected` has the others, by their index in the batch. `dropped`
     are the client's reports. `in_order` says that predictions with a request id come in the order of these ids.
     """
 
     calls: Calls
-    rejected: Sequence[tuple[int, dict[str, Any]]] = ()
+    rejected: Rejected = ()
     dropped: Sequence[DroppedReport] = ()
     in_order: bool = False
 
     def without_calls_before(self, retention: BehindRetention) -> Batch:
         """Return the batch with the predictions rejected that are older than retention keeps."""
         behind = [row for row, timestamp in enumerate(self.calls.timestamp) if timestamp < retention.edge]
-        return self.without(behind, {retention.field: [retention.message]})
+        return self.without(behind, Rejection({retention.field: [retention.message]}))
 
-    def without(self, rows: Collection[int], errors: dict[str, Any]) -> Batch:
+    def without(self, rows: Collection[int], rejection: Rejection) -> Batch:
         """Return the batch with the predictions at these indexes of `calls` rejected for the same reason."""
         rejected = dict(self.rejected)
         places = [
             place for place, _ in zip((place for place in count() if place not in rejected), self.calls.timestamp)
         ]
-        rejected |= {places[row]: errors for row in rows}
+        rejected |= {places[row]: rejection for row in rows}
         gone = set(rows)
         calls = self.calls.at([row for row in range(len(self.calls)) if row not in gone])
         return replace(self, calls=calls, rejected=sorted(rejected.items(), key=itemgetter(0)))
@@ -91,7 +105,7 @@ class Receipt:
 
     stored: int
     duplicates: int
-    rejected: Sequence[tuple[int, dict[str, Any]]]
+    rejected: Rejected
 
 
 class PredictionStore(Protocol):
@@ -133,8 +147,8 @@ class Predictions:
         except BehindRetention as error:
             return self.log_batch(batch.without_calls_before(error))
         if stored < len(batch.calls):
-            problems = {"request_id": [RequestIdConflict.message]}
-            batch = batch.without(self._store.conflicts(batch.calls), problems)
+            conflict = Rejection({"request_id": [RequestIdConflict.message]})
+            batch = batch.without(self._store.conflicts(batch.calls), conflict)
         return Receipt(stored, len(batch.calls) - stored, batch.rejected)
 
     def get(self, prediction_id: int, models: Set[str] | None = None) -> Prediction:

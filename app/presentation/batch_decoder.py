@@ -20,7 +20,7 @@ import marshmallow as ma
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.application.predictions import Batch, Calls
+from app.application.predictions import Batch, Calls, ModelNotAllowed, Rejection
 from app.domain.predictions import (
     MAX_DURATION_MS,
     MAX_ERROR_LENGTH,
@@ -122,7 +122,7 @@ class _CloserLook:
     def __init__(self, work: Work) -> None:
         self._work = work
         self.taken: dict[int, Calls] = {}
-        self.rejected: dict[int, dict[str, Any]] = {}
+        self.rejected: dict[int, Rejection] = {}
 
     def take(self, place: int, piece: bytes) -> None:
         """Accept or reject a record. Answers 413 if it is one too many."""
@@ -130,7 +130,7 @@ class _CloserLook:
             self._work.spend(len(piece))
             self.taken[place] = _closer(piece)
         except ma.ValidationError as error:
-            self.rejected[place] = error.normalized_messages()
+            self.rejected[place] = Rejection(error.normalized_messages())
         except OutOfWork:
             refuse(sorted(self.rejected.items()))
 
@@ -173,7 +173,7 @@ def _batch(
     if models is None or models.issuperset(calls.model_name):
         return batch
     others = [row for row, name in enumerate(calls.model_name) if name not in models]
-    return batch.without(others, {"model_name": [MODEL_NOT_ALLOWED]})
+    return batch.without(others, ModelNotAllowed({"model_name": [MODEL_NOT_ALLOWED]}))
 
 
 def _in_order(calls: Calls) -> bool:

@@ -9,10 +9,9 @@ from typing import Any, cast
 from flask import current_app
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-from app.application.predictions import Receipt
+from app.application.predictions import ModelNotAllowed, Receipt, Rejection
 from app.domain.dropped import REASONS as DROP_REASONS
 from app.domain.dropped import DroppedReport
-from app.presentation.middleware.authentication import MODEL_NOT_ALLOWED
 
 EXTENSION = "predlog.meters"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -104,7 +103,7 @@ class Meters:
         """A batch was committed, and what its sender reported with it."""
         self._stored.inc(receipt.stored)
         self._duplicates.inc(receipt.duplicates)
-        for why, number in Counts(reason(problems) for _, problems in receipt.rejected).items():
+        for why, number in Counts(_reason_of(rejection) for _, rejection in receipt.rejected).items():
             self._rejected.labels(why).inc(number)
         self.dropped(dropped)
 
@@ -128,10 +127,12 @@ class PoolMeter:
         self.timed_out = timeouts.inc
 
 
+def _reason_of(rejection: Rejection) -> str:
+    return NOT_ALLOWED if isinstance(rejection, ModelNotAllowed) else reason(rejection.errors)
+
+
 def reason(problems: Mapping[str, Any]) -> str:
     """What a rejected record is counted under."""
-    if problems.get("model_name") == [MODEL_NOT_ALLOWED]:
-        return NOT_ALLOWED
     if not problems or "_schema" in problems:
         return NO_OBJECT
     return next((field for field in FIELDS if field in problems), UNKNOWN_FIELD)

@@ -6,9 +6,9 @@ price for each byte if it is short, and is mostly rejected, with an answer that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from app.application.predictions import Rejected
 from app.presentation.errors import problem
 
 # All in bytes of JSON, since reading so many takes about as long.
@@ -43,11 +43,11 @@ class Work:
             raise OutOfWork
 
 
-def refuse(rejected: Sequence[tuple[int, dict[str, Any]]]) -> NoReturn:
+def refuse(rejected: Rejected) -> NoReturn:
     """Answer 413 with the first of the rejected records."""
     problem(
         413,
         "Too many records of this batch are invalid, or written unusually, for a body of its size. Nothing is stored; "
         "the first that were rejected are listed. Mend the records, send fewer at once, or send them without gzip.",
-        errors={"json": {str(index): errors for index, errors in rejected[:TOLD]}},
+        errors={"json": {str(index): rejection.errors for index, rejection in rejected[:TOLD]}},
     )

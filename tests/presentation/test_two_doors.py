@@ -278,7 +278,10 @@ def _what_is_stored(prediction: Prediction, *, told: bool) -> dict[str, Any]:
 
 def at_once(batch: Batch, texts: list[str]) -> Verdicts:
     """The verdicts of a batch, in the same words."""
-    stored, rejected = list(zip(*vars(batch.calls).values())), dict(batch.rejected)
+    stored, rejected = (
+        list(zip(*vars(batch.calls).values())),
+        {place: rejection.errors for place, rejection in batch.rejected},
+    )
     assert list(rejected) == sorted(rejected)
     taken = [loads(text) for index, text in enumerate(texts) if index not in rejected]
     return Verdicts([_what_a_batch_stores(row, sent) for row, sent in zip(stored, taken, strict=True)], rejected)

@@ -119,7 +119,7 @@ def log_batch() -> Response:
     answer = {
         "stored": receipt.stored,
         "duplicates": receipt.duplicates,
-        "rejected": [{"index": index, "errors": errors} for index, errors in receipt.rejected],
+        "rejected": [{"index": index, "errors": rejection.errors} for index, rejection in receipt.rejected],
     }
     response = json_response(answer, 200 if not receipt.rejected else 207 if accepted else 422)
     if taken.left_out:

@@ -81,7 +81,7 @@ def log_events() -> Response:
         "duplicates": receipt.duplicates,
         "waiting": waiting,
         "passed_over": passed_over,
-        "rejected": [{"index": places[place], "errors": errors} for place, errors in receipt.rejected],
+        "rejected": [{"index": places[place], "errors": each.errors} for place, each in receipt.rejected],
     }
     accepted = receipt.stored + receipt.duplicates + waiting + passed_over
     return json_response(answer, 200 if not receipt.rejected else 207 if accepted else 422)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from flask import Response, current_app, request
 
-from app.application.predictions import Batch
+from app.application.predictions import Batch, Rejected
 from app.presentation import batch_decoder, intake
 from app.presentation.api import Blueprint
 from app.presentation.batch_decoder import MAX_RECORDS, Models
@@ -80,8 +80,8 @@ def _encoded(record: dict[str, Any]) -> bytes:
         return json.dumps(record).encode()
 
 
-def _problems(spans: list[str], rejected: Any) -> str:
+def _problems(spans: list[str], rejected: Rejected) -> str:
     """What is wrong with the first of the spans that were rejected."""
-    told = [f"span {spans[index]}: {msgspec.json.encode(errors).decode()}" for index, errors in rejected[:TOLD]]
+    told = [f"span {spans[index]}: {msgspec.json.encode(each.errors).decode()}" for index, each in rejected[:TOLD]]
     more = [f"and {len(rejected) - TOLD} more"] if len(rejected) > TOLD else []
     return "; ".join([*told, *more])

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import flask_smorest
 import structlog
-from flask import Flask, Response
+from flask import Flask, Response, g
 from werkzeug.exceptions import HTTPException
 
 from app.domain.errors import (
@@ -126,6 +126,7 @@ def json_response(body: dict[str, Any], status: int) -> Response:
 
 
 def _response(status: HTTPStatus, message: str | None, errors: dict[str, Any] | None) -> Response:
+    g.errors = errors or {}
     body: dict[str, Any] = {"code": int(status), "status": status.phrase}
     body |= {"message": message} if message else {}
     body |= {"errors": errors} if errors else {}

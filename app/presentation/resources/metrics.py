@@ -67,15 +67,15 @@ def _count(response: Response) -> Response:
     seconds = time.perf_counter() - request.environ.get(ARRIVED, g.began)
     meters().request(rule.rule if rule else None, request.method, status, seconds)
     if status in (400, 403, 409, 422) and rule and rule.endpoint == SINGLE_DOOR:
-        _count_rejected(response)
+        _count_rejected(status)
     return response
 
 
-def _count_rejected(response: Response) -> None:
-    if response.status_code == 403:
+def _count_rejected(status: int) -> None:
+    if status == 403:
         meters().not_allowed()
         return
-    problems = ((response.get_json() or {}).get("errors") or {}).get("json")
+    problems = g.get("errors", {}).get("json")  # noted by errors.py, which answers with them
     meters().rejected(problems if isinstance(problems, dict) else None)
 
 

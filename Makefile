@@ -7,6 +7,7 @@
 # make demo-check  two real models, called a few thousand times, counted twice
 # make docs   the documentation as pages in docs/_build; a warning is an error
 # make settings   .env.example and docs/settings.md, from config.py
+# make release   wheels and sdists of service and client in dist/, with checksums and a bill of materials
 # make lint   style, types, and whether the migrations match the tables
 
 PYTHON ?= python3
@@ -61,6 +62,15 @@ settings: $(VENV)/run
 	$(BIN)/python -m app.settings.pages env >.env.example
 	$(BIN)/python -m app.settings.pages markdown >docs/settings.md
 
+# cyclonedx-bom is for this alone, so it has an environment of its own that goes away.
+release: $(VENV)/test
+	$(BIN)/python -m tools.release
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder" && \
+	"$$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-release.txt && \
+	"$$folder/bin/cyclonedx-py" requirements --output-reproducible --validate --of JSON \
+		-o dist/predlog-server.cdx.json requirements.txt && \
+	cd dist && sha256sum predlog-server.cdx.json >> SHA256SUMS
+
 lint: $(VENV)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -102,6 +112,7 @@ lock: $(VENV)/python
 	@$(PIP) uv
 	$(LOCK) --override overrides.txt --output-file requirements.txt
 	$(LOCK) --extra test --extra lint --extra sphinx --constraint requirements.txt --output-file requirements-test.txt
+	echo 'cyclonedx-bom >=7.5, <8' | $(COMPILE) - --output-file requirements-release.txt
 	$(COMPILE) client/pyproject.toml --extra heavy --output-file requirements-hosts.txt
 
 clean:

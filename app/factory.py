@@ -30,7 +30,6 @@ from app.application.model_statistics import ModelStatistics
 from app.application.new_models import NewModels
 from app.application.predictions import Predictions
 from app.application.purge import Purge
-from app.application.rate_limit import RateLimit
 from app.application.replica_routing import Reader, Readers, ReplicaStatistics
 from app.application.statistics import Statistics
 from app.commands import alerts as alert_commands
@@ -260,7 +259,7 @@ def _http(app: Flask, config: configuration.Config) -> None:
         _authentication(app, config)
     if config.rate_limit:
         rate = Rate(config.rate_limit, config.rate_burst)
-        rate_limit.register(app, RateLimit(rate, RateTable(shared_file("rates"))))
+        rate_limit.register(app, rate_limit.RateLimit(rate, RateTable(shared_file("rates"))))
     # Flask's own way to put middleware in, which to mypy is a method that must not be replaced.
     app.wsgi_app = concurrency.ConcurrencyLimit(  # type: ignore[method-assign]
         app.wsgi_app,
@@ -286,7 +285,7 @@ def _http(app: Flask, config: configuration.Config) -> None:
 
 def _authentication(app: Flask, config: configuration.Config) -> None:
     if number := config.auth_failures_per_minute:
-        limit = RateLimit(Rate(number / 60, number), RateTable(shared_file("auth-failures")))
+        limit = rate_limit.RateLimit(Rate(number / 60, number), RateTable(shared_file("auth-failures")))
         authentication.register(app, rate_limit.failures(limit))
     else:
         authentication.register(app)

@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Protocol
 
 from flask import Flask, g, request
 
-from app.application.rate_limit import RateLimit
 from app.domain.errors import RateLimited, TooManyFailures
 from app.domain.keys import ApiKey
+from app.domain.rate import Rate
 from app.presentation.middleware.authentication import OPEN, needed_for
+
+
+class CallerTable(Protocol):
+    """A number for each caller, 0 for an unknown one."""
+
+    def update(self, caller: str, change: Callable[[float], float]) -> None:
+        """Replace a caller's number by `change` of it, atomically."""
+        ...
+
+
+class RateLimit:
+    """The same rate for each caller."""
+
+    def __init__(self, rate: Rate, table: CallerTable, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._table = table
+        self._clock = clock
+
+    def check(self, caller: str) -> None:
+        """Count a request. Raises RateLimited if it comes too early, and then does not count it."""
+        early = 0.0
+
+        def admit(tat: float) -> float:
+            nonlocal early
+            tat, early = self._rate.admit(tat, self._clock())
+            return tat
+
+        self._table.update(caller, admit)
+        if early > 0:
+            raise RateLimited(early)
 
 
 def register(app: Flask, limit: RateLimit) -> None:

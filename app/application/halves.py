@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Protocol
 
 from app.application.predictions import Batch, Calls, Predictions, Receipt, Rejection
+from app.domain.errors import StorageUnavailable
 from app.domain.predictions import duration_problem
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -45,7 +47,11 @@ class HalfStore(Protocol):
     """The store in which a half waits for the other one."""
 
     def join(self, halves: Halves) -> Joined:
-        """Keep each half once, and return the predictions that are complete."""
+        """Keep each half once, and return the predictions that are complete with it."""
+        ...
+
+    def logged(self, joined: Joined) -> None:
+        """Note that these predictions are complete, so that they do not count as dropped when they expire."""
         ...
 
     def expire(self, wait: timedelta, limit: int) -> None:
@@ -75,8 +81,10 @@ class JoinedCalls:
         complete = _in_time(Batch(joined.calls, dropped=batch.dropped))
         receipt = self._predictions.log_batch(complete)
         rejected |= {places[row]: rejection for row, rejection in receipt.rejected}
-        # Remove more halves than arrived, so that a backlog of expired ones shrinks.
-        self._store.expire(self._wait, 2 * len(sides) + 10)
+        with suppress(StorageUnavailable):  # the predictions are committed, and `expire` looks for them in the log
+            self._store.logged(joined)
+            # Remove more halves than arrived, so that a backlog of expired ones shrinks.
+            self._store.expire(self._wait, 2 * len(sides) + 10)
         return replace(receipt, rejected=sorted(rejected.items(), key=lambda item: item[0])), joined.waiting
 
 

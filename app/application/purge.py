@@ -83,6 +83,10 @@ class PurgeStore(Protocol):
         """
         ...
 
+    def remove_halves(self, filters: PurgeFilters, within: TimeRange) -> None:
+        """Remove the halves of predictions that wait for the other half."""
+        ...
+
     def first_bucket(self, filters: PurgeFilters, before: datetime) -> datetime | None:
         """Return the first day that the aggregates have of a model before the retention edge."""
         ...
@@ -116,6 +120,7 @@ class Purge:
         """
         deleted, buckets, raw_from = 0, 0, self._store.raw_from()
         range = filters.range(now)
+        self._store.remove_halves(filters, range)
         start: datetime | None = range.start
         while start is not None:
             number, start = self._store.remove_predictions(filters, TimeRange(start, range.end))

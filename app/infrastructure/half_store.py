@@ -6,25 +6,42 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from uuid import UUID
 
-from app.application.halves import Halves, Joined, Side, duration_ms
+from app.application.halves import MILLISECOND, Halves, Joined, Side, duration_ms
 from app.application.predictions import Calls
 from app.domain.errors import DroppedBehindRetention
 from app.infrastructure.postgres.array_literals import array, text_array
 from app.infrastructure.postgres.database import Database, Row
 
-# The row's lock makes both halves of a call wait for each other if they come at the same moment: the second one finds
-# the first. In the order of their keys, so that two statements with calls in common do not wait in a circle.
-JOIN = """
-INSERT INTO prediction_half AS half (request_id, model_name, model_version, requested_at, responded_at, metadata)
-SELECT request_id, model_name, model_version, requested_at, responded_at, metadata
-FROM   unnest(%(request_id)s::uuid[], %(model_name)s::text[], %(model_version)s::text[],
+SENT = """unnest(%(request_id)s::uuid[], %(model_name)s::text[], %(model_version)s::text[],
               %(requested_at)s::timestamptz[], %(responded_at)s::timestamptz[], %(metadata)s::json[])
-       AS sent (request_id, model_name, model_version, requested_at, responded_at, metadata)
-ORDER  BY request_id
-ON CONFLICT (request_id) DO UPDATE
-SET    requested_at = coalesce(half.requested_at, excluded.requested_at),
-       responded_at = coalesce(half.responded_at, excluded.responded_at)
-RETURNING request_id::text, model_name, model_version, requested_at, responded_at, metadata::text
+       AS sent (request_id, model_name, model_version, requested_at, responded_at, metadata)"""
+# The row's lock makes both halves of a call wait for each other if they come at the same moment: the second one finds
+# the first. In the order of their keys, so that two statements with calls in common do not wait in a circle. A row has
+# one half until the call is logged: if that fails, the call still waits, and counts as dropped in the end. A half that
+# comes again waits anew, so that no call expires while it is being logged.
+JOIN = f"""
+WITH sent AS (
+    SELECT * FROM {SENT}
+), kept AS (
+    INSERT INTO prediction_half AS half (request_id, model_name, model_version, requested_at, responded_at, metadata)
+    SELECT request_id, model_name, model_version, requested_at, CASE WHEN requested_at IS NULL THEN responded_at END,
+           metadata
+    FROM   sent
+    ORDER  BY request_id
+    ON CONFLICT (request_id) DO UPDATE
+    SET    received_at = CASE WHEN half.received_at < now() - INTERVAL '1 minute' THEN now() ELSE half.received_at END
+    RETURNING *
+)
+SELECT request_id::text, kept.model_name, kept.model_version, coalesce(kept.requested_at, sent.requested_at),
+       coalesce(kept.responded_at, sent.responded_at), kept.metadata::text
+FROM   kept JOIN sent USING (request_id)
+"""
+LOGGED = """
+UPDATE prediction_half half
+SET    requested_at = call.requested_at, responded_at = call.responded_at
+FROM   unnest(%(request_id)s::uuid[], %(requested_at)s::timestamptz[], %(responded_at)s::timestamptz[])
+       AS call (request_id, requested_at, responded_at)
+WHERE  half.request_id = call.request_id AND (half.requested_at IS NULL OR half.responded_at IS NULL)
 """
 
 EXPIRED = """
@@ -32,14 +49,19 @@ EXPIRED = """
     WHERE  request_id IN (SELECT request_id FROM prediction_half WHERE received_at < now() - %(wait)s
                           ORDER BY received_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
     RETURNING request_id, model_name, requested_at, responded_at"""
-# The report's id is the call's: it counts once.
+# The report's id is the call's: it counts once. An event that is delivered once more after its call has expired finds
+# no half, so the log is asked for the call: row by row, since a join might read all of the log.
 EXPIRE = f"""
 WITH expired AS ({EXPIRED}
 )
 INSERT INTO prediction_dropped (id, timestamp, model_name, reason, count)
 SELECT request_id, date_trunc('minute', coalesce(requested_at, responded_at), 'UTC'), model_name, 'expired', 1
 FROM   expired
-WHERE  requested_at IS NULL OR responded_at IS NULL
+WHERE  (requested_at IS NULL OR responded_at IS NULL) AND (
+    SELECT true FROM prediction_log log
+    WHERE  log.request_id = expired.request_id AND log.timestamp >= now() - 3 * %(wait)s::interval
+    LIMIT  1
+) IS NULL
 ORDER  BY request_id, model_name
 ON CONFLICT (id, model_name) DO NOTHING
 """
@@ -72,6 +94,20 @@ class PostgresHalfStore:
         complete = [row for row in self._database.rows(JOIN, values) if row[3] and row[4]]
         places = [max(rows[UUID(row[0])].values()) for row in complete]
         return Joined(_calls(complete), places, len(rows) - len(complete))
+
+    def logged(self, joined: Joined) -> None:
+        """Note that these calls have both halves, so that they do not count as dropped when they expire."""
+        if joined.calls:
+            calls = joined.calls
+            responded = [at + duration * MILLISECOND for at, duration in zip(calls.timestamp, calls.duration_ms)]
+            self._database.count(
+                LOGGED,
+                {
+                    "request_id": array(calls.request_id),
+                    "requested_at": array(calls.timestamp),
+                    "responded_at": array(responded),
+                },
+            )
 
     def expire(self, wait: timedelta, limit: int) -> None:
         """Remove up to `limit` calls that began to wait longer ago; each of which a half is missing was dropped."""

@@ -57,6 +57,12 @@ UNPACK_ALL = "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction 
 # Rows behind the edge are in no statistics of their own any more: they go as retention would have them go.
 AS_RETENTION = "SET LOCAL predlog.retention = 'on'"
 
+HALVES = """
+DELETE FROM prediction_half
+WHERE  {conditions} AND coalesce(requested_at, responded_at) >= %(start)s
+  AND  coalesce(requested_at, responded_at) < %(end)s
+"""
+
 FIRST_BUCKET = "SELECT min(bucket) FROM prediction_stats_day WHERE {conditions} AND bucket < %(before)s"
 UNUSED = "SELECT DISTINCT model_name FROM prediction_model_unused(%(among)s::text[])"
 REMOVE_UNUSED = "SELECT prediction_model_remove_unused(%(names)s::text[])"
@@ -101,6 +107,11 @@ class PostgresPurgeStore:
         if last:
             return deleted, _utc(last[0])
         return deleted, part.end if part.end < within.end else None
+
+    def remove_halves(self, filters: PurgeFilters, within: TimeRange) -> None:
+        """Remove the halves of calls, and what is kept of complete calls to tell events that come again."""
+        conditions, values = _conditions(filters)
+        self._database.count(HALVES.format(conditions=conditions or "true"), values | vars(within))
 
     def first_bucket(self, filters: PurgeFilters, before: datetime) -> datetime | None:
         """Return the first day that the aggregates have of a model before the retention edge."""

@@ -18,7 +18,10 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 from werkzeug.test import TestResponse
 
+from app.application.predictions import Predictions
+from app.domain.errors import StorageUnavailable
 from app.domain.keys import Scope
+from app.infrastructure.half_store import PostgresHalfStore
 from app.presentation.batch_decoder import MAX_RECORDS
 from app.presentation.json_text import MAX_OBJECTS
 from app.presentation.schemas.dropped_header import HEADER
@@ -292,6 +295,78 @@ def test_a_half_waits_for_a_day(send: Send, database: Engine, pair: Any, model: 
     with database.connect() as connection:
         connection.exec_driver_sql(AGE.replace("25", "23"), {"model": model})
         send(pair(inferenceservicename=f"{model}-other")[0])
+        assert connection.exec_driver_sql(WAITING, {"model": model}).scalar() == 1
+
+
+def _expire(database: Engine, client: FlaskClient, pair: Any, model: str) -> None:
+    with database.connect() as connection:
+        connection.exec_driver_sql(AGE, {"model": model})
+        structured(client, pair(inferenceservicename=f"{model}-other")[0])
+        assert connection.exec_driver_sql(WAITING, {"model": model}).scalar() == 0
+
+
+def _logged_and_dropped(client: FlaskClient, model: str) -> tuple[int, int]:
+    stats = client.get("/api/v1/stats", query_string={"model_name": model}).json
+    return stats["total_requests"], stats["dropped"]
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_an_event_that_comes_again_after_its_call_has_expired_is_no_dropped_call(
+    client: FlaskClient, database: Engine, pair: Any, model: str, side: int
+) -> None:
+    halves = pair()
+    batched(client, *halves)
+    _expire(database, client, pair, model)
+    structured(client, halves[side])
+    _expire(database, client, pair, model)
+    assert _logged_and_dropped(client, model) == (1, 0)
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("comes_again", [True, False])
+def test_a_call_that_could_not_be_logged_is_logged_later_or_counts_as_dropped(
+    client: FlaskClient,
+    database: Engine,
+    pair: Any,
+    model: str,
+    monkeypatch: pytest.MonkeyPatch,
+    comes_again: bool,
+    together: bool,
+) -> None:
+    request, response = pair()
+    if not together:
+        structured(client, request)
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictions, "log_batch", _away)
+        failed = batched(client, request, response) if together else structured(client, response)
+        assert failed.status_code == 503
+    if comes_again:
+        structured(client, response)
+    _expire(database, client, pair, model)
+    assert _logged_and_dropped(client, model) == ((1, 0) if comes_again else (0, 1))
+
+
+@pytest.mark.parametrize("step", ["logged", "expire"])
+def test_what_comes_after_a_call_was_logged_cannot_fail_its_event(
+    client: FlaskClient, database: Engine, pair: Any, model: str, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(PostgresHalfStore, step, _away)
+        assert answer(batched(client, *pair())) == (200, {"stored": 1})
+    _expire(database, client, pair, model)
+    assert _logged_and_dropped(client, model) == (1, 0)
+
+
+def _away(*_: Any) -> None:
+    raise StorageUnavailable("The database is not available.")
+
+
+def test_a_purge_takes_halves_too(client: FlaskClient, database: Engine, pair: Any, model: str) -> None:
+    alone, kept = pair()[0], pair(endpoint="canary")[0]
+    batched(client, alone, kept, *pair())
+    query = {"model_name": model, "model_version": "default"}
+    assert client.delete("/api/v1/predictions", query_string=query).json["deleted"] == 1
+    with database.connect() as connection:
         assert connection.exec_driver_sql(WAITING, {"model": model}).scalar() == 1
 
 

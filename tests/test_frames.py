@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import urllib.parse
 import urllib.request
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,11 +28,11 @@ BOTH = pytest.mark.parametrize("frame", ["pandas", "polars"])
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("frames")
-    for parent in (folder, folder.parent, folder.parent.parent):
-        os.chmod(parent, 0o755)  # started by root, the embedded server runs as somebody else
-    with running(folder, EMBEDDED_DATA_DIR=str(folder / "data")) as service:
+def url() -> Any:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="predlog-test-")))
+        os.chmod(folder, 0o755)  # started by root, the embedded server runs as another user
+        service = stack.enter_context(running(folder, EMBEDDED_DATA_DIR=str(folder / "data")))
         calls = [
             {
                 "model_name": "m", "model_version": str(n % 2), "duration_ms": n + 0.1, "was_successful": n % 5 > 0,

@@ -133,7 +133,8 @@ def _places_of(document: dict[str, Any], path: str, method: str, parameters: lis
         request = {**example, "body": records, "headers": {"Content-Type": media}}
         one = body["schema"].get("items", body["schema"])
         at = ("body",) if isinstance(records, dict) else ("body", 0)
-        properties = _resolved(document, one).get("properties", records[0] if isinstance(records, list) else {})
+        first = records[0] if isinstance(records, list) and records else {}
+        properties = _resolved(document, one).get("properties", first)
         for property, schema in properties.items():
             yield place(f"{media} {property}", *at, property, request=request)
             if isinstance(schema, dict) and schema.get("type") == "object":

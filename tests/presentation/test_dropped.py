@@ -198,7 +198,7 @@ def test_counts_near_the_largest_number_are_answered_as_the_largest_number(
             assert 0 < response.json["completeness"] < 1e-15
         if path == "stats/timeseries":
             assert max(point["dropped"] for point in response.json["points"]) == SATURATION
-    everything = client.get("/api/v1/stats?group_by=model_name")
+    everything = client.get(f"/api/v1/stats?group_by=model_name&model_name={model}")
     assert everything.status_code == 200
     assert everything.json["dropped"] == SATURATION
     client.delete(PATH, query_string={"model_name": model})

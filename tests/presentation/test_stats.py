@@ -13,6 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
+from app.application import statistics as statistics_module
 from app.application.statistics import MAX_GROUPS
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, floor, parse_instant
 from conftest import Server, make_app
@@ -369,7 +370,9 @@ def test_rows_are_read_at_the_cut_ends_and_behind_the_watermark_alone(
     refresh: Refresh,
     path: str,
     named: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(statistics_module, "RECENT_S", 3600.0)
     refresh()
     insert([midnight + n * 10 * MINUTE for n in range(2 * 144)])
     refresh()

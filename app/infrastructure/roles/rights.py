@@ -72,9 +72,11 @@ FROM   pg_class c, pg_roles r
 WHERE  c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S') AND r.rolname = %s
 """
 
+# CONNECT is granted to the role by name: another Predlog on the server may take it from PUBLIC (take_from_public.sql).
 ENTRANCE = """
 SELECT current_database(), current_schema(),
-       has_database_privilege(%(role)s, current_database(), 'CONNECT'),
+       EXISTS (SELECT FROM pg_database, aclexplode(datacl)
+               WHERE  datname = current_database() AND grantee = %(role)s::regrole AND privilege_type = 'CONNECT'),
        has_schema_privilege(%(role)s, current_schema(), 'USAGE')
 """
 

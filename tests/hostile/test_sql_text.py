@@ -229,7 +229,7 @@ def test_no_text_in_any_string_is_more_than_text(service: Service, document: dic
             assert answer.status_code in place.statuses, (place, text, answer.text)
             assert answer.status_code < 500, (place, text, answer.text)
             assert text not in NO_TEXTS or answer.status_code >= 400 or place.name.endswith(" id"), (place, text)
-            assert answer.json is not None, (place, text)
+            assert answer.json is not None or place.operation.endswith("/export"), (place, text)
             answers += 1
     assert answers > 40 * len(TEXTS)
     assert service.app.test_client().get("/ready").status_code == 200

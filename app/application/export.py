@@ -19,7 +19,10 @@ class Layout(Enum):
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive predictions, written as lines without line ends, and the cursor of the last one."""
+    """Consecutive predictions, written as lines without line ends, and the cursor of the last one that was looked at.
+
+    There may be no line: so many predictions are looked at for each block.
+    """
 
     lines: list[str]
     last: Cursor

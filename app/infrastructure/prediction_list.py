@@ -64,7 +64,7 @@ class PostgresPredictionList:
     def page(self, filters: Filters, cursor: Cursor | None, limit: int) -> Page:
         """The newest calls that pass the filters, older than the cursor. Raises StorageTimeout."""
         values: dict[str, Any] = {name: value for name, value in vars(filters).items() if value is not None}
-        searched = [name for name in values if _is_searched(filters, name)]
+        searched = [name for name in values if is_searched(filters, name)]
         sought = [name for name in values if name not in searched] + ["cursor"] * (cursor is not None)
         statement = _page_statement(sought, searched, limit)
         if cursor:
@@ -76,7 +76,7 @@ class PostgresPredictionList:
         return _page(rows, limit)
 
 
-def _is_searched(filters: Filters, name: str) -> bool:
+def is_searched(filters: Filters, name: str) -> bool:
     """Whether no index finds what passes this filter: there is one of each model, and one of failed calls alone."""
     if name == "model_names":
         return len(filters.model_names or ()) > 1

@@ -43,3 +43,25 @@ def test_an_export_can_be_left_after_the_server_has_ended_its_idle_transaction(
     blocks.close()
     assert source.read("SELECT 1") == [(1,)]
     source.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "filters", [{"model_version": "rare"}, {"min_duration_ms": 99}, {"was_successful": True, "model_version": "rare"}]
+)
+def test_no_statement_of_an_export_looks_for_rare_calls_through_the_whole_log(
+    server: Server,
+    log: Callable[..., dict[str, Any]],
+    model: str,
+    monkeypatch: pytest.MonkeyPatch,
+    filters: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(export_store, "FETCH", "FETCH 2 FROM export")
+    for _ in range(4):
+        log()
+    found = log(model_version="rare", duration_ms=99)
+    source = Database(server.url, export_store.SETTINGS, pool_size=1, max_overflow=0)
+    export = PostgresPredictionExport(source)
+    blocks = list(export.blocks(Filters(model_names=(model,), **filters), None, Layout.CSV))
+    assert [len(block.lines) for block in blocks] == [0, 0, 1]
+    assert blocks[-1].lines[0].startswith(f"{found['id']},")
+    source.engine.dispose()

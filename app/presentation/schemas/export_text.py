@@ -51,7 +51,7 @@ def _with_header(blocks: Iterable[Block]) -> Iterator[list[str]]:
 
 def _lines(parts: Iterable[list[str]], line_end: str) -> Iterator[bytes]:
     started = False
-    for lines in parts:
+    for lines in filter(None, parts):
         yield ((line_end if started else "") + line_end.join(lines)).encode()
         started = True
     if started:

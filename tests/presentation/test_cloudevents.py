@@ -164,6 +164,18 @@ def test_events_of_another_type_are_passed_over(send: Send, pair: Any, listed: A
     assert answer(send(other)) == (200, {"passed_over": 1})
 
 
+@pytest.mark.parametrize("version", ["0.3", "2.0", "\x00"])
+def test_events_of_another_version_of_cloudevents_are_refused_in_words(
+    client: FlaskClient, pair: Any, listed: Any, version: str
+) -> None:
+    first, second = (json.loads(to_structured_event(event).body) for event in pair())
+    body = json.dumps([first, {**second, "specversion": version}])
+    response = client.post(PATH, data=body, content_type="application/cloudevents-batch+json")
+    assert response.status_code == 422
+    assert response.json["errors"]["json"] == {"specversion": ["Must be 1.0."]}
+    assert listed() == []
+
+
 def test_what_an_event_carries_is_not_looked_at(client: FlaskClient, pair: Any) -> None:
     request, _ = pair()
     message = to_binary_event(request)

@@ -24,6 +24,7 @@ PREFIX = "ce-"
 # What an event costs beside its bytes, in bytes of JSON.
 PRICE = 100
 MAX_ATTRIBUTE_BYTES = 16 * 1024
+VERSION = "specversion"
 
 Event = Mapping[str, str]
 
@@ -38,7 +39,7 @@ class EventDecoder:
     """Reads the attributes that are asked for."""
 
     def __init__(self, names: frozenset[str]) -> None:
-        self._names = sorted(names)
+        self._names = sorted(names | {VERSION})
         # Anything in an attribute that nobody asked for is skipped, unread; anything in the others is taken at first.
         fields: list[Any] = [(name, Raw, Raw(b"null")) for name in self._names]
         event = msgspec.defstruct("Event", fields, gc=False)
@@ -46,7 +47,16 @@ class EventDecoder:
         self._many: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[event])  # type: ignore[valid-type]
 
     def read(self, request: Request, body: Body, work: Work) -> Iterator[Event]:
-        """The events of a request. Answers 400 for what is no JSON, 413 for too many objects. Raises OutOfWork."""
+        """The events of a request. Raises OutOfWork.
+
+        Answers 400 for what is no JSON, 413 for too many objects, 422 for another version of CloudEvents than 1.0.
+        """
+        for event in self._read(request, body, work):
+            if event.get(VERSION, "1.0") != "1.0":
+                problem(422, errors={"json": {VERSION: ["Must be 1.0."]}})
+            yield event
+
+    def _read(self, request: Request, body: Body, work: Work) -> Iterator[Event]:
         if request.mimetype not in (STRUCTURED, BATCHED):
             yield self._of_headers(request)
             return

@@ -228,7 +228,8 @@ def test_no_text_in_any_string_is_more_than_text(service: Service, document: dic
             answer = service.send(place.operation, **place.with_text(text))
             assert answer.status_code in place.statuses, (place, text, answer.text)
             assert answer.status_code < 500, (place, text, answer.text)
-            assert text not in NO_TEXTS or answer.status_code >= 400 or place.name.endswith(" id"), (place, text)
+            may_be_skipped = place.name.endswith(" id") or place.operation.endswith("/cloudevents")
+            assert text not in NO_TEXTS or answer.status_code >= 400 or may_be_skipped, (place, text)
             assert answer.json is not None or place.operation.endswith("/export"), (place, text)
             answers += 1
     assert answers > 40 * len(TEXTS)

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Protocol
 
 from app.application.predictions import Batch, Calls, Predictions, Receipt, Rejection
-from app.domain.errors import StorageUnavailable
+from app.domain.errors import DroppedBehindRetention, StorageUnavailable
 from app.domain.predictions import duration_problem
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -81,7 +81,8 @@ class JoinedCalls:
         complete = _in_time(Batch(joined.calls, dropped=batch.dropped))
         receipt = self._predictions.log_batch(complete)
         rejected |= {places[row]: rejection for row, rejection in receipt.rejected}
-        with suppress(StorageUnavailable):  # the predictions are committed, and `expire` looks for them in the log
+        # The predictions are committed, and `expire` looks for them in the log.
+        with suppress(StorageUnavailable, DroppedBehindRetention):
             self._store.logged(joined)
             # Remove more halves than arrived, so that a backlog of expired ones shrinks.
             self._store.expire(self._wait, 2 * len(sides) + 10)

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from app.application.halves import MILLISECOND, Halves, Joined, Side, duration_ms
 from app.application.predictions import Calls
-from app.domain.errors import DroppedBehindRetention
 from app.infrastructure.postgres.array_literals import array, text_array
 from app.infrastructure.postgres.database import Database, Row
 
@@ -44,20 +43,22 @@ FROM   unnest(%(request_id)s::uuid[], %(requested_at)s::timestamptz[], %(respond
 WHERE  half.request_id = call.request_id AND (half.requested_at IS NULL OR half.responded_at IS NULL)
 """
 
-EXPIRED = """
+# The report's id is the call's: it counts once. An event that is delivered once more after its call has expired finds
+# no half, so the log is asked for the call: row by row, since a join might read all of the log.
+# Of what is older than the aggregates nothing is counted.
+EXPIRE = """
+WITH expired AS (
     DELETE FROM prediction_half
     WHERE  request_id IN (SELECT request_id FROM prediction_half WHERE received_at < now() - %(wait)s
                           ORDER BY received_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-    RETURNING request_id, model_name, requested_at, responded_at"""
-# The report's id is the call's: it counts once. An event that is delivered once more after its call has expired finds
-# no half, so the log is asked for the call: row by row, since a join might read all of the log.
-EXPIRE = f"""
-WITH expired AS ({EXPIRED}
+    RETURNING request_id, model_name, requested_at, responded_at,
+              date_trunc('minute', coalesce(requested_at, responded_at), 'UTC') AS minute
 )
 INSERT INTO prediction_dropped (id, timestamp, model_name, reason, count)
-SELECT request_id, date_trunc('minute', coalesce(requested_at, responded_at), 'UTC'), model_name, 'expired', 1
+SELECT request_id, minute, model_name, 'expired', 1
 FROM   expired
-WHERE  (requested_at IS NULL OR responded_at IS NULL) AND (
+WHERE  (requested_at IS NULL OR responded_at IS NULL)
+  AND  minute >= (SELECT coalesce(day_from, '-infinity') FROM prediction_stats_state) AND (
     SELECT true FROM prediction_log log
     WHERE  log.request_id = expired.request_id AND log.timestamp >= now() - 3 * %(wait)s::interval
     LIMIT  1
@@ -111,11 +112,7 @@ class PostgresHalfStore:
 
     def expire(self, wait: timedelta, limit: int) -> None:
         """Remove up to `limit` calls that began to wait longer ago; each of which a half is missing was dropped."""
-        values = {"wait": wait, "limit": limit}
-        try:
-            self._database.count(EXPIRE, values)
-        except DroppedBehindRetention:  # nothing is kept of the time that they would be counted in
-            self._database.count(EXPIRED, values)
+        self._database.count(EXPIRE, {"wait": wait, "limit": limit})
 
 
 def _times(halves: Halves, rows: dict[UUID, dict[Side, int]], side: Side) -> list[datetime | None]:

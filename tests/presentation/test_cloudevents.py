@@ -369,6 +369,20 @@ def test_what_comes_after_a_call_was_logged_cannot_fail_its_event(
     assert _logged_and_dropped(client, model) == (1, 0)
 
 
+def test_old_halves_that_cannot_be_counted_any_more_take_no_others_with_them(
+    client: FlaskClient, database: Engine, pair: Any, model: str, now: datetime
+) -> None:
+    old = CloudEvent({**pair()[0].get_attributes(), "time": now - timedelta(days=20)}, {})
+    batched(client, old, pair()[0])
+    with database.connect() as connection:
+        connection.exec_driver_sql("UPDATE prediction_stats_state SET day_from = now() - INTERVAL '10 days'")
+        try:
+            _expire(database, client, pair, model)
+        finally:
+            connection.exec_driver_sql("UPDATE prediction_stats_state SET day_from = NULL")
+    assert _logged_and_dropped(client, model) == (0, 1)
+
+
 def _away(*_: Any) -> None:
     raise StorageUnavailable("The database is not available.")
 

@@ -1,4 +1,4 @@
-"""docs/backup.md, rehearsed: what was backed up is there after the restore, and the log goes on."""
+"""docs/backup.md and docs/upgrade.md, rehearsed: what was backed up is there after the restore, and the log goes on."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from support.replication import PostgresServer, server_and_another
 from support.service import ROOT, running
 
 PAGE = ROOT / "docs" / "backup.md"
+UPGRADE = ROOT / "docs" / "upgrade.md"
 MODELS = ("apartment_price", "apartment_rent")
 
 
@@ -43,6 +44,7 @@ def reader(engine: str, servers: tuple[PostgresServer, PostgresServer], public_f
         "DATABASE_URL": address(server, "postgres"),
         "RESTORED_URL": address(server, "restored"),
         "SERVER_URL": address(server, "postgres"),
+        "ADMIN_URL": address(server, "postgres"),
     }
     return Reader(public_folder, "backup", settings, engine)
 
@@ -73,6 +75,17 @@ def test_a_base_backup_starts_as_a_server_with_all_that_was_logged(
     other.start()
     assert answers(make_app(other.url)) == before
     assert goes_on(make_app(other.url), other.url, engine)
+
+
+def test_the_extension_is_updated_and_the_answers_stay(
+    engine: str, servers: tuple[PostgresServer, PostgresServer], reader: Reader
+) -> None:
+    if engine != "timescale":
+        pytest.skip("there is no extension to update")
+    app = filled(servers[0].url, engine)
+    before = answers(app)
+    reader.follow(UPGRADE, "TimescaleDB")
+    assert answers(app) == before
 
 
 def test_a_copy_of_the_embedded_servers_folder_is_a_backup(public_folder: Path) -> None:

@@ -10,10 +10,13 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from support.page import Reader
+from support.page import Block, Reader, blocks
 from support.replication import PostgresServer, plain_server
 from support.service import ROOT
 
+DOCS = ROOT / "docs"
+# Pages and sections, in this order: once there are keys, an export needs one.
+COMMANDS = {"export.md": "", "sizing.md": "", "access.md": "Keys"}
 SEED_TABLE = """
 CREATE TABLE prediction_logs
     (id serial, model_name varchar, duration_ms float, was_successful boolean, timestamp timestamp);
@@ -52,6 +55,32 @@ def test_it_is_deployed_without_containers_as_its_page_says(public_folder: Path)
         settings = {"ADMIN_URL": server.url.replace("+psycopg2", ""), "PATH": path(server)}
         reader = Reader(public_folder, "deploy", settings, ports={"5432": server.port})
         reader.follow(ROOT / "docs" / "deploy.md", "Without containers")
+
+
+def test_the_commands_of_other_pages_run(public_folder: Path) -> None:
+    reader = Reader(public_folder, "commands", {"EMBEDDED_DATA_DIR": str(public_folder / "data")})
+    start = Block("sh", {"in": "checkout", "port": "8000"}, "make run\n")
+    pages = [blocks(DOCS / name, section) for name, section in COMMANDS.items()]
+    reader.follow([start, *(block for page in pages for block in page)])
+    assert (public_folder / "commands" / "calls.csv").read_text().startswith("id,")
+
+
+def test_every_command_on_the_pages_is_run_or_is_said_to_need_what_no_test_has() -> None:
+    followed = {*COMMANDS, "tutorial.md", "from-the-seed.md", "deploy.md", "backup.md", "upgrade.md"}
+    left = {
+        (page.name, block.text.split()[0])
+        for page in DOCS.glob("*.md")
+        for block in blocks(page)
+        if block.language in ("sh", "console") and page.name not in followed
+    }
+    assert left == {
+        ("doors.md", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://logs:8000/v1/traces"),  # settings, not commands
+        ("replica-and-pgbouncer.md", "DATABASE_URL=postgresql://predlog:…@a:5432,b:5432/predlog"),
+        ("replica-and-pgbouncer.md", "DATABASE_URL=postgresql://predlog:…@primary:5432/predlog"),
+        ("replica-and-pgbouncer.md", "DATABASE_URL=postgresql://predlog_service:…@pgbouncer:6432/predlog"),
+        ("metrics.md", "flask"),  # writes to /etc
+        ("faults.md", "python"),  # the suite itself
+    }
 
 
 def path(server: PostgresServer) -> str:

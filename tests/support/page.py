@@ -21,8 +21,9 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from typing import Any
 import config
 from support.service import ROOT, free_port
 
-BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^ *```(\w+)([^\n]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 PORTS = r"\b(8000|5050|9099|5432)\b"
 WAIT = 40  # seconds
 
@@ -43,10 +44,6 @@ class Block:
     options: Mapping[str, str]
     text: str
 
-    @property
-    def is_run(self) -> bool:
-        return self.language in ("sh", "console") or "file" in self.options or "from" in self.options
-
 
 def blocks(path: Path, section: str = "") -> Iterator[Block]:
     """Those of a page, or of its section with this heading."""
@@ -54,7 +51,7 @@ def blocks(path: Path, section: str = "") -> Iterator[Block]:
     if section:
         page = re.split(r"^## ", page.split(f"\n## {section}\n")[1], maxsplit=1, flags=re.MULTILINE)[0]
     for language, words, text in BLOCK.findall(page):
-        yield Block(language, dict(word.split("=", 1) for word in words.split() if "=" in word), text)
+        yield Block(language, dict(word.split("=", 1) for word in words.split() if "=" in word), textwrap.dedent(text))
 
 
 @dataclass
@@ -72,10 +69,10 @@ class Reader:
     """Which port stands for a port of the page; those that are missing are chosen."""
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def follow(self, path: Path, section: str = "") -> None:
-        """Do what a page or a section of it says. Raises AssertionError if something is not as it says."""
+    def follow(self, page: Path | Iterable[Block], section: str = "") -> None:
+        """Do what a page, a section of it, or blocks say. Raises AssertionError if something is not as it is said."""
         try:
-            for block in blocks(path, section):
+            for block in blocks(page, section) if isinstance(page, Path) else page:
                 self.do(block)
         finally:
             for port in list(self._running):

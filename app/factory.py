@@ -58,6 +58,7 @@ from app.infrastructure.prediction_store import PostgresPredictionStore
 from app.infrastructure.purge_store import PostgresPurgeStore
 from app.infrastructure.rate_table import RateTable
 from app.infrastructure.replica import StreamingReplica
+from app.infrastructure.segment_memory import segment_memory
 from app.infrastructure.statistics_store import PostgresStatisticsStore
 from app.infrastructure.tables import metadata
 from app.presentation import api, errors, export_stream, intake
@@ -187,13 +188,14 @@ def _database(url: str, config: configuration.Config, *, for_export: bool = Fals
 
 
 def _readers(database: Database, config: configuration.Config, meters: Meters) -> Readers:
-    primary = _reader(database, Statistics(PostgresStatisticsStore(database.read)), config.database_url or "", config)
+    own = Statistics(PostgresStatisticsStore(database.read), segment_memory())
+    primary = _reader(database, own, config.database_url or "", config)
     if config.database_read_url is None:
         return Readers(primary)
     follower = _database(config.database_read_url, config)
     pool.attach(meters.pool("replica"), follower.engine)
     state = StreamingReplica(database, follower, config.max_replica_lag_s)
-    statistics = ReplicaStatistics(PostgresStatisticsStore(follower.read), state)
+    statistics = ReplicaStatistics(PostgresStatisticsStore(follower.read), segment_memory(), state)
     return Readers(primary, _reader(follower, statistics, config.database_read_url, config), state)
 
 

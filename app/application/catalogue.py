@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Protocol, TypeVar
 
-from app.application.segment_cache import KEPT_S
 from app.application.statistics import GroupKey, Question, Statistics
 from app.domain.activity import LOOK_BACK, Activity, is_silent, usual_gap
 from app.domain.cover import COARSE_TO_FINE, DAYS, HOURS, MINUTES, RAW, Level, Materialized, Segment, cover
@@ -18,6 +17,7 @@ from app.domain.statistics import GROUP_KEYS, Selection, Tally
 
 T = TypeVar("T")
 NOTHING = Tally()
+KEPT_S = 60.0
 PLACES_KEPT = 10_000
 NAMES_AT_ONCE = 1000
 

@@ -17,7 +17,8 @@ from app.application.error_groups import ErrorGroups
 from app.application.export import PredictionExport
 from app.application.model_statistics import ModelStatistics
 from app.application.prediction_list import PredictionList
-from app.application.statistics import Answer, Question, Statistics, StatisticsStore
+from app.application.segment_cache import Memory
+from app.application.statistics import Answer, GroupKey, Part, Question, Statistics, StatisticsStore
 from app.domain.errors import StorageBusy, StorageUnavailable
 
 T = TypeVar("T")
@@ -49,8 +50,8 @@ class Replica(Protocol):
 class ReplicaStatistics(Statistics):
     """Statistics of a replica: each answer says how far behind the primary it may be."""
 
-    def __init__(self, store: StatisticsStore, replica: Replica) -> None:
-        super().__init__(store)
+    def __init__(self, store: StatisticsStore, memory: Memory[Part, GroupKey], replica: Replica) -> None:
+        super().__init__(store, memory)
         self._replica = replica
 
     def ask(self, question: Question) -> Answer:

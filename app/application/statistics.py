@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
-from app.application.segment_cache import SegmentCache
+from app.application.segment_cache import Memory, SegmentCache
 from app.domain.cover import COARSE_TO_FINE, Level, Materialized, Segment, answerable, cover, hours_pending_repair
 from app.domain.errors import InvalidInput, StorageUnavailable
 from app.domain.instants import TimeRange, floor
@@ -120,12 +120,18 @@ class Statistics:
     statements of one snapshot, because a chunk that moves to the columnstore meanwhile would be missing in both.
     """
 
-    def __init__(self, store: StatisticsStore, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: StatisticsStore,
+        memory: Memory[Part, GroupKey],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`memory` holds tallies of segments for the next question. It is bounded and forgets after a while."""
         self._store = store
         self._monotonic = monotonic
         self._seen_at = 0.0
         self._last_seen: Materialized | None = None
-        self._cache: SegmentCache[Part, GroupKey] = SegmentCache(monotonic)
+        self._cache = SegmentCache(memory)
 
     def ask(self, question: Question) -> Answer:
         """Count the predictions of the range; the answer equals a full scan of the log in the same snapshot.

@@ -82,7 +82,7 @@ def test_the_first_and_the_last_call_are_found_wherever_the_watermark_is(
         floor(NOW - lag, MINUTE), tuple(TimeRange(minute, minute + MINUTE) for minute in minutes), generation=1
     )
     log = FakeLog([NOW - age for age in calls], state)
-    catalogue = Catalogue(log, Statistics(log))
+    catalogue = Catalogue(log, Statistics(log, {}))
     for _ in range(2):  # looked up, and remembered
         ((entry,), more) = catalogue.page(["price"], None, 10, NOW)
         assert (entry.first_seen.range.start, entry.first_seen.accuracy) == (min(log.calls), timedelta())
@@ -99,7 +99,7 @@ def test_after_a_minute_places_are_looked_up_again() -> None:
             return super().look_up(level, places)
 
     log, clock = Counting([NOW - 10 * DAY], Materialized(floor(NOW, MINUTE), generation=1)), [100.0]
-    catalogue = Catalogue(log, Statistics(log), lambda: clock[0])
+    catalogue = Catalogue(log, Statistics(log, {}), lambda: clock[0])
     counts = []
     for clock[0] in (100.0, 159.0, 161.0):
         catalogue.page(["price"], None, 10, NOW)

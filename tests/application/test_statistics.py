@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 
@@ -13,6 +13,7 @@ from app.domain.cover import DAYS, HOURS, MINUTES, RAW, Materialized, Segment
 from app.domain.errors import StorageUnavailable
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange
 from app.domain.statistics import Selection, Series, Tally
+from app.infrastructure.segment_memory import segment_memory
 
 MONDAY = datetime(2026, 6, 1, tzinfo=timezone.utc)
 WEEK = Question(Selection(), TimeRange(MONDAY, MONDAY + 7 * DAY))
@@ -53,14 +54,14 @@ class FakeStore:
 
 def test_a_plan_that_still_holds_is_read_once() -> None:
     store = FakeStore([WHOLE])
-    answer = Statistics(store).ask(WEEK)
+    answer = Statistics(store, {}).ask(WEEK)
     assert (answer.total.total, len(store.plans)) == (100, 1)
     assert store.plans == [[Segment(DAYS, WEEK.range)]]
 
 
 def test_the_next_question_starts_from_the_state_that_was_seen_last() -> None:
     store = FakeStore([WHOLE])
-    statistics = Statistics(store)
+    statistics = Statistics(store, {})
     statistics.ask(WEEK)
     statistics.ask(WEEK)
     assert (store.asked_for_state, len(store.plans)) == (1, 2)
@@ -69,7 +70,7 @@ def test_the_next_question_starts_from_the_state_that_was_seen_last() -> None:
 def test_a_plan_that_was_overtaken_by_a_change_is_made_again_without_what_changed() -> None:
     overtaken = changed(30)
     store = FakeStore([WHOLE, overtaken])
-    answer = Statistics(store).ask(WEEK)
+    answer = Statistics(store, {}).ask(WEEK)
     assert (answer.total.total, len(store.plans)) == (200, 2)
     assert overtaken.supports(store.plans[-1])
     assert not overtaken.supports(store.plans[0])
@@ -77,19 +78,19 @@ def test_a_plan_that_was_overtaken_by_a_change_is_made_again_without_what_change
 
 def test_a_change_elsewhere_does_not_overtake_a_plan() -> None:
     store = FakeStore([WHOLE, changed(24 * 20)])
-    assert Statistics(store).ask(WEEK).total.total == 100
+    assert Statistics(store, {}).ask(WEEK).total.total == 100
 
 
 def test_a_watermark_that_moves_on_does_not_overtake_a_plan() -> None:
     store = FakeStore([Materialized(MONDAY + 3 * DAY), WHOLE])
-    assert Statistics(store).ask(WEEK).total.total == 100
+    assert Statistics(store, {}).ask(WEEK).total.total == 100
 
 
 def test_a_plan_whose_rows_were_dropped_meanwhile_is_made_again() -> None:
     question = Question(Selection(), TimeRange(MONDAY, MONDAY + DAY + timedelta(seconds=1)))
     dropped = Materialized(WHOLE.up_to, kept_from=((RAW, MONDAY + 3 * DAY),))
     store = FakeStore([WHOLE, dropped])
-    answer = Statistics(store).ask(question)
+    answer = Statistics(store, {}).ask(question)
     assert dropped.supports(store.plans[-1])
     assert answer.range == TimeRange(MONDAY, MONDAY + DAY + MINUTE)
 
@@ -97,14 +98,14 @@ def test_a_plan_whose_rows_were_dropped_meanwhile_is_made_again() -> None:
 def test_a_plan_from_before_a_repair_is_made_again() -> None:
     before, after = replace(WHOLE, generation=1), replace(WHOLE, generation=2)
     store = FakeStore([before, after])
-    answer = Statistics(store).ask(WEEK)
+    answer = Statistics(store, {}).ask(WEEK)
     assert (answer.total.total, len(store.plans)) == (200, 2)
 
 
 def test_after_many_plans_that_were_overtaken_all_is_read_from_rows() -> None:
     states = [WHOLE, *(changed(*range(i)) for i in range(1, OPTIMISTIC_PLANS + 2))]
     store = FakeStore(states)
-    answer = Statistics(store).ask(WEEK)
+    answer = Statistics(store, {}).ask(WEEK)
     assert len(store.plans) == OPTIMISTIC_PLANS + 1
     assert store.plans[-1] == [Segment(RAW, WEEK.range)]
     assert answer.total.total == 100 * (OPTIMISTIC_PLANS + 1), "the answer is what was read last"
@@ -114,7 +115,7 @@ def test_where_rows_are_gone_the_last_plan_reads_what_is_left_of_them() -> None:
     edge = ((RAW, MONDAY + DAY),)
     states = [WHOLE, *(replace(changed(*range(24, 24 + i)), kept_from=edge) for i in range(1, OPTIMISTIC_PLANS + 2))]
     store = FakeStore(states)
-    Statistics(store).ask(WEEK)
+    Statistics(store, {}).ask(WEEK)
     assert store.plans[-1] == [
         Segment(DAYS, TimeRange(MONDAY, MONDAY + DAY)), Segment(RAW, TimeRange(MONDAY + DAY, MONDAY + 7 * DAY))
     ]  # fmt: skip
@@ -128,7 +129,7 @@ def test_a_failed_read_is_not_hidden_and_the_next_question_is_answered() -> None
                 raise StorageUnavailable("away")
             return super().read(question, time_range, parts)
 
-    statistics = Statistics(Failing([WHOLE]))
+    statistics = Statistics(Failing([WHOLE]), {})
     with pytest.raises(StorageUnavailable):
         statistics.ask(WEEK)
     assert statistics.ask(WEEK).total.total == 200
@@ -136,14 +137,14 @@ def test_a_failed_read_is_not_hidden_and_the_next_question_is_answered() -> None
 
 def test_an_answer_says_how_fresh_it_is() -> None:
     store = FakeStore([changed(30, 31, 24 * 20)])
-    freshness = Statistics(store).ask(WEEK).freshness
+    freshness = Statistics(store, {}).ask(WEEK).freshness
     assert (freshness.watermark, freshness.raw_share, freshness.hours_pending_repair) == (WHOLE.up_to, 0.05, 2)
 
 
 def test_an_answer_names_the_range_that_it_is_about() -> None:
     cut = TimeRange(MONDAY + timedelta(seconds=30), MONDAY + DAY)
     store = FakeStore([Materialized(WHOLE.up_to, kept_from=((RAW, MONDAY + 9 * DAY), (MINUTES, MONDAY + 9 * DAY)))])
-    assert Statistics(store).ask(Question(Selection(), cut)).range == TimeRange(MONDAY, MONDAY + DAY)
+    assert Statistics(store, {}).ask(Question(Selection(), cut)).range == TimeRange(MONDAY, MONDAY + DAY)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +166,7 @@ def test_the_total_is_the_sum_of_all_groups_and_points() -> None:
         def read(self, question: Question, time_range: TimeRange, parts: Sequence[Part]) -> Reading:
             return Reading([{GroupKey(n, name): Tally(total=10**n) for n, name in enumerate("abc")}], {}, self._now())
 
-    assert Statistics(Grouping([WHOLE])).ask(WEEK).total.total == 111
+    assert Statistics(Grouping([WHOLE]), {}).ask(WEEK).total.total == 111
 
 
 class CountingStore(FakeStore):
@@ -186,7 +187,7 @@ CUT = Question(Selection(), TimeRange(MONDAY - 90 * MINUTE - timedelta(seconds=1
 
 def test_settled_parts_are_read_once_in_a_generation_rows_among_them() -> None:
     store = in_generations(1)
-    statistics = Statistics(store)
+    statistics = Statistics(store, {})
     first, second = statistics.ask(CUT), statistics.ask(CUT)
     assert [[str(segment.level) for segment in plan] for plan in store.plans] == [["day", "hour", "minute", "raw"], []]
     assert [(answer.total.total, answer.total.dropped) for answer in (first, second)] == [(4, 1), (4, 1)]
@@ -194,7 +195,7 @@ def test_settled_parts_are_read_once_in_a_generation_rows_among_them() -> None:
 
 def test_what_another_range_has_in_common_with_an_earlier_one_is_not_read_again() -> None:
     store = in_generations(1)
-    statistics = Statistics(store)
+    statistics = Statistics(store, {})
     statistics.ask(CUT)
     later = TimeRange(CUT.range.start + timedelta(seconds=1), CUT.range.end + timedelta(seconds=1))
     assert statistics.ask(Question(Selection(), later)).total.total == 4
@@ -203,7 +204,7 @@ def test_what_another_range_has_in_common_with_an_earlier_one_is_not_read_again(
 
 def test_what_is_not_settled_is_read_each_time() -> None:
     store = CountingStore([Materialized(MONDAY + 3 * DAY, generation=1)])
-    statistics = Statistics(store)
+    statistics = Statistics(store, {})
     statistics.ask(WEEK)
     statistics.ask(WEEK)
     assert store.plans[1] == [Segment(RAW, TimeRange(MONDAY + 3 * DAY, MONDAY + 7 * DAY))]
@@ -212,7 +213,7 @@ def test_what_is_not_settled_is_read_each_time() -> None:
 def test_what_was_read_before_it_was_settled_is_read_again_when_it_is() -> None:
     seconds = Question(Selection(), TimeRange(MONDAY + timedelta(seconds=1), MONDAY + timedelta(seconds=2)))
     store = CountingStore([Materialized(MONDAY, generation=1)] * 2 + [Materialized(MONDAY + DAY, generation=1)])
-    statistics = Statistics(store)
+    statistics = Statistics(store, {})
     for question in (seconds, replace(seconds, latency=False), seconds, seconds):
         statistics.ask(question)
     assert [len(plan) for plan in store.plans] == [1, 1, 1, 0]
@@ -222,7 +223,7 @@ def test_rows_that_have_changed_since_they_were_read_are_read_again() -> None:
     quiet = replace(WHOLE, generation=1)
     late = replace(quiet, invalidations=(TimeRange(MONDAY - 91 * MINUTE, MONDAY - 90 * MINUTE),))
     store = CountingStore([quiet, quiet, late])
-    statistics = Statistics(store)
+    statistics = Statistics(store, {})
     statistics.ask(CUT)
     assert statistics.ask(CUT).total.total == 4
     assert [[str(segment.level) for segment in plan] for plan in store.plans[1:]] == [[], ["raw"]]
@@ -230,7 +231,7 @@ def test_rows_that_have_changed_since_they_were_read_are_read_again() -> None:
 
 def test_a_new_generation_is_read_anew() -> None:
     store = in_generations(1, 1, 2)
-    statistics = Statistics(store)
+    statistics = Statistics(store, {})
     statistics.ask(CUT)
     assert statistics.ask(CUT).total.total == 4
     assert [len(plan) for plan in store.plans] == [4, 0, 4]
@@ -238,7 +239,7 @@ def test_a_new_generation_is_read_anew() -> None:
 
 def test_after_a_minute_what_is_remembered_is_read_again() -> None:
     store, clock = in_generations(1), [0.0]
-    statistics = Statistics(store, lambda: clock[0])
+    statistics = Statistics(store, segment_memory(lambda: clock[0]))
     for clock[0] in (0.0, 59.0, 61.0):
         statistics.ask(CUT)
     assert [len(plan) for plan in store.plans] == [4, 0, 4]
@@ -246,7 +247,7 @@ def test_after_a_minute_what_is_remembered_is_read_again() -> None:
 
 def test_without_generations_nothing_is_remembered() -> None:
     store = in_generations(None)
-    statistics = Statistics(store)
+    statistics = Statistics(store, {})
     statistics.ask(CUT)
     statistics.ask(CUT)
     assert [len(plan) for plan in store.plans] == [4, 4]
@@ -263,7 +264,7 @@ def test_without_generations_nothing_is_remembered() -> None:
 )
 def test_another_question_about_the_same_hours_is_read_for_itself(other: Question) -> None:
     store = in_generations(1)
-    statistics = Statistics(store)
+    statistics = Statistics(store, {})
     statistics.ask(CUT)
     statistics.ask(other)
     assert [len(plan) for plan in store.plans] == [4, 4]
@@ -283,7 +284,7 @@ def test_a_series_that_moves_on_reads_its_ends_alone_and_each_part_stays_in_its_
         return Question(Selection(), TimeRange(edges[0], edges[-1]), series=Series(edges))
 
     store = PointByPoint([replace(WHOLE, generation=1)])
-    statistics = Statistics(store)
+    statistics = Statistics(store, {})
     first, second = statistics.ask(series(2 * HOUR)), statistics.ask(series(HOUR))
     assert store.plans == [
         [Segment(DAYS, WEEK.range), Segment(HOURS, TimeRange(MONDAY - 2 * HOUR, MONDAY))],
@@ -291,3 +292,14 @@ def test_a_series_that_moves_on_reads_its_ends_alone_and_each_part_stays_in_its_
     ]
     for answer in (first, second):
         assert {key: tally.total for key, tally in answer.tallies.items()} == {GroupKey(n): 1 for n in range(8)}
+
+
+def test_a_memory_that_takes_no_tallies_is_no_obstacle() -> None:
+    class Full(dict[Part, Mapping[GroupKey, Tally]]):
+        def __setitem__(self, part: Part, tallies: Mapping[GroupKey, Tally]) -> None:
+            raise ValueError("value too large")
+
+    store = in_generations(1)
+    statistics = Statistics(store, Full())
+    assert [statistics.ask(CUT).total.total, statistics.ask(CUT).total.total] == [4, 4]
+    assert [len(plan) for plan in store.plans] == [4, 4]

@@ -25,6 +25,7 @@ from app.domain.statistics import Selection, Series
 from app.infrastructure.dropped_store import PostgresDroppedStore
 from app.infrastructure.maintenance.engines import maintenance
 from app.infrastructure.postgres.database import Database
+from app.infrastructure.segment_memory import segment_memory
 from app.infrastructure.statistics_store import PostgresStatisticsStore
 from conftest import Server, make_app
 from support.capture import statements
@@ -50,7 +51,7 @@ class House:
         self.engine = engine
         self.database = Database(engine.url.render_as_string(hide_password=False), pool_size=1)
         self.store = PostgresDroppedStore(self.database)
-        self.statistics = Statistics(PostgresStatisticsStore(self.database.read))
+        self.statistics = Statistics(PostgresStatisticsStore(self.database.read), segment_memory())
 
     def run(self, statement: str, **values: Any) -> list[Any]:
         with self.engine.connect() as connection:

@@ -29,6 +29,7 @@ from app.domain.sketch import RELATIVE_ERROR
 from app.domain.statistics import Selection, Series, Tally
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.purge_store import PostgresPurgeStore
+from app.infrastructure.segment_memory import segment_memory
 from app.infrastructure.statistics_store import PostgresStatisticsStore
 from conftest import Server, make_app
 from support.scratch import empty_database
@@ -250,7 +251,7 @@ class Checker:
         return True
 
     def _nothing_remembered(self) -> Statistics:
-        return Statistics(PostgresStatisticsStore(self.snapshot.run))
+        return Statistics(PostgresStatisticsStore(self.snapshot.run), segment_memory())
 
     def _chunks(self, connection: Connection) -> list[Any]:
         return list(connection.exec_driver_sql(CHUNKS).fetchall()) if self.has_chunks else []

@@ -25,6 +25,7 @@ from app.domain.statistics import Selection
 from app.infrastructure.maintenance import engines
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.replica import StreamingReplica
+from app.infrastructure.segment_memory import segment_memory
 from app.infrastructure.statistics_store import PostgresStatisticsStore
 from app.presentation.services import EXTENSION
 from conftest import Server, make_app
@@ -413,7 +414,7 @@ def test_an_answer_of_the_replica_equals_a_full_scan_in_the_same_snapshot(pair: 
     writer = threading.Thread(target=write)
     writer.start()
     now, totals, cancelled = Snapshot(), set(), 0
-    statistics = Statistics(PostgresStatisticsStore(now.run))
+    statistics = Statistics(PostgresStatisticsStore(now.run), segment_memory())
     try:
         until = time.monotonic() + 8
         while time.monotonic() < until:

@@ -369,7 +369,7 @@ def retained(database: Engine, model: str) -> Iterator[Callable[..., Entry]]:
             for name, edge in edges.items():
                 connection.exec_driver_sql(f"UPDATE prediction_stats_state SET {name} = %(edge)s", {"edge": edge})
             store = OneTransaction(connection)
-            catalogue = Catalogue(store, Statistics(store))
+            catalogue = Catalogue(store, Statistics(store, {}))
             (entry,) = catalogue.page([model], None, 10, datetime.now(timezone.utc))[0]
             return entry
 

@@ -1,11 +1,12 @@
-"""The thread that evaluates alerts and sends what people are to be told.
+"""The threads that evaluate alerts and send what people are to be told.
 
-Every worker of every instance has one; the database lets one of them at a time evaluate, and one send a message.
+Every worker of every instance has both; the database lets one of them at a time evaluate, and one send a message.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import structlog
@@ -40,29 +41,31 @@ def watch(app: Flask) -> None:
         start(alerts, delivery, is_stopping)
 
 
-def start(
-    alerts: Alerts, delivery: Delivery, is_stopping: Callable[[], bool]
-) -> tuple[threading.Thread, threading.Event]:
-    """Evaluate and send until `is_stopping`, or until the event that is returned is set.
+def start(alerts: Alerts, delivery: Delivery, is_stopping: Callable[[], bool]) -> None:
+    """Evaluate in one thread and send in another, until `is_stopping`: no webhook that is slow holds up an evaluation.
 
-    The thread ends with the process: what it was doing then is not committed, and another one does it.
+    The threads end with the process: what they were doing then is not committed, and another one does it.
     """
-    end = threading.Event()
     pause_s = min(alerts.every.total_seconds(), MAX_PAUSE_S)
+    is_due = threading.Event()
 
-    def go_on() -> bool:
-        return not (end.is_set() or is_stopping())
+    def evaluate() -> None:
+        if alerts.evaluate():
+            is_due.set()
 
-    def run() -> None:
-        while go_on():
-            _attempt("alerts not evaluated", lambda: alerts.evaluate())
-            if go_on():
-                _attempt("alerts not sent", lambda: delivery.deliver(go_on))
-            end.wait(pause_s)
+    def evaluate_often() -> None:
+        while not is_stopping():
+            _attempt("alerts not evaluated", evaluate)
+            time.sleep(pause_s)
 
-    thread = threading.Thread(target=run, name="alerts", daemon=True)
-    thread.start()
-    return thread, end
+    def send_often() -> None:
+        while not is_stopping():
+            _attempt("alerts not sent", lambda: delivery.deliver(lambda: not is_stopping()))
+            is_due.wait(pause_s)
+            is_due.clear()
+
+    for target, name in ((evaluate_often, "alerts"), (send_often, "alert-messages")):
+        threading.Thread(target=target, name=name, daemon=True).start()
 
 
 def _attempt(failure: str, work: Callable[[], object]) -> None:

@@ -209,7 +209,7 @@ def log(client: FlaskClient, model: str) -> Callable[..., dict[str, Any]]:
         record = {"model_name": model, "duration_ms": 10, "was_successful": True, **fields}
         response = client.post("/api/v1/predict-log", json=record)
         assert response.status_code == 200, response.text
-        return dict(response.json)
+        return dict(response.get_json())
 
     return log
 

@@ -26,7 +26,8 @@ class Statement:
         with self.engine.connect() as connection:
             for setting in settings:
                 connection.exec_driver_sql(f"SET {setting}")
-            plan = connection.exec_driver_sql(f"EXPLAIN (VERBOSE, FORMAT JSON) {self.text}", self.parameters).scalar()
+            explain = f"EXPLAIN (VERBOSE, FORMAT JSON) {self.text}"
+            plan = connection.exec_driver_sql(explain, self.parameters).scalar_one()
             for setting in settings:
                 connection.exec_driver_sql(f"RESET {setting.split('=')[0]}")
             parts = _parts_of_the_log(connection)

@@ -44,7 +44,7 @@ def zipped(draw: st.DrawFn, body: bytes) -> bytes:
     at = draw(st.integers(0, len(body)))
     level = draw(st.sampled_from([0, 1, 9]))
     whole = gzip.compress(body, level, mtime=0)
-    return draw(
+    made: bytes = draw(
         st.one_of(
             st.just(whole),
             st.just(gzip.compress(body[:at], mtime=0) + gzip.compress(body[at:], mtime=0)),
@@ -57,3 +57,4 @@ def zipped(draw: st.DrawFn, body: bytes) -> bytes:
             damaged(whole),
         )
     )
+    return made

@@ -15,8 +15,7 @@ ANSWER_WITHIN = 3  # seconds
 @functools.cache
 def why_not() -> str | None:
     try:
-        import docker
-
+        docker = importlib.import_module("docker")
         importlib.import_module("testcontainers.community.postgres")
     except ImportError as error:
         return f"{error.name} is not installed"

@@ -1,4 +1,4 @@
-"""The WSGI entry point: `wsgi:app` for any WSGI server, and what the `flask` command finds."""
+"""The WSGI entry point: `wsgi:app` for any WSGI server and for the `flask` command."""
 
 import os
 import sys

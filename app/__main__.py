@@ -1,6 +1,6 @@
 """`predlog-server`, or `python -m app`: database, migrations, workers, in this order, and back again at the end.
 
-With a command behind it, such as `keys list`, it does what `flask --app wsgi` does with that command.
+With a command as its first argument, such as `keys list`, it runs that command of `flask --app wsgi`.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from app.server import alert_loop, idle_connections, listening, process_lifecycl
 from app.settings.pages import help_text
 from config import Config, ConfigurationError, load
 
-# By its file, since the folder that the service is started in may have a module of the same name.
+# By its file, because the working directory may have a module of the same name.
 WSGI = str(Path(sys.modules[Config.__module__].__file__ or "").with_name("wsgi.py"))
 MAX_RESTARTS = 5
 STEADY_S = 30
-# What the server keeps of an answer that is not read, and takes of a request's headers.
+# The bytes that the server buffers of an unread answer, and accepts of a request's headers.
 BUFFER_BYTES = 64 * 1024
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop(Exception):
-    """A signal asked us to stop."""
+    """A signal asked the service to stop."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -55,13 +55,16 @@ def main() -> int:
 
 
 def serve(arguments: argparse.Namespace) -> int:
-    """Serve until a signal comes; the exit code is not 0 where the service could not be started or kept up."""
+    """Serve until a signal comes.
+
+    Return an exit code, which is not 0 if the service could not start or keep running.
+    """
     for number in SIGNALS:
         signal.signal(number, _raise_stop)
     try:
         config = load()
         alert_loop.check(config)
-        # Said at once, instead of after a database was started.
+        # Checked here, because starting a database first would delay the error.
         config = replace(config, host=listening.address(config.host, config.port))
         with _database(config), _folder():
             url = config.database_url or os.environ["DATABASE_URL"]
@@ -113,8 +116,8 @@ def _database(config: Config) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _folder() -> Iterator[None]:
-    """The folder in which all processes of the service see what phase of its end has begun."""
-    # In memory, where that can be had: a full disk must neither stop the figures of /metrics nor the service with them.
+    """Make the folder in which all processes of the service see which phase of the shutdown has begun."""
+    # In memory if possible, because a full disk must stop neither the figures of /metrics nor the service.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
     with tempfile.TemporaryDirectory(prefix="predlog-", dir=memory) as folder:
         os.environ[process_lifecycle.FOLDER] = folder
@@ -122,7 +125,7 @@ def _folder() -> Iterator[None]:
 
 
 def _wait_for_database(config: Config, url: str) -> None:
-    """A database that starts at the same time as we do may take a moment longer."""
+    """Wait for the database, which may start at the same time as the service and take a moment longer."""
     database = Database(url, pool_size=1, connect_args={"connect_timeout": 3})
     until = time.monotonic() + config.start_timeout_s
     try:
@@ -147,19 +150,19 @@ def _migrate() -> None:
 
 
 def _serve(config: Config) -> int:
-    """Keep the WSGI server up. It has a session of its own, so that Ctrl-C reaches us first."""
+    """Keep the WSGI server running. It has a session of its own, so that Ctrl-C reaches this process first."""
     threads = str(config.connections + idle_connections.SPARE)
     command = [
         *(sys.executable, "-m", "granian", "wsgi:app", "--interface", "wsgi", "--no-ws"),
         *("--host", config.host, "--port", str(config.port)),
-        # A thread for each connection: those that wait for slow clients are many, those that work are THREADS.
+        # A thread for each connection: many threads wait for slow clients, and THREADS of them work at once.
         *("--workers", str(config.workers), "--backpressure", threads, "--blocking-threads", threads),
         *("--http", "1", "--http1-buffer-size", str(BUFFER_BYTES)),
         *("--respawn-failed-workers", "--workers-kill-timeout", "20", "--log-level", "error"),
     ]
     figures = os.path.join(os.environ[process_lifecycle.FOLDER], "metrics")
     os.mkdir(figures)
-    # The owner's password is for migrations and commands; nobody who answers requests needs it.
+    # The owner's password is for migrations and commands; the workers do not need it.
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": figures, "DATABASE_DIRECT_URL": ""}
     server: subprocess.Popen[bytes] | None = None
     failures = 0

@@ -159,7 +159,7 @@ def _json(app: Flask) -> DefaultJSONProvider:
 
 def _database(url: str, config: configuration.Config, *, for_export: bool = False) -> Database:
     settings = {
-        # The statements are short: compiling them, or calling for helpers, would take longer than they do.
+        # The statements are short: JIT compilation or parallel workers would take longer than the statements.
         "jit": "off",
         "max_parallel_workers_per_gather": "0",
         "statement_timeout": str(config.statement_timeout_ms),
@@ -178,7 +178,7 @@ def _database(url: str, config: configuration.Config, *, for_export: bool = Fals
         connect_args={
             "connect_timeout": 3,
             "application_name": "predlog",
-            # A server that vanished without a word is missed in half a minute, not in two hours.
+            # The driver notices within half a minute that a server has vanished, instead of within two hours.
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 4,
@@ -208,13 +208,13 @@ def _reader(database: Database, statistics: Statistics, url: str, config: config
         catalogue=Catalogue(names, statistics),
         model_statistics=ModelStatistics(names, statistics),
         error_groups=PostgresErrorStore(database, config.list_timeout_ms),
-        # Connections of its own: an export holds one for long, and must keep none from a write or a question.
+        # A pool of its own: an export holds a connection for long, and must not take one from writes or questions.
         export=PostgresPredictionExport(_database(url, config, for_export=True)),
     )
 
 
 def _alerts(app: Flask, readers: Readers, url: str, config: configuration.Config) -> Alerts | None:
-    """What ALERTS_FILE says is watched; its connections are its own, so that no request waits for a webhook."""
+    """Return the alerts of ALERTS_FILE, with connections of their own so that no request waits for a webhook."""
     if config.alerts_file is None:
         return None
     try:
@@ -244,7 +244,7 @@ def _reason(error: Exception) -> str:
 
 
 def _migrations(app: Flask, url: str) -> None:
-    """Flask-Migrate wants Flask-SQLAlchemy; nothing else here does."""
+    """Give Flask-Migrate the part of Flask-SQLAlchemy that it needs."""
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"connect_args": only_to_the_host(make_url(url))}
     db = SQLAlchemy(metadata=metadata)
@@ -265,8 +265,8 @@ def _http(app: Flask, config: configuration.Config) -> None:
     # Flask's own way to put middleware in, which to mypy is a method that must not be replaced.
     app.wsgi_app = concurrency.ConcurrencyLimit(  # type: ignore[method-assign]
         app.wsgi_app,
-        places=config.threads,
-        # A request uses one database connection at a time: a quarter of the permits and connections is left to writes.
+        permits=config.threads,
+        # A request uses one database connection at a time; reads leave a quarter of permits and connections to writes.
         reads=max(1, min(config.threads, config.pool_size) * 3 // 4),
         bodies=2 * config.max_concurrent_batches * config.max_body_bytes,
         answers=config.answer_memory_bytes,
@@ -280,7 +280,7 @@ def _http(app: Flask, config: configuration.Config) -> None:
     docs.register(app)
     pages.register(app)
     if config.cors_origins:
-        # A string with a wildcard would be a regular expression to flask-cors, and not the one that is meant.
+        # flask-cors would read a string with a wildcard as a regular expression, with another meaning.
         origins = [origin if origin == ANY else origin_pattern(origin) for origin in config.cors_origins]
         CORS(app, origins=origins, expose_headers=["Link", "X-Request-ID", "Retry-After"])
 

@@ -1,4 +1,4 @@
-"""What one caller can do to the others; the fault tests and `benchmarks.siege` do it."""
+"""Attacks by one caller on the others, for the fault tests and `benchmarks.siege`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def fill(dsn: str, large: int = LARGE, calls: int = CALLS) -> None:
-    """Insert calls past the service; the aggregates learn nothing of them."""
+    """Insert predictions without the service; the aggregates leave them out."""
     with connect(dsn) as connection, connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica")
         cursor.execute(FILL_CALLS, {"rows": calls})
@@ -61,7 +61,7 @@ def dial(port: int, receive_buffer: int | None = None) -> socket.socket:
 
 
 def read_all_at_once(port: int, path: str, readers: int) -> Counter[int]:
-    """So many readers ask for the same at the same time, and read it; the statuses of their answers."""
+    """Let so many readers send the same request at the same time and read it; return the statuses of the answers."""
     statuses: Counter[int] = Counter()
 
     def read() -> None:
@@ -81,7 +81,7 @@ def read_all_at_once(port: int, path: str, readers: int) -> Counter[int]:
 
 @contextmanager
 def unread(port: int, path: str, number: int) -> Iterator[list[socket.socket]]:
-    """So many connections have asked, and read nothing but the first bytes of their answers."""
+    """Hold so many connections that have sent a request and read only the first bytes of the answer."""
     with ExitStack() as stack:
         opened = [stack.enter_context(dial(port, receive_buffer=4096)) for _ in range(number)]
         for connection in opened:
@@ -92,7 +92,7 @@ def unread(port: int, path: str, number: int) -> Iterator[list[socket.socket]]:
 
 
 def trickle(port: int, path: str, at_most_s: float) -> float:
-    """Read an answer byte by byte, and send one as often; seconds until the service closes the connection."""
+    """Read an answer byte by byte, and send as many; return the seconds until the service closes the connection."""
     began = time.monotonic()
     with dial(port, receive_buffer=4096) as connection:
         connection.sendall(get(path))
@@ -109,7 +109,7 @@ def trickle(port: int, path: str, at_most_s: float) -> float:
 
 @contextmanager
 def idle(port: int, number: int) -> Iterator[None]:
-    """So many connections; each that is accepted has had one answer."""
+    """Hold so many connections; each accepted one has had one answer."""
     with ExitStack() as stack:
         opened = [stack.enter_context(dial(port)) for _ in range(number)]
         for connection in opened:
@@ -124,7 +124,7 @@ def idle(port: int, number: int) -> Iterator[None]:
 
 @contextmanager
 def flood(port: int, path: str, connections: int) -> Iterator[None]:
-    """So many keep-alive connections ask again and again, for as long as the block lasts."""
+    """Let so many keep-alive connections send requests without a pause during the block."""
     ending = threading.Event()
 
     async def ask() -> None:
@@ -154,7 +154,7 @@ def flood(port: int, path: str, connections: int) -> Iterator[None]:
 
 
 def write(port: int, seconds: float) -> tuple[list[float], Counter[int]]:
-    """Log a call ten times a second: seconds for each, and the statuses of the answers."""
+    """Log a prediction ten times a second; return the seconds of each, and the statuses of the answers."""
     took, statuses = [], Counter[int]()
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -170,7 +170,7 @@ def write(port: int, seconds: float) -> tuple[list[float], Counter[int]]:
 
 
 def health(port: int, times: int, timeout_s: float) -> list[float | None]:
-    """Seconds until /health has answered a new connection; None if it has not in time."""
+    """Return the seconds until /health has answered each new connection; None if it has not in time."""
     took: list[float | None] = []
     for _ in range(times):
         began = time.monotonic()
@@ -185,7 +185,7 @@ def health(port: int, times: int, timeout_s: float) -> list[float | None]:
 
 
 class Memory(threading.Thread):
-    """The most that the processes of a tree have had in memory together, in bytes, above what they had at first."""
+    """Measures the peak memory of a tree of processes, in bytes above its memory at the start."""
 
     def __init__(self, root: int) -> None:
         super().__init__(daemon=True)
@@ -207,7 +207,7 @@ class Memory(threading.Thread):
 
 
 def resident(root: int) -> int:
-    """Bytes that a process and all below it have in memory (Linux)."""
+    """Return the bytes that a process and its descendants have in memory (Linux)."""
     parents, sizes = {}, {}
     for entry in Path("/proc").iterdir():
         try:

@@ -1,10 +1,10 @@
-"""What a body costs the service for each byte that is sent for it, against an honest batch.
+"""The cost of hostile bodies for each byte that is sent, against an honest batch.
 
     python -m benchmarks.bodies [--rounds 3]
 
-The service runs with one worker on a PostgreSQL of our own. Each body is sent alone; what it costs is the processor
-time that the service and its database took until the answer came, less what an empty batch takes. The ratio is the
-cost of a byte against that of a byte of 10,000 usual records in the same encoding, and the median of the rounds.
+The service runs with one worker on an embedded PostgreSQL. Each body is sent alone. Its cost is the processor time of
+the service and its database until the answer, minus that of an empty batch. The ratio divides the cost of a byte by
+that of a byte of 10,000 usual records in the same encoding; it is the median of the rounds.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="how often all is measured")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="predlog-benchmark-") as folder:
-        os.chmod(folder, 0o755)  # started by root, the server runs as somebody else
+        os.chmod(folder, 0o755)  # if root starts the server, it runs as another user
         port = free_port()
         environment = {**os.environ, "PORT": str(port), "WORKERS": "1", "EMBEDDED_DATA_DIR": str(Path(folder, "data"))}
         environment.pop("DATABASE_URL", None)
@@ -98,7 +98,7 @@ def _bodies() -> dict[str, Body]:
 
 
 def _span_bodies() -> dict[str, Body]:
-    """Bodies for the door of OpenTelemetry, as usual and as hostile."""
+    """Return bodies for the endpoint of OpenTelemetry, usual and hostile ones."""
     calls, others = _spans("gen_ai.request.model"), _spans("http.route")
     group = b"\x0a" + _length(2 * 8_000_000) + b"\x12\x00" * 8_000_000
     empty = b'{"resourceSpans":[' + b"{}," * 499_000 + b"{}]}"
@@ -131,7 +131,7 @@ def _length(number: int) -> bytes:
 
 
 def _event_bodies() -> dict[str, Body]:
-    """Bodies for the door of inference loggers."""
+    """Return bodies for the endpoint of inference loggers."""
     halves = [
         f'{{"specversion":"1.0","id":"{number}","source":"/","type":"org.kubeflow.serving.inference.{side}",'
         f'"time":"2025-06-09T12:00:0{second}Z","inferenceservicename":"a","data":{{"instances":[[1,2,3,4]]}}}}'
@@ -155,7 +155,7 @@ def _array(record: str, number: int) -> bytes:
 
 
 def _cost(port: int, path: str, content_type: str, body: bytes, encoding: str) -> tuple[int, float]:
-    """The status of the answer, and the processor time that was taken meanwhile by all descendants of ours."""
+    """Return the status of the answer, and the processor time that all descendants of this process took meanwhile."""
     processes = list(_descendants())
     before = {process: _seconds(process) for process in processes}
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=600)

@@ -1,11 +1,11 @@
-"""What many names of models cost: a page of the models, an answer by group, a batch.
+"""The cost of many names of models: a page of the models, an answer by group, a batch.
 
     [DATABASE_URL=postgresql://…] python -m benchmarks.cardinality [--engine plain] [--names 50000] [--rounds 7]
 
 DATABASE_URL names a TimescaleDB server on this machine whose role may create databases; without it, or with `--engine
-plain`, a PostgreSQL of our own is started. The application is called in this process, without HTTP. `before` is what
-the same question cost before there was a table of names and a limit of groups: the counts of all models, of which a
-page was cut, and an answer with all groups. Batches go in with and without the trigger that keeps the names, in turn.
+plain`, an embedded PostgreSQL is started. The application is called in this process, without HTTP. `before` is the cost
+of the same question before there was a table of names and a limit of groups: it counted all models and cut out a page,
+and answered with all groups. Batches are stored with and without the trigger that keeps the names, in turn.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _questions(app: Flask, rounds: int) -> dict[str, float]:
 
 
 def _batches(app: Flask, dsn: str, rounds: int) -> tuple[float, float]:
-    """How long a batch takes without the trigger, and with it."""
+    """Return the time of a batch without the trigger, and with it."""
     log = app.extensions[EXTENSION].predictions.log_batch
     times: dict[bool, list[float]] = {False: [], True: []}
     for _ in range(rounds):

@@ -1,12 +1,12 @@
-"""What logging a call costs the thread that makes it.
+"""The cost of logging a prediction for the thread that logs it.
 
 Times every single call of `Client.log` and `Client.track`, with the service there and with the service down, beside
 `logging.handlers.QueueHandler.emit` (the standard library's way to log without waiting) and a `requests.post` in line,
-all in one run. The rounds of all of them are interleaved, so that what else the machine does falls on each alike.
+all in one run. The rounds of all of them are interleaved, so that other load on the machine affects each alike.
 
     python benchmarks/client.py [--quick]
 
-Needs `requests`; finds the client in ../client/src where it is not installed.
+Needs `requests`; finds the client in ../client/src if it is not installed.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def percentile(ordered: list[int], share: float) -> float:
 
 
 def report(times: dict[str, list[int]]) -> bool:
-    """Print the table; whether every aim was reached."""
+    """Print the table; return whether every aim was reached."""
     figures = {}
     for name, values in times.items():
         values.sort()
@@ -201,7 +201,7 @@ def report(times: dict[str, list[int]]) -> bool:
 
 
 def machine() -> str:
-    """What the figures were measured on."""
+    """Return a description of the machine."""
     model = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -210,7 +210,7 @@ def machine() -> str:
 
 
 def main() -> int:
-    """Run the benchmark; 1 where an aim was missed."""
+    """Run the benchmark; return 1 if an aim was missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few seconds, for a first look")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What the benchmarks share: databases of their own, the service on one of them, waiting for it."""
+"""Databases for the benchmarks, and the service on one of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def server(engine: str) -> Iterator[URL]:
         yield make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql")
         return
     with tempfile.TemporaryDirectory(prefix="predlog-benchmark-") as folder:
-        os.chmod(folder, 0o755)  # started by root, the server runs as somebody else
+        os.chmod(folder, 0o755)  # if root starts the server, it runs as another user
         with EmbeddedPostgres(Path(folder, "data")) as embedded:
             yield make_url(embedded.url).set(drivername="postgresql", query={})
 

@@ -2,9 +2,9 @@
 
     [DATABASE_URL=postgresql://…] python -m benchmarks.dashboard [--engine plain] [--models 1000] [--rounds 7]
 
-Since the address was opened: `first paint` is the browser's first contentful paint, `rows` is when the models and their
-counts were shown, `figures` is when their percentiles were, too. `transferred` is all that came over the wire until
-silence and sparklines were there.
+Times count from the opening of the address: `first paint` is the browser's first contentful paint, at `rows` the models
+and their counts are shown, at `figures` their percentiles, too. `transferred` is all bytes over the wire until silence
+and sparklines are shown.
 """
 
 from __future__ import annotations

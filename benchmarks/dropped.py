@@ -1,4 +1,4 @@
-"""What reports of dropped calls cost the statistics, in one run: no reports, then many of another model.
+"""The cost of reports of dropped predictions for statistics, in one run: no reports, then many of another model.
 
     [DATABASE_URL=postgresql://…] python -m benchmarks.dropped [--reports 143000] [--requests 200]
 

@@ -1,9 +1,9 @@
-"""An export of many calls: how fast, in how much memory, and what it costs the writes beside it.
+"""An export of many predictions: its speed, its memory, and its cost for concurrent writes.
 
     python -m benchmarks.export [--engine plain|timescale] [--rows 10000000]
 
-One worker, which therefore does both. Its memory is the peak of its resident set (VmHWM), that of a worker just started
-included. Writes are single calls of 4 connections, alone and beside an export.
+One worker does both. Its memory is the peak of its resident set (VmHWM), including that of a worker just started.
+Writes are single predictions on 4 connections, alone and beside an export.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def fill(dsn: str, engine: str, rows: int) -> None:
-    """Put calls into the log, half a million a statement."""
+    """Insert predictions into the log, half a million in each statement."""
     with common.connect(dsn) as connection:
         if engine == "plain":  # no export reads the aggregates that these keep
             connection.cursor().execute("ALTER TABLE prediction_log DISABLE TRIGGER USER")
@@ -73,7 +73,7 @@ def fill(dsn: str, engine: str, rows: int) -> None:
 
 @contextmanager
 def exporting(port: int, name: str, rows: int) -> Iterator[dict[str, float]]:
-    """Export all while the block is executed, and to the end; the figures are there after it."""
+    """Export all predictions during the block and to the end; the figures are complete after the block."""
     figures: dict[str, float] = {}
     thread = threading.Thread(target=export, args=(port, name, rows, figures))
     thread.start()
@@ -99,7 +99,7 @@ def export(port: int, name: str, rows: int, figures: dict[str, float]) -> None:
 
 
 def writes(port: int) -> dict[str, float]:
-    """Single calls for some seconds, from a process of their own."""
+    """Log single predictions for some seconds, from a process of their own."""
     command = [
         sys.executable,
         "-m",

@@ -1,10 +1,10 @@
-"""How fast records come in: batches against COPY, single calls against the design that Predlog began as.
+"""The speed of writes: batches against COPY, single predictions against the design that Predlog began as.
 
     [DATABASE_URL=postgresql://…] python -m benchmarks.ingest [--engine plain] [--rounds 5]
 
 DATABASE_URL names a TimescaleDB server on this machine whose role may create databases; without it, or with `--engine
-plain`, a PostgreSQL of our own is started. What is compared runs in turn, round by round, on the same server, and
-each figure is the median of the rounds.
+plain`, an embedded PostgreSQL is started. Both sides of a comparison run in turn, round by round, on the same server,
+and each figure is the median of the rounds.
 
 Batches: the same rows (fresh ones each time) go into the same table, with its triggers and indexes, by COPY and
 through the service. Single calls: the same requests go to the service and to `peers/seed`, with as many workers, each
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def _batches(dsn: str, port: int, arguments: argparse.Namespace) -> Figures:
-    """Rows a second, by the way they take and the number of connections."""
+    """Return the rows a second, by method and number of connections."""
     figures: Figures = defaultdict(list)
     ways: dict[str, tuple[Callable[[list[Any]], Any], Callable[[int], Callable[[Any], None]]]] = {
         "COPY": (_copy_text, lambda _: _copier(dsn)),
@@ -110,7 +110,7 @@ def _batches(dsn: str, port: int, arguments: argparse.Namespace) -> Figures:
 
 
 def _timed(work: list[Any], senders: list[Callable[[Any], None]]) -> float:
-    """How long it takes until the senders, side by side, have sent all of it."""
+    """Return the seconds until the senders, side by side, have sent all work."""
 
     def send_share(i: int) -> None:
         for piece in work[i :: len(senders)]:

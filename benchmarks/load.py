@@ -2,8 +2,8 @@
 
     python -m benchmarks.load PORT PATH SECONDS CONNECTIONS < BODY
 
-A process of its own, without a library for HTTP: at 5,000 requests a second it takes a tenth of a core. Prints a JSON
-object: requests a second, and the latency's p50 and p99 in milliseconds, all without the first second.
+It is a process of its own, without a library for HTTP: at 5,000 requests a second it takes a tenth of a core. It prints
+a JSON object: requests a second, and the latency's p50 and p99 in milliseconds, all without the first second.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Caller(asyncio.Protocol):
 
 
 async def load(port: int, request: bytes, seconds: float, connections: int) -> dict[str, float]:
-    """Send for that long after the warm-up, and say how it went."""
+    """Send for so many seconds after the warm-up, and return the figures."""
     times: list[tuple[float, float]] = []
     loop = asyncio.get_running_loop()
     for _ in range(connections):

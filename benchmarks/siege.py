@@ -1,9 +1,9 @@
-"""What one caller can do to the others: memory under large lists, writes under slow ones, /health under connections.
+"""Attacks by one caller on the others: memory under large lists, writes under slow reads, /health under connections.
 
     python -m benchmarks.siege [FOLDER …]
 
-Each FOLDER is a checkout of Predlog (`.` if none is given); those before it in time show what it was like. Each is put
-under the same siege, on an embedded PostgreSQL and a database of its own, with its default settings. Prints Markdown.
+Each FOLDER is a checkout of Predlog (`.` if none is given); give older checkouts to compare with. Each checkout gets
+the same attacks, on an embedded PostgreSQL and a database of its own, with its default settings. Prints Markdown.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     DATABASE_URL=postgresql://… python -m benchmarks.statistics [--rows 1 10 100] [--keep]
 
 DATABASE_URL names a TimescaleDB server on this machine whose role may create databases. For each size (millions of
-rows) a database of its own is made, filled over 90 days with calls of 20 models, materialised, moved to the
+rows) a database of its own is made, filled over 90 days with predictions of 20 models, refreshed, moved to the
 columnstore, measured and dropped. Requests are sent one after the other, the kinds in turn, so that all kinds meet
 the same noise.
 """
@@ -133,7 +133,7 @@ def _size(cursor: Cursor) -> int:
 
 
 def _kinds(start: datetime, end: datetime) -> dict[str, Callable[[], str]]:
-    """What is asked: each call gives the path of another request of that kind."""
+    """Return the kinds of requests: each function returns the path of another request of its kind."""
 
     def stats(path: str, since: datetime, until: datetime, **more: str) -> str:
         query = {"model_name": f"model_{random.randrange(MODELS)}", "from": since.isoformat(), "to": until.isoformat()}
@@ -163,7 +163,7 @@ def _kinds(start: datetime, end: datetime) -> dict[str, Callable[[], str]]:
 
 
 def _fill(dsn: str, rows: int) -> datetime:
-    """Fill and settle the database unless it was kept; returns the end of the 90 days, a full day."""
+    """Fill and refresh the database unless it was kept; return the end of the 90 days, a full day."""
     end = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
     environment = {**os.environ, "DATABASE_URL": dsn}
     _flask(environment, "db", "upgrade")

@@ -1,4 +1,4 @@
-"""`make demo`: a Predlog with a week of made-up calls, and more of them every second, until Ctrl-C.
+"""`make demo`: a Predlog with a week of made-up predictions, and more of them every second, until Ctrl-C.
 
 The database is a temporary one: nothing of it stays.
 """
@@ -36,7 +36,7 @@ def main() -> int:
         signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="predlog-demo-") as name, suppress(KeyboardInterrupt):
         folder = Path(name)
-        folder.chmod(0o755)  # started by root, the database runs as somebody else
+        folder.chmod(0o755)  # if root starts the database, it runs as another user
         port = free_port(int(os.environ.get("PORT", "8000")))
         url = f"http://127.0.0.1:{port}"
         with receiver(_tell) as webhook:
@@ -51,7 +51,7 @@ def _tell(text: str) -> None:
 
 
 def fill(url: str, now: datetime) -> int:
-    """Log the calls of the days before, and what was dropped; returns how many calls there are."""
+    """Log the predictions of the days before, and reports of dropped ones; return the number of predictions."""
     _post(f"{url}/api/v1/dropped", [{**DROPPED, "id": str(uuid4()), "timestamp": (now - SLOW_HOUR).isoformat()}])
     return _send(url, calls(now - HISTORY, now, now))
 
@@ -74,7 +74,7 @@ def _serve(url: str) -> None:
 
 
 def _send(url: str, logged: Iterable[Call]) -> int:
-    """Log all of the calls; returns how many."""
+    """Log all of the predictions; return how many."""
     remaining, stored = iter(logged), 0
     while batch := list(islice(remaining, BATCH)):
         stored += _post(f"{url}/api/v1/predict-logs", batch)["stored"]

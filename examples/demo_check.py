@@ -2,7 +2,7 @@
 
 Starts a Predlog with a database of its own in a temporary folder, then the model server on Flask under gunicorn and
 the one on FastAPI under uvicorn, one after the other, and calls both models; some calls fail for real. The exit code
-is not 0 where a figure differs.
+is not 0 if a figure differs.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ FAILING = 0.05
 
 
 def main() -> int:
-    """Run it all; 0 where both counts are the same."""
+    """Run the check; return 0 if both counts are the same."""
     models = train()
     ours: Counter[tuple[str, bool]] = Counter()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="predlog-demo-")))
-        folder.chmod(0o755)  # started by root, the database runs as somebody else
+        folder.chmod(0o755)  # if root starts the database, it runs as another user
         service = stack.enter_context(server("Predlog", ["-m", "app"], "/ready", folder, DATABASE_URL=""))
         for name, command in {
             "Flask under gunicorn": [

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def free_port(wanted: int = 0) -> int:
-    """A port of this machine that nobody listens at: the wanted one if it is free."""
+    """Return a free port of this machine: the wanted one if it is free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,4 +1,4 @@
-"""A webhook that prints what it is told."""
+"""A webhook that hands on the messages that it receives."""
 
 from __future__ import annotations
 

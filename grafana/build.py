@@ -1,4 +1,4 @@
-"""Write the dashboards: `python grafana/build.py` makes dashboards/*.json anew from what is said here.
+"""Write the dashboards: `python grafana/build.py` makes dashboards/*.json anew.
 
 To change a panel, change it here or in queries.py, run this, and commit both; a test holds them together.
 """
@@ -35,7 +35,7 @@ SEAMS = [
 
 
 def overview() -> p.Json:
-    """All models side by side, and whether what is seen of them is complete."""
+    """All models side by side, and how complete their predictions are."""
     where = q.MODELS
     link = {
         "title": "Show this model",
@@ -113,7 +113,7 @@ def overview() -> p.Json:
 
 
 def model() -> p.Json:
-    """One model: how long its calls take, how its versions compare, which calls to look at."""
+    """One model: its durations, its versions compared, and predictions to look at."""
     where = q.VERSIONS
     variables = [
         *SEAMS,

@@ -160,7 +160,7 @@ def levels(first: float, second: float, colors: tuple[str, str, str] = HIGHER_IS
 
 
 def _by_name(name: str, **properties: Any) -> Json:
-    """What is particular to one column or series; `custom_x` stands for `custom.x`."""
+    """The settings of one column or series; `custom_x` stands for `custom.x`."""
     pairs = [{"id": id.replace("custom_", "custom."), "value": value} for id, value in properties.items()]
     return {"matcher": {"id": "byName", "options": name}, "properties": pairs}
 
@@ -290,7 +290,7 @@ def bars(title: str, sql: str, width: int, height: int, description: str, x_fiel
 
 
 def table(title: str, sql: str, width: int, height: int, description: str, columns: dict[str, Json]) -> Json:
-    """Rows and columns; `columns` says what is particular to some of them."""
+    """Rows and columns; `columns` has the settings of some of them."""
     options: Json = {"showHeader": True, "cellHeight": "sm"}
     defaults: Json = {
         "custom": {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False, "filterable": False},

@@ -1,4 +1,4 @@
-"""The SQL of the dashboards. Calls are counted in the aggregates; raw rows are read only to list single calls.
+"""The SQL of the dashboards. Predictions are counted in the aggregates; raw rows are read only to list single ones.
 
 A range of time is covered as the service covers it: whole days from the day level, whole hours beside them, minutes
 at both ends. Hidden variables hold the seams between them as literals, so that chunks are left out while planning:
@@ -40,7 +40,7 @@ STATS = sql(COVER, family="stats")
 LATENCY = sql(COVER, family="latency")
 DROPPED = sql(COVER, family="dropped")
 
-# Which calls. An empty selection of models is an empty array here, where IN () would be an error.
+# The selected predictions. An empty selection of models is an empty array, because IN () would be an error.
 MODELS = "model_name = ANY (ARRAY[${model:sqlstring}]::text[])"
 MODEL = "model_name = ${model:sqlstring}"
 VERSION = "coalesce(nullif(model_version, ''), '(none)')"
@@ -111,7 +111,7 @@ ORDER  BY 1
 
 
 def totals(columns: str, where: str) -> str:
-    """One row of sums over all calls that are meant."""
+    """One row of sums over all selected predictions."""
     query = "SELECT\n    {columns}\nFROM   {stats}\nWHERE  {where}"
     return sql(query, columns=columns, stats=STATS, where=where)
 
@@ -119,7 +119,7 @@ def totals(columns: str, where: str) -> str:
 CALLS = 'coalesce(sum(total_requests), 0) AS "Calls"'
 ERROR_RATE = 'sum(total_requests - successful_requests) / nullif(sum(total_requests), 0) AS "Error rate"'
 FAILED_SHARE = "sum(total_requests - successful_requests) / sum(total_requests)"
-# The sum of ten times 0.1 is less than 1 in binary numbers: their mean must not be below each of them.
+# In binary numbers ten times 0.1 add up to less than 1, and the mean must not be below the smallest duration.
 MEAN_MS = (
     "least(greatest(sum(duration_ms_sum) / nullif(sum(total_requests), 0), min(duration_ms_min)), max(duration_ms_max))"
 )
@@ -199,9 +199,9 @@ ORDER  BY 1, 2
 
 # --- percentiles ------------------------------------------------------------------------------------------------------
 
-# A percentile as PostgreSQL's percentile_cont has it: of n calls the one with rank p * (n - 1), counted from 0; where
-# that falls between the last call of a bin and the first of the next, it is interpolated. latency_of_bin() is within
-# 1 % of all that fell into a bin, and so is the percentile.
+# A percentile is defined as for PostgreSQL's percentile_cont: of n predictions the one with rank p * (n - 1), counted
+# from 0. If that rank lies between the last prediction of a bin and the first of the next bin, the percentile is
+# interpolated. latency_of_bin() is within 1 % of every duration in a bin, and so is the percentile.
 RANKED = """
 WITH sketch AS (
     SELECT {columns},
@@ -236,7 +236,7 @@ def ranked(keys: str, columns: str, where: str) -> str:
 
 
 def percentiles(where: str) -> str:
-    """p50, p95 and p99 of all calls that are meant."""
+    """p50, p95 and p99 of all selected predictions."""
     return sql(
         """
 {ranked}
@@ -336,7 +336,7 @@ sum(CASE
 
 
 def share_under(where: str) -> str:
-    """The share of all calls that are meant which took at most `$under_ms` milliseconds."""
+    """The share of the selected predictions that took at most `$under_ms` milliseconds."""
     query = 'SELECT\n    {share} AS "Share"\nFROM   {latency}\nWHERE  {where}'
     return sql(query, share=SHARE_UNDER, latency=LATENCY, where=where)
 
@@ -473,7 +473,7 @@ ORDER  BY calls DESC, version
     where=VERSIONS,
 )
 
-# Silent, as far as the aggregates know: while these lag behind, nobody is called silent for it.
+# Silence is measured up to the watermark, so that aggregates that lag behind make no model look silent.
 SILENT_MODELS = """
 SELECT model_name                                                    AS "Model",
        last_call                                                     AS "Last call",

@@ -22,8 +22,8 @@ from app.infrastructure.postgres import session_settings
 from app.infrastructure.roles import reader_limits, rights
 from app.infrastructure.tables import metadata
 
-# Two replicas that start at once must not migrate at once: the second waits, then finds nothing to do. An advisory lock
-# would be anybody's to take; so the session that migrates stands in a table, and one that is gone holds nothing.
+# Two replicas that start at once must not migrate at once: the second waits, then finds nothing to do. Every role could
+# take an advisory lock, so the session that migrates is a row of a table. The row of an ended session is ignored.
 LOCK_TABLE = "CREATE TABLE IF NOT EXISTS alembic_version_lock (pid integer, since timestamptz)"
 LOCK_OUT = "LOCK TABLE alembic_version_lock IN EXCLUSIVE MODE"
 FORGET_THE_GONE = """
@@ -44,8 +44,8 @@ MADE_MEANWHILE = (errors.UniqueViolation, errors.DuplicateTable)
 
 EXTENSION = "SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'timescaledb'"
 OUT_OF_REACH = f"{EXTENSION} AND extnamespace::regnamespace::name <> ALL (current_schemas(true))"
-# Functions with their owner's rights look for names in no other schemas than ours and TimescaleDB's; temporary tables
-# come last.
+# Functions with their owner's rights must find names only in Predlog's schema and in TimescaleDB's, and in temporary
+# tables last.
 PIN_SEARCH_PATH = """
 DO $$
 DECLARE
@@ -115,7 +115,7 @@ def run_migrations_online() -> None:
     with _connect(engine) as connection:
         _check(connection)
         with _alone(connection), reader_limits.enforced(engine):
-            # A migration may take what it needs; the limits of the service's own statements are not for it.
+            # The timeouts of the service's statements do not hold for migrations.
             connection.execute(text("SET statement_timeout = 0"))
             connection.commit()
             _bring_over(connection)
@@ -136,9 +136,9 @@ def run_migrations_online() -> None:
 
 
 def _bring_over(connection: Connection) -> None:
-    """Turn the schema of Predlog 0.1, which twelve revisions made, into that of the five that stand here.
+    """Turn the schema of Predlog 0.1, which twelve revisions made, into the schema of the first five revisions here.
 
-    Only the last of the twelve can be brought over: ends with a sentence if an earlier one is found.
+    Only the last of the twelve can be brought over; an earlier one ends the command with an error.
     """
     with connection.begin():
         if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
@@ -163,7 +163,7 @@ def _bring_over(connection: Connection) -> None:
 
 @contextmanager
 def _alone(connection: Connection) -> Iterator[None]:
-    """Wait for whoever else migrates, and hold off whoever comes."""
+    """Wait for another session that migrates, and keep others waiting during the block."""
     while not _hold(connection):
         time.sleep(LOOK_AGAIN_AFTER_S)
     try:
@@ -202,7 +202,7 @@ def _connect(engine: Engine) -> Connection:
 
 
 def _tell_jobs_the_search_path(connection: Connection) -> None:
-    """Have TimescaleDB's jobs, which do not come by our address, find the tables where it says that they are."""
+    """Give TimescaleDB's jobs the search path of the address, because they connect without the address."""
     if connection.scalar(text(EXTENSION)):
         name, path = connection.execute(text(WHERE_WE_ARE)).one()
         statement = f"ALTER ROLE CURRENT_USER IN DATABASE {name} SET search_path = {path}"
@@ -211,7 +211,7 @@ def _tell_jobs_the_search_path(connection: Connection) -> None:
 
 
 def _check(connection: Connection) -> None:
-    """End with a sentence where the migrations could not run; else have sessions.PINNED hold while they do."""
+    """End the command with an error if migrations cannot run; otherwise apply session_settings.PINNED to them."""
     try:
         session_settings.refuse_pooler(connection)
         session_settings.pin(cast(DriverConnection, connection.connection.driver_connection))

@@ -88,7 +88,7 @@ def test_without_a_key_pages_of_every_origin_are_refused(keys: Keys, server: Ser
 def test_without_auth_it_starts_anywhere_and_says_what_that_means(capsys: pytest.CaptureFixture[str]) -> None:
     start(NOWHERE, auth="none", host="0.0.0.0")
     said = capsys.readouterr().err
-    assert "AUTH=none: whoever reaches 0.0.0.0:8000 may log, read and delete." in said
+    assert "AUTH=none: every client that reaches 0.0.0.0:8000 may log, read and delete." in said
     assert "by any host name: ALLOWED_HOSTS" in said
     start(NOWHERE, auth="none", host="0.0.0.0", allowed_hosts=("logs.example.org",))
     start(NOWHERE, auth="none")

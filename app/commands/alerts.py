@@ -1,4 +1,4 @@
-"""`flask alerts …`: what is watched, how it stands, and whether messages arrive."""
+"""`flask alerts …`: check the rules, show the states of the alerts, and test the webhooks."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from app.infrastructure.alerts.webhooks import Webhooks
 EXTENSION = "predlog.alerts"
 HEAD = ("rule", "model", "state", "since (UTC)", "measured")
 
-commands = Commands("alerts", help="What is watched, and who is told (ALERTS_FILE).")
+commands = Commands("alerts", help="Rules, states and webhooks of alerts (ALERTS_FILE).")
 
 
 @commands.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 def check(file: Path | None) -> None:
-    """Read FILE, or the file of ALERTS_FILE, and say what it watches. Nothing is measured or sent."""
+    """Read FILE, or the file of ALERTS_FILE, and show its rules. Nothing is measured or sent."""
     if file is None:
         alerts, _, webhooks = _tools()
         rules, names = alerts.rules, webhooks.names
@@ -45,7 +45,7 @@ def check(file: Path | None) -> None:
 
 @commands.command("list")
 def list_alerts() -> None:
-    """Show where the alerts stand."""
+    """Show the state of each alert."""
     alerts, _, _ = _tools()
     measured = alerts.measured()
     click.echo(table(HEAD, [
@@ -57,7 +57,7 @@ def list_alerts() -> None:
 
 @commands.command()
 def run() -> None:
-    """Evaluate all rules once, now, and send what is due."""
+    """Evaluate all rules once, now, and send the due messages."""
     alerts, delivery, _ = _tools()
     events = alerts.evaluate(timedelta())
     if events is None:

@@ -27,7 +27,7 @@ commands = Commands("dropped", help="What clients reported as dropped.")
 def remove(models: Sequence[str], start: str | None, end: str | None) -> None:
     """Remove reports that cannot be true, from the statistics as well.
 
-    Of a model, of a range of time, or of both. Clients that report just then wait until it is done.
+    Give a model, a range of time, or both. Clients that report meanwhile wait until the command is done.
     """
     database: Database = current_app.extensions[EXTENSION][0]
     dropped = Dropped(PostgresDroppedStore(database, database.maintenance))

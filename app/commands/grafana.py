@@ -1,4 +1,4 @@
-"""`flask grafana …`: what Grafana needs of the database."""
+"""`flask grafana …`: prepare the database for Grafana."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.infrastructure.roles.reader_role import ROLE, create
 
 PASSWORD = "PREDLOG_READER_PASSWORD"
 
-commands = Commands("grafana", help="What Grafana needs of the database.")
+commands = Commands("grafana", help="Prepare the database for Grafana.")
 
 
 @commands.command("create-reader")
@@ -23,4 +23,4 @@ def create_reader() -> None:
     left = create(current_app.extensions["migrate"].db.engine, required_password(PASSWORD, ROLE))
     click.echo(f"{ROLE} may log in and read the log and its aggregates, and nothing else.")
     for what in left:
-        click.echo(f"Only a superuser could also settle this: {what}.", err=True)
+        click.echo(f"Only a superuser could also change this: {what}.", err=True)

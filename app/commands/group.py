@@ -13,7 +13,7 @@ from config import ConfigurationError, secret
 
 
 class Commands(AppGroup):
-    """Print what went wrong and exit with 1; an error that nobody foresaw keeps its stack trace."""
+    """Print the message of a foreseen error and exit with 1; any other error keeps its stack trace."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

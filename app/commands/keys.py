@@ -1,4 +1,4 @@
-"""`flask keys …`: who may call."""
+"""`flask keys …`: create, list, rotate and revoke API keys."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FIRST_KEY = "PREDLOG_ADMIN_KEY"
 UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 DURATION = re.compile(r"(\d{1,5}) *(d|days?|h|hours?|m|min|minutes?)", re.IGNORECASE | re.ASCII)
 
-commands = Commands("keys", help="Who may call.")
+commands = Commands("keys", help="Create, list, rotate and revoke API keys.")
 
 
 class Duration(click.ParamType[timedelta]):
@@ -38,7 +38,7 @@ class Duration(click.ParamType[timedelta]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Called by click. A plain 0 is no time at all."""
+        """Called by click. A plain 0 means no time."""
         if isinstance(value, timedelta):
             return value
         text = str(value).strip()
@@ -50,16 +50,16 @@ class Duration(click.ParamType[timedelta]):
 
 @commands.command()
 @click.option(
-    "--scope", required=True, type=click.Choice([scope.value for scope in Scope]), help="What the key is for."
+    "--scope", required=True, type=click.Choice([scope.value for scope in Scope]), help="What its holder may do."
 )
-@click.option("--name", required=True, help="Who or what has it.")
+@click.option("--name", required=True, help="A name for its holder.")
 @click.option("--model", "models", multiple=True, help="The only model it may log or read; may be given several times.")
 @click.option("--expires-in", type=Duration(), help='It ends after so long: "90 days", "36 hours".')
 @click.option("--expires-at", help="It ends then: an ISO 8601 instant, or a date, which is its last day (UTC).")
 def create(scope: str, name: str, models: Sequence[str], expires_in: timedelta | None, expires_at: str | None) -> None:
-    """Make a key and show it, this once: only its hash is kept.
+    """Create a key and show it, only once, because only its hash is kept.
 
-    The key alone goes to standard output, so that it can be piped to where it is needed.
+    Standard output has the key alone, so that it can be piped to another program.
     """
     end = _end(expires_in, expires_at)
     key, sent = services().keys.create(name, Scope(scope), models, end)
@@ -71,7 +71,7 @@ def create(scope: str, name: str, models: Sequence[str], expires_in: timedelta |
 
 @commands.command("create-first")
 def create_first() -> None:
-    """Take PREDLOG_ADMIN_KEY as the first admin key, unless there ever was a key.
+    """Take PREDLOG_ADMIN_KEY as the first admin key, unless a key was ever made.
 
     The key comes from the environment or from the file that PREDLOG_ADMIN_KEY_FILE names, and is never shown: only
     its hash is kept. Run again, the command changes nothing.
@@ -97,7 +97,7 @@ def create_first() -> None:
 
 @commands.command("list")
 def list_keys() -> None:
-    """Show every key there ever was, never what its holder sends."""
+    """Show every key that was ever made, revoked ones included; secrets are never shown."""
     keys = services().keys.all()
     click.echo(table(HEAD, map(_row, keys), left=len(HEAD)))
 
@@ -112,9 +112,9 @@ def list_keys() -> None:
     help="How long the old secret is accepted, too; 0: not at all.",
 )
 def rotate(key_id: int, grace: timedelta) -> None:
-    """Give a key a new secret and show it, this once; the key keeps its id, scope, models and end.
+    """Give a key a new secret and show it, only once; the key keeps its id, scope, models and expiry.
 
-    The old secret is accepted for the time of grace, so that whoever has it can change to the new one without a gap.
+    The old secret stays accepted for the time of grace, so that its holder can change to the new one without a gap.
     """
     key, sent = services().keys.rotate(key_id, grace)
     audit("key.rotated", key=key.id, name=key.name, old_secret_until=_iso(key.previous_until))
@@ -149,7 +149,7 @@ def _end(expires_in: timedelta | None, expires_at: str | None) -> datetime | Non
 
 
 def _facts(key: ApiKey) -> dict[str, Any]:
-    """What an audit line says of a new key."""
+    """Return the fields of a new key for its audit line."""
     models = None if key.models is None else sorted(key.models)
     return {
         "key": key.id,

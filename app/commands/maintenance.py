@@ -1,4 +1,4 @@
-"""The `flask` commands that keep a prediction log up."""
+"""The `flask` commands that maintain a prediction log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXTENSION = "predlog.maintenance"
 
 
 stats = Commands("stats", help="The aggregates that statistics are read from.")
-life_cycle = Commands("lifecycle", help="What is kept, how, and for how long.")
+life_cycle = Commands("lifecycle", help="Retention, columnstore and jobs.")
 
 
 def register(app: Flask, database: Database, config: Config) -> None:
@@ -38,11 +38,11 @@ def register(app: Flask, database: Database, config: Config) -> None:
 
 
 def with_embedded_database(config: Config) -> Config:
-    """Without a DATABASE_URL: the embedded server that runs, or one for as long as this process lives.
+    """Return the configuration with the address of the embedded server if DATABASE_URL is not set.
 
-    Raises ConfigurationError if it cannot be started.
+    A server that does not run yet is started for the life of this process. Raises ConfigurationError if that fails.
     """
-    # It needs a POSIX system, and its wheel.
+    # The embedded server needs a POSIX system, and its wheel.
     from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError, running_urls
 
     try:
@@ -61,21 +61,21 @@ def with_embedded_database(config: Config) -> Config:
     "--piece-hours", default=24, show_default=True, type=click.IntRange(1), help="Hours of history at a time."
 )
 def refresh(piece_hours: int) -> None:
-    """Materialise and repair all there is.
+    """Refresh the aggregates and all invalidated hours.
 
-    A job of the database does so every few seconds; this is for a first start on existing data, after an import, and
-    where there are no jobs. Ctrl-C stops after the current piece, and nothing that is done is lost.
+    A job of the database does so every few seconds. The command is for a first start on existing data, for the time
+    after an import, and for databases without jobs. Ctrl-C stops after the current piece and keeps what is done.
     """
     maintenance, _ = _tools()
-    # The bar counts seconds of history while it materialises, then changed hours while it repairs.
-    with click.progressbar(length=1, label="Materialising", show_pos=False) as bar:
+    # The bar counts seconds of history first, then invalidated hours.
+    with click.progressbar(length=1, label="Refreshing", show_pos=False) as bar:
         changed = None
         for progress in maintenance.refresh(timedelta(hours=piece_hours)):
             if progress.hours_left is None:
                 bar.length, bar.pos = max(int(progress.total), 1), int(progress.done)
             else:
                 changed = changed or progress.hours_left + 1
-                bar.label, bar.length, bar.pos = "Repairing", changed, changed - progress.hours_left
+                bar.label, bar.length, bar.pos = "Refreshing invalidated hours", changed, changed - progress.hours_left
             bar.update(0)
         bar.update((bar.length or 0) - bar.pos)
     click.echo(_watermark(maintenance.overview()))
@@ -110,7 +110,7 @@ def apply() -> None:
 
 @life_cycle.command()
 def retain() -> None:
-    """Drop what is older than the retention settings allow. On the plain engine nothing else does so: run it daily."""
+    """Drop rows and buckets beyond the retention settings. Run it daily on the plain engine, which has no jobs."""
     maintenance, settings = _tools()
     maintenance.retain(settings)
 

@@ -35,11 +35,11 @@ def purge(
     dry_run: bool,
     yes: bool,
 ) -> None:
-    """Remove logged calls for good, from the statistics as well.
+    """Remove logged predictions for good, from the statistics as well.
 
-    Give at least one filter; calls that pass all of them are removed. Without --from, --to and --request-id all is
-    removed that there ever was of the model, also what the statistics know of it from before the retention edge. Ctrl-C
-    stops after the current piece; the same command again goes on.
+    Give at least one filter; predictions that pass all filters are removed. Without --from, --to and --request-id the
+    whole model is removed, also from the statistics before the retention edge. Ctrl-C stops after the current piece;
+    the same command again removes the rest.
     """
     now = datetime.now(timezone.utc)
     filters = PurgeFilters(

@@ -1,4 +1,4 @@
-"""`flask roles …`: whom the service logs in as."""
+"""`flask roles …`: create the role that the service logs in to the database as."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.infrastructure.roles.service_role import ROLE, create
 
 PASSWORD = "PREDLOG_SERVICE_PASSWORD"
 
-commands = Commands("roles", help="Whom the service logs in to the database as.")
+commands = Commands("roles", help="Create the role that the service logs in to the database as.")
 
 
 @commands.command("create-service")

@@ -6,7 +6,10 @@ from collections.abc import Iterable, Sequence
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """Columns as wide as their widest cell; the first `left` of them to the left, the others to the right."""
+    """Return columns as wide as their widest cell.
+
+    The first `left` of them are left-aligned, the others right-aligned.
+    """
     lines = [head, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     lines.insert(1, ["─" * width for width in widths])

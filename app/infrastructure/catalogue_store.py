@@ -1,4 +1,4 @@
-"""When there were calls of each model and version, from the aggregates and, for single instants, from the log."""
+"""The times of predictions of each model and version, from the aggregates and, for single instants, from the log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from app.infrastructure.statistics_store import PostgresStatisticsStore
 
 T = TypeVar("T")
 
-# In the order of their bytes, which is that of their characters, too.
+# In the order of their bytes, which is also the order of their characters.
 NAMES = """
 SELECT model_name, model_version
 FROM   prediction_model
@@ -58,8 +58,8 @@ SELECT model_name, model_version,
 FROM  ({branches}) AS segments
 GROUP  BY model_name, model_version"""
 
-# Looks into an index, with literal bounds, so that a single chunk is looked at. Counting keeps the planner from
-# walking through the buckets of all models until it comes to the first of this one.
+# Literal bounds make PostgreSQL look into the index of a single chunk. The count keeps the planner from scanning the
+# buckets of all models until it finds the first one of this model.
 FIND_ROW = """
 (SELECT {number} AS place, timestamp AS at
  FROM   prediction_log
@@ -81,7 +81,7 @@ class SnapshotReader(PostgresStatisticsStore):
     def names(
         self, model_names: Sequence[str], search: str | None, after: tuple[str, str] | None, limit: int
     ) -> Sequence[GroupKey]:
-        """Up to `limit` models and versions that were ever logged, in order, after a name and version."""
+        """Return up to `limit` models and versions that were ever logged, in order, after a name and version."""
         after_name, after_version = after or (None, None)
         values = {"model_names": tuple(model_names), "search": search, "after_name": after_name}
         wanted = {"after": after is not None, "model_names": bool(model_names), "search": search is not None}
@@ -91,14 +91,14 @@ class SnapshotReader(PostgresStatisticsStore):
     def model_names(
         self, model_names: Sequence[str], search: str | None, after: str | None, limit: int
     ) -> Sequence[str]:
-        """Up to `limit` names of models that were ever logged, in order, after a name."""
+        """Return up to `limit` names of models that were ever logged, in order, after a name."""
         values = {"model_names": tuple(model_names), "search": search, "after_name": after}
         wanted = {"after_name": after is not None, "model_names": bool(model_names), "search": search is not None}
         rows = self._run(MODEL_NAMES.format(where=_where(wanted), limit=limit), values)
         return [model_name for (model_name,) in rows]
 
     def activity(self, selection: Selection, level: Level, segments: Sequence[Segment]) -> Mapping[GroupKey, Activity]:
-        """In which buckets of the level the segments have calls, and how many, for these versions of these models."""
+        """Return the number of predictions in each bucket of the level, for these versions of these models."""
         branches = "\nUNION ALL".join(_branch(level, segment) for segment in segments)
         rows = self._run(ACTIVITY.format(branches=branches), vars(selection))
         activities = {}
@@ -110,7 +110,7 @@ class SnapshotReader(PostgresStatisticsStore):
         return activities
 
     def look_up(self, level: Level, places: Sequence[Place]) -> Sequence[datetime | None]:
-        """For each place the first or last row of the log, or bucket of the level; None where there is none."""
+        """Return for each place its first or last row of the log, or bucket of the level; None if there is none."""
         if not places:
             return []
         values: dict[str, str | None] = {}
@@ -141,7 +141,7 @@ class PostgresCatalogueStore:
         return SnapshotReader(self._database.read).model_names(model_names, search, after, limit)
 
     def within_snapshot(self, work: Callable[[CatalogueReader], T]) -> T:
-        """Do some reading that all sees the same moment."""
+        """Run `work` with a reader whose statements all see the same snapshot."""
         return retried(lambda: self._within_snapshot(work))
 
     def _within_snapshot(self, work: Callable[[CatalogueReader], T]) -> T:

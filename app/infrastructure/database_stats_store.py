@@ -15,11 +15,11 @@ FROM   prediction_stats_state
 
 
 class PostgresDatabaseStatsStore:
-    """What the database knows of itself."""
+    """The figures that the database keeps of itself."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def read(self) -> Condition:
-        """Ask. Raises StorageUnavailable."""
+        """Read the condition. Raises StorageUnavailable."""
         return Condition(*self._database.read(CONDITION)[0])

@@ -13,7 +13,7 @@ from app.application.dropped import Counted, Removed
 from app.domain.dropped import DroppedReport
 from app.infrastructure.postgres.database import Database
 
-# In the order of their keys, so that two statements with reports in common wait for each other and not in a circle.
+# In the order of their keys, so that two statements with common reports wait for each other without a deadlock.
 INSERT = """
 INSERT INTO prediction_dropped (id, timestamp, model_name, reason, count)
 SELECT id, timestamp, model_name, reason, count
@@ -23,7 +23,7 @@ ORDER  BY id, model_name
 ON CONFLICT (id, model_name) DO NOTHING"""
 
 ADD = INSERT + " RETURNING id::text, model_name, count"
-# A trigger has reduced the counts where a minute has as many as it can have.
+# A trigger has reduced the counts if a minute has as many as it can have.
 LEFT_OF = """
 SELECT coalesce(sum(count), 0)
 FROM   prediction_dropped
@@ -34,7 +34,7 @@ REMOVE = """
 SELECT reports, calls FROM prediction_dropped_remove(%(models)s::text[], %(start)s::timestamptz, %(end)s::timestamptz)
 """
 
-# Commits pieces of its own. On TimescaleDB a job calls it, too.
+# The procedure commits its pieces itself. On TimescaleDB a job calls it, too.
 RETAIN = "CALL prediction_dropped_retain(0, '{}')"
 
 
@@ -44,7 +44,7 @@ class PostgresDroppedStore:
     def __init__(
         self, database: Database, connection: Callable[[], AbstractContextManager[Connection]] | None = None
     ) -> None:
-        """`connection` lends the one that removes: by default one with the time-outs of the service."""
+        """`connection` lends the connection that removes: by default one with the timeouts of the service."""
         self._database = database
         self._connection = connection or database.connection
 
@@ -58,7 +58,7 @@ class PostgresDroppedStore:
         return Counted(len(added), sum(counts) - int(left))
 
     def remove(self, model_names: Sequence[str], start: datetime | None, end: datetime | None) -> Removed:
-        """Remove what was reported, from the rollups as well; no report is stored meanwhile."""
+        """Remove reports, from the rollups as well; new reports wait meanwhile."""
         values = {"models": list(model_names) or None, "start": start, "end": end}
         with self._connection() as connection:
             reports, dropped = connection.exec_driver_sql(REMOVE, values).one()
@@ -66,7 +66,7 @@ class PostgresDroppedStore:
 
 
 def reports_json(reports: Sequence[DroppedReport]) -> str:
-    """Reports as INSERT takes them."""
+    """Return reports as JSON for INSERT."""
     return json.dumps([
         {
             "id": str(report.id),

@@ -1,4 +1,4 @@
-"""Failed calls by what their errors have in common, from the log itself."""
+"""Failed predictions, grouped by the patterns of their errors, from the log itself."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from app.domain.instants import TimeRange
 from app.domain.statistics import Selection
 from app.infrastructure.postgres.database import Database
 
-# UUIDs, hexadecimal numbers after 0x, and decimal ones with what joins them (1.5, 10:32, 2025-06-09): each becomes #.
+# UUIDs, hexadecimal numbers after 0x, and decimal ones with their separators (1.5, 10:32, 2025-06-09) each become #.
 CHANGING = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|0x[0-9a-f]+|[0-9]+([.,:-][0-9]+)*"
 PATTERN_LENGTH = 500
 
-# All failures before the end are looked at, for only the log knows when one was first seen.
+# All failures before the end are read, because only the log knows when an error was first seen.
 GROUPS = """
 SELECT model_name, md5(pattern) AS fingerprint, pattern,
        count(*) FILTER (WHERE is_within) AS calls,
@@ -43,17 +43,17 @@ TOO_LONG = "There are too many failed calls for LIST_TIMEOUT_MS: give `model_nam
 
 
 class PostgresErrorStore:
-    """The table prediction_log, of which an index has the failed calls alone."""
+    """The table prediction_log, whose partial index has the failed predictions alone."""
 
     def __init__(self, database: Database, timeout_ms: int | None = None) -> None:
-        """`timeout_ms` milliseconds for each page; None: as long as any statement may take."""
+        """`timeout_ms` is the timeout of each page in milliseconds; None means the timeout of any statement."""
         self._database = database
         self._timeout_ms = timeout_ms
 
     def page(
         self, selection: Selection, time_range: TimeRange, after: Cursor | None, limit: int
     ) -> Sequence[ErrorGroup]:
-        """Up to `limit` groups after a cursor, the most frequent in the range first. Raises StorageTimeout."""
+        """Return up to `limit` groups after a cursor, the most frequent in the range first. Raises StorageTimeout."""
         statement = GROUPS.format(
             version=VERSION if selection.model_version is not None else "",
             model=MODEL if selection.model_names else "",

@@ -1,8 +1,8 @@
-"""All calls that pass some filters, read through a cursor of the server.
+"""All predictions that pass some filters, read through a cursor of the server.
 
-A transaction of its own for hours would keep the server from removing dead rows, and retention from dropping chunks.
-So each transaction lasts some seconds, and the next one goes on after the last call that was read: calls stand in the
-order of their times and ids, which never change. A transaction that a slow client leaves idle is ended by the server.
+A transaction of hours would keep the server from removing dead rows, and retention from dropping chunks. So each
+transaction lasts some seconds, and the next one goes on after the last prediction that was read: predictions are in the
+order of their times and ids, which never change. The server ends a transaction that a slow client leaves idle.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LINES = {
        || CASE WHEN model_version = '' THEN '' ELSE ',"model_version":' || to_json(model_version) END
        || coalesce(',"error":' || to_json(error), '') || coalesce(',"metadata":' || {METADATA}, '')
        || coalesce(',"request_id":"' || request_id || '"', '') || '}}'""",
-    # RFC 4180; what is null is empty, and an empty text is "".
+    # RFC 4180; null becomes empty, and an empty text becomes "".
     Layout.CSV: f"""
        id || ',' || {TIMESTAMP} || ',"' || replace(model_name, '"', '""') || '","' || replace(model_version, '"', '""')
        || '",' || to_json(duration_ms) || ',' || to_json(was_successful)
@@ -62,7 +62,7 @@ class PostgresPredictionExport:
         self._database = database
 
     def blocks(self, filters: Filters, after: Cursor | None, layout: Layout) -> Blocks:
-        """The calls that pass the filters; the end is now if they name none. Raises StorageUnavailable."""
+        """Yield the predictions that pass the filters; the end is now if they name none. Raises StorageUnavailable."""
         values: dict[str, Any] = {name: value for name, value in vars(filters).items() if value is not None}
         values.setdefault("end", datetime.now(timezone.utc) + FUTURE_TOLERANCE)
         searched = [name for name in values if is_searched(filters, name)]
@@ -78,7 +78,7 @@ class PostgresPredictionExport:
                     else:
                         return
             except StorageUnavailable:
-                if after is last:  # not even one block: going on would lead nowhere
+                if after is last:  # not even one block: another transaction would get no further
                     raise
 
     def _transaction(

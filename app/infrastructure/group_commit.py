@@ -1,8 +1,8 @@
-"""Group commit: what is to be written at the same time is written together, in one statement and one commit.
+"""Group commit: items that arrive at the same time are written in one statement and one commit.
 
-Whoever comes while a write is under way waits; when it ends, all that have gathered go with the next. So a call that
-comes alone is written at once, and under load a commit is shared by as many as there are threads. One write at a time:
-with two, groups are half as large, and fewer calls are written in a second.
+An item that arrives during a write waits; when the write ends, all waiting items go with the next one. So a single item
+is written at once, and under load as many items as there are threads share a commit. There is one write at a time: with
+two, groups would be half as large, and fewer items would be written in a second.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 class _Ticket(Generic[T, R]):
-    """Something to be written, and the place where its writer waits."""
+    """An item to write, with the lock on which its thread waits."""
 
     __slots__ = ("_called", "group", "item", "outcome")
 
@@ -28,7 +28,7 @@ class _Ticket(Generic[T, R]):
         self._called.acquire()
 
     def wait(self) -> None:
-        """Until it is written, or until its writer is to write the group it leads."""
+        """Wait until the item is written, or until this thread must write the group that it leads."""
         self._called.acquire()
 
     def call(self) -> None:
@@ -36,7 +36,7 @@ class _Ticket(Generic[T, R]):
 
 
 class GroupCommit(Generic[T, R]):
-    """Gathers items for `write`, which returns for each what became of it: a result, or an exception to be raised."""
+    """Gathers items for `write`, which returns for each item a result, or an exception to raise."""
 
     def __init__(self, write: Callable[[Sequence[T]], Sequence[R | BaseException]]) -> None:
         self._write_all = write

@@ -14,10 +14,10 @@ from app.infrastructure.postgres.database import Database, Row
 SENT = """unnest(%(request_id)s::uuid[], %(model_name)s::text[], %(model_version)s::text[],
               %(requested_at)s::timestamptz[], %(responded_at)s::timestamptz[], %(metadata)s::json[])
        AS sent (request_id, model_name, model_version, requested_at, responded_at, metadata)"""
-# The row's lock makes both halves of a call wait for each other if they come at the same moment: the second one finds
-# the first. In the order of their keys, so that two statements with calls in common do not wait in a circle. A row has
-# one half until the call is logged: if that fails, the call still waits, and counts as dropped in the end. A half that
-# comes again waits anew, so that no call expires while it is being logged.
+# If both halves of a prediction come at the same moment, the lock of the row makes the second one wait and find the
+# first. Rows are in the order of their keys, so that two statements with common predictions do not deadlock. A row has
+# one half until the prediction is logged: if that fails, the prediction still waits, and counts as dropped in the end. A
+# half that comes again waits anew, so that no prediction expires while it is being logged.
 JOIN = f"""
 WITH sent AS (
     SELECT * FROM {SENT}
@@ -43,9 +43,9 @@ FROM   unnest(%(request_id)s::uuid[], %(requested_at)s::timestamptz[], %(respond
 WHERE  half.request_id = call.request_id AND (half.requested_at IS NULL OR half.responded_at IS NULL)
 """
 
-# The report's id is the call's: it counts once. An event that is delivered once more after its call has expired finds
-# no half, so the log is asked for the call: row by row, since a join might read all of the log.
-# Of what is older than the aggregates nothing is counted.
+# The id of the report is the request id, so the prediction counts once. An event that comes again after its prediction
+# has expired finds no half, so this looks for the prediction in the log: row by row, because a join might read all of it.
+# Predictions that are older than the aggregates are not counted.
 EXPIRE = """
 WITH expired AS (
     DELETE FROM prediction_half
@@ -75,10 +75,10 @@ class PostgresHalfStore:
         self._database = database
 
     def join(self, halves: Halves) -> Joined:
-        """Keep the halves, each only once, and return the calls that are complete."""
+        """Keep each half once, and return the predictions that are complete."""
         if not halves.calls:
             return Joined(halves.calls, [], 0)
-        # Of one call there may be both halves, or one of them twice: a statement may touch a row but once.
+        # A batch may have both halves of a prediction, or one of them twice, but a statement may touch a row only once.
         rows: dict[UUID, dict[Side, int]] = {}
         for row, (request_id, side) in enumerate(zip(halves.calls.request_id, halves.sides, strict=True)):
             assert request_id is not None
@@ -97,7 +97,7 @@ class PostgresHalfStore:
         return Joined(_calls(complete), places, len(rows) - len(complete))
 
     def logged(self, joined: Joined) -> None:
-        """Note that these calls have both halves, so that they do not count as dropped when they expire."""
+        """Keep that these predictions have both halves, so that they do not count as dropped when they expire."""
         if joined.calls:
             calls = joined.calls
             responded = [at + duration * MILLISECOND for at, duration in zip(calls.timestamp, calls.duration_ms)]
@@ -111,7 +111,7 @@ class PostgresHalfStore:
             )
 
     def expire(self, wait: timedelta, limit: int) -> None:
-        """Remove up to `limit` calls that began to wait longer ago; each of which a half is missing was dropped."""
+        """Remove up to `limit` predictions that began to wait longer ago; count the incomplete ones as dropped."""
         self._database.count(EXPIRE, {"wait": wait, "limit": limit})
 
 

@@ -17,7 +17,7 @@ INSERT INTO api_key (name, scope, model_names, hash, expires_at)
 VALUES (%(name)s, %(scope)s, %(models)s::text[], %(hash)s, %(expires_at)s)
 RETURNING {COLUMNS}
 """
-# Of two that come at the same time the unique index lets one in.
+# If two commands run at the same time, the unique index admits one key.
 INSERT_FIRST = f"""
 INSERT INTO api_key (name, scope, hash)
 SELECT %(name)s, %(scope)s, %(hash)s
@@ -38,7 +38,7 @@ SET    hash = %(new)s, previous_hash = CASE WHEN %(until)s::timestamptz IS NOT N
 WHERE  id = %(id)s AND hash = %(old)s AND revoked_at IS NULL
 RETURNING {COLUMNS}
 """
-# Locked in the order of their ids, so that two workers never wait for each other in a circle.
+# Locked in the order of their ids, so that two workers never deadlock.
 MARK_USED = """
 WITH used AS (
     SELECT api_key.id, times.at
@@ -56,7 +56,7 @@ class PostgresKeyStore:
     """The table api_key. Rows are never deleted: a key that was given out stays known, and so does its end."""
 
     def __init__(self, database: Database, owner: Database | None = None) -> None:
-        """Read with `database`; write with `owner`, where the role that answers requests may not make keys."""
+        """Read with `database`; write with `owner` if the role that answers requests may not make keys."""
         self._database = database
         self._owner = owner or database
 
@@ -79,20 +79,22 @@ class PostgresKeyStore:
         return _key(self._owner.rows(INSERT, values)[0])
 
     def add_first(self, name: str, scope: Scope, key_hash: bytes) -> ApiKey | None:
-        """Keep a new key unless there ever was one, and then return None. Raises StorageUnavailable."""
+        """Keep a new key; return None if a key was ever made before. Raises StorageUnavailable."""
         values = {"name": name, "scope": scope.value, "hash": key_hash}
         return _first(self._owner.rows(INSERT_FIRST, values))
 
     def all(self) -> Sequence[ApiKey]:
-        """Every key there ever was. Raises StorageUnavailable."""
+        """Return every key that was ever made. Raises StorageUnavailable."""
         return [_key(row) for row in self._database.read(ALL)]
 
     def revoke(self, key_id: int) -> ApiKey | None:
-        """End a key, now unless it has ended before; None where there is none. Raises StorageUnavailable."""
+        """Revoke a key unless it is revoked already; return None if there is no such key. Raises StorageUnavailable."""
         return _first(self._owner.rows(REVOKE, {"id": key_id}))
 
     def rotate(self, key: ApiKey, key_hash: bytes, previous_until: datetime | None) -> ApiKey | None:
-        """Replace the hash of a key, which stays accepted until then; None if the key has changed since it was read.
+        """Replace the hash of a key; the old one stays accepted until `previous_until`.
+
+        Returns None if the key has changed since it was read.
 
         Raises StorageUnavailable.
         """
@@ -100,7 +102,7 @@ class PostgresKeyStore:
         return _first(self._owner.rows(ROTATE, values))
 
     def mark_used(self, times: Mapping[int, datetime]) -> None:
-        """Keep when keys were used, by their ids. Raises StorageUnavailable."""
+        """Keep the times of the last uses by key id. Raises StorageUnavailable."""
         values = {"ids": list(times), "times": list(times.values())}
         self._database.count(MARK_USED, values)
 

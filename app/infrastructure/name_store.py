@@ -17,8 +17,9 @@ WHERE  EXISTS (SELECT FROM prediction_model
    OR  version IS NULL AND EXISTS (SELECT FROM prediction_dropped_day WHERE model_name = name)
 """
 
-# GCRA, as in domain/rate.py: `tat` is when the allowance is whole again. The row's lock makes callers in several
-# workers wait for each other; the millionth keeps what was rounded down to microseconds from costing a whole name.
+# GCRA, as in domain/rate.py: `tat` is the theoretical arrival time, at which the allowance is whole again. The row's
+# lock makes callers in several workers wait for each other. The millionth makes up for rounding down to microseconds,
+# which would cost a whole name.
 GRANT = """
 WITH asked AS (
     SELECT %(caller)s AS caller, %(wanted)s AS wanted, INTERVAL '1 day' / %(per_day)s AS each, clock_timestamp() AS at
@@ -50,6 +51,6 @@ class PostgresNameStore:
         return {(name, version) for name, version in found}
 
     def grant(self, caller: str, wanted: int, per_day: int) -> int:
-        """Take up to `wanted` from what is left of the caller's allowance, and return how many were left."""
+        """Take up to `wanted` from the rest of the caller's allowance, and return how many it had."""
         values = {"caller": caller, "wanted": wanted, "per_day": per_day}
         return int(self._database.rows(GRANT, values)[0][0])

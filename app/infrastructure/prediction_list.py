@@ -17,13 +17,13 @@ CONDITIONS = {
     "start": "timestamp >= %(start)s",
     "end": "timestamp < %(end)s",
     "min_duration_ms": "duration_ms >= %(min_duration_ms)s",
-    # Said twice: the second line alone would not let the planner leave out the chunks after the cursor.
+    # The first line repeats a part of the second one, so that the planner can leave out the chunks after the cursor.
     "cursor": "timestamp <= %(cursor_timestamp)s AND (timestamp, id) < (%(cursor_timestamp)s, %(cursor_id)s)",
 }
 
-# For what no index finds a page looks through so many calls at most, so that it costs what others cost.
+# Without an index a page searches at most so many predictions, so that it costs as much as other pages.
 MAX_SEARCHED = 50_000
-# How long a page's JSON may become, but for its last record; each counts as PostgreSQL would write it.
+# How long a page's JSON may become without its last record; each record counts as PostgreSQL would write it.
 PAGE_BYTES = 2**20
 MAX_RECORD_BYTES = """
        300 + octet_length(model_name) + octet_length(model_version)
@@ -31,7 +31,7 @@ MAX_RECORD_BYTES = """
 
 LISTED = """
 SELECT * FROM prediction_log {where} ORDER BY timestamp DESC, id DESC LIMIT {limit:d}"""
-# The last call that was looked through is told, too: there the next page begins.
+# The last searched prediction is returned, too, because the next page begins there.
 FOUND = """
 SELECT *
 FROM  (SELECT *, row_number() OVER (ORDER BY timestamp DESC, id DESC) AS place
@@ -57,12 +57,12 @@ class PostgresPredictionList:
     """The table prediction_log, newest rows first."""
 
     def __init__(self, database: Database, timeout_ms: int | None = None) -> None:
-        """`timeout_ms` milliseconds for each page; None: as long as any statement may take."""
+        """`timeout_ms` is the timeout of each page in milliseconds; None means the timeout of any statement."""
         self._database = database
         self._timeout_ms = timeout_ms
 
     def page(self, filters: Filters, cursor: Cursor | None, limit: int) -> Page:
-        """The newest calls that pass the filters, older than the cursor. Raises StorageTimeout."""
+        """Return the newest predictions that pass the filters and are older than the cursor. Raises StorageTimeout."""
         values: dict[str, Any] = {name: value for name, value in vars(filters).items() if value is not None}
         searched = [name for name in values if is_searched(filters, name)]
         sought = [name for name in values if name not in searched] + ["cursor"] * (cursor is not None)
@@ -77,14 +77,14 @@ class PostgresPredictionList:
 
 
 def is_searched(filters: Filters, name: str) -> bool:
-    """Whether no index finds what passes this filter: there is one of each model, and one of failed calls alone."""
+    """Return whether this filter has no index: the indexes are by model, and of failed predictions."""
     if name == "model_names":
         return len(filters.model_names or ()) > 1
     return name in ("model_version", "min_duration_ms") or (name == "was_successful" and bool(filters.was_successful))
 
 
 def _page_statement(sought: Sequence[str], searched: Sequence[str], limit: int) -> str:
-    """One call more than `limit`, which tells whether there is a next page."""
+    """Return a statement for one prediction more than `limit`, which tells whether there is a next page."""
     where = f"WHERE {_all(sought)}" if sought else ""
     passes = f"({_all(searched)})"
     if searched:

@@ -1,4 +1,4 @@
-"""Rows of prediction_log as PostgreSQL gives them, and the predictions that they are."""
+"""Turn rows of prediction_log into predictions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS = (
 
 
 def prediction_of(row: Row) -> Prediction:
-    """The prediction in a row of COLUMNS."""
+    """Return the prediction in a row of COLUMNS."""
     prediction_id, timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id = row
     return Prediction(
         id=prediction_id,
@@ -33,7 +33,7 @@ def prediction_of(row: Row) -> Prediction:
 
 
 def calls_of(rows: Sequence[Row]) -> Calls:
-    """The predictions in rows that begin with COLUMNS, column by column."""
+    """Return the predictions in rows that begin with COLUMNS, column by column."""
     _, timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id, *_ = (
         zip(*rows, strict=True) if rows else [()] * 12
     )
@@ -50,5 +50,5 @@ def calls_of(rows: Sequence[Row]) -> Calls:
 
 
 def utc(timestamp: datetime) -> datetime:
-    """The same moment in UTC: the driver gives it in the session's time zone."""
+    """Return the same moment in UTC, because the driver returns it in the session's time zone."""
     return timestamp.astimezone(timezone.utc)

@@ -20,7 +20,7 @@ from app.infrastructure.postgres.array_literals import array, text_array
 from app.infrastructure.postgres.database import Database, Deadlock
 from app.infrastructure.prediction_rows import COLUMNS, prediction_of
 
-# What was stored, and whether it is new.
+# The stored prediction, and whether it is new.
 Added = tuple[Prediction, bool]
 
 INSERT = f"""
@@ -32,7 +32,7 @@ ON CONFLICT (request_id, timestamp) DO NOTHING
 RETURNING {COLUMNS}
 """
 
-# Each record is told by the id it would have: what the log does not return was there before.
+# Each record gets its id before the insert: a record whose id is not returned was stored before.
 INSERT_GROUP = """
 WITH record AS (
     SELECT nextval(pg_get_serial_sequence('prediction_log', 'id')) AS id, place, timestamp, model_name, model_version,
@@ -70,12 +70,12 @@ FROM   unnest(%(timestamp)s::timestamptz[], %(model_name)s::text[], %(model_vers
               %(metadata)s::json[], %(request_id)s::uuid[])
        AS call (timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id)
 """
-# As the unique index has them, so that two overlapping batches wait for each other instead of in a circle.
+# In the order of the unique index, so that two overlapping batches wait for each other without a deadlock.
 IN_ORDER = "ORDER  BY request_id, timestamp\n"
 ONLY_NEW = "ON CONFLICT (request_id, timestamp) DO NOTHING"
 MAX_DEADLOCKS = 3
 
-# The bounds keep the server from looking into the chunks of any other time.
+# The bounds keep the server from reading chunks of other times.
 CONFLICTS = """
 SELECT call.row - 1
 FROM   unnest(%(timestamp)s::timestamptz[], %(model_name)s::text[], %(request_id)s::uuid[])
@@ -97,16 +97,16 @@ class PostgresPredictionStore:
         self._commits: GroupCommit[Prediction, Added] = GroupCommit(self._add_group)
 
     def add(self, prediction: Prediction) -> tuple[Prediction, bool]:
-        """Store a call and return it with its id, and True; for a retried one what was stored at first, and False.
+        """Store a prediction; return it with its id and True, or, if it was stored before, the first one and False.
 
-        Raises RequestIdConflict if what was stored at first is a call of another model.
+        Raises RequestIdConflict if the first one is of another model, BehindRetention, and StorageUnavailable.
         """
         return self._commits.write(prediction)
 
     def _add_group(self, predictions: Sequence[Prediction]) -> Sequence[Added | BaseException]:
-        """Store calls that have come at the same time, each with its own outcome."""
+        """Store predictions that arrived at the same time, each with its own outcome."""
         if len(predictions) > 1:
-            with suppress(BehindRetention, Deadlock, DBAPIError):  # one of them is to blame: see which
+            with suppress(BehindRetention, Deadlock, DBAPIError):  # one of them failed: store each alone
                 records = json.dumps(list(map(_record, predictions)), ensure_ascii=False, separators=(",", ":"))
                 ids = self._database.rows(INSERT_GROUP, {"records": records})
                 return [
@@ -131,7 +131,7 @@ class PostgresPredictionStore:
                 if first.model_name != prediction.model_name:
                     raise RequestIdConflict
                 return first, False
-            # The first record was deleted between the two statements: store it after all.
+            # The first prediction was deleted between the two statements: store this one after all.
 
     def add_many(self, batch: Batch) -> int:
         """Store a batch and its reports of dropped predictions in one transaction.
@@ -150,7 +150,7 @@ class PostgresPredictionStore:
         return self._database.count(statement, values)
 
     def conflicts(self, calls: Calls) -> Sequence[int]:
-        """The rows of a batch whose request id and timestamp a call of another model has."""
+        """Return the indexes of predictions whose request id and timestamp a prediction of another model has."""
         known = [row for row, request_id in enumerate(calls.request_id) if request_id]
         if not known:
             return []
@@ -165,13 +165,13 @@ class PostgresPredictionStore:
         return [known[row] for (row,) in self._database.read(CONFLICTS, values)]
 
     def get(self, prediction_id: int) -> Prediction | None:
-        """The call with this id, if there is one."""
+        """Return the prediction with this id; None if there is none."""
         found = self._database.read(BY_ID, {"id": prediction_id})
         return prediction_of(found[0]) if found else None
 
     def remove(self, prediction: Prediction) -> bool:
-        """Delete a call that was found by `get`; False where somebody else has done so meanwhile."""
-        # With the time the server needs to look into one chunk only.
+        """Delete a prediction that `get` returned; return False if another request deleted it meanwhile."""
+        # With its timestamp the server reads one chunk only.
         return bool(self._database.rows(DELETE, {"id": prediction.id, "timestamp": prediction.timestamp}))
 
 
@@ -203,6 +203,6 @@ def _values(prediction: Prediction) -> dict[str, Any]:
 
 
 def _record(prediction: Prediction) -> dict[str, Any]:
-    """A call as json_to_recordset reads it."""
+    """Return a prediction as json_to_recordset reads it."""
     values = vars(prediction) | {"timestamp": prediction.timestamp.isoformat()}
     return values | {"request_id": prediction.request_id and str(prediction.request_id)}

@@ -14,7 +14,7 @@ from app.domain.errors import StorageUnavailable
 from app.domain.instants import TimeRange
 from app.infrastructure.postgres.database import Database
 
-# So few that writers, who wait for a delete on the plain engine, wait for a moment only.
+# So few that writers wait only a moment for a delete, which blocks them on the plain engine.
 PIECE = 5_000
 
 STATE = "SELECT engine, raw_from FROM prediction_stats_state"
@@ -26,7 +26,7 @@ CONDITIONS = {
 WITHIN = "timestamp >= %(start)s AND timestamp < %(end)s"
 COUNT = "SELECT count(*) FROM prediction_log WHERE {conditions}"
 
-# By id, too: many may have the same timestamp.
+# By id, too, because many predictions may have the same timestamp.
 LAST_OF_PIECE = """
 SELECT timestamp, id
 FROM   prediction_log
@@ -37,12 +37,12 @@ OFFSET %(piece)s - 1 LIMIT 1
 UP_TO_LAST = "timestamp <= %(last)s AND (timestamp, id) <= (%(last)s, %(last_id)s)"
 DELETE = "DELETE FROM prediction_log WHERE {conditions}"
 
-# On TimescaleDB a delete must note what it changes: here once for each hour, where the trigger would do so for each
-# minute; it is told that all of the piece is noted.
-DELETE_AND_NOTE = """
+# On TimescaleDB a delete must write invalidations. This statement writes one for each hour, instead of the trigger's
+# one for each minute; a setting tells the trigger that the whole piece is invalidated.
+DELETE_AND_INVALIDATE = """
 WITH gone AS (
     DELETE FROM prediction_log WHERE {conditions} RETURNING timestamp
-), noted AS (
+), invalidated AS (
     INSERT INTO prediction_invalidation (invalid_from, invalid_to)
     SELECT date_trunc('minute', min(timestamp), 'UTC'),
            date_trunc('minute', max(timestamp), 'UTC') + INTERVAL '1 minute'
@@ -54,7 +54,7 @@ SELECT count(*) FROM gone
 NOTED = "SELECT set_config('predlog.invalidated_range', tstzrange(%(start)s, %(end)s)::text, true)"
 # A piece may have more rows of the columnstore in its batches than TimescaleDB unpacks in one transaction by default.
 UNPACK_ALL = "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0"
-# Rows behind the edge are in no statistics of their own any more: they go as retention would have them go.
+# Rows behind the edge do not change the aggregates any more: they are deleted as retention would delete them.
 AS_RETENTION = "SET LOCAL predlog.retention = 'on'"
 
 HALVES = """
@@ -66,7 +66,7 @@ WHERE  {conditions} AND coalesce(requested_at, responded_at) >= %(start)s
 FIRST_BUCKET = "SELECT min(bucket) FROM prediction_stats_day WHERE {conditions} AND bucket < %(before)s"
 UNUSED = "SELECT DISTINCT model_name FROM prediction_model_unused(%(among)s::text[])"
 REMOVE_UNUSED = "SELECT prediction_model_remove_unused(%(names)s::text[])"
-# Writers wait while they are looked at.
+# Writers wait while this runs.
 NAMES_AT_ONCE = 500
 
 FORGET = "SELECT prediction_stats_forget(%(model_name)s, %(model_version)s, %(start)s, %(end)s)"
@@ -91,7 +91,10 @@ class PostgresPurgeStore:
             return int(connection.exec_driver_sql(COUNT.format(conditions=conditions), values).scalar_one())
 
     def remove_predictions(self, filters: PurgeFilters, within: TimeRange) -> tuple[int, datetime | None]:
-        """Remove the oldest of them, and return how many, and where the next ones begin; None after the last."""
+        """Remove the oldest of them.
+
+        Return how many, and the time at which the next ones begin (None after the last).
+        """
         with self._transaction() as connection:
             engine, edge = connection.exec_driver_sql(STATE).one()
             is_behind = edge is not None and within.start < edge
@@ -120,13 +123,13 @@ class PostgresPurgeStore:
         return _utc(first)
 
     def remove_buckets(self, filters: PurgeFilters, within: TimeRange) -> int:
-        """Remove what the aggregates have of a model, on all levels at once, behind the retention edge."""
+        """Remove a model's buckets from before the retention edge, on all levels at once; return how many."""
         values = {"model_name": filters.model_name, "model_version": filters.model_version, **vars(within)}
         with self._transaction() as connection:
             return int(connection.exec_driver_sql(FORGET, values).scalar_one())
 
     def tidy(self, model_name: str | None) -> None:
-        """Take models without predictions out of the list of models; if that cannot be now, the daily run does it."""
+        """Remove models without predictions from the list of models; if that fails now, the daily run does it."""
         with suppress(StorageUnavailable):
             names = [name for (name,) in self._database.read(UNUSED, {"among": model_name and [model_name]})]
             for start in range(0, len(names), NAMES_AT_ONCE):
@@ -134,7 +137,7 @@ class PostgresPurgeStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        """Each statement sees what was committed before it, whatever isolation is the database's default."""
+        """Begin a transaction in READ COMMITTED, whatever isolation is the database's default."""
         with self._database.connection() as connection:
             connection.exec_driver_sql("BEGIN ISOLATION LEVEL READ COMMITTED")
             try:
@@ -152,7 +155,7 @@ def _delete(connection: Connection, engine: str, conditions: str, values: dict[s
         return connection.exec_driver_sql(DELETE.format(conditions=conditions), values).rowcount
     connection.exec_driver_sql(UNPACK_ALL)
     connection.exec_driver_sql(NOTED, values)
-    return int(connection.exec_driver_sql(DELETE_AND_NOTE.format(conditions=conditions), values).scalar_one())
+    return int(connection.exec_driver_sql(DELETE_AND_INVALIDATE.format(conditions=conditions), values).scalar_one())
 
 
 def _conditions(filters: PurgeFilters, within: TimeRange | None = None) -> tuple[str, dict[str, Any]]:

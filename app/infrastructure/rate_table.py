@@ -1,4 +1,4 @@
-"""A number for each caller, shared by the workers of one machine: a small table in memory that all of them have."""
+"""A number for each caller, in a small table in memory that all workers of one machine share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Who it is, as 64 bits of a hash, and the number.
+# The caller, as 64 bits of a hash, and the number.
 ENTRY = struct.Struct("<Qd")
 # A caller may be in any of the entries of one set.
 ENTRIES, SETS = 8, 1024
@@ -22,18 +22,18 @@ SIZE = SETS * SET_SIZE
 class RateTable:
     """Remembers some 8,000 callers. In a full set the one with the smallest number makes room.
 
-    With the numbers of a rate limit that is the one who has been quiet for longest: what is forgotten with it matters
-    only while more callers than there are entries use up their allowance at the same time.
+    With the numbers of a rate limit that is the caller that has been quiet for longest. A forgotten number matters only
+    if more callers than there are entries use up their rate at the same time.
     """
 
     def __init__(self, path: Path | None) -> None:
-        """Share the table in this file with whoever opens it, too; without a file it is of this process alone."""
+        """Share the table in this file with other processes; without a file the table is of this process alone."""
         self._file = -1 if path is None else _open(path)
         self._memory = mmap.mmap(self._file, SIZE)
         self._lock = threading.Lock()
 
     def update(self, caller: str, change: Callable[[float], float]) -> None:
-        """Replace a caller's number, 0 for one that is not known, by what `change` makes of it."""
+        """Replace a caller's number (0 for an unknown caller) by `change` of it, atomically."""
         name = int.from_bytes(hashlib.blake2b(caller.encode(), digest_size=8).digest(), "little")
         start = name % SETS * SET_SIZE
         with self._alone():
@@ -51,9 +51,9 @@ class RateTable:
             if self._file < 0:
                 yield
                 return
-            import fcntl  # where there is a supervisor there is POSIX
+            import fcntl  # a file is shared only under a supervisor, which needs POSIX
 
-            fcntl.flock(self._file, fcntl.LOCK_EX)  # given back by the system, should this process be killed
+            fcntl.flock(self._file, fcntl.LOCK_EX)  # the system releases it if this process is killed
             try:
                 yield
             finally:

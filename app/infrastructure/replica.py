@@ -16,7 +16,7 @@ from app.infrastructure.postgres.database import Database
 log = structlog.get_logger(__name__)
 
 CHECK_EVERY_S = 1.0
-# After a failure: a server that is away costs one request in so many seconds the time to find out.
+# After a failure one request in so many seconds checks the replica, and pays the time of the check.
 TRY_AGAIN_AFTER_S = 5.0
 
 WRITTEN = "SELECT system_identifier, current_database(), pg_current_wal_flush_lsn() - '0/0' FROM pg_control_system()"
@@ -28,11 +28,11 @@ FROM   pg_control_system()
 
 
 class StreamingReplica:
-    """Knows the latest moment whose every commit the replica surely has, by two ways of which the better one counts.
+    """Measures the latest moment whose every commit the replica surely has, in two ways; the later moment counts.
 
-    What the primary had written when it was asked, the replica has replayed: so nothing lags while nothing is written,
-    whatever has become of the stream. Or it is the time of the last commit that was replayed, by the clocks of the two
-    servers: fine enough where commits follow each other too closely to be caught up with between two questions.
+    First, if the replica has replayed the log up to the position that the primary reported, it has all commits from
+    before that report; so there is no lag if nothing is written, even if the stream is broken. Second, the replica
+    reports the time of the last commit that it replayed; that is exact enough if commits follow each other closely.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class StreamingReplica:
         self._state = ""
 
     def lag_s(self) -> float:
-        """Seconds that an answer which the replica gives now may be behind the primary; infinite where not known."""
+        """Return by how many seconds an answer of the replica may be behind the primary; infinite if not known."""
         return self._monotonic() - self._as_of
 
     def keeps_up(self) -> bool:
-        """Whether the replica may be asked; every now and then, one of those who want to know finds out."""
+        """Return whether the replica may answer; now and then one of the callers checks it."""
         if self._monotonic() >= self._check_at and self._lock.acquire(blocking=False):
             try:
                 self._check()
@@ -65,7 +65,7 @@ class StreamingReplica:
         return self.lag_s() <= self._lag_at_most_s
 
     def distrust(self) -> None:
-        """It has failed to answer: find out how it is before it is asked anything else."""
+        """Check the replica before the next question, because it has failed to answer."""
         self._as_of = self._check_at = -math.inf
 
     def _check(self) -> None:
@@ -75,7 +75,7 @@ class StreamingReplica:
         try:
             *cluster, replayed, is_replica, behind_s = self._replica.read(REPLAYED)[0]
         except StorageBusy:
-            return None  # it is there: what was known of it holds, and ages
+            return None  # the server is there, so the last known position still holds, and ages
         except (StorageUnavailable, DBAPIError) as error:
             return self._give_up("away", cause=type(error.__cause__ or error).__name__)
         if not is_replica or (written and written[:2] != tuple(cluster)):
@@ -90,7 +90,7 @@ class StreamingReplica:
         return self._note("in use" if self.lag_s() <= self._lag_at_most_s else "too far behind")
 
     def _written(self) -> tuple[int, str, int] | None:
-        """Which database the primary has, and how far its log is safe; None where it does not say."""
+        """Return the identifier, the timeline and the flushed position of the primary; None if it does not answer."""
         try:
             identifier, name, position = self._primary.read(WRITTEN)[0]
             return identifier, name, position
@@ -102,7 +102,7 @@ class StreamingReplica:
         self._note(state, **facts)
 
     def _note(self, state: str, **facts: str) -> None:
-        """Log what has changed."""
+        """Log a change of the state."""
         if state != self._state:
             self._state = state
             log.info("replica", state=state, **facts)

@@ -16,7 +16,7 @@ from app.domain.sketch import LatencySketch
 from app.domain.statistics import GROUP_KEYS, Selection, Tally
 from app.infrastructure.postgres.database import Row
 
-# Every branch gives the same columns: the counts of rows or buckets, or the calls of one bin of the sketch.
+# Every branch has the same columns: the counts of rows or buckets, or the predictions in one bin of the sketch.
 FROM_ROWS = """
 SELECT {part} AS part, {keys}, true AS raw, {bin} AS bin, count(*) AS calls,
        count(*) FILTER (WHERE was_successful) AS successful,
@@ -42,7 +42,7 @@ FROM   prediction_latency_{level}
 WHERE  bucket >= '{start}' AND bucket < '{end}'{conditions}
 {group}"""
 
-# What was dropped is known by model, not by version: it belongs to no group of versions, but to the total.
+# Dropped predictions are known by model, not by version: they count in no group of versions, but in the total.
 FROM_DROPPED = """
 SELECT NULL::integer AS part, {keys}, false AS raw,
        NULL::integer AS bin, NULL::bigint AS calls, NULL::bigint AS successful,
@@ -86,18 +86,18 @@ STATE_COLUMNS = 7
 
 
 class PostgresStatisticsStore:
-    """The aggregates, and raw rows where these are not enough; `run` runs a statement on whichever connection."""
+    """The aggregates, and raw rows if these are not enough; `run` runs a statement on a connection."""
 
     def __init__(self, run: Callable[[str, dict[str, Any]], list[Row]]) -> None:
         self._run = run
 
     def state(self, time_range: TimeRange) -> Materialized:
-        """What the aggregates hold, as far as it concerns the range."""
+        """Return the state of the aggregates for the range."""
         state = STATE.format(start=time_range.start, end=time_range.end)
         return _state(self._run(READ_STATE.format(state=state), {})[0])
 
     def read(self, question: Question, time_range: TimeRange, parts: Sequence[Part]) -> Reading:
-        """Read the parts in one statement with literal bounds, so that chunks are left out while planning."""
+        """Read the parts in one statement; literal bounds let the planner leave out chunks."""
         conditions, values = _conditions(question.selection)
         branches = [branch for number, part in enumerate(parts) for branch in _branches(number, part, conditions)]
         answer = ANSWER.format(branches="\nUNION ALL".join([*branches, *_dropped(question, time_range)]))
@@ -112,7 +112,7 @@ class PostgresStatisticsStore:
         return Reading(tallies, dropped, _state(rows[0]))
 
     def count_groups(self, question: Question, segments: Sequence[Segment] | None, limit: int) -> int:
-        """Count up to `limit` groups with calls in the segments, or with losses in the range of the question.
+        """Count up to `limit` groups with predictions in the segments, or with drops in the range of the question.
 
         Without segments, the groups of all models that were ever logged are counted.
         """
@@ -120,7 +120,7 @@ class PostgresStatisticsStore:
         keys = ", ".join(question.group_by)
         names = ALL_NAMES.format(keys=keys, conditions=conditions)
         branches = [names] if segments is None else [_names(segment, keys, conditions) for segment in segments]
-        if question.group_by == ("model_name",):  # the only groups that losses can make
+        if question.group_by == ("model_name",):  # the only groups that drops alone can make
             collation = "C" if segments is None else "default"  # both sides of a UNION need the same
             dropped = "\nUNION ALL\n".join(_dropped(question, question.range))
             branches.append(f'SELECT {keys} COLLATE "{collation}" AS {keys} FROM ({dropped}) AS dropped')
@@ -161,7 +161,7 @@ def _branches(number: int, part: Part, conditions: str) -> Iterator[str]:
         return
     yield FROM_STATS.format(group=_group_by(group), **common)
     if part.latency and part.edges:
-        # Most bins of a point are in one row each: adding them up here would cost more than it saves.
+        # Most bins of a point are in one row each, so adding them up in SQL would cost more than it saves.
         yield FROM_LATENCY.format(calls="calls", group="", **common)
     elif part.latency:
         yield FROM_LATENCY.format(calls="sum(calls)::bigint", group=_group_by([*group, "bin"]), **common)
@@ -177,7 +177,7 @@ def _dropped(question: Question, time_range: TimeRange) -> Iterator[str]:
 
 
 def _keys(edges: Sequence[datetime], group_by: Sequence[str], time: str) -> tuple[str, list[str]]:
-    """The three key columns of a branch, and those among them that tell its rows apart."""
+    """Return the three key columns of a branch, and those of them that differ between its rows."""
     columns, group = ["0 AS point"], []
     if edges:
         instants = ",".join(f'"{edge.isoformat()}"' for edge in edges)
@@ -237,7 +237,7 @@ def _tally(row: Row) -> tuple[int | None, GroupKey, Tally]:
 
 
 def _integers(text: str | None) -> list[int]:
-    """Read what array_to_string wrote; faster than the driver reads arrays."""
+    """Read the output of array_to_string, faster than the driver reads arrays."""
     return list(json.loads(f"[{text or ''}]"))
 
 

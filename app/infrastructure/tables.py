@@ -1,4 +1,4 @@
-"""The tables, as SQLAlchemy knows them. The aggregates are made by the migrations and kept out of this metadata."""
+"""The tables for SQLAlchemy. The migrations make the aggregates, which are left out of this metadata."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
-# Every unique index of a hypertable must contain the partition column, so `timestamp` stands in both keys.
+# Every unique index of a hypertable must contain the partition column, so `timestamp` is in both keys.
 prediction_log = Table(
     "prediction_log",
     metadata,
@@ -53,7 +53,7 @@ prediction_log = Table(
     ),
 )
 
-# One row: what the aggregates hold. On the plain engine they hold everything at every moment.
+# One row: the state of the aggregates. On the plain engine they hold everything at every moment.
 prediction_stats_state = Table(
     "prediction_stats_state",
     metadata,
@@ -68,7 +68,7 @@ prediction_stats_state = Table(
     CheckConstraint("engine IN ('timescale', 'plain')", name="prediction_stats_state_engine"),
 )
 
-# What changed behind the watermark: append-only, so that writers never wait for each other.
+# Invalidations, for rows that changed below the watermark: append-only, so that writers never wait for each other.
 prediction_invalidation = Table(
     "prediction_invalidation",
     metadata,
@@ -77,8 +77,8 @@ prediction_invalidation = Table(
     Column("invalid_to", DateTime(timezone=True), nullable=False),
 )
 
-# What clients dropped, by model, minute and reason; the id makes a report that is sent twice count once. Triggers keep
-# the rollups that statistics read.
+# Reports of dropped predictions, by model, minute and reason; a report that is sent twice counts once by its id.
+# Triggers keep the rollups that statistics read.
 prediction_dropped = Table(
     "prediction_dropped",
     metadata,
@@ -103,7 +103,7 @@ prediction_model = Table(
     Column("model_version", Text(collation="C"), primary_key=True),
 )
 
-# How many new models each caller may log: GCRA's theoretical arrival time, and what the last question was granted.
+# How many new models each caller may log: GCRA's theoretical arrival time, and how many the last request was granted.
 prediction_model_allowance = Table(
     "prediction_model_allowance",
     metadata,
@@ -112,7 +112,7 @@ prediction_model_allowance = Table(
     Column("granted", Integer, nullable=False),
 )
 
-# Calls whose request and response come as events of their own; a row stays for a while after both have come.
+# Predictions whose request and response come as separate events; a row stays for a while after both have come.
 prediction_half = Table(
     "prediction_half",
     metadata,
@@ -127,8 +127,8 @@ prediction_half = Table(
     Index("prediction_half_received", "received_at"),
 )
 
-# Who may call. Of a secret only the SHA-256 is kept; a key that is revoked keeps its row. After a rotation the secret
-# before it is good until previous_until.
+# API keys. Of a secret only the SHA-256 is kept; a revoked key keeps its row. After a rotation the old secret is
+# accepted until previous_until.
 api_key = Table(
     "api_key",
     metadata,
@@ -164,7 +164,7 @@ alert_evaluation = Table(
     CheckConstraint("single", name="alert_evaluation_single"),
 )
 
-# Where each alert stands, and what people were told last unless that is over.
+# The state of each alert, and the state that was sent last (NULL after it was resolved).
 alert_state = Table(
     "alert_state",
     metadata,
@@ -180,7 +180,7 @@ alert_state = Table(
     CheckConstraint("told IN ('firing', 'no data')", name="alert_state_told"),
 )
 
-# What people were told.
+# Events: changes of alerts that messages were sent about.
 alert_event = Table(
     "alert_event",
     metadata,
@@ -196,7 +196,7 @@ alert_event = Table(
     Index("alert_event_at", "at"),
 )
 
-# What webhooks are sent about it: the outbox. The id goes with each attempt: a receiver can tell a repetition by it.
+# The outbox: messages to webhooks. Each attempt has the same id, so a receiver can recognise a repetition.
 alert_message = Table(
     "alert_message",
     metadata,

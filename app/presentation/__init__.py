@@ -1,1 +1,1 @@
-"""HTTP: one module a resource, each a blueprint and its marshmallow schemas."""
+"""HTTP: one module for each resource, with a blueprint and marshmallow schemas."""

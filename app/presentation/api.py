@@ -1,4 +1,4 @@
-"""What all resources share: the API object, the blueprint with strict parsing, the documented errors."""
+"""The common part of all resources: the API object, the blueprint with strict parsing, the documented errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from app.presentation.schemas import fields
 
 ERRORS: dict[int, tuple[str, Any]] = {
     400: ("The body is not valid JSON.", {"json": ["Invalid JSON body."]}),
-    404: ("There is no such thing.", None),
+    404: ("There is no such resource.", None),
     406: ("`Accept` has no format that the service can write.", None),
     408: ("The body has not arrived in REQUEST_TIMEOUT_S seconds, or not much more.", None),
     409: (
@@ -38,8 +38,8 @@ class ErrorSchema(ma.Schema):
 
     code = ma.fields.Integer(required=True, metadata={"description": "The HTTP status.", "example": 422})
     status = ma.fields.String(required=True, metadata={"description": "Its name.", "example": "Unprocessable Entity"})
-    message = ma.fields.String(metadata={"description": "What is wrong, in a sentence."})
-    errors = ma.fields.Dict(metadata={"description": "What is wrong with which field, by the part of the request."})
+    message = ma.fields.String(metadata={"description": "The error in a sentence."})
+    errors = ma.fields.Dict(metadata={"description": "The errors of each field, by the part of the request."})
 
 
 class Blueprint(SmorestBlueprint):
@@ -62,7 +62,7 @@ class Blueprint(SmorestBlueprint):
 
 
 class Segment(BaseConverter):
-    """What stands for `<name>` in a path: not the name of a route, which has methods of its own."""
+    """A value for `<name>` in a path, which is never the name of another route."""
 
     regex = r"(?!export\Z)[^/]+"
 
@@ -83,7 +83,7 @@ def create_api(app: Flask, version: str, description: str) -> Api:
         OPENAPI_JSON_PATH="openapi.json",
         API_SPEC_OPTIONS={
             "info": {"description": description},
-            # Relative to the document itself, wherever a proxy has put it.
+            # Relative to the document itself, so that it is right behind a proxy with a prefix.
             "servers": [{"url": ".", "description": "This service"}],
         },
     )

@@ -1,4 +1,4 @@
-"""A line in the log for each thing that was made, renewed, ended or removed: what, which one, and by whom."""
+"""Write an audit line in the log whenever a key, a role or predictions are created, changed or removed."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The fast door: many records at once, decoded by msgspec.
+"""Decode a batch of predictions with msgspec.
 
-A record that msgspec takes is one that marshmallow would take, with the same meaning; whatever it does not take is
-given to marshmallow, which accepts it or says what is wrong in the words of the single endpoint. A test holds the two
-doors to that.
+If msgspec accepts a record, marshmallow would accept it with the same meaning. Records that msgspec refuses go to
+marshmallow, which accepts them or returns the errors of the single endpoint. A test holds that both decoders agree.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ Models = frozenset[str] | None
 
 
 class Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A call as it is sent in a batch; what msgspec checks here is in PredictionSchema, too."""
+    """A prediction as it is sent in a batch; PredictionSchema has the same checks."""
 
     model_name: Annotated[str, Meta(min_length=1, max_length=MAX_MODEL_NAME_LENGTH)]
     duration_ms: Annotated[float, Meta(ge=0, le=MAX_DURATION_MS)]
@@ -60,16 +59,16 @@ class Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 _RECORD = msgspec.json.Decoder(Record)
 _RECORDS = msgspec.json.Decoder(list[Record])
 _METADATA = msgspec.json.Decoder(dict[str, Any])
-# In JSON that msgspec has found to be well-formed: what may be refused all the same (NUL, half a surrogate pair, a
-# number without end), or makes the text longer when it is written anew. Where it is in a string that is no harm: such
-# metadata takes a closer look, and is stored as well.
+# Parts of well-formed JSON that may have to be refused (NUL, half a surrogate pair, a number beyond a double), or that
+# make the text longer when it is written anew. A match inside a string is harmless: marshmallow then looks at the
+# metadata and accepts them.
 _UNSURE = re.compile(rb"[\x00-\x1f]|\\u(?:0000|[dD][89a-fA-F])|[0-9][eE]|[0-9]{300}")
 # Strings, and all that opens and closes nothing.
 _NO_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[^][{}"]+')
 _STEPS = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
 _SCHEMA = PredictionSchema()
 _NOT_TAKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-# What stands for a timestamp and for metadata that need a closer look: neither can be stored.
+# Markers of a timestamp and of metadata that marshmallow must look at: neither value can be stored.
 _NO_TIME = datetime.max.replace(tzinfo=timezone.utc)
 _NO_METADATA = "\x00"
 
@@ -77,7 +76,7 @@ _NO_METADATA = "\x00"
 def read_array(body: bytes, models: Models = None, sent: int | None = None) -> Batch:
     """Read a JSON array of records, for which `sent` bytes were sent if it was compressed.
 
-    Answers 400 for what is no JSON, 413 for too many records or too many invalid ones, 422 for no array.
+    Answers 400 if the body is no JSON, 413 for too many records or too many invalid ones, 422 if it is no array.
     """
     look = _CloserLook(_work(body, sent))
     places: Sequence[int]
@@ -92,7 +91,7 @@ def read_array(body: bytes, models: Models = None, sent: int | None = None) -> B
 
 
 def read_lines(body: bytes, models: Models = None, sent: int | None = None) -> Batch:
-    """Read one record a line (NDJSON); a line that is no JSON is rejected alone.
+    """Read one record from each line (NDJSON); a line that is no JSON is rejected alone.
 
     Answers 413 for too many records or too many invalid ones.
     """
@@ -103,7 +102,7 @@ def read_lines(body: bytes, models: Models = None, sent: int | None = None) -> B
 
 
 def read_pieces(pieces: Sequence[bytes], models: Models, work: Work) -> Batch:
-    """Read records that another door has written, each as JSON, within what is left of its body's budget.
+    """Read records that another decoder has written, each as JSON, within the rest of the budget of the body.
 
     Answers 413 for too many records or too many invalid ones.
     """
@@ -117,7 +116,7 @@ def _work(body: bytes, sent: int | None) -> Work:
 
 
 class _CloserLook:
-    """What marshmallow makes of the records that the fast door does not take, by their places."""
+    """The results of marshmallow for the records that msgspec refuses, by their index in the batch."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -136,7 +135,7 @@ class _CloserLook:
 
 
 def _decoded(pieces: Iterable[bytes], look: _CloserLook) -> tuple[list[int], list[Record]]:
-    """The records that msgspec takes, and their places; the others get a closer look."""
+    """Return the records that msgspec accepts, and their indexes; marshmallow gets the others."""
     places: list[int] = []
     records: list[Record] = []
     for place, piece in enumerate(pieces):
@@ -157,7 +156,7 @@ def _batch(
     look: _CloserLook,
     models: Models,
 ) -> Batch:
-    """The batch, in the order of its places; `cut` cuts the body again if decoded records need a closer look."""
+    """Return the batch in order; `cut` splits the body again if marshmallow must look at decoded records."""
     calls, refused = _columns(records, datetime.now(timezone.utc))
     if refused:
         again = {places[row] for row in refused}
@@ -197,7 +196,7 @@ def _check_number(records: int) -> None:
 
 
 def _columns(records: Sequence[Record], now: datetime) -> tuple[Calls, set[int]]:
-    """The records as they are stored, and the rows of those that msgspec's types do not say enough of.
+    """Return the records as columns, and the rows that need checks beyond msgspec's types.
 
     Column by column: a function that is called for each record would take twice as long.
     """
@@ -235,7 +234,7 @@ def _left_out(record: Record, now: datetime) -> datetime:
 
 
 def _checked(metadata: msgspec.Raw) -> str | None:
-    """Metadata that can be stored: mostly just as it was sent, since decoding takes longer than all else here."""
+    """Return metadata that can be stored, mostly as it was sent, because decoding would take most of the time."""
     sent = bytes(metadata)
     if sent == b"null":
         return None

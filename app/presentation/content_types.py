@@ -1,4 +1,4 @@
-"""In which format a caller wants an answer: `format=` goes before `Accept`."""
+"""Choose the format of an answer: `format=` overrides `Accept`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def format_field(formats: Mapping[str, str]) -> ma.fields.String:
 
 
 def negotiated(formats: Mapping[str, str], query: dict[str, Any]) -> str:
-    """The name of the format to answer in, out of names and their media types; the first one if nothing is asked for.
+    """Return the name of the format of the answer, out of names and media types; the first one is the default.
 
     Takes `format` out of the query. Answers 406 if the caller accepts none of them.
     """

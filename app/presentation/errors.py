@@ -45,7 +45,7 @@ STATUS: dict[type[PredlogError], HTTPStatus] = {
     RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-# What a refused call is counted under.
+# The reasons under which refused requests are counted.
 REFUSALS: dict[type[PredlogError], str] = {
     TooManyFailures: "authentication",
     RateLimited: "rate_limit",
@@ -63,13 +63,13 @@ def problem(status: int, message: str | None = None, *, errors: dict[str, Any] |
 
 
 def overloaded(reason: str, message: str) -> NoReturn:
-    """End the request with 503, counted under this reason: it may be sent again in a moment."""
+    """End the request with 503, counted under this reason; the client may send it again in a moment."""
     meters().refused(reason)
     problem(503, message)
 
 
 def register(app: Flask) -> None:
-    """Answer what the domain raises, and anything unforeseen, in the documented shape."""
+    """Answer errors of the domain, and any other exception, in the documented shape."""
     app.register_error_handler(PredlogError, _domain_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unforeseen)
@@ -106,7 +106,7 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
 
 
 def _unforeseen(error: Exception) -> Response:
-    # The message may hold what the caller sent; the kind and the place are enough to find the bug.
+    # The message may quote the request, so only the type and the place are logged, which are enough to find the bug.
     log.error("unforeseen error", kind=type(error).__qualname__, place=_place(error))
     return _response(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed; its log has more by the request id.", None)
 
@@ -120,7 +120,7 @@ def _place(error: Exception) -> list[str]:
 
 
 def json_response(body: dict[str, Any], status: int) -> Response:
-    """A JSON answer that may repeat what was sent: half a character of UTF-16 is escaped, as it was."""
+    """Return a JSON answer that may quote the request: half a surrogate pair is escaped, as it was sent."""
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return Response(text.encode(errors="backslashreplace"), status, mimetype="application/json")
 

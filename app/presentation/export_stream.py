@@ -1,4 +1,4 @@
-"""How an export is sent: as long as it may take, while the service runs, and as many at once as there may be."""
+"""Send exports: limited in number and time, and ended when the service stops."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXTENSION = "predlog.exports"
 
 
 class Exports:
-    """How many exports a worker makes at once, how long one may take, and whether the service is about to stop."""
+    """The limits of a worker's exports: how many at once, and how many seconds each."""
 
     def __init__(self, number: int, timeout_s: float, is_stopping: Callable[[], bool]) -> None:
         self._free = threading.BoundedSemaphore(number)
@@ -26,21 +26,21 @@ class Exports:
         self.is_stopping = is_stopping
 
     def begin(self) -> None:
-        """Answers 503 with Retry-After if as many as there may be are under way."""
+        """Take a permit. Answers 503 with Retry-After if none is free."""
         if not self._free.acquire(blocking=False):
             overloaded("exports", "As many exports as the service makes at once are under way; send this one again.")
 
     def end(self) -> None:
-        """Let another one begin."""
+        """Give the permit back."""
         self._free.release()
 
 
 class Cut(Exception):
-    """The export ends before its end, for this reason."""
+    """The export was cut off, for this reason."""
 
 
 class Stream:
-    """The bytes of an export; its permit is given back when they have ended, or when nobody reads them any more."""
+    """The bytes of an export; its permit is given back at their end, or when the client has stopped reading."""
 
     def __init__(self, parts: Iterator[bytes], blocks: Blocks, exports: Exports) -> None:
         self._parts, self._blocks, self._exports = parts, blocks, exports
@@ -53,7 +53,7 @@ class Stream:
         try:
             return next(self._parts)
         except (Cut, StorageUnavailable) as reason:
-            # Raised, it would do no more: the server ends the answer as if it were whole.
+            # Not raised, because the server would end the answer as if it were whole all the same.
             log.warning("export cut", reason=str(reason))
             self.close()
             raise StopIteration from None
@@ -62,7 +62,7 @@ class Stream:
             raise
 
     def close(self) -> None:
-        """The server calls this in the end, whatever came of it."""
+        """Called by the server at the end of every answer, cut or not."""
         if not self._is_over:
             self._is_over = True
             try:
@@ -72,7 +72,7 @@ class Stream:
 
 
 def timed(blocks: Iterator[Block], exports: Exports) -> Iterator[Block]:
-    """The same blocks. Raises Cut when the time is over, or the service stops."""
+    """Yield the same blocks. Raises Cut at the timeout, or when the service stops."""
     until = time.monotonic() + exports.timeout_s
     for block in blocks:
         yield block

@@ -1,4 +1,4 @@
-"""What a worker counts while it works. Every label has few values: none is taken from what a caller sends."""
+"""The metrics of a worker. Every label has few values, and none comes from a request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_ROUTE, OTHER_METHOD = "none", "other"
 REFUSALS = (
     "rate_limit",
     "authentication",
-    "places",
+    "permits",
     "batches",
     "exports",
     "memory",
@@ -29,19 +29,19 @@ REFUSALS = (
     "database_away",
     "not_ready",
 )
-# A record is counted under the first of its fields that could not be used, or else under one of the others.
+# A rejected record is counted under the first of these fields that has an error, or else under one of the others.
 FIELDS = (
     "model_name", "model_version", "duration_ms", "was_successful", "timestamp", "error", "metadata", "request_id",
 )  # fmt: skip
 NOT_ALLOWED, NO_OBJECT, UNKNOWN_FIELD = "not_allowed", "no_object", "unknown_field"
 
 
-# A series for each series, of which several processes could give none.
+# `_created` series are unsupported in multiprocess mode.
 disable_created_metrics()
 
 
 class Meters:
-    """Everything that is counted. With PROMETHEUS_MULTIPROC_DIR set the figures are in files that all workers read."""
+    """All metrics. If PROMETHEUS_MULTIPROC_DIR is set, the figures are in files that all workers read."""
 
     def __init__(self, pool_size: int) -> None:
         self.pool_size = pool_size
@@ -54,19 +54,19 @@ class Meters:
             "http_request_duration_seconds", "Seconds from a request's headers to its answer.",
             ("route", "method", "status"), "predlog", buckets=SECONDS, registry=self.registry,
         )  # fmt: skip
-        # By what is asked for most: prometheus_client takes longer to find them.
+        # The most used children are kept, because prometheus_client takes long to find them.
         self._answered: dict[tuple[str | None, str, int], Histogram] = {}
         self._refused = counter("requests_refused_total", "Requests answered 429 or 503, by the reason.", "reason")
         self._stored = counter("records_stored_total", "Records that were committed.")
         self._duplicates = counter("records_duplicate_total", "Records that had been stored before.")
         self._rejected = counter("records_rejected_total", "Records that could not be used, by their fault.", "reason")
-        self._dropped = counter("records_dropped_total", "Records that clients reported as thrown away.", "reason")
+        self._dropped = counter("records_dropped_total", "Predictions that clients reported as dropped.", "reason")
         for family, reasons in (
             (self._refused, REFUSALS),
             (self._rejected, (*FIELDS, UNKNOWN_FIELD, NO_OBJECT, NOT_ALLOWED)),
             (self._dropped, DROP_REASONS),
         ):
-            for reason in reasons:  # there from the start, so that the first one is seen to be more than none
+            for reason in reasons:  # each starts at 0, so that Prometheus sees the first increase
                 family.labels(reason)
         self._in_use = Gauge(
             "pool_in_use", "Database connections in use.", ("database",), "predlog",
@@ -76,7 +76,7 @@ class Meters:
         self._timeouts = counter("pool_timeouts_total", "Times that none became free in POOL_TIMEOUT_S.", "database")
 
     def request(self, route: str | None, method: str, status: int, seconds: float) -> None:
-        """A request was answered; its route is a template, None where there is no such route."""
+        """Count an answered request; `route` is a template, None if there is no such route."""
         series = (route, method if method in METHODS else OTHER_METHOD, status)
         answered = self._answered.get(series)
         if answered is None:
@@ -84,23 +84,23 @@ class Meters:
         answered.observe(seconds)
 
     def refused(self, reason: str) -> None:
-        """A request was put off, for one of REFUSALS."""
+        """Count a request that was answered 429 or 503, for one of REFUSALS."""
         self._refused.labels(reason).inc()
 
     def stored(self, *, is_new: bool) -> None:
-        """A single record was committed, now or before."""
+        """Count a single prediction that was committed, now or before."""
         (self._stored if is_new else self._duplicates).inc()
 
     def rejected(self, problems: Mapping[str, Any] | None) -> None:
-        """A single record could not be used; these are the problems by field, None where it is no JSON object."""
+        """Count a single record that was rejected; `problems` are by field, None if it is no JSON object."""
         self._rejected.labels(reason(problems or {})).inc()
 
     def not_allowed(self) -> None:
-        """A single record came with a key that may not log it."""
+        """Count a single record whose key may not log it."""
         self._rejected.labels(NOT_ALLOWED).inc()
 
     def batch(self, receipt: Receipt, dropped: Sequence[DroppedReport]) -> None:
-        """A batch was committed, and what its sender reported with it."""
+        """Count a committed batch, and its sender's reports of dropped predictions."""
         self._stored.inc(receipt.stored)
         self._duplicates.inc(receipt.duplicates)
         for why, number in Counts(_reason_of(rejection) for _, rejection in receipt.rejected).items():
@@ -108,12 +108,12 @@ class Meters:
         self.dropped(dropped)
 
     def dropped(self, reports: Sequence[DroppedReport]) -> None:
-        """Reports of dropped calls were committed, now or before."""
+        """Count committed reports of dropped predictions."""
         for report in reports:
             self._dropped.labels(report.reason).inc(report.count)
 
     def pool(self, database: str) -> PoolMeter:
-        """What one pool of connections is told to."""
+        """Return the meter of one pool of connections."""
         return PoolMeter(self._in_use.labels(database), self._waits.labels(database), self._timeouts.labels(database))
 
 
@@ -132,7 +132,7 @@ def _reason_of(rejection: Rejection) -> str:
 
 
 def reason(problems: Mapping[str, Any]) -> str:
-    """What a rejected record is counted under."""
+    """Return the reason under which a rejected record is counted."""
     if not problems or "_schema" in problems:
         return NO_OBJECT
     return next((field for field in FIELDS if field in problems), UNKNOWN_FIELD)

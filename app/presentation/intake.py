@@ -1,4 +1,4 @@
-"""What every door for many calls does: limits, keys, reports of dropped calls, and the store."""
+"""The common part of all endpoints that take many predictions: limits, keys, reports of drops, and the store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from app.presentation.services import services
 
 
 class BatchPermits:
-    """How many batches a worker handles at once: each keeps a processor busy, and one database connection."""
+    """Limits how many batches a worker handles at once; each keeps a processor and a database connection busy."""
 
     def __init__(self, number: int) -> None:
         self._free = threading.BoundedSemaphore(number)
@@ -39,19 +39,19 @@ class BatchPermits:
 
 @dataclass(frozen=True)
 class Taken:
-    """What became of a request's calls, and how many of its reports were left out, since the key may not log them."""
+    """The receipt of a request, and how many of its reports were left out because the key may not log their models."""
 
     receipt: Receipt
     left_out: int
 
 
 def take(read: Callable[[Body, Models], Batch], log: Callable[[Batch], Receipt] | None = None) -> Taken:
-    """Read the request's body, and with `read` the calls in it; store them, or have `log` do so.
+    """Read the request's body, decode its predictions with `read`, and store them, or let `log` do so.
 
-    `read` is given the models that the caller may log. Answers with the errors of the batch door.
+    `read` gets the body and the models that the caller may log. Answers with the errors of the batch endpoint.
     """
     allowed = models()
-    # What a key bound to models says of others is left out: an error would hold up the records for good.
+    # Reports of models that the key may not log are left out, because an error would block the predictions for good.
     reports = read_dropped(request.headers)
     dropped = [report for report in reports if allowed is None or report.model_name in allowed]
     permits: BatchPermits = current_app.extensions["predlog.batch_permits"]

@@ -1,4 +1,4 @@
-"""Cut a body into its records without holding them all: there may be millions in it."""
+"""Split a body into records one by one, because it may have millions of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def lines(body: bytes) -> Iterator[bytes]:
 
 
 def elements(body: bytes) -> Iterator[bytes]:
-    """The elements of a JSON array. Answers 400 for what is no JSON, 422 for no array, 413 for an element too long."""
+    """Yield the elements of a JSON array.
+
+    Answers 400 for invalid JSON, 422 for no array, 413 for an element too long.
+    """
     try:
         text = body.decode()
         end = _skip_space(text, 0)
@@ -56,7 +59,10 @@ class _Window:
         self._start, self._part = 0, ""
 
     def end_of_value(self, start: int) -> int:
-        """Where the value that starts there ends. Raises ValueError for what is no JSON; answers 413 if too long."""
+        """Return the end of the value that begins at `start`.
+
+        Raises ValueError for invalid JSON; answers 413 if too long.
+        """
         end = self._start + len(self._part)
         if start + MAX_RECORD_BYTES > end < len(self._text):
             self._start, self._part = start, self._text[start : start + 2 * MAX_RECORD_BYTES]

@@ -1,4 +1,4 @@
-"""JSON as other programs write it, decoded by msgspec."""
+"""Decode the JSON of other programs with msgspec."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 # Each takes a hundred bytes of memory. 10,000 spans of 24 attributes have as many.
 MAX_OBJECTS = 500_000
-# What looking at an escape costs, in bytes of JSON.
+# The cost of an escape, in bytes of JSON.
 PRICE = 20
 _HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _ESCAPE = re.compile(_HIGH + _LOW + rb"|\\u[0-9a-fA-F]{4}|\\.", re.DOTALL)
@@ -22,7 +22,7 @@ _HALF = re.compile(_HIGH + b"|" + _LOW)
 
 
 def check_objects(body: bytes) -> None:
-    """Answers 413 for a body with so many objects that they would take far more memory than the body itself."""
+    """Answer 413 for a body with so many objects that they would take far more memory than the body itself."""
     if body.count(b"{") > MAX_OBJECTS:
         problem(413, f"A body must have at most {MAX_OBJECTS} JSON objects: send fewer records at once.")
 

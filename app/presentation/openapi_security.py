@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of keys: how they are sent, and which operation needs which."""
+"""Keys in the OpenAPI document: how they are sent, and which scope each operation needs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ANSWERS = {
 
 
 class KeyPlugin(BasePlugin):
-    """Adds to each operation the keys that it takes, and the errors of a call without one, or with too many."""
+    """Adds to each operation the keys that it takes, and the errors of authentication and rate limits."""
 
     def __init__(self, error: type[ma.Schema]) -> None:
         self._error = error

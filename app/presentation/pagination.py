@@ -1,4 +1,4 @@
-"""How an answer leads to the next page of a list."""
+"""Links from a page of a list to the next one."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from flask import request
 
 
 def link_to_next_page(cursor: str) -> str:
-    """The header Link of a page: the same query with this cursor.
+    """Return the header Link of a page: the same query with this cursor.
 
-    The address is relative to that of the request, so it is right behind any proxy, whatever prefix that proxy takes
-    off, and no header of a proxy has to be trusted for it.
+    The address is relative to the address of the request, so it is right behind any proxy that takes a prefix off, and
+    the service need not trust a proxy's headers.
     """
     query = {**request.args.to_dict(flat=False), "cursor": cursor}
     return f'<?{urlencode(query, doseq=True)}>; rel="next"'

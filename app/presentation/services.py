@@ -1,4 +1,4 @@
-"""How a route finds what the service can do."""
+"""The use cases, for the routes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXTENSION = "predlog"
 
 @dataclass(frozen=True)
 class Services:
-    """The use cases of one application; whatever is asked about many calls goes to the readers."""
+    """The use cases of one application; questions about many predictions go to the readers."""
 
     predictions: Predictions
     joined_calls: JoinedCalls

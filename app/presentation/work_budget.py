@@ -1,7 +1,7 @@
-"""How much work a batch may make: a body of a few bytes must not keep a processor busy for long.
+"""Limit the work of a batch, so that a body of a few bytes cannot keep a processor busy for long.
 
-Records that the fast door takes cost little beside storing them. Any other needs a closer look, at a hundred times the
-price for each byte if it is short, and is mostly rejected, with an answer that is longer than the record.
+Records that msgspec accepts cost little beside storing them. Marshmallow looks at the others, which costs a hundred
+times as much for each byte of a short record, and mostly rejects them, with an answer that is longer than the record.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NoReturn
 from app.application.predictions import Rejected
 from app.presentation.errors import problem
 
-# All in bytes of JSON, since reading so many takes about as long.
+# All costs are in bytes of JSON that take about as long to read.
 LOOK = 500
 FREE = 128 * 1024
 # The shortest valid record has 56 bytes: so many of them as a body can hold may be looked at.
@@ -37,7 +37,7 @@ class Work:
         self.pay(LOOK + size)
 
     def pay(self, cost: int) -> None:
-        """Pay for anything else, in bytes of JSON. Raises OutOfWork if it is too much."""
+        """Pay for other work, in bytes of JSON. Raises OutOfWork if it is too much."""
         self._left -= cost
         if self._left < 0:
             raise OutOfWork

@@ -1,1 +1,1 @@
-"""The processes that serve: their start, their connections, their end."""
+"""The processes of the service: their start, their connections, their end."""

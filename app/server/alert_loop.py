@@ -1,6 +1,6 @@
-"""The threads that evaluate alerts and send what people are to be told.
+"""The threads that evaluate alerts and send their messages.
 
-Every worker of every instance has both; the database lets one of them at a time evaluate, and one send a message.
+Every worker of every instance has both. Locks in the database let one thread at a time evaluate, and one send a message.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 def check(config: Config) -> None:
-    """Raises ConfigurationError if the file of the alerts cannot be used: before a database is waited for."""
+    """Raise ConfigurationError if the file of the alerts is invalid, before the service waits for a database."""
     if config.alerts_file:
         try:
             read(config.alerts_file)
@@ -44,7 +44,7 @@ def watch(app: Flask) -> None:
 def start(alerts: Alerts, delivery: Delivery, is_stopping: Callable[[], bool]) -> None:
     """Evaluate in one thread and send in another, until `is_stopping`: no webhook that is slow holds up an evaluation.
 
-    The threads end with the process: what they were doing then is not committed, and another one does it.
+    The threads end with the process. Their uncommitted work is done by the threads of another worker.
     """
     pause_s = min(alerts.every.total_seconds(), MAX_PAUSE_S)
     is_due = threading.Event()
@@ -69,10 +69,10 @@ def start(alerts: Alerts, delivery: Delivery, is_stopping: Callable[[], bool]) -
 
 
 def _attempt(failure: str, work: Callable[[], object]) -> None:
-    """A database that is away, or a mistake of ours, must not end the thread: the next round tries again."""
+    """Do the work and log an exception, because the thread must live on and try again in the next round."""
     try:
         work()
     except PredlogError as error:
         log.warning(failure, reason=str(error))
-    except Exception as error:  # its text may have in it what was sent
+    except Exception as error:  # its text may quote a message
         log.error(failure, kind=type(error).__qualname__)

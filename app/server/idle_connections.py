@@ -1,8 +1,8 @@
-"""Close connections that nothing comes of: the server itself would wait for them for ever.
+"""Close idle connections, because the server itself would wait for them for ever.
 
-A client that sends nothing, or reads its answer too slowly, has so many seconds. If there are more connections than the
-worker should hold, those go first that were of no use for longest, of the address that has most. Linux knows all this
-of each connection; elsewhere nothing is done.
+A client that sends nothing, or reads its answer too slowly, has a limited time. If there are more connections than the
+worker should hold, the ones that were idle for longest are closed first, beginning with the address that has most.
+Linux tells all this about each connection; on other systems nothing is closed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from app.domain.loopback import is_loopback
 from app.server import sockets
 from app.server.sockets import Connection
 
-# The worker can hold so many more for the moment, so that a probe gets in while it makes room.
+# The worker can hold so many more connections for a moment, so that a probe gets in before others are closed.
 SPARE = 64
 COUNT_EVERY_S = 0.25
 LOOK_EVERY_S = 5.0
-# What a client must read of an answer, on average over the time that it has.
+# The bytes a second that a client must read of an answer, on average over its time.
 MIN_BYTES_A_SECOND = 4096
 
 
@@ -49,17 +49,17 @@ def _watch(port: int, limits: Limits) -> None:
     while True:
         time.sleep(min(limits.silent_s / 4, COUNT_EVERY_S))
         now = time.monotonic()
-        with suppress(OSError):  # no descriptor is left to look with: the next look may find one
+        with suppress(OSError):  # no descriptor is free for the check: the next one may find one
             if now >= due or sockets.number() > crowd:
                 for connection in judge.condemned(list(sockets.connections(port)), now):
-                    # If it was reading, the rest of its answer would stay in the kernel until it has read all.
+                    # Reset, or the rest of an answer would stay in the kernel until the client has read it.
                     sockets.close(connection, reset=connection.unread > 0)
                 due = now + min(limits.silent_s / 4, LOOK_EVERY_S)
 
 
 @dataclass
 class _Course:
-    """What is remembered of a connection from one look to the next."""
+    """The history of a connection, from one check to the next."""
 
     acked: int
     busy_since: float
@@ -75,7 +75,7 @@ class Judge:
         self._courses: dict[str, _Course] = {}
 
     def condemned(self, connections: Collection[Connection], now: float) -> list[Connection]:
-        """Of all the connections that there are at a moment of time.monotonic(), those to be closed."""
+        """Return which of all open connections to close, at this moment of time.monotonic()."""
         self._courses = {connection.inode: self._follow(connection, now) for connection in connections}
         condemned = [connection for connection in connections if self._is_over(connection, now)]
         left = set(connections) - set(condemned)
@@ -93,7 +93,7 @@ class Judge:
         return course
 
     def _is_over(self, connection: Connection, now: float) -> bool:
-        """Whether the client has let its time pass without a sign of life."""
+        """Return whether the client has neither sent nor read enough in its time."""
         if connection.unread == 0:
             return min(connection.received_s, connection.sent_s) > self._limits.silent_s
         course = self._courses[connection.inode]
@@ -105,7 +105,7 @@ class Judge:
         return read < MIN_BYTES_A_SECOND * waited_s
 
     def _surplus(self, connections: Iterable[Connection], now: float) -> list[Connection]:
-        """Those of no use for longest, first of addresses that have too many, then of the address that has most."""
+        """Return the longest idle ones: first of addresses that have too many, then of the address that has most."""
         by_peer: dict[str, list[Connection]] = defaultdict(list)
         for connection in sorted(connections, key=lambda connection: self._useless_s(connection, now)):
             by_peer[connection.peer].append(connection)
@@ -124,7 +124,7 @@ class Judge:
         return surplus
 
     def _useless_s(self, connection: Connection, now: float) -> float:
-        """How long ago its last answer ended, or for how long it has waited for one."""
+        """Return the seconds since its last answer ended, or since it began to wait for one."""
         if connection.is_idle:
             return min(connection.received_s, connection.sent_s)
         return now - self._courses[connection.inode].busy_since

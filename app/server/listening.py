@@ -1,4 +1,4 @@
-"""Where the service listens: an address of this machine, and how a person gets there."""
+"""The address that the service listens on, and the URL for people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from config import ConfigurationError
 
 
 def address(host: str, port: int) -> str:
-    """The numeric address to listen on: of a name the first one of this machine, IPv4 before IPv6.
+    """Return the numeric address to listen on: for a name its first address of this machine, IPv4 before IPv6.
 
     Raises ConfigurationError if there is none, or if another program listens there already.
     """
@@ -23,7 +23,9 @@ def address(host: str, port: int) -> str:
                 return candidate
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
-                    raise ConfigurationError(f"PORT {port} is in use; choose another, or end what has it") from None
+                    raise ConfigurationError(
+                        f"PORT {port} is in use; choose another, or stop the program that uses it"
+                    ) from None
                 if error.errno == errno.EACCES:
                     raise ConfigurationError(f"PORT {port} is not for this user to listen on; choose another") from None
                 reason = error.strerror or str(error)
@@ -31,7 +33,7 @@ def address(host: str, port: int) -> str:
 
 
 def url(address: str, port: int) -> str:
-    """A URL that leads there from this machine; one of every address is as good as another."""
+    """Return a URL that leads to the address from this machine."""
     number = ip_address(address)
     if number.is_unspecified:
         number = ip_address("127.0.0.1" if number.version == 4 else "::1")
@@ -42,7 +44,7 @@ def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:
     name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, ValueError):  # the latter of what cannot be a name at all
+    except (OSError, ValueError):  # ValueError if the text cannot be a name
         raise ConfigurationError(f"HOST {host} is neither an address nor a name that resolves to one") from None
     numeric = [(family, str(place[0])) for family, _, _, _, place in found]
     if any("%" in candidate for _, candidate in numeric):

@@ -1,4 +1,4 @@
-"""How the processes of the service learn that they should end."""
+"""Tell the processes of the service to stop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Names a folder of the supervisor; a file in it tells all of its processes that a phase of the end has begun.
+# The variable names a folder of the supervisor; a file in it tells all processes that a phase of the stop has begun.
 FOLDER = "PREDLOG_SUPERVISOR_FOLDER"
 UNREADY = "unready"
 END = "end"
@@ -19,7 +19,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def shared_file(name: str) -> Path | None:
-    """A file that all processes of this service share while it lives; None where there is no supervisor."""
+    """Return a file that all processes of this service share while it lives; None if there is no supervisor."""
     folder = os.environ.get(FOLDER)
     return None if folder is None else Path(folder, name)
 
@@ -30,13 +30,13 @@ def begin(phase: str) -> None:
 
 
 def has_begun(phase: str) -> bool:
-    """Whether it has; never, where there is no supervisor."""
+    """Return whether the phase has begun; never if there is no supervisor."""
     folder = os.environ.get(FOLDER)
     return folder is not None and os.path.exists(os.path.join(folder, phase))
 
 
 def is_stopping() -> bool:
-    """Whether the service is about to stop and should get no more traffic."""
+    """Return whether the service is about to stop and should get no more traffic."""
     return has_begun(UNREADY)
 
 
@@ -47,19 +47,19 @@ def die_with_parent() -> None:
 
 
 def end_with_master() -> None:
-    """In a worker that begins to load: see to it that it ends, where its master dies or cannot make itself heard."""
+    """Let a worker end if its master dies or its signals do not arrive; call this before the worker loads."""
     heard_by_nobody = signal.getsignal(signal.SIGTERM)
     threading.Thread(target=_watch, args=(os.getppid(), heard_by_nobody), name="watch-master", daemon=True).start()
 
 
 def _watch(master: int, heard_by_nobody: Any) -> None:
-    # A worker hears what its master tells it when it is loaded and has a handler of its own.
+    # A worker has a handler for its master's signals only when it is loaded.
     was_loading = True
-    # A master that had died before we looked has left us to process 1.
+    # If the master died before this check, the parent is process 1.
     while os.getppid() == master != 1 and not (was_loading and has_begun(END)):
         was_loading = signal.getsignal(signal.SIGTERM) is heard_by_nobody
         time.sleep(0.5)
     while signal.getsignal(signal.SIGTERM) is heard_by_nobody:
         time.sleep(0.05)
-    # Once: granian 2.8 waits for ever, with all its threads, for somebody to take note of a third signal.
+    # Only once, because granian 2.8 blocks for ever, with all its threads, at a third signal.
     os.kill(os.getpid(), signal.SIGTERM)

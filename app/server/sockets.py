@@ -18,8 +18,8 @@ DESCRIPTORS = "/proc/self/fd"
 TCP_INFO = struct.Struct("=B43xI4xI64xQQ")
 OPEN = (1, 8)  # ESTABLISHED, CLOSE_WAIT
 LENGTH = struct.Struct("i")
-NETWORK_BYTES = 8  # whoever has one address of IPv6 has 2^64 of them
-# On the last close: throw away what was not sent, tell the client so, and keep nothing in the kernel.
+NETWORK_BYTES = 8  # the owner of one address of IPv6 has 2^64 of them
+# On the last close: drop unsent bytes, send a reset to the client, and keep nothing in the kernel.
 RESET = struct.pack("ii", 1, 0)
 
 
@@ -30,22 +30,22 @@ class Connection:
     inode: str
     descriptor: int
     peer: str
-    received_s: float  # seconds since something came from the client, or since it connected
-    sent_s: float  # seconds since something was sent to it, or since it connected
+    received_s: float  # seconds since the client sent data, or since it connected
+    sent_s: float  # seconds since data was sent to the client, or since it connected
     acked: int  # bytes that the client has acknowledged so far
     unread: int  # bytes that were written and that the client has not acknowledged
-    has_asked: bool  # whether anything ever came
+    has_asked: bool  # whether the client ever sent data
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is under way: the client has sent nothing since its last answer, and has read that."""
+        """Whether the client has read its last answer and has sent nothing since."""
         # The kernel counts time in steps of some milliseconds: a request may come in the same one as its connection.
         is_answered = self.acked > 0 and self.sent_s <= self.received_s
         return self.unread == 0 and (is_answered or not self.has_asked)
 
 
 def number() -> int:
-    """How many descriptors this process has: not fewer than connections."""
+    """Return how many descriptors this process has, which are at least as many as its connections."""
     return len(os.listdir(DESCRIPTORS))
 
 
@@ -61,7 +61,7 @@ def connections(port: int) -> Iterator[Connection]:
 
 
 def close(seen: Connection, *, reset: bool = False) -> None:
-    """Close a connection, unless it has ended meanwhile; `reset` throws away what the client has not read."""
+    """Close a connection, unless it has ended meanwhile; `reset` drops the bytes that the client has not read."""
     with suppress(OSError):
         if os.readlink(os.path.join(DESCRIPTORS, str(seen.descriptor))) == seen.inode:
             with _copy(seen.descriptor) as connection:
@@ -72,11 +72,14 @@ def close(seen: Connection, *, reset: bool = False) -> None:
 
 @contextmanager
 def _copy(descriptor: int) -> Iterator[socket.socket]:
-    """A copy, which stays the same socket for as long as the block lasts. Raises OSError if it is no socket."""
+    """Lend a copy of the descriptor, which stays the same socket during the block.
+
+    Raises OSError if it is no socket.
+    """
     copy = os.dup(descriptor)
     try:
         connection = socket.socket(fileno=copy)
-    except OSError:  # it was closed, and the number is something else's now
+    except OSError:  # it was closed, and the number belongs to another descriptor now
         os.close(copy)
         raise
     with connection:
@@ -96,7 +99,7 @@ def _look(connection: socket.socket, inode: str, descriptor: int, port: int) -> 
 
 
 def _network(address: str) -> str:
-    """Whose an address is."""
+    """Return the network of the owner of an address."""
     if ":" not in address:
         return address
     v6 = IPv6Address(address.partition("%")[0])

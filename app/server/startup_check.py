@@ -1,4 +1,4 @@
-"""Who may call, decided and said at the start."""
+"""Check at the start who may send requests, and print it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ CREATE = "`flask --app wsgi keys create --scope admin --name NAME`"
 
 
 def check(config: Config, url: str) -> None:
-    """Say who may call. Raises ConfigurationError where strangers could reach the service and nobody has a key.
+    """Print who may send requests. Raises ConfigurationError if other machines can reach the service and no key exists.
 
-    Where the database cannot say yet, the service may start: it takes no call before it knows its keys.
+    If the database cannot answer yet, the service may start, because it accepts no request before it knows its keys.
     """
     if config.auth == NO_AUTH:
-        _say(f"AUTH=none: whoever reaches {config.host}:{config.port} may log, read and delete.")
+        _say(f"AUTH=none: every client that reaches {config.host}:{config.port} may log, read and delete.")
         if not config.allowed_hosts and not is_loopback(config.host):
             _say("So may web pages, by any host name: ALLOWED_HOSTS has those that are allowed.")
         return
@@ -35,7 +35,7 @@ def check(config: Config, url: str) -> None:
     if not keys and not is_loopback(config.host):
         raise ConfigurationError(
             f"HOST={config.host} can be reached from elsewhere, and no key exists. Make one with {CREATE}; "
-            "or set AUTH=none where something else keeps strangers out, or HOST=127.0.0.1."
+            "or set AUTH=none if a proxy or a firewall keeps strangers out, or HOST=127.0.0.1."
         )
     if not keys and ANY in config.cors_origins:
         raise ConfigurationError(
@@ -45,7 +45,7 @@ def check(config: Config, url: str) -> None:
     if not keys:
         _say(f"No key exists: only this machine may call. {CREATE} makes the first.")
     elif not any(key.holds(datetime.now(timezone.utc)) for key in keys):
-        _say(f"Every key is revoked or expired: nobody may call. {CREATE} makes a new one.")
+        _say(f"Every key is revoked or expired: all requests are refused. {CREATE} makes a new one.")
 
 
 def _keys(url: str) -> Sequence[ApiKey]:

@@ -1,4 +1,4 @@
-"""The log itself, a hypertable where TimescaleDB is at hand, the names of models, and the state of the aggregates
+"""The log itself, a hypertable on TimescaleDB, the names of models, and the state of the aggregates
 
 Revision ID: 1_log
 Revises:
@@ -37,9 +37,8 @@ CREATE        INDEX prediction_log_time       ON prediction_log (timestamp DESC,
 CREATE        INDEX prediction_log_model_time ON prediction_log (model_name, timestamp DESC, id DESC)
 """
 
-# Of what a list may be filtered by, failures are what people look for, and what is rare: a write pays for this index
-# only if the prediction has failed. With the model in it, the failures of one model are found without looking at
-# others.
+# Of all filters of the list only failures have an index, because people look for them and they are rare: a write pays
+# for this index only if the prediction has failed. The model is in it, so that its failures are found without others.
 FAILURES = """
 CREATE INDEX prediction_log_failed ON prediction_log (timestamp DESC, id DESC, model_name) WHERE NOT was_successful
 """
@@ -87,7 +86,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # The extension stays: it may have been there before us.
+    # The extension stays, because it may have been there before.
     if op.storage_engine() == "timescale":  # chunk by chunk, or the columnstore's tables would stay behind
         op.execute("SELECT drop_chunks('prediction_log', older_than => 'infinity'::timestamptz)")
     op.execute("DROP TABLE prediction_model_allowance, prediction_model, prediction_stats_state, prediction_log")
@@ -105,7 +104,7 @@ def _find_engine(connection: Connection) -> str:
     attempt = connection.begin_nested()
     try:
         connection.execute(text("CREATE EXTENSION IF NOT EXISTS timescaledb"))
-    except DBAPIError:  # we may not
+    except DBAPIError:  # this role may not create it
         attempt.rollback()
         return "plain"
     if connection.scalar(text("SELECT current_setting('timescaledb.license', true)")) != "timescale":

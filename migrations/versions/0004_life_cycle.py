@@ -144,7 +144,7 @@ def downgrade() -> None:
         op.execute("DROP FUNCTION prediction_stats_hold(); DROP FUNCTION prediction_stats_release()")
         op.execute("DROP TABLE prediction_stats_holder")
         op.execute(NO_CHUNK_SKIPPING)
-        # What is in the columnstore stays there; the revisions below drop it chunk by chunk.
+        # Chunks in the columnstore stay there; the downgrades of the revisions below drop them.
         for relation, _, _ in COLUMNSTORE:
             op.execute(f"CALL remove_columnstore_policy('{relation.split()[-1]}', if_exists => true)")
     else:

@@ -1,4 +1,4 @@
-"""Where alerts stand, what people were told, and what is still to be sent
+"""The states of alerts, their events, and the messages that wait to be sent
 
 Revision ID: 6_alerts
 Revises: 5_dropped_and_keys
@@ -14,7 +14,7 @@ down_revision = "5_dropped_and_keys"
 branch_labels = None
 depends_on = None
 
-# One row: whoever has locked it evaluates.
+# One row: the session that has locked it evaluates.
 EVALUATION = """
 CREATE TABLE alert_evaluation (
     single        boolean     CONSTRAINT alert_evaluation_pkey PRIMARY KEY DEFAULT true,
@@ -52,7 +52,7 @@ CREATE TABLE alert_event (
 CREATE INDEX alert_event_model ON alert_event (model_name, id);
 CREATE INDEX alert_event_at ON alert_event (at)
 """
-# The id is the one that the receiver can tell a repeated message by.
+# A receiver can recognise a repeated message by its id.
 MESSAGES = """
 CREATE TABLE alert_message (
     id            uuid        CONSTRAINT alert_message_pkey PRIMARY KEY DEFAULT gen_random_uuid(),

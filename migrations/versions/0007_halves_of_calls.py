@@ -14,7 +14,7 @@ down_revision = "6_alerts"
 branch_labels = None
 depends_on = None
 
-# A call whose halves have both come stays as long as any other, so that a half that comes again finds it.
+# A complete prediction stays as long as an incomplete one, so that a half that comes again finds it.
 TABLE = """
 CREATE TABLE prediction_half (
     request_id     uuid PRIMARY KEY,

@@ -77,7 +77,7 @@ def test_no_more_requests_than_there_are_places_are_worked_on_at_once() -> None:
         start_response("200 OK", [])
         return [b"done"]
 
-    client = Client(gate(application, places=3))
+    client = Client(limited(application, permits=3))
     started = [in_background(lambda: client.get("/").data) for _ in range(20)]
     for thread, _ in started:
         thread.join(TIMEOUT)
@@ -88,12 +88,12 @@ def test_no_more_requests_than_there_are_places_are_worked_on_at_once() -> None:
 @pytest.mark.parametrize("path", ["/health", "/metrics"])
 def test_probes_need_no_place(servers: Callable[[str], Server], path: str) -> None:
     client = small(servers)
-    gate = client.application.wsgi_app
-    gate.enter()
+    limit = client.application.wsgi_app
+    limit.enter()
     try:
         assert client.get(path).status_code == 200
     finally:
-        gate.leave()
+        limit.leave()
 
 
 def test_who_waits_too_long_for_a_place_is_told_to_come_again(
@@ -101,15 +101,15 @@ def test_who_waits_too_long_for_a_place_is_told_to_come_again(
 ) -> None:
     monkeypatch.setattr("app.presentation.middleware.concurrency.WAIT_S", 0.1)
     client = small(servers)
-    gate = client.application.wsgi_app
-    gate.enter()
+    limit = client.application.wsgi_app
+    limit.enter()
     for path in ("/ready", "/api/v1/stats"):
         response = client.get(path)
         assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
         assert set(response.json) == {"code", "status", "message"}
         assert response.headers["X-Request-ID"]
-    assert Figures(client.get("/metrics").text)("predlog_requests_refused_total", reason="places") == 2
-    gate.leave()
+    assert Figures(client.get("/metrics").text)("predlog_requests_refused_total", reason="permits") == 2
+    limit.leave()
     assert client.get("/ready").status_code == 200
 
 
@@ -118,17 +118,17 @@ def test_who_finds_no_place_after_its_body_has_come_is_told_to_come_again(
 ) -> None:
     monkeypatch.setattr("app.presentation.middleware.concurrency.WAIT_S", 0.1)
     client, asked, go_on = small(servers), threading.Event(), threading.Event()
-    gate = client.application.wsgi_app
+    limit = client.application.wsgi_app
     body = json.dumps(RECORD).encode()
     slow, answers = in_background(
         lambda: client.open(**arriving("/api/v1/predict-log", Trickle(body, asked, go_on), len(body)))
     )
     assert asked.wait(TIMEOUT)
-    gate.enter()
+    limit.enter()
     go_on.set()
     slow.join(TIMEOUT)
     assert (answers[0].status_code, answers[0].headers["Retry-After"]) == (503, "1")
-    gate.leave()
+    limit.leave()
     for _ in range(3):
         assert client.post("/api/v1/predict-log", json=RECORD).status_code == 200
 
@@ -153,7 +153,7 @@ def test_an_application_that_fails_gives_its_place_back() -> None:
             assert permit.hold(10)
             raise ZeroDivisionError
 
-    guarded = gate(application, bodies=10)
+    guarded = limited(application, bodies=10)
     for _ in range(5):
         with pytest.raises(ZeroDivisionError):
             Client(guarded).get("/")
@@ -174,11 +174,11 @@ class Answer:
         self.times_closed += 1
 
 
-def gate(
-    application: Any, places: int = 1, reads: int | None = None, bodies: int = 0, answers: int = 0
+def limited(
+    application: Any, permits: int = 1, reads: int | None = None, bodies: int = 0, answers: int = 0
 ) -> ConcurrencyLimit:
     return ConcurrencyLimit(
-        application, places=places, reads=reads or places, bodies=bodies, answers=answers, timeout_s=1
+        application, permits=permits, reads=reads or permits, bodies=bodies, answers=answers, timeout_s=1
     )
 
 
@@ -188,13 +188,13 @@ def ask(guarded: ConcurrencyLimit, method: str = "GET") -> Any:
 
 def test_a_small_answer_is_handed_on_in_one_piece_and_closed() -> None:
     answer = Answer(b"one", b"two")
-    assert ask(gate(lambda *_: answer)) == [b"onetwo"]
+    assert ask(limited(lambda *_: answer)) == [b"onetwo"]
     assert answer.times_closed == 1
 
 
 def test_a_large_answer_is_handed_on_in_small_pieces_and_closed_at_the_end() -> None:
     answer = Answer(b"x" * 100_000, b"y", b"z" * 50_000)
-    handed_on = ask(gate(lambda *_: answer))
+    handed_on = ask(limited(lambda *_: answer))
     pieces = list(handed_on)
     assert b"".join(pieces) == b"".join(answer.parts)
     assert max(map(len, pieces)) <= PIECE_BYTES
@@ -208,7 +208,7 @@ def test_an_answer_that_is_not_read_holds_its_memory_and_no_place() -> None:
         permit: Permit = environ[PERMIT]
         return [b"x" * 100_000] if permit.hold_answer(100_000) else [b"none left"]
 
-    guarded = gate(application, places=1, answers=250_000)
+    guarded = limited(application, permits=1, answers=250_000)
     unread = [ask(guarded) for _ in range(2)]
     assert ask(guarded) == [b"none left"]
     next(iter(unread[0]))
@@ -223,7 +223,7 @@ def test_an_answer_to_a_write_always_finds_memory_and_the_next_write_none_until_
             return [b"refused"]
         return [b"x" * 100_000] if permit.hold_answer(100_000) else [b"none left"]
 
-    guarded = gate(application, answers=150_000)
+    guarded = limited(application, answers=150_000)
     unread = [ask(guarded), *(ask(guarded, "POST") for _ in range(2))]
     assert all(not isinstance(answer, list) for answer in unread)
     assert ask(guarded) == [b"none left"]
@@ -239,13 +239,13 @@ def test_reads_leave_places_to_writes(method: str, monkeypatch: pytest.MonkeyPat
     let_in = []
 
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:
-        let_in.append(environ["REQUEST_METHOD"] if environ[PERMIT].has_place else "none")
+        let_in.append(environ["REQUEST_METHOD"] if environ[PERMIT].is_granted else "none")
         if let_in[-1] == method:
             ask(guarded, method)
             ask(guarded, "POST")
         return [b""]
 
-    guarded = gate(application, places=4, reads=2)
+    guarded = limited(application, permits=4, reads=2)
     ask(guarded, method)
     assert let_in == [method, method, "none", "POST", "POST"]
     assert [guarded.enter() for _ in range(4)] == [True] * 4, "all were given back"
@@ -289,7 +289,7 @@ def test_large_bodies_have_so_much_memory_and_then_wait_outside(
     servers: Callable[[str], Server], encoding: str
 ) -> None:
     client = small(servers, max_body_bytes=1_000_000, max_concurrent_batches=1)
-    gate = client.application.wsgi_app
+    limit = client.application.wsgi_app
     body = batch_of(900_000)
     sent = {
         "data": gzip.compress(body) if encoding == "gzip" else body,
@@ -298,12 +298,12 @@ def test_large_bodies_have_so_much_memory_and_then_wait_outside(
     }
     for _ in range(10):  # one after the other they have room, however many
         assert client.post(BATCH, **sent).status_code == 200
-    assert gate.bodies.take(1_500_000)
+    assert limit.bodies.take(1_500_000)
     response = client.post(BATCH, **sent)
     assert response.status_code == 503
     assert response.headers.getlist("Retry-After") == ["1"]
     assert client.post(BATCH, json=[RECORD]).status_code == 200, "small ones have room"
-    gate.bodies.give_back(1_500_000)
+    limit.bodies.give_back(1_500_000)
     assert client.post(BATCH, **sent).status_code == 200
     assert Figures(client.get("/metrics").text)("predlog_requests_refused_total", reason="memory") == 1
 

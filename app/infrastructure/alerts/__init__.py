@@ -1,1 +1,1 @@
-"""Alerts: their file, their tables, and the webhooks that are told."""
+"""Alerts: their file, their tables, and their webhooks."""

@@ -27,12 +27,12 @@ MAX_SECRET_BYTES = 64 * 1024
 
 
 class AlertFileError(Exception):
-    """The file of the alerts cannot be used; the text says where and why, and holds no secret."""
+    """The file of the alerts is invalid; the text names the place and the reason, and holds no secret."""
 
 
 @dataclass(frozen=True)
 class AlertFile:
-    """What the file says."""
+    """The content of the file."""
 
     rules: tuple[Rule, ...]
     webhooks: tuple[Webhook, ...]
@@ -40,7 +40,7 @@ class AlertFile:
 
 
 class WebhookSchema(ma.Schema):
-    """Where messages go: one of url_env, url_file and url says so."""
+    """A webhook; one of url_env, url_file and url gives its address."""
 
     name = text(required=True)
     url = text()
@@ -135,7 +135,7 @@ def _check_names(kind: str, names: list[str]) -> None:
 
 
 def _in_words(messages: Any, path: str = "") -> str:
-    """The errors of marshmallow as one line: each with the place where it is."""
+    """Return the errors of marshmallow as one line, each with its place in the file."""
     if isinstance(messages, dict):
         places = [(f"{path}: {key}" if path else str(key), part) for key, part in messages.items() if key != "_schema"]
         rest = [(path, messages["_schema"])] if "_schema" in messages else []

@@ -1,4 +1,4 @@
-"""What a rule in alerts.toml may say: one schema for each measure."""
+"""Schemas of the rules in alerts.toml, one for each measure."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _confidence() -> Number:
 
 
 class RuleSchema(ma.Schema):
-    """What every rule has; the others are those of its measure."""
+    """The fields of every rule; the measures add their own."""
 
     name = text(required=True)
     models = ma.fields.List(text(), required=True, validate=Length(1, 100))
@@ -83,7 +83,7 @@ class RuleSchema(ma.Schema):
     webhooks = ma.fields.List(text(), load_default=[])
 
     def measured(self, data: Any) -> Measure:
-        """The measure that the rule asks for."""
+        """Return the measure of the rule."""
         raise NotImplementedError
 
     @ma.post_load

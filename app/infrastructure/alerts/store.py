@@ -1,6 +1,6 @@
-"""Alerts in PostgreSQL: their states, what people were told, and what waits to be sent.
+"""Alerts in PostgreSQL: their states, their events, and the messages that wait to be sent.
 
-The lock of a row decides which process works: it goes with the transaction, so a process that dies leaves none behind.
+The lock of a row decides which process works. The lock ends with its transaction, also if the process dies.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ON CONFLICT (rule, model_name) DO UPDATE
 SET    state = excluded.state, since = excluded.since, told = excluded.told, value = excluded.value,
        measured = excluded.measured, evaluated_at = excluded.evaluated_at
 """
-# Of rules and models that are not watched any more, and of what happened long ago.
+# States of rules and models that are not watched any more, and old events.
 FORGET = (
     "DELETE FROM alert_state WHERE evaluated_at < now() - INTERVAL '7 days'",
     "DELETE FROM alert_event WHERE at < now() - INTERVAL '90 days'",
@@ -50,7 +50,7 @@ ADD_MESSAGE = """
 INSERT INTO alert_message (event_id, rule, model_name, webhook, body)
 VALUES (%(event_id)s, %(rule)s, %(model_name)s, %(webhook)s, %(body)s)
 """
-# Of one alert and one webhook the next message waits for the one before it.
+# A message waits for the earlier messages of the same alert to the same webhook.
 TAKE_MESSAGE = """
 SELECT id, webhook, body, attempts, now() - created_at
 FROM   alert_message m
@@ -97,7 +97,7 @@ class PostgresAlertStore:
 
     @contextmanager
     def turn(self, every: timedelta) -> Iterator[PostgresTurn | None]:
-        """The right to evaluate, kept until the end of the block; None if another process has it or had it just now."""
+        """Lend the right to evaluate during the block; None if another process has it or had it just now."""
         with _transaction(self._database) as connection:
             taken = connection.exec_driver_sql(TAKE_TURN, {"every": every}).one_or_none()
             if taken is None:
@@ -108,16 +108,16 @@ class PostgresAlertStore:
 
     @contextmanager
     def due(self, but_not_to: Collection[str] = ()) -> Iterator[PostgresMessage | None]:
-        """A message to be sent now, which no other process sends meanwhile; None if there is none.
+        """Lend a due message, which no other process sends meanwhile; None if there is none.
 
-        No message to the webhooks `but_not_to`.
+        Messages to the webhooks `but_not_to` are left out.
         """
         with _transaction(self._database) as connection:
             taken = connection.exec_driver_sql(TAKE_MESSAGE, {"but_not_to": list(but_not_to)}).one_or_none()
             yield None if taken is None else PostgresMessage(connection, *taken)
 
     def measured(self) -> Sequence[Measured]:
-        """Where each alert stands."""
+        """Return the latest measurement of each alert."""
         return [
             Measured(AlertKey(*row[:2]), _alert(row[2:5]), row[5], row[6], row[7])
             for row in self._database.read(MEASURED)
@@ -126,7 +126,7 @@ class PostgresAlertStore:
     def history(
         self, model_names: Sequence[str], rule: str | None, before: int | None, limit: int
     ) -> Sequence[PastEvent]:
-        """What people were told, the latest first."""
+        """Return past events, the latest first."""
         values = {"models": list(model_names) or None, "rule": rule, "before": before, "limit": limit}
         return [
             PastEvent(
@@ -144,16 +144,16 @@ class PostgresTurn:
         self.now = now
 
     def alerts(self) -> Mapping[AlertKey, Alert]:
-        """Every alert as it was left."""
+        """Return the states that the last evaluation kept."""
         rows = self._connection.exec_driver_sql(STATES).fetchall()
         return {AlertKey(*row[:2]): _alert(row[2:]) for row in rows}
 
     def model_names(self) -> Sequence[str]:
-        """All models that were ever logged."""
+        """Return the names of all models that were ever logged."""
         return [name for (name,) in self._connection.exec_driver_sql(MODELS)]
 
     def keep(self, alerts: Sequence[Measured], events: Sequence[tuple[Event, Sequence[Message]]]) -> None:
-        """Keep the alerts, what people are told, and what is to be sent for it."""
+        """Keep the alerts, the events, and their messages."""
         self._connection.exec_driver_sql(KEEP_STATES, {"alerts": Json([_written(each) for each in alerts])})
         for event, messages in events:
             values: dict[str, Any] = {**event.key._asdict(), "state": event.state.value, "value": event.value}
@@ -175,11 +175,11 @@ class PostgresMessage:
         self.id, self.webhook, self.body, self.attempts, self.age = UUID(str(id)), webhook, body, attempts, age
 
     def delivered(self) -> None:
-        """Note that the webhook has accepted it."""
+        """Keep that the webhook has accepted the message."""
         self._connection.exec_driver_sql(DELIVERED, {"id": str(self.id)})
 
     def failed(self, reason: str, retry_in: timedelta | None) -> None:
-        """Note that it has not; without a time for another attempt it is given up."""
+        """Keep the reason of a failure; the message is given up if `retry_in` is None."""
         values = {"id": str(self.id), "problem": reason, "retry_in": retry_in}
         self._connection.exec_driver_sql(GIVEN_UP if retry_in is None else FAILED, values)
 

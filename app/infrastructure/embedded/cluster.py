@@ -66,7 +66,7 @@ ACCESS = "host all all 127.0.0.1/32 scram-sha-256\n"
 
 @dataclass(frozen=True)
 class Passwords:
-    """Of the two roles that one can log in as."""
+    """The passwords of the two roles with a login."""
 
     owner: str
     service: str
@@ -82,7 +82,7 @@ class Cluster:
         self._lock = lock
 
     def prepare(self) -> Passwords:
-        """Make what is missing, clear what a crash or an older version has left, and return the passwords."""
+        """Create missing parts, remove leftovers of a crash or an older version, and return the passwords."""
         shutil.rmtree(self._directory.cluster_in_the_making, ignore_errors=True)
         owner = self._directory.read(self._directory.password_file)
         service = self._directory.read(self._directory.service_password_file)
@@ -99,7 +99,7 @@ class Cluster:
         return passwords
 
     def command(self, port: int) -> list[str]:
-        """What starts the postmaster. Address and port stand here, where no ALTER SYSTEM can overrule them."""
+        """Return the command of the postmaster. It sets address and port, so that ALTER SYSTEM cannot overrule them."""
         return [
             str(self._binaries.bin / "postgres"),
             *("-D", str(self._directory.cluster)),
@@ -110,7 +110,7 @@ class Cluster:
         ]
 
     def _create(self) -> Passwords:
-        """Build it under another name: a cluster called by its own name is complete."""
+        """Build the cluster under another name and rename it at the end, so that a cluster is always complete."""
         staging = self._directory.cluster_in_the_making
         staging.mkdir(mode=0o700)
         try:
@@ -125,9 +125,9 @@ class Cluster:
         return passwords
 
     def _set_up(self, cluster: Path, owners_password: str | None) -> Passwords:
-        """Make the roles, as they have to be, in a new cluster or in one of an older version.
+        """Make the roles in a new cluster, or in a cluster of an older version.
 
-        The service's password is written last: without it, all this is done once more at the next start.
+        The service's password is written last: if it is missing, the next start does all of this again.
         """
         passwords = Passwords((owners_password or secrets.token_urlsafe(24)).strip(), secrets.token_urlsafe(24))
         is_new = cluster == self._directory.cluster_in_the_making
@@ -138,7 +138,7 @@ class Cluster:
         return passwords
 
     def _execute(self, cluster: Path, database: str, statements: Sequence[str]) -> None:
-        """Run SQL without a server: no port is open before there are passwords."""
+        """Run SQL in single-user mode, because no port may be open before there are passwords."""
         self._account.run(
             [self._binaries.bin / "postgres", "--single", "-D", cluster, *SINGLE_USER, database],
             self._lock,
@@ -162,8 +162,8 @@ def check_major_version(cluster: Path, binaries: Binaries) -> None:
 def remove_stale_pid_file(cluster: Path) -> None:
     """Remove the pid file of a server that a crash of the machine has ended.
 
-    PostgreSQL does so itself unless the pid now belongs to another process of the same account. We hold the lock that
-    all processes of a server of ours inherit, so the process is none of those; only somebody else's server is left.
+    PostgreSQL does so itself unless the pid now belongs to another process of the same account. This process holds the
+    lock that all processes of an embedded server inherit, so only a server that was started otherwise can be running.
     """
     pid_file = cluster / "postmaster.pid"
     pid = read_number(pid_file)

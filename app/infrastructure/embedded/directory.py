@@ -1,11 +1,11 @@
-"""The data directory: who may use it, what lies in it, and the lock that makes it one owner's at a time.
+"""The data directory: its permissions, its files, and the lock that lets one caller at a time use it.
 
-- `predlog.lock` is held by the keeper and by every process of the server, and says the caller's pid;
-- `cluster` is PostgreSQL's own data directory, and all that the account it runs as may write to;
+- `predlog.lock` is held by the supervisor and by every process of the server, and holds the caller's pid;
+- `cluster` is PostgreSQL's own data directory, and the only part that the server's account may write to;
 - `password` is the owner's, `service_password` the service's, `port` is kept from one start to the next;
 - `postgresql.conf` and `pg_hba.conf` are written anew at each start;
 - `postgresql.log` and `postgresql.log.1` are the server's log;
-- `binaries` is a copy of PostgreSQL's programs, where its account cannot reach the virtualenv.
+- `binaries` is a copy of PostgreSQL's programs, made if the server's account cannot reach the virtualenv.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LAST_OWNER_SECONDS = 90.0
 
 
 def default_data_dir() -> Path:
-    """/var/lib/predlog/postgresql for root, below $XDG_DATA_HOME or ~/.local/share for anybody else.
+    """Return /var/lib/predlog/postgresql for root, and a path below $XDG_DATA_HOME or ~/.local/share for other users.
 
     Raises EmbeddedPostgresError for a user without a home directory.
     """
@@ -56,7 +56,7 @@ class DataDirectory:
         self.log_file = path / "postgresql.log"
 
     def prepare(self) -> None:
-        """Create it, or see that it is ours; what exists keeps its owner and its permissions."""
+        """Create the directory, or check that it is this user's; existing files keep their owners and permissions."""
         if len(os.fsencode(self.path)) > MAX_PATH_LENGTH:
             raise EmbeddedPostgresError(
                 f"The data directory's path is longer than {MAX_PATH_LENGTH} bytes: {self.path}"
@@ -85,9 +85,10 @@ class DataDirectory:
     def lock(self) -> int:
         """Take the lock and return its descriptor.
 
-        A lock that a dead caller has left to its keeper is waited for: PostgreSQL is shutting down then.
+        If a dead caller has left the lock to its supervisor, wait until that has shut PostgreSQL down.
         """
-        # For reading: the server's processes inherit it. NFS refuses such a lock, and there it could not be inherited.
+        # Opened for reading, because the server's processes inherit it. NFS refuses such a lock, rightly, because there
+        # processes could not inherit it.
         descriptor = os.open(self.lock_file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             self._wait_for_last_owner(descriptor)
@@ -121,19 +122,19 @@ class DataDirectory:
                 time.sleep(0.05)
 
     def in_use(self) -> bool:
-        """Whether a server runs here, or is about to, whoever started it."""
+        """Return whether any server runs in this directory, or is about to."""
         with contextlib.suppress(FileNotFoundError), _open(self.lock_file) as file:
             return not _try_lock(file.fileno())
         return False
 
     def read(self, path: Path) -> str | None:
-        """The text of a file here, or None if there is none."""
+        """Return the text of a file in this directory; None if there is none."""
         with contextlib.suppress(FileNotFoundError), _open(path) as file:
             return file.read().decode()
         return None
 
     def write(self, path: Path, text: str, mode: int = 0o600) -> None:
-        """Replace a file here as a whole, durably, if it differs."""
+        """Replace a file in this directory as a whole, durably, if it differs."""
         if self.read(path) == text:
             return
         staging = path.with_name(f"{path.name}.new")
@@ -146,7 +147,7 @@ class DataDirectory:
         self.rename(staging, path)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Rename durably what lies here."""
+        """Rename a file in this directory, durably."""
         source.rename(target)
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
@@ -156,14 +157,14 @@ class DataDirectory:
 
 
 def read_number(path: Path) -> int | None:
-    """The number on a file's first line, or None."""
+    """Return the number on a file's first line, or None."""
     with contextlib.suppress(FileNotFoundError, ValueError), _open(path) as file:
         return int(file.read().partition(b"\n")[0])
     return None
 
 
 def _open(path: Path) -> BinaryIO:
-    """Open a file for reading, and not what a link in its place points to."""
+    """Open a file for reading; a symbolic link is refused."""
     return open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb")
 
 
@@ -173,12 +174,12 @@ def is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # somebody else's
+        pass  # alive, but of another user
     return True
 
 
 def _make(path: Path) -> None:
-    """Create a directory and what is missing above it. Root's may be entered by all, whatever the umask says."""
+    """Create a directory and its missing parents. All users may enter those of root, regardless of the umask."""
     if path.exists():
         return
     _make(path.parent)

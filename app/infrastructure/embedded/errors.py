@@ -2,4 +2,4 @@ from __future__ import annotations
 
 
 class EmbeddedPostgresError(RuntimeError):
-    """Why the embedded server cannot run and what to do about it, in a sentence for the operator."""
+    """The embedded server cannot run; the text tells the operator why and what to do."""

@@ -1,6 +1,7 @@
-"""The roles of the embedded server: a superuser whom nobody can log in as, an owner, and one for the service.
+"""The roles of the embedded server: a superuser without a login, an owner, and a role for the service.
 
-What is said here is said in single-user mode, where a line is a statement: before a port is open there are passwords.
+The statements run in single-user mode, in which each line is a statement, so that passwords exist before a port is
+open.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ NAME = "predlog"  # of the owner and of the database
 SERVICE = "predlog_service"
 SUPERUSER = "predlog_superuser"
 
-# In a cluster of an earlier version the owner is the superuser of the cluster, who cannot be demoted: so it is renamed,
-# by another one, because nobody can rename themselves.
+# In a cluster of an earlier version the owner is the superuser of the cluster, which cannot be demoted. So another role
+# renames it, because no role can rename itself.
 RENAME_SUPERUSER = f"""
 DO $$ BEGIN
     IF (SELECT rolname FROM pg_roles WHERE oid = 10) = '{NAME}' THEN
@@ -35,7 +36,7 @@ OWNER = f"ALTER ROLE {NAME} LOGIN CREATEDB CREATEROLE PASSWORD '{{password}}'"
 LOGIN = f"ALTER ROLE {SERVICE} LOGIN PASSWORD '{{password}}'"
 LIMIT_TEMP_FILES = f"GRANT SET ON PARAMETER temp_file_limit TO {NAME}"
 
-# The owner goes on managing the roles that it has made as a superuser, such as Grafana's.
+# The owner keeps managing the roles that it made as a superuser, such as Grafana's.
 MANAGE = f"""
 DO $$ DECLARE other name; BEGIN
     FOR other IN SELECT rolname FROM pg_roles
@@ -48,8 +49,8 @@ END $$
 CREATE_DATABASE = f"CREATE DATABASE {NAME} OWNER {NAME}"
 OWN_DATABASE = f"ALTER DATABASE {NAME} OWNER TO {NAME}"
 
-# Said in the database itself: all that people have made there was the superuser's, and becomes the owner's. What an
-# extension brings stays, and a sequence goes with its column.
+# Run in Predlog's database: objects that users made there belonged to the superuser, and now go to the owner. Objects
+# of extensions keep their owner, and a sequence follows the owner of its table.
 OWN_OBJECTS = f"""
 DO $$ DECLARE command text; BEGIN
     FOR command IN
@@ -82,12 +83,12 @@ DO $$ DECLARE command text; BEGIN
 END $$
 """
 
-# Anybody may take advisory locks, make large objects, and more; only a superuser can change that.
+# By default every role may take advisory locks, make large objects, and more; only a superuser can change that.
 TAKE_FROM_PUBLIC = Path(__file__).with_name("take_from_public.sql")
 
 
 def of_cluster(owners_password: str, services_password: str, *, is_new: bool) -> list[str]:
-    """What makes the roles, and the database if the cluster is new; to be run in the database `postgres`."""
+    """Return statements that make the roles, and the database if the cluster is new; run them in `postgres`."""
     return [
         RENAME_SUPERUSER,
         CLOSE_SUPERUSER,
@@ -102,5 +103,5 @@ def of_cluster(owners_password: str, services_password: str, *, is_new: bool) ->
 
 
 def of_database() -> list[str]:
-    """What is then to be run in the database itself."""
+    """Return statements to run in Predlog's database afterwards."""
     return [OWN_OBJECTS, TAKE_FROM_PUBLIC.read_text().rstrip().removesuffix(";")]

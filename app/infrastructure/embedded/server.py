@@ -22,29 +22,29 @@ from .errors import EmbeddedPostgresError
 
 HOST = "127.0.0.1"
 PORT_ATTEMPTS = 3
-START_SECONDS = 300.0  # a recovery after a crash may take its time
-STOP_SECONDS = 90.0  # more than the keeper takes at most
+START_SECONDS = 300.0  # a recovery after a crash may take long
+STOP_SECONDS = 90.0  # longer than the supervisor takes at most
 KILLED_SECONDS = 15.0
 
 
-# Something else that listens on the port is not told the password, whatever way of logging in it asks for.
+# Another program on the port must not get the password, so libpq sends it by this method only.
 REQUIRE_AUTH = "require_auth=scram-sha-256"
 REQUIRE_AUTH_SINCE = 160000  # libpq
 
 
 @dataclass(frozen=True)
 class Urls:
-    """Of one database, for its two roles: the owner migrates and maintains, the service logs and reads."""
+    """The URLs of one database for its two roles: the owner migrates and maintains, the service logs and reads."""
 
     owner: str
     service: str
 
 
 class EmbeddedPostgres:
-    """One PostgreSQL server of our own on loopback, for as long as the `with` block, or from `start` to `stop`.
+    """An embedded PostgreSQL server on loopback, for as long as the `with` block, or from `start` to `stop`.
 
-    It belongs to the process that started it: when that ends, however it ends, PostgreSQL is shut down. A process
-    forked from it may use the `url`, and cannot stop the server.
+    It belongs to the process that started it: PostgreSQL is shut down when that process ends, even if it is killed. A
+    forked process may use the `url`, and cannot stop the server.
     """
 
     def __init__(self, data_dir: Path | None = None) -> None:
@@ -65,11 +65,11 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """The owner's; empty while the server does not run."""
+        """The owner's URL; empty if the server does not run."""
         return self.urls.owner
 
     def start(self) -> Urls:
-        """Start the server, made first if there is none, and return its URLs once it takes connections.
+        """Start the server, create it first if there is none, and return its URLs when it accepts connections.
 
         Raises EmbeddedPostgresError.
         """
@@ -99,7 +99,7 @@ class EmbeddedPostgres:
             closed = account.out_of_reach(self.data_dir)
             if closed is not None:
                 raise EmbeddedPostgresError(
-                    f"PostgreSQL refuses to run as root, and the user {account.name}, whom it runs as, may not enter "
+                    f"PostgreSQL refuses to run as root, and the user {account.name}, which it runs as, may not enter "
                     f"{closed}: choose a data directory that all may enter, such as {default_data_dir()}."
                 )
             binaries = find_binaries()
@@ -109,7 +109,7 @@ class EmbeddedPostgres:
             passwords = cluster.prepare()
             port = self._launch(cluster, account.process_options, lock)
         finally:
-            os.close(lock)  # the keeper has it; a process that we fork must not
+            os.close(lock)  # the supervisor has it; a process forked from this one must not
         return _urls(passwords, port)
 
     def _launch(self, cluster: Cluster, account: dict[str, object], lock: int) -> int:
@@ -135,14 +135,14 @@ class EmbeddedPostgres:
         raise EmbeddedPostgresError(f"PostgreSQL did not start: {failure} (its log: {self._directory.log_file})")
 
     def _keep(self, orders: supervisor.Orders) -> str | None:
-        """Start a keeper and wait for its answer: None when PostgreSQL takes connections, else why it does not."""
+        """Start a supervisor and wait for its answer: None if PostgreSQL accepts connections, else the reason."""
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", supervisor.__file__],
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd="/",
-            start_new_session=True,  # Ctrl-C in a terminal is for the caller, who decides the order of the end
+            start_new_session=True,  # Ctrl-C must reach the caller alone, which decides the order of the stop
             pass_fds=[orders.lock],
         )
         assert process.stdin is not None
@@ -165,7 +165,10 @@ class EmbeddedPostgres:
 
 
 def running_urls(data_dir: Path | None = None) -> Urls | None:
-    """The URLs of the server that another process of this user keeps in the data directory, if there is one."""
+    """Return the URLs of the server that another process of this user runs in the data directory.
+
+    None if there is none.
+    """
     directory = DataDirectory(Path(os.path.realpath(default_data_dir() if data_dir is None else data_dir)))
     port = read_number(directory.port_file)
     if port is None or not directory.in_use():
@@ -184,9 +187,9 @@ def _url(role: str, password: str, port: int) -> str:
 
 
 def _dismiss(keeper_process: subprocess.Popen[bytes]) -> int:
-    """Tell the keeper to shut PostgreSQL down, wait, and return its exit status: 0 when every process has ended.
+    """Tell the supervisor to shut PostgreSQL down, wait, and return its exit status: 0 if every process has ended.
 
-    It is told, for closing the pipe says nothing while a forked process has it open.
+    It gets a message, because it cannot see that the pipe is closed as long as a forked process has it open.
     """
     assert keeper_process.stdin is not None
     with contextlib.suppress(BrokenPipeError), keeper_process.stdin as orders:
@@ -199,7 +202,7 @@ def _dismiss(keeper_process: subprocess.Popen[bytes]) -> int:
 
 
 def _free_port(wanted: int | None) -> int:
-    """The wanted port if nobody has it, else one that nobody has."""
+    """Return the wanted port if it is free, else another free port."""
     if wanted is not None and _is_free(wanted):
         return wanted
     with socket.socket() as probe:

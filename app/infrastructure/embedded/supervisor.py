@@ -1,10 +1,11 @@
 """The postmaster's parent: a small process that lives as long as its caller does, and PostgreSQL with it.
 
-It runs as a script, so that nothing of the application is loaded. A line of JSON on standard input says what to do;
-after it that pipe is silent until the caller leaves. A line on standard output says how the start went.
+It runs as a script, so that it loads nothing of the application. It reads its orders as a line of JSON from standard
+input; afterwards that pipe is silent until the caller ends. It writes the result of the start as a line to standard
+output.
 
-Every process of the server holds the write end of one pipe, its log. The end of that pipe is therefore the end of the
-whole server, including backends that outlive a killed postmaster and would keep the next one from starting.
+Every process of the server holds the write end of one pipe, its log. The pipe ends only when the whole server has
+ended, including backends that outlive a killed postmaster and would keep the next one from starting.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ ATTEMPTS = 10
 INITIAL_BACKOFF_SECONDS = 0.1
 MAX_BACKOFF_SECONDS = 10.0
 ORPHANS_SECONDS = 5.0
-# Fast (connections are closed, a checkpoint is written), then immediate, then by force; and the seconds each may take.
+# Fast (PostgreSQL closes connections and writes a checkpoint), then immediate, then by force; and the seconds of each.
 SHUTDOWN = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
 PR_SET_PDEATHSIG = 1
 
@@ -81,7 +82,7 @@ class Keeper:
         self._ready_since: float | None = None
 
     def run(self) -> int:
-        """Keep the server running until the caller leaves; 1 when it will not run, or not end."""
+        """Keep the server running until the caller ends; return 1 if the server does not run, or does not stop."""
         failures = 0
         answered = False
         while True:
@@ -127,10 +128,10 @@ class Keeper:
         self._ready_since = None
 
     def _wait(self, seconds: float) -> None:
-        """Pass the server's log on; return when there was some, at the server's or the caller's end, or in time.
+        """Copy the server's log; return after some of it, at the server's or the caller's end, or after `seconds`.
 
-        The pipe may have no end when the caller dies: whoever it forked without an exec holds it open. Its parenthood
-        is not inherited, so that is asked as well.
+        The caller's pipe may stay open when the caller dies, because a process that it forked holds it. So this process
+        also checks whether the caller is still its parent.
         """
         sources = [*([] if self._caller_left else [0]), *([] if self._server_ended else [self._log_pipe])]
         readable = select.select(sources, [], [], seconds)[0]
@@ -148,7 +149,7 @@ class Keeper:
         return self._caller_left
 
     def _is_ready(self) -> bool:
-        """What pg_ctl asks: the pid file names this postmaster on its first line and says "ready" on its eighth."""
+        """Check as pg_ctl does: the pid file names this postmaster on its first line and says "ready" on its eighth."""
         try:
             lines = Path(self._orders.pid_file).read_bytes().split(b"\n")
         except OSError:
@@ -177,10 +178,11 @@ class Keeper:
 
 
 def die_with_parent() -> Callable[[], None] | None:
-    """What a child calls after its change of user, which would clear the request: SIGQUIT when this process is killed.
+    """Return a function for the child that asks for SIGQUIT when this process is killed; None if it is not possible.
 
-    SIGQUIT, for nobody is left who could ask twice: it is the one shutdown in which the postmaster kills what does not
-    end by itself. What was committed is in the write-ahead log; the next start replays it.
+    The child calls it after its change of user, which would clear the request. The signal is SIGQUIT because no process
+    is left to ask twice: it is the one shutdown in which the postmaster kills processes that do not end by themselves.
+    Committed data is in the write-ahead log, and the next start replays it.
     """
     if os.uname().sysname != "Linux":
         return None
@@ -206,7 +208,8 @@ def main() -> int:
         line = caller.readline()
     if not line:
         return 0
-    # The caller decides when to stop, whoever else signals the whole group. A handler, unlike SIG_IGN, ends with exec.
+    # Signals to the whole group are ignored, because the caller decides when to stop. A handler, unlike SIG_IGN, is not
+    # inherited through exec.
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     try:

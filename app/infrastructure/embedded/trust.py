@@ -1,4 +1,4 @@
-"""Whether anybody but us could put files of their own in the place of ours."""
+"""Check that no other user could replace the files of the server."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ALL_USERS_AS_THEY_ARE = ["0", "0", "4294967295"]
 
 
 def check(path: Path) -> None:
-    """See that the directory and all above it are changed by nobody but us and root. Raises EmbeddedPostgresError.
+    """Check that only this user and root can change the directory and its parents. Raises EmbeddedPostgresError.
 
-    Above it, a sticky directory such as /tmp will do: what lies there only its owner can move.
+    A parent may be a sticky directory such as /tmp, because only the owner of a file can move it there.
     """
     for directory in (*reversed(path.parents), path):
         status = directory.stat()
@@ -34,7 +34,7 @@ def check(path: Path) -> None:
 
 def _trusted_users() -> set[int]:
     trusted = {ROOT, os.geteuid()}
-    # In a user namespace the files of a root who is not in it seem to belong to the overflow user.
+    # In a user namespace the files of the outer root seem to belong to the overflow user.
     with suppress(OSError):
         if Path("/proc/self/uid_map").read_text().split() != ALL_USERS_AS_THEY_ARE:
             trusted.add(int(Path("/proc/sys/kernel/overflowuid").read_text()))
@@ -42,7 +42,7 @@ def _trusted_users() -> set[int]:
 
 
 def _is_ours_alone(gid: int) -> bool:
-    """Whether it is root's group, or the group that many systems make for each user, with nobody else in it."""
+    """Return whether this is root's group, or the user's own group without other members, as many systems make it."""
     if gid == ROOT:
         return True
     try:

@@ -1,1 +1,1 @@
-"""What each storage engine needs to be kept up: refresh, retention, the columnstore."""
+"""The maintenance of each storage engine: refresh, retention, the columnstore."""

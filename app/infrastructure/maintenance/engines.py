@@ -11,13 +11,13 @@ from app.infrastructure.postgres.database import Database
 
 
 class StorageEngine(str, Enum):
-    """Who keeps the aggregates: TimescaleDB's continuous aggregates, or triggers of our own."""
+    """The keeper of the aggregates: TimescaleDB's continuous aggregates, or Predlog's triggers."""
 
     TIMESCALE = "timescale"
     PLAIN = "plain"
 
 
 def maintenance(database: Database) -> Maintenance:
-    """What keeps the engine up that the database was migrated to."""
+    """Return the maintenance of the engine that the database was migrated to."""
     ((engine,),) = database.read("SELECT engine FROM prediction_stats_state")
     return Timescale(database) if engine == StorageEngine.TIMESCALE else Plain(database)

@@ -1,4 +1,4 @@
-"""Maintenance where triggers keep the rollups: they are exact at every moment, so only retention is left to do."""
+"""Maintenance of the plain engine: triggers keep the rollups exact at every moment, so only retention is left."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from app.infrastructure.postgres.database import Database
 
 PIECE = 20_000
 
-# As on TimescaleDB: the edge moves while no writer is under way, and is only then acted upon. It does not pass that of
-# the finer level, of whose buckets a delete makes its own anew; without that it does not move.
+# As on TimescaleDB, the edge moves while no writer is under way, and rows are deleted only afterwards. The edge of a
+# level never passes the edge of the finer level, because a delete refreshes buckets from the finer ones.
 MOVE_EDGE = """
 WITH   edge AS (SELECT CASE WHEN {finer} IS NOT NULL
                             THEN least(date_bin('1 day', now() - %(keep)s, 'epoch'), {finer}) END AS at
@@ -25,7 +25,7 @@ FROM   edge
 WHERE  edge.at > coalesce({level}_from, '-infinity')
 """
 
-# The rows that go stay in the rollups: the trigger is told so.
+# The setting tells the trigger that the deleted rows stay in the rollups.
 DROP_ROWS = """
 DELETE FROM prediction_log
 WHERE  ctid = ANY (ARRAY(SELECT ctid FROM prediction_log
@@ -37,7 +37,7 @@ WHERE  ctid = ANY (ARRAY(SELECT ctid FROM {relation}
                          WHERE  bucket < (SELECT {level}_from FROM prediction_stats_state) LIMIT %(piece)s))
 """
 
-# Models of which nothing is left.
+# Models without predictions.
 TIDY = "CALL prediction_model_tidy(NULL)"
 
 RELATIONS = """
@@ -60,14 +60,14 @@ class Plain:
         self._database = database
 
     def refresh(self, piece: timedelta) -> Iterator[Progress]:
-        """Nothing is ever left to be materialised."""
+        """Do nothing, because triggers refresh the rollups."""
         yield Progress(1, 1, 0)
 
     def apply(self, life_cycle: LifeCycle) -> None:
-        """The database has no jobs that could be told."""
+        """Do nothing, because the database has no jobs."""
 
     def retain(self, life_cycle: LifeCycle) -> None:
-        """Delete what lies behind the edges, in pieces."""
+        """Delete rows and buckets behind the edges, in pieces."""
         with self._database.maintenance() as connection:
             finer = "'infinity'::timestamptz"
             for level, keep in life_cycle.keep.items():
@@ -82,7 +82,7 @@ class Plain:
             connection.exec_driver_sql(TIDY)
 
     def overview(self) -> Overview:
-        """What is where."""
+        """Return the sizes and rows of the tables."""
         ((watermark,),) = self._database.read("SELECT watermark FROM prediction_stats_state")
         rows = self._database.read(RELATIONS)
         relations = [Relation(name, calls, size, kept_from=kept_from) for name, calls, size, kept_from in rows]

@@ -1,4 +1,4 @@
-"""Maintenance where TimescaleDB keeps the aggregates; the procedures are in the migrations."""
+"""Maintenance of the timescale engine; its procedures are in the migrations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SELECT alter_job(job_id, config => %(config)s::jsonb)
 FROM   timescaledb_information.jobs
 WHERE  proc_name = %(job)s AND config IS DISTINCT FROM %(config)s::jsonb
 """
-# The hours and days are few: they have a policy of their own, from the migrations.
+# Hours and days have few buckets, and a policy of their own from the migrations.
 COLUMNSTORE_JOBS = """
 SELECT alter_job(job_id, config => config || jsonb_build_object('compress_after', %(after)s))
 FROM   timescaledb_information.jobs
@@ -88,10 +88,10 @@ class Timescale:
         self._database = database
 
     def refresh(self, piece: timedelta) -> Iterator[Progress]:
-        """Do by hand, and in pieces, what the job does."""
+        """Do the work of the job, in pieces."""
         with self._instead_of_the_job() as connection:
             yield from _advance(connection, piece)
-            yield from _repair(connection)
+            yield from _refresh_invalidated(connection)
 
     def apply(self, life_cycle: LifeCycle) -> None:
         """Give the settings to the jobs."""
@@ -101,14 +101,14 @@ class Timescale:
             connection.exec_driver_sql(COLUMNSTORE_JOBS, {"after": after})
 
     def retain(self, life_cycle: LifeCycle) -> None:
-        """Drop what is behind the edges, as the jobs do."""
+        """Drop rows and buckets behind the edges, as the jobs do."""
         with self._instead_of_the_job() as connection:
             connection.exec_driver_sql("CALL prediction_stats_retain(%(keep)s::jsonb)", {"keep": _keep(life_cycle)})
             connection.exec_driver_sql(RETAIN_DROPPED)
             connection.exec_driver_sql("CALL prediction_model_tidy(NULL)")
 
     def overview(self) -> Overview:
-        """What is where, and how the jobs fare."""
+        """Return sizes, chunks, jobs and their last runs."""
         watermark, hours = self._database.read(STATE)[0]
         relations = [Relation(*row) for row in self._database.read(RELATIONS)]
         jobs = [Job(*row) for row in self._database.read(JOBS, {"job": JOB})]
@@ -116,7 +116,7 @@ class Timescale:
 
     @contextmanager
     def _instead_of_the_job(self) -> Iterator[Connection]:
-        """Waits for a run of the job that is under way; one that begins meanwhile does nothing."""
+        """Wait for a run of the job that is under way; a run that begins during the block does nothing."""
         with self._database.maintenance() as connection:
             while not connection.exec_driver_sql(HOLD).scalar():
                 time.sleep(LOOK_AGAIN_AFTER_S)
@@ -137,8 +137,8 @@ def _advance(connection: Connection, piece: timedelta) -> Iterator[Progress]:
         yield Progress(min(max(up_to.timestamp() - start, 0), end - start), max(end - start, 0))
 
 
-def _repair(connection: Connection) -> Iterator[Progress]:
-    """Repair what is noted now: where late calls never cease, there is always something new."""
+def _refresh_invalidated(connection: Connection) -> Iterator[Progress]:
+    """Refresh the hours that are invalidated now, and no later ones: late predictions may invalidate hours for ever."""
     newest = {"newest": connection.exec_driver_sql("SELECT max(id) FROM prediction_invalidation").scalar()}
     while True:
         (hours_left,) = connection.exec_driver_sql("CALL prediction_stats_refresh_invalidated(NULL)").one()

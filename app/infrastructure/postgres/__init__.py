@@ -1,1 +1,1 @@
-"""Connections to PostgreSQL: the pool, its sessions, and what happens when they fail."""
+"""Connections to PostgreSQL: the pool, its sessions, and their errors."""

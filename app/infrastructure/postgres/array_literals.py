@@ -1,4 +1,4 @@
-"""Columns of values as PostgreSQL's array literals: a parameter each, however many rows there are.
+"""Columns of values as PostgreSQL's array literals: one parameter for each column, for any number of rows.
 
 https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
 """
@@ -14,15 +14,19 @@ _ENCODER = msgspec.json.Encoder()
 
 
 def array(values: Sequence[Any]) -> str:
-    """Numbers, booleans, instants, ids or JSON texts, None for NULL.
+    """Write numbers, booleans, instants, ids or JSON texts as an array literal; None becomes NULL.
 
-    A JSON array but for its brackets. Not for texts with control characters: JSON's escapes for them are its own.
+    The literal is a JSON array with other brackets. Do not use it for texts with control characters, because
+    PostgreSQL does not read JSON's escapes of them.
     """
     return f"{{{_ENCODER.encode(values)[1:-1].decode()}}}"
 
 
 def text_array(texts: Sequence[str | None]) -> str:
-    """Any texts, None for NULL. Each different one is quoted once: a batch names few models and versions."""
+    """Write any texts as an array literal; None becomes NULL.
+
+    Each different text is quoted once, because a batch names few models and versions.
+    """
     literals = {text: _quoted(text) for text in set(texts)}
     return f"{{{','.join(map(literals.__getitem__, texts))}}}"
 

@@ -33,19 +33,19 @@ Row = Sequence[Any]
 
 BEHIND_RETENTION = "PL001"
 DROPPED_BEHIND_RETENTION = "PL002"
-# Connection lost, too many connections, shutdown, lock and statement time-outs, deadlock, disk full, read-only.
+# Connection lost, too many connections, shutdown, lock and statement timeouts, deadlock, disk full, read-only.
 _LATER = ("08", "53", "57", "40", "55P03", "25006", "58")
 
 DEADLOCK = "40P01"
 INSUFFICIENT_PRIVILEGE = "42501"
 READ_ONLY = "25006"
-# The server goes on without this session, or has become one that takes no writes, as after a failover.
+# The server has ended this session, or takes no writes any more, as after a failover.
 UNUSABLE = (READ_ONLY, "57P01", "57P02", "57P03", "57P04", "57P05")
-# A connection so young says what the server is like now: another one would be no better.
+# A connection younger than this shows the present state of the server: another one would be no better.
 FRESH_S = 1.0
 SINCE = "predlog.since"
 QUERY_CANCELED = "57014"
-# A table or a column that a later migration makes.
+# Errors about a table or a column that a later migration makes.
 UNDEFINED = ("42P01", "42703")
 
 
@@ -58,19 +58,18 @@ class ReadOnly(StorageUnavailable):
 
 
 class NotPermitted(StorageUnavailable):
-    """The role that we log in as may not do this."""
+    """The role of this connection may not do this."""
 
 
 class Deadlock(StorageUnavailable):
-    """This statement was chosen to end a deadlock: nothing of it was done, and it may be sent again at once."""
+    """PostgreSQL cancelled this statement to end a deadlock: it changed nothing, and may be sent again at once."""
 
 
 class Database:
-    """A pool of connections in autocommit: a statement is a transaction, unless `snapshot` is asked for.
+    """A pool of connections in autocommit: each statement is a transaction, except in a `snapshot`.
 
-    `settings` of PostgreSQL hold in each statement, whatever pooler is on the way. A server that says nothing at all
-    is waited for `timeout_s` seconds, without limit where that is None. What the URL says of a connection goes before
-    `connect_args`.
+    `settings` of PostgreSQL hold in each statement, also behind a pooler. `timeout_s` is how many seconds to wait for a
+    server that does not answer at all; None means no limit. Options in the URL override `connect_args`.
     """
 
     def __init__(
@@ -97,15 +96,15 @@ class Database:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Lend a connection. Raises StorageUnavailable where there is none to be had, or it breaks."""
+        """Lend a connection. Raises StorageUnavailable if none becomes free, or if the connection breaks."""
         with storage_errors(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """A read-only transaction whose statements all see the same moment."""
+        """Lend a connection in a read-only transaction whose statements all see the same snapshot."""
         with storage_errors(), self.engine.connect() as connection:
-            # Said in SQL: the driver would switch the session's defaults to and fro, in more statements.
+            # In SQL, because the driver would switch the session's defaults back and forth with more statements.
             connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
                 yield connection
@@ -115,9 +114,9 @@ class Database:
 
     @contextmanager
     def maintenance(self) -> Iterator[Connection]:
-        """A connection for long work: without the limits of the statements that answer requests, and not given back.
+        """Lend a connection for long work, without the timeouts of requests, and close it afterwards.
 
-        Raises BehindPooler where its session would not be its own.
+        Raises BehindPooler if a pooler would share its session.
         """
         with storage_errors(), self.engine.connect() as connection:
             session_settings.refuse_pooler(connection)
@@ -132,14 +131,14 @@ class Database:
     def rows(
         self, statement: str, parameters: dict[str, Any] | None = None, timeout_ms: int | None = None
     ) -> list[Row]:
-        """Run one statement and fetch all of its rows; a connection that takes no writes any more is replaced once.
+        """Run one statement and return all of its rows; a connection that takes no writes any more is replaced once.
 
         Raises StorageTimeout after `timeout_ms`.
         """
         return retried(lambda: self._rows(statement, parameters, timeout_ms), ReadOnly)
 
     def count(self, statement: str, parameters: dict[str, Any]) -> int:
-        """Run one statement and say how many rows it wrote, with the same second try."""
+        """Run one statement and return how many rows it wrote, with the same second try."""
         return retried(lambda: self._count(statement, parameters), ReadOnly)
 
     def read(
@@ -149,7 +148,7 @@ class Database:
         return retried(lambda: self._rows(statement, parameters, timeout_ms))
 
     def reconnect(self) -> None:
-        """Have every statement from now on run on a connection that is made anew, to where the address then leads."""
+        """Make new connections for all later statements, because the address may lead to another server now."""
         self.engine.dispose()
 
     def _rows(self, statement: str, parameters: dict[str, Any] | None, timeout_ms: int | None) -> list[Row]:
@@ -164,7 +163,7 @@ class Database:
 
 
 def only_to_the_host(address: URL) -> dict[str, str]:
-    """Connection arguments that keep PGHOSTADDR from leading elsewhere than to the host that the address names."""
+    """Return connection arguments that keep PGHOSTADDR from replacing the host that the address names."""
     return {"hostaddr": ""} if (address.host or "host" in address.query) and "hostaddr" not in address.query else {}
 
 
@@ -173,14 +172,14 @@ def _begun(connection: object, record: ConnectionPoolEntry) -> None:
 
 
 def _throw_away_what_cannot_work(context: ExceptionContext) -> None:
-    """Have SQLAlchemy replace the connection, and all that are older than this moment, as if it were broken."""
+    """Let SQLAlchemy replace this connection, and all older ones, as if it were broken."""
     code = getattr(context.original_exception, "pgcode", None)
     if code in UNUSABLE and context.connection and not context.connection.invalidated:
         context.is_disconnect |= time.monotonic() - context.connection.info[SINCE] > FRESH_S
 
 
 def _roll_back(connection: Connection) -> None:
-    """A replica may cancel even this; the pool would take the connection for idle and lend it with the transaction."""
+    """Roll back. A replica may cancel even that, and then the pool must not lend the connection in its transaction."""
     try:
         connection.exec_driver_sql("ROLLBACK")
     except DBAPIError:
@@ -189,7 +188,7 @@ def _roll_back(connection: Connection) -> None:
 
 
 def retried(work: Callable[[], T], after: type[StorageUnavailable] = StorageUnavailable) -> T:
-    """Call once more after such an error if the connection was thrown away: after a restart each one is, once."""
+    """Call `work` once more after such an error if its connection was replaced, as each one is after a restart."""
     try:
         return work()
     except after as error:
@@ -204,7 +203,7 @@ def _edge(error: DBAPIError) -> datetime:
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Translate what the driver raises; its messages stay in the process."""
+    """Translate the driver's errors into the domain's, without their messages."""
     try:
         yield
     except PoolTimeout as error:

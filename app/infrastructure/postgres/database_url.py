@@ -1,7 +1,7 @@
 """The address of a database, written for any PostgreSQL driver, as SQLAlchemy and psycopg2 read it.
 
 This is the one place that reads it: the check at the start, the service, the migrations and the commands all get the
-same text. Sentences about what is wrong name options, and never a value: the text may hold a password.
+same text. Errors name options and never a value, because the text may hold a password.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OPTION_NAME = re.compile(r"[A-Za-z_]\w{0,40}", re.ASCII)
 _SCHEMA = re.compile(r"\w[\w$-]*")
 
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-# Of asyncpg, node-postgres and JDBC. libpq itself reads ssl=true as sslmode=require.
+# Values in asyncpg, node-postgres and JDBC. libpq itself reads ssl=true as sslmode=require.
 SSL_WORDS = {"true": "require", "1": "require", "on": "require", "no-verify": "require", "false": "disable",
              "0": "disable", "off": "disable"}  # fmt: skip
 SSL_FILES = ("sslcert", "sslkey", "sslrootcert", "sslcrl")
@@ -52,7 +52,7 @@ SAME = {
 SERVER_TYPES = {"master": "primary", "secondary": "standby", "slave": "standby", "preferSecondary": "prefer-standby",
                 "preferSlave": "prefer-standby"}  # fmt: skip
 SCHEMAS = ("schema", "currentSchema", "current_schema", "search_path")
-# What they ask for holds anyway: nothing is prepared on the server, and a pooler is recognised by itself.
+# These options change nothing here: nothing is prepared on the server, and a pooler is detected automatically.
 GRANTED = {
     "pgbouncer": ("true", "1"),
     "prepared_statement_cache_size": ("0",),
@@ -89,11 +89,11 @@ class DatabaseUrlError(ValueError):
 
 
 def canonical(text: str, *, writes: bool = False) -> str:
-    """Write an address for any driver as SQLAlchemy's and psycopg2's; reading the result again gives the same.
+    """Return an address, written for any driver, as SQLAlchemy and psycopg2 read it; the function is idempotent.
 
-    `text` is what another driver or libpq would take: one host or several separated by commas, Unix sockets, parts that
-    are percent-encoded, options by the names that other drivers have for them. With `writes`, of several servers the
-    one that takes writes is wanted, unless the text says otherwise. Raises DatabaseUrlError.
+    `text` is an address for libpq or another driver: one host or several separated by commas, Unix sockets, parts that
+    are percent-encoded, options by the names of other drivers. With `writes`, the connection goes to the one of several
+    servers that takes writes, unless the text says otherwise. Raises DatabaseUrlError.
     """
     match = _URL.fullmatch(text)
     if match is None:
@@ -112,7 +112,7 @@ def canonical(text: str, *, writes: bool = False) -> str:
 
 
 def of_parts(parts: Mapping[str, str], *, writes: bool = False) -> str:
-    """Write libpq's parameters as a URL; `writes` as in `canonical`. Raises DatabaseUrlError."""
+    """Return libpq's parameters as a URL; `writes` as in `canonical`. Raises DatabaseUrlError."""
     parts = {name: value for name, value in parts.items() if value}
     if writes and "," in parts.get("host", ""):
         parts.setdefault("target_session_attrs", "read-write")
@@ -136,7 +136,7 @@ def of_parts(parts: Mapping[str, str], *, writes: bool = False) -> str:
 
 
 def _hosts(text: str) -> list[tuple[str, str]]:
-    """Host and port of each server; none where the text is empty."""
+    """Return host and port of each server; none if the text is empty."""
     matches = [_HOST.fullmatch(part) for part in text.split(",")] if text else []
     hosts = [(_decoded(m["v6"] or m["name"]), m["port"] or "") for m in matches if m]
     if len(hosts) != len(matches):
@@ -177,7 +177,7 @@ def _options(query: str) -> dict[str, str]:
     if not all(_OPTION_NAME.fullmatch(name) for name, _ in _pairs(query)) or re.search(
         "(^|&)password=.*&[^=]*(&|$)", query
     ):
-        # It may be the rest of a value that is not encoded, as of a password with & in it: it is not repeated.
+        # The name may be the rest of a value that is not encoded, as of a password with & in it, so it is not repeated.
         raise DatabaseUrlError("has an option without a name or a value; is a & percent-encoded as %26?")
     for name, value in _pairs(query):
         for libpq_name, libpq_value in _translated(name, value):
@@ -194,7 +194,7 @@ def _options(query: str) -> dict[str, str]:
 
 
 def _translated(name: str, value: str) -> Iterator[tuple[str, str]]:
-    """One option of some driver as libpq's; nothing where it asks for what holds anyway. Raises DatabaseUrlError."""
+    """Yield the option of another driver as libpq's; nothing if it has no effect here. Raises DatabaseUrlError."""
     if value.lower() in GRANTED.get(name, ()):
         return
     if name in SCHEMAS:

@@ -1,4 +1,4 @@
-"""A pool of connections that tells how it is used."""
+"""A pool of connections with a meter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 
 class PoolMeter(Protocol):
-    """Is told, in whatever thread it happens."""
+    """Counts the events of a pool; its methods are called in any thread."""
 
     def lent(self) -> None: ...
 
@@ -22,12 +22,12 @@ class PoolMeter(Protocol):
 
 
 class MeteredPool(QueuePool):
-    """SQLAlchemy's own pool; where a meter is attached it learns of every wait for a connection."""
+    """SQLAlchemy's own pool, which tells an attached meter of every wait for a connection."""
 
     meter: PoolMeter | None = None
 
     def connect(self) -> PoolProxiedConnection:
-        """Lend a connection. Raises sqlalchemy.exc.TimeoutError where none has become free in time."""
+        """Lend a connection. Raises sqlalchemy.exc.TimeoutError if none becomes free in time."""
         if self.meter is None:
             return super().connect()
         if self.checkedout() >= self.size():
@@ -46,7 +46,7 @@ class MeteredPool(QueuePool):
 
 
 def attach(meter: PoolMeter, engine: Engine) -> None:
-    """Have the meter told what becomes of the engine's connections."""
+    """Tell the meter of every use of the engine's connections."""
     assert isinstance(engine.pool, MeteredPool)
     engine.pool.meter = meter
 

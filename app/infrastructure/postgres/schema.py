@@ -26,7 +26,7 @@ FROM   alembic_version, prediction_stats_state
 
 
 class PostgresSchema:
-    """Which migrations have run."""
+    """The revision of the database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -38,8 +38,8 @@ class PostgresSchema:
     def state(self) -> SchemaState:
         """Read the state; revision and engine are None if nothing has been migrated yet.
 
-        A server that has become read-only keeps its sessions so, even once it takes writes again or another one does:
-        they are replaced, and the state is what a new one sees.
+        The sessions of a server that has become read-only stay so, even if it or another server takes writes again. So
+        they are replaced, and the state is read on a new one.
         """
         state = self._read()
         if not state.is_writable:

@@ -1,8 +1,8 @@
-"""Settings that hold in every statement, whatever the server, the database, the role or the environment say.
+"""Settings that hold in every statement and override the server, the database, the role and the environment.
 
-Behind a pooler such as PgBouncer in transaction mode each transaction may get another connection to the server, so what
-a session sets or locks is left to whoever comes next. A pooler is known by its cancellation keys, which are its own:
-they do not name the server's process.
+Behind a pooler such as PgBouncer in transaction mode each transaction may get another connection to the server, so the
+next client would inherit the settings and locks of a session. A pooler is detected by its cancellation keys: they are
+its own, and do not name the server's process.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ PREFIX = "predlog.prefix"
 TIMEOUT_MS = "predlog_timeout_ms"
 ENCODING = "UTF8"
 
-# What answers depend on. Not here: standard_conforming_strings, because the driver quotes as it was when it connected;
-# lc_*, because nothing is formatted or sorted by it; default_transaction_read_only, because that is how an operator or
-# a cloud protects a server that must not be written to.
+# Settings that answers depend on. Left out are standard_conforming_strings, because the driver quotes by the value that
+# it had at the connection; lc_*, because no statement formats or sorts by them; and default_transaction_read_only,
+# because operators and clouds protect servers from writes with it.
 PINNED = {
     "datestyle": "ISO, MDY",
     "intervalstyle": "postgres",
@@ -45,7 +45,7 @@ _SEARCH_PATH = re.compile(r"""\s*(?:-c\s*|--)search_path=((?:"[^"%]*"|[^\s"\\%])
 
 
 class BehindPooler(PredlogError):
-    """This needs a session of the server's own."""
+    """The work needs a session that no pooler shares."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -64,10 +64,10 @@ class WrongEncoding(StorageUnavailable):
 
 
 def keep(engine: Engine, settings: Mapping[str, str]) -> None:
-    """Have these settings and those of PINNED hold on all connections of the engine, which is in autocommit.
+    """Apply these settings and PINNED to all connections of the engine, which is in autocommit.
 
-    A session of our own is told once. Through a pooler they go along with each statement that begins a transaction, in
-    the same message, and end with it: no round trip, and nothing is left for the next client.
+    A direct connection is set once. Through a pooler the settings go with each statement that begins a transaction, in
+    the same message, and end with the transaction: that needs no round trip, and leaves nothing for the next client.
     """
 
     @event.listens_for(engine, "connect")
@@ -88,15 +88,15 @@ def keep(engine: Engine, settings: Mapping[str, str]) -> None:
 
 
 def limit(connection: Connection, timeout_ms: int) -> None:
-    """Give each statement that the connection sends from now on so many milliseconds, until it is given back.
+    """Set the timeout in milliseconds of each later statement on the connection, until it is given back.
 
-    The limit goes along in the same message, which is a transaction of its own, so that nothing is left of it.
+    The timeout goes with each statement in the same message, which is a transaction of its own, so it ends with it.
     """
     connection.execution_options(**{TIMEOUT_MS: timeout_ms})
 
 
 def pin(connection: DriverConnection, settings: Mapping[str, str] | None = None) -> str:
-    """Have PINNED and these settings hold; returns what has to go before each transaction of a pooler's connection.
+    """Apply PINNED and these settings; return the SQL to send before each transaction through a pooler.
 
     Raises WrongEncoding.
     """
@@ -108,9 +108,9 @@ def pin(connection: DriverConnection, settings: Mapping[str, str] | None = None)
             connection.close()
             raise WrongEncoding(encoding)
         pinned = {**PINNED, **(settings or {})}
-        # What is acknowledged is on disk. What asks for more than that (remote_apply) is left.
+        # An acknowledged commit must be on disk. A stronger setting (remote_apply) stays.
         pinned["synchronous_commit"] = "on" if durability == "off" else durability
-        if triggers != "origin":  # without its triggers the plain engine would count nothing; only a superuser may
+        if triggers != "origin":  # without triggers the plain engine would count nothing; only a superuser may set this
             pinned["session_replication_role"] = "origin"
         if process in (0, connection.get_backend_pid()):
             own = {**pinned, "default_transaction_isolation": ISOLATION, "default_transaction_deferrable": "off"}
@@ -128,7 +128,7 @@ def _set(command: str, name: str, value: str) -> str:
 
 
 def take_search_path(url: URL) -> tuple[URL, dict[str, str]]:
-    """Take the search path out of an address: as a setting it holds behind a pooler, too, which takes no options."""
+    """Take the search path out of an address, because a pooler accepts no options; it then holds as a setting."""
     options = url.query.get("options", "")
     match = _SEARCH_PATH.search(options) if isinstance(options, str) else None
     if match is None:
@@ -140,13 +140,13 @@ def take_search_path(url: URL) -> tuple[URL, dict[str, str]]:
 
 
 def refuse_pooler(connection: Connection) -> None:
-    """Raise BehindPooler where the connection may be another one after each transaction."""
+    """Raise BehindPooler if each transaction may get another connection to the server."""
     if is_pooled(cast(DriverConnection, connection.connection.driver_connection)):
         raise BehindPooler
 
 
 def is_pooled(connection: DriverConnection) -> bool:
-    """Whether there is a pooler between us and the server's process; a server without processes calls its own 0."""
+    """Return whether a pooler is between this process and the server's; a server without processes has pid 0."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         (process,) = cursor.fetchone() or (0,)

@@ -1,7 +1,7 @@
-"""An end to waiting for a server that hangs: it was paused, or its disk does not answer.
+"""Time out statements on a server that hangs because it was paused, or because its disk does not answer.
 
-It cannot time out a statement itself then, TCP finds nothing wrong with it, and the driver would wait for ever. So a
-thread looks at the statements under way, and closes the connections of those that should have ended.
+Such a server cannot time out a statement itself, TCP sees a healthy connection, and the driver would wait for ever. So
+a thread checks the statements under way, and closes the connections of those that should have ended.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from psycopg2.extensions import connection as DriverConnection
 from psycopg2.extensions import cursor as DriverCursor
 
 CHECK_EVERY_S = 0.5
-# What the server may take, beyond its own limit, to say that a statement has taken too long.
+# How much longer than its own timeout the server may take to report that a statement took too long.
 GRACE_S = 2.0
 
 
@@ -33,7 +33,7 @@ class Deadlines:
         self._thread: threading.Thread | None = None
 
     def begin(self, connection: DriverConnection, seconds: float) -> None:
-        """A statement begins, which may take so long."""
+        """Register a statement that may take `seconds`."""
         with self._lock:
             self._due[connection] = self._clock() + seconds
             if self._thread is None or not self._thread.is_alive():  # or this process was forked since
@@ -41,17 +41,17 @@ class Deadlines:
                 self._thread.start()
 
     def end(self, connection: DriverConnection) -> None:
-        """It has ended. Waits for the thread that may be about to close the connection."""
+        """Remove the statement; wait for the thread if it is just closing the connection."""
         with self._lock:
             del self._due[connection]
 
     def close_overdue(self) -> None:
-        """Break the connections that were waited for too long: their statements fail as if the server had died."""
+        """Break the connections of overdue statements, which then fail as if the server had died."""
         with self._lock:
             now = self._clock()
             for connection, due in self._due.items():
                 if now > due:
-                    # What the driver has found broken itself has no socket any more.
+                    # A connection that the driver has found broken has no socket any more.
                     with suppress(OSError, InterfaceError), socket.socket(fileno=os.dup(connection.fileno())) as copy:
                         copy.shutdown(socket.SHUT_RDWR)
                     self._due[connection] = float("inf")
@@ -66,7 +66,7 @@ deadlines = Deadlines()
 
 
 class WatchedConnection(DriverConnection):
-    """Waits so many seconds for each statement; without limit where that is None."""
+    """A connection that waits `timeout_s` seconds for each statement; None means no limit."""
 
     def __init__(self, dsn: str, *, timeout_s: float | None) -> None:
         super().__init__(dsn)
@@ -78,7 +78,7 @@ class WatchedCursor(DriverCursor):
     """A cursor of a WatchedConnection."""
 
     def execute(self, query: Any, parameters: Any = None) -> None:
-        """Run a statement. Raises OperationalError where the server has not answered in time."""
+        """Run a statement. Raises OperationalError if the server has not answered in time."""
         connection = cast(WatchedConnection, self.connection)
         if connection.timeout_s is None:
             return super().execute(query, parameters)

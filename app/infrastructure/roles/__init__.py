@@ -1,1 +1,1 @@
-"""The roles of the database: the owner's, the service's, Grafana's, and what each may do."""
+"""The roles of the database and their rights: the owner, the service, Grafana."""

@@ -29,7 +29,7 @@ WHERE  s.setrole = (SELECT oid FROM pg_roles WHERE rolname = %s)
 
 
 class RoleError(Exception):
-    """The role cannot be made; the text says why and what to do."""
+    """The role cannot be created; the text says why and what to do."""
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def made(
     """Create the role, or renew the one that exists, with these settings and the rights of `rights`.
 
     Lends a cursor in the same transaction. A role may change its own password and settings: both are set anew. Raises
-    RoleError where the password is short, the role may do more than it should, or we may not make it.
+    RoleError if the password is short, if the role has more rights than it should, or if this role may not create it.
     """
     if len(password) < MIN_PASSWORD_LENGTH:
         raise RoleError(f"The password of {role} must have at least {MIN_PASSWORD_LENGTH} characters.")
@@ -49,7 +49,7 @@ def made(
         with connection, connection.cursor() as cursor:
             if not rights.is_migrated(cursor):
                 raise RoleError("The database is not migrated: run `flask --app wsgi db upgrade` first.")
-            # The password itself never leaves this process: what the server gets, and may log, is a verifier.
+            # The password itself never leaves this process: the server gets a verifier, which it may log.
             verifier = encrypt_password(password, role, connection, "scram-sha-256")
             _create_or_alter(cursor, role, verifier, connections)
             for name, value in settings.items():
@@ -66,7 +66,7 @@ def made(
 
 
 def attempt(cursor: cursor, statement: Composable) -> bool:
-    """Run what not every role may run, and say whether this one might."""
+    """Run a statement that needs special rights, and return whether this role has them."""
     cursor.execute("SAVEPOINT attempt")
     try:
         cursor.execute(statement)

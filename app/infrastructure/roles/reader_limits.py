@@ -1,8 +1,8 @@
-"""The time limits of Grafana's role, from outside: what `ALTER ROLE … SET` gives a role, its sessions can lift.
+"""Enforce the timeouts of Grafana's role, because its sessions can lift settings of `ALTER ROLE … SET`.
 
-While a query of the reader runs, no migration and no move into the columnstore gets the table to itself, and all who
-come after those wait with them. So whoever answers requests or migrates also ends, every now and then, the reader's
-sessions that take too long.
+While a query of the reader runs, no migration and no move into the columnstore can lock the table, and all later
+statements wait behind them. So the service and the migrations now and then end sessions of the reader that take too
+long.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ END_READS = "SELECT prediction_end_reads(make_interval(secs => %(seconds)s))"
 
 
 def watch(engine: Engine) -> None:
-    """From now on, for as long as the process lives, end what takes longer than MAX_READ_S."""
+    """Start a thread that ends sessions of the reader that take longer than MAX_READ_S, while the process lives."""
     _start(engine, MAX_READ_S, CHECK_EVERY_S, threading.Event())
 
 
 @contextmanager
 def enforced(engine: Engine) -> Iterator[None]:
-    """Have nothing of the reader's take longer than MAX_READ_WHILE_MIGRATING_S in this block."""
+    """End sessions of the reader that take longer than MAX_READ_WHILE_MIGRATING_S during the block."""
     end = threading.Event()
     thread = _start(engine, MAX_READ_WHILE_MIGRATING_S, CHECK_EVERY_WHILE_MIGRATING_S, end)
     try:
@@ -43,7 +43,7 @@ def enforced(engine: Engine) -> Iterator[None]:
 def _start(engine: Engine, longest_s: float, every_s: float, end: threading.Event) -> threading.Thread:
     def run() -> None:
         while not end.wait(every_s):
-            with suppress(SQLAlchemyError):  # not migrated yet, or away: the next time will do
+            with suppress(SQLAlchemyError):  # the database is away, or not migrated yet: the next round tries again
                 _end_reads(engine, longest_s)
 
     thread = threading.Thread(target=run, name="end-long-reads", daemon=True)

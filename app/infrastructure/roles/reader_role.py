@@ -1,7 +1,7 @@
 """The role that Grafana reads with: it may log in and select from the log and its aggregates, and nothing else.
 
-Grafana sends whatever SQL its viewers ask it to send, so these rights are all that protects the database from them.
-What a role can lift itself, its time limits, `reader_limits` enforces from outside.
+Grafana sends any SQL that its viewers write, so only these rights protect the database from them. A role can lift its
+own timeouts, so `reader_limits` enforces them from outside.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ TEMP_FILES = "1GB"  # of each of its sessions; no role but a superuser can lift 
 def create(engine: Engine, password: str) -> list[str]:
     """Create the role, or give the one that exists this password and exactly these rights. Raises RoleError.
 
-    Returns what it could not be kept from, in sentences. PostgreSQL gives everyone the right to take advisory locks, to
-    make temporary tables and large objects, and more: here that is taken from PUBLIC, or the reader would have it, too.
+    Returns sentences about the rights that could not be taken away. PostgreSQL gives every role the right to take
+    advisory locks, to make temporary tables and large objects, and more. These rights are taken from PUBLIC, because
+    the reader would have them, too.
     """
     role = Identifier(ROLE)
     left = []
@@ -34,7 +35,7 @@ def create(engine: Engine, password: str) -> list[str]:
         limit = SQL("ALTER ROLE {} SET temp_file_limit = {}").format(role, Literal(TEMP_FILES))
         if not login_role.attempt(cursor, limit):
             left.append("temp_file_limit, without which its queries may fill the disk")
-        # The owner ends its sessions that take too long, which only a member of the role may do.
+        # The owner becomes a member of the role, because only a member may end its sessions.
         if not login_role.attempt(cursor, SQL("GRANT {} TO CURRENT_USER").format(role)):
             left.append("the right to end its sessions: GRANT the role to the owner of prediction_log")
         if functions := rights.still_public(cursor):

@@ -1,8 +1,8 @@
-"""Who may do what in the database: one list, put into effect at the end of every `flask db upgrade`.
+"""The rights of the roles in the database: one list, applied at the end of every `flask db upgrade`.
 
-Three roles: the owner migrates and maintains; `predlog_service` answers requests; `predlog_reader` is Grafana's. The
-latter two are optional: if one role owns all and serves, there is nothing to grant. A table that a migration adds
-is nobody's but the owner's until it stands here.
+There are three roles: the owner migrates and maintains; `predlog_service` answers requests; `predlog_reader` is
+Grafana's. The latter two are optional: if one role owns all tables and serves, there is nothing to grant. Only the
+owner has rights to a new table until this list names it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SERVICE_FUNCTIONS = frozenset({
     "prediction_dropped_remove", "prediction_end_reads", "prediction_model_remove_unused", "prediction_model_unused",
     "prediction_stats_forget",
 })  # fmt: skip
-# The log as a whole: TimescaleDB cannot grant single columns of a table that is in the columnstore.
+# The right is to the whole log, because TimescaleDB cannot grant single columns of a table in the columnstore.
 READER_RIGHTS: Rights = dict.fromkeys(
     (
         "prediction_log",
@@ -80,7 +80,7 @@ SELECT current_database(), current_schema(),
        has_schema_privilege(%(role)s, current_schema(), 'USAGE')
 """
 
-# Triggers run their functions for everybody; nobody but the owner may hang them on another table or call a procedure.
+# Triggers run their functions for every role; only the owner may attach them to another table or call a procedure.
 OWN_FUNCTIONS = """
 SELECT oid::regprocedure::text
 FROM   pg_proc
@@ -89,7 +89,7 @@ WHERE  pronamespace = current_schema()::regnamespace AND proname LIKE 'predictio
 """
 
 TAKE_FROM_PUBLIC = Path(__file__).parents[1] / "embedded" / "take_from_public.sql"
-# One for each kind of what only the owner of PostgreSQL's or the extension's own functions can take away.
+# One function of each kind whose rights only the owner of PostgreSQL's or the extension's functions can take away.
 STILL_PUBLIC = """
 SELECT DISTINCT proname::text
 FROM   pg_proc
@@ -98,7 +98,8 @@ WHERE  proname IN ('pg_advisory_lock', 'lo_create', 'pg_logical_emit_message', '
 ORDER  BY 1
 """
 
-# There it may do what anybody may: take advisory locks, of which the server has one table, and make large objects.
+# There the reader has the rights of PUBLIC: it can take advisory locks, of which the server has one table, and make
+# large objects.
 OTHER_DATABASES = """
 SELECT datname
 FROM   pg_database
@@ -109,7 +110,7 @@ ORDER  BY 1
 
 
 def apply(cursor: cursor) -> None:
-    """Give each of the two roles that exists the rights listed here, and no others; what is right is not touched."""
+    """Give each of the two roles that exists the listed rights, and no others; correct rights are not touched."""
     cursor.execute(OWN_FUNCTIONS)
     for (signature,) in cursor.fetchall():
         cursor.execute(f"REVOKE EXECUTE ON ROUTINE {signature} FROM PUBLIC")
@@ -124,19 +125,19 @@ def apply(cursor: cursor) -> None:
 
 
 def still_public(cursor: cursor) -> list[str]:
-    """The functions that the reader should not be able to run and can, because only their owner could change that."""
+    """Return the functions that the reader should not run and still can, because only their owner could change that."""
     cursor.execute(STILL_PUBLIC)
     return [name for (name,) in cursor.fetchall()]
 
 
 def other_databases(cursor: cursor) -> list[str]:
-    """The databases of every server that the reader may log in to, because only their owner could change that."""
+    """Return the default databases that the reader may log in to, because only their owner could change that."""
     cursor.execute(OTHER_DATABASES, [READER])
     return [name for (name,) in cursor.fetchall()]
 
 
 def is_migrated(cursor: cursor) -> bool:
-    """Whether there is anything to have rights to."""
+    """Return whether the tables exist."""
     cursor.execute("SELECT to_regclass('prediction_log') IS NOT NULL")
     return bool((cursor.fetchone() or (False,))[0])
 

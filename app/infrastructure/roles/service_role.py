@@ -1,6 +1,6 @@
-"""The role that requests are answered with: it logs, reads and deletes calls, and changes nothing else.
+"""The role that answers requests: it logs, reads and deletes predictions, and changes nothing else.
 
-The aggregates and the notes of what changed are kept by triggers, which act with their owner's rights.
+Triggers keep the aggregates and the invalidations, with the rights of their owner.
 """
 
 from __future__ import annotations

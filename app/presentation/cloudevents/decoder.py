@@ -1,4 +1,4 @@
-"""The attributes of events in the binary, the structured and the batched mode. What the events carry is skipped.
+"""The attributes of events in the binary, the structured and the batched mode. The data of the events is skipped.
 
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md
 """
@@ -21,7 +21,7 @@ from app.presentation.work_budget import Work
 
 STRUCTURED, BATCHED = "application/cloudevents+json", "application/cloudevents-batch+json"
 PREFIX = "ce-"
-# What an event costs beside its bytes, in bytes of JSON.
+# The cost of an event beside its bytes, in bytes of JSON.
 PRICE = 100
 MAX_ATTRIBUTE_BYTES = 16 * 1024
 VERSION = "specversion"
@@ -30,17 +30,17 @@ Event = Mapping[str, str]
 
 
 def check_mode(request: Request) -> None:
-    """Answers 415 for a request in none of the three modes."""
+    """Answer 415 if the request is in none of the three modes."""
     if request.mimetype not in (STRUCTURED, BATCHED) and f"{PREFIX}type" not in request.headers:
         unsupported_type(f"{STRUCTURED} or {BATCHED}, or the event's attributes in headers ({PREFIX}id, …)", request)
 
 
 class EventDecoder:
-    """Reads the attributes that are asked for."""
+    """Reads the attributes in `names`."""
 
     def __init__(self, names: frozenset[str]) -> None:
         self._names = sorted(names | {VERSION})
-        # Anything in an attribute that nobody asked for is skipped, unread; anything in the others is taken at first.
+        # Other attributes are skipped unread; attributes in `names` may have any type at first.
         fields: list[Any] = [(name, Raw, Raw(b"null")) for name in self._names]
         event = msgspec.defstruct("Event", fields, gc=False)
         self._one: msgspec.json.Decoder[Any] = msgspec.json.Decoder(event)
@@ -49,7 +49,7 @@ class EventDecoder:
     def read(self, request: Request, body: Body, work: Work) -> Iterator[Event]:
         """The events of a request. Raises OutOfWork.
 
-        Answers 400 for what is no JSON, 413 for too many objects, 422 for another version of CloudEvents than 1.0.
+        Answers 400 if it is no JSON, 413 for too many objects, 422 for another version of CloudEvents than 1.0.
         """
         for event in self._read(request, body, work):
             if event.get(VERSION, "1.0") != "1.0":

@@ -1,4 +1,4 @@
-"""What an event of an inference logger says of a call of a model."""
+"""Turn an event of an inference logger into half of a prediction."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SIDES = {
 }
 # Seldon gives each event an id of its own, and both of a call the same requestid.
 CALL_IDS = ("requestid", "id")
-# A transformer and a predictor of one service log the same call, each for itself.
+# A transformer and a predictor of one service each log the same call.
 COMPONENT = "component"
 
 
 @dataclass(frozen=True)
 class EventMapping:
-    """Which attributes make the model's name, joined by /, and its version, and which are kept as metadata."""
+    """The attributes that make the model's name (joined by /) and its version, and those that are kept as metadata."""
 
     models: tuple[str, ...]
     versions: tuple[str, ...]
@@ -33,11 +33,11 @@ class EventMapping:
 
     @property
     def names(self) -> frozenset[str]:
-        """All attributes that are looked at."""
+        """The names of all attributes that are read."""
         return frozenset(("type", "time", COMPONENT, *CALL_IDS, *self.models, *self.versions, *self.metadata))
 
     def record(self, event: Event) -> dict[str, Any]:
-        """The half of a call as a record of a batch, not checked yet: its time is that of the event."""
+        """Return the half of a prediction as a record of a batch, not checked yet; its time is that of the event."""
         call_id = next((event[name] for name in CALL_IDS if name in event), None)
         version = next((event[name] for name in self.versions if name in event), None)
         record: dict[str, Any] = {

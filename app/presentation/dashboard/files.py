@@ -1,4 +1,4 @@
-"""The files of the pages: read once, compressed once, and found below a digest of what is in them."""
+"""The files of the pages: read once, compressed once, and served below a digest of their contents."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def files() -> dict[str, File]:
 
 @cache
 def digest() -> str:
-    """What the files are known by: another one as soon as any of them has changed."""
+    """Return the digest of all files, which changes as soon as one of them does."""
     return hashlib.sha256("".join(file.etag for file in files().values()).encode()).hexdigest()[:16]
 
 

@@ -1,1 +1,1 @@
-"""What happens to every request before and after its route."""
+"""The steps before and after the route of every request."""

@@ -16,7 +16,7 @@ _ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 def register(app: Flask) -> None:
-    """Give every request an id (the caller's, where it sent a decent one) that the response and the log carry."""
+    """Give every request an id, for the response and the log: the client's if it sent a valid one, else a new one."""
     app.before_request(_begin)
     app.after_request(_finish)
 

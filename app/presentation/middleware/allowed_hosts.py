@@ -1,4 +1,4 @@
-"""No call by a name that is not the service's: a web page could have had its own name made to lead here."""
+"""Refuse requests with an unknown Host, because a web page can make its own name lead here (DNS rebinding)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from flask import Flask, request
 from app.domain.errors import NotAllowed
 from app.domain.hosts import AllowedHosts
 
-# A load balancer asks for them by an address that nobody has listed; their answers tell no secret, and do nothing.
+# A load balancer requests them by an address that the settings do not list; their answers tell no secret.
 PROBES = ("service.health", "service.ready")
 MESSAGE = "This service is not called by the name in the Host header; ALLOWED_HOSTS has the names that it is called by."
 
 
 def register(app: Flask, hosts: AllowedHosts) -> None:
-    """Check every call but probes, also those of routes that do not exist."""
+    """Check every request except probes, also for routes that do not exist."""
 
     def check() -> None:
         """Raises NotAllowed."""

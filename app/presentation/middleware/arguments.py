@@ -15,12 +15,12 @@ from webargs.multidictproxy import MultiDictProxy
 from app.presentation.errors import problem
 from app.presentation.middleware.request_body import read_body
 
-# More than a record can be, however it is escaped. What is decoded may take thirty times its length in memory.
+# More than a record can have, however it is escaped. Decoded JSON may take thirty times its length in memory.
 MAX_RECORD_BYTES = 256 * 1024
 
 
 class StrictParser(FlaskParser):
-    """What flask-smorest reads arguments with."""
+    """The parser of arguments for flask-smorest."""
 
     # Declared as an instance attribute by webargs, which reads it from the class.
     DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "query": ma.RAISE}  # noqa: RUF012
@@ -47,7 +47,7 @@ class StrictParser(FlaskParser):
 
 
 def unsupported_type(expected: str, req: Request) -> NoReturn:
-    """Answer 415 and say what to send instead."""
+    """Answer 415 and name the `expected` content type."""
     advice = ""
     if req.mimetype == "application/x-www-form-urlencoded":
         header = f"Content-Type: {expected.partition(' ')[0]}"
@@ -71,7 +71,7 @@ def no_json(error: Exception) -> NoReturn:
 
 
 def json_advice(error: Exception) -> list[str]:
-    """What to do about the usual reasons for which `loads` refuses a text: a sentence, or nothing."""
+    """Return advice for the usual errors of `loads`: a sentence, or nothing."""
     reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
     return [sentence for beginning, sentence in _ADVICE.items() if reason.startswith(beginning)]
 
@@ -87,7 +87,7 @@ def _refuse(constant: str) -> None:
 
 DECODER = json.JSONDecoder(parse_constant=_refuse)
 # By how the messages of Python's decoder begin, and the name of the constant.
-_NUMBER = "JSON has no {}: send null for what is unknown, or leave the field out."
+_NUMBER = "JSON has no {}: send null for an unknown number, or leave the field out."
 _ADVICE = {
     "NaN": _NUMBER.format("NaN"),
     "Infinity": _NUMBER.format("Infinity"),

@@ -1,4 +1,4 @@
-"""Who may call what: one table, looked at before every call."""
+"""Authenticate and authorise every request by one table of endpoints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.presentation.services import services
 
 OPEN = None
 
-# What is not in here needs an admin's key.
+# All other endpoints need an admin's key.
 SCOPES: dict[str, Scope | None] = {
     "service.info": OPEN,
     "service.health": OPEN,
@@ -52,10 +52,10 @@ SCOPES: dict[str, Scope | None] = {
     "alerts.history": Scope.READ,
 }
 
-# Wanted most while the database is away: keys that were read before it went are good for them until it is back.
+# These are needed most while the database is away, so keys that were read before then stay valid for them.
 WITHOUT_THE_DATABASE = ("metrics.metrics",)
 
-# What they answer is about all models.
+# Their answers are about all models.
 ABOUT_ALL_MODELS = ("metrics.metrics",)
 
 MODEL_NOT_ALLOWED = "This key may not log this model."
@@ -65,9 +65,9 @@ _SIGNS_OF_A_PROXY = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED
 
 
 def register(app: Flask, count_failure: Callable[[], None] = lambda: None) -> None:
-    """Check every call; the caller's key is `g.key` while it is answered, None where no key was ever made.
+    """Check every request; `g.key` is then the caller's key, None if no key was ever made.
 
-    `count_failure` is told of each call without a good key, and may raise what answers it.
+    `count_failure` is called for each request without a valid key, and may raise an error that answers it.
     """
 
     def check_call() -> None:
@@ -81,9 +81,9 @@ def register(app: Flask, count_failure: Callable[[], None] = lambda: None) -> No
 
 
 def check() -> None:
-    """Raises NotAuthenticated, NotAllowed, and StorageUnavailable where the keys are not known."""
+    """Check the request. Raises NotAuthenticated, NotAllowed, and StorageUnavailable if the keys are not known."""
     endpoint = request.endpoint
-    # There is no such route, or a browser asks before it sends a key (CORS): neither gives anything away.
+    # An unknown route, or a browser's CORS preflight without a key: neither answer tells a secret.
     if endpoint is None or request.method == "OPTIONS":
         return
     needed = needed_for(endpoint)
@@ -101,27 +101,27 @@ def check() -> None:
 
 
 def needed_for(endpoint: str) -> Scope | None:
-    """The scope that a key must have to call it; None where anybody may."""
+    """Return the scope that a key needs for the endpoint; None if the endpoint needs no key."""
     return SCOPES.get(endpoint, Scope.ADMIN)
 
 
 def models() -> frozenset[str] | None:
-    """The models that this call may log, or read; None stands for any."""
+    """Return the models that this request may log, or read; None stands for any."""
     key: ApiKey | None = g.get("key")
     return key.models if key else None
 
 
 def check_model(model_name: str) -> None:
-    """Raises NotAllowed where this call may not log that model."""
+    """Raise NotAllowed if this request may not log the model."""
     allowed = models()
     if allowed is not None and model_name not in allowed:
         raise NotAllowed(MODEL_NOT_ALLOWED)
 
 
 def readable(model_names: Iterable[str]) -> tuple[str, ...]:
-    """The models that a question is about: those that it names, or all (an empty tuple) if it names none.
+    """Return the models of a question: those that it names, or all (an empty tuple) if it names none.
 
-    With a key that is bound to models, a question that names none is about these. Raises NotAllowed where it names
+    If the key is bound to models, a question that names none is about these models. Raises NotAllowed if it names
     another one.
     """
     asked, allowed = set(model_names), models()
@@ -131,7 +131,7 @@ def readable(model_names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _sent() -> str | None:
-    """The key that the call brings. X-API-Key goes first: a proxy may have a use of its own for Authorization."""
+    """Return the key of the request. X-API-Key goes first, because a proxy may use Authorization for itself."""
     environ = request.environ
     key: str | None = environ.get("HTTP_X_API_KEY")
     if key:
@@ -141,10 +141,10 @@ def _sent() -> str | None:
 
 
 def _refuse_strangers() -> None:
-    """While no key was ever made, only this machine may call.
+    """Refuse requests from other machines as long as no key was ever made.
 
-    A call that came through a proxy is somebody else's, and so may be one that names another host: a web page whose
-    own name was made to resolve to this machine (DNS rebinding) sends that name.
+    A request that came through a proxy is from another machine. A request that names another host may be: a web page
+    whose own name resolves to this machine (DNS rebinding) sends that name.
     """
     environ = request.environ
     if not is_loopback(environ.get("REMOTE_ADDR") or ""):

@@ -1,4 +1,4 @@
-"""What requests may hold at once: permits to be worked on, and memory for bodies and for answers that are not sent yet.
+"""Limit the permits of requests, and their memory for bodies and for answers that are not sent yet.
 
 A client that sends or reads slowly holds no permit. Reads never take all permits, so that a write finds one.
 """
@@ -20,13 +20,13 @@ from app.presentation.middleware.permits import Memory, Permits
 ARRIVED = "predlog.arrived"
 PERMIT = "predlog.permit"
 # They answer from memory, and must do so while every permit is taken.
-WITHOUT_A_PLACE = ("/health", "/metrics")
-# A load balancer that finds an instance busy with reads must not keep writes from it.
-NO_READ = (*WITHOUT_A_PLACE, "/ready")
+WITHOUT_A_PERMIT = ("/health", "/metrics")
+# A load balancer that found an instance busy with reads would keep writes from it.
+NO_READ = (*WITHOUT_A_PERMIT, "/ready")
 READS = ("GET", "HEAD", "OPTIONS")
-# Whoever has waited so long is told to come again: where the database hangs, a place for each would take minutes.
+# A request that has waited so long is answered 503, because a hanging database would make it wait for minutes.
 WAIT_S = 10.0
-# The server copies what it is handed and keeps a few pieces of it, until the client has read them.
+# The server copies each piece of an answer, and buffers a few pieces until the client has read them.
 PIECE_BYTES = 16 * 1024
 # An answer up to this size is handed to the server whole, and not counted.
 SMALL_BYTES = 4 * PIECE_BYTES
@@ -45,9 +45,9 @@ def register(app: Flask) -> None:
 
 
 def check() -> None:
-    """Answers 503 with Retry-After where this request has no place, or its answer would find no memory for sure."""
+    """Answer 503 with Retry-After if this request has no permit, or if no memory is left for its answer."""
     permit: Permit | None = request.environ.get(PERMIT)
-    if permit and not permit.has_place:
+    if permit and not permit.is_granted:
         _refuse()
     if permit and permit.is_overdrawn:
         overloaded("memory", TOO_MANY_ANSWERS)
@@ -56,7 +56,7 @@ def check() -> None:
 def count_answer(response: Response) -> Response:
     """Hold memory for a large answer until the client has read it; answers 503 with Retry-After if there is none."""
     permit: Permit | None = request.environ.get(PERMIT)
-    # A file is read piece by piece, as the client takes it.
+    # A file is read piece by piece, as the client reads it.
     size = 0 if response.direct_passthrough else response.calculate_content_length() or 0
     if permit is None or size <= SMALL_BYTES or permit.hold_answer(size):
         return response
@@ -68,56 +68,56 @@ def count_answer(response: Response) -> Response:
 
 
 def _refuse() -> None:
-    overloaded("places", "As many requests as the service works on at once are under way; send this one again.")
+    overloaded("permits", "As many requests as the service works on at once are under way; send this one again.")
 
 
 class Permit:
-    """One request inside of the gate, or one that was not let in."""
+    """The share of one request in the limits: a permit, if it got one, and memory."""
 
-    def __init__(self, gate: ConcurrencyLimit, environ: dict[str, Any]) -> None:
+    def __init__(self, limits: ConcurrencyLimit, environ: dict[str, Any]) -> None:
         path = environ.get("PATH_INFO")
-        self._gate = gate
+        self._limits = limits
         self._is_write = environ.get("REQUEST_METHOD") not in READS
         self._is_read = not self._is_write and path not in NO_READ
-        self._answers = gate.receipts if self._is_write else gate.answers
-        self._needs_place = path not in WITHOUT_A_PLACE
+        self._answers = limits.receipts if self._is_write else limits.answers
+        self._needs_permit = path not in WITHOUT_A_PERMIT
         self._body_bytes = self._answer_bytes = 0
-        self._is_inside = False
+        self._has_permit = False
         self._enter()
 
     @property
-    def has_place(self) -> bool:
+    def is_granted(self) -> bool:
         """Whether the request may be worked on."""
-        return self._is_inside or not self._needs_place
+        return self._has_permit or not self._needs_permit
 
     @contextmanager
     def outside(self) -> Iterator[None]:
-        """Give the place to another request for as long as the block lasts. Answers 503 where none is free then.
+        """Give the permit back for as long as the block lasts. Answers 503 if none is free afterwards.
 
-        Where the block fails there is nothing left to do but to say so, which takes no place.
+        If the block fails, the error is answered without a permit.
         """
         self._leave()
         yield
         self._enter()
-        if not self.has_place:
+        if not self.is_granted:
             _refuse()
 
     @property
     def timeout_s(self) -> float:
-        """How long a body may take."""
-        return self._gate.timeout_s
+        """The timeout of a body, in seconds."""
+        return self._limits.timeout_s
 
     def hold(self, size: int) -> bool:
-        """Whether so many bytes more of the body may be kept in memory until the request has been worked on."""
-        if not self._gate.bodies.take(size):
+        """Reserve memory for `size` more bytes of the body, until the work ends; return whether there was enough."""
+        if not self._limits.bodies.take(size):
             return False
         self._body_bytes += size
         return True
 
     def hold_answer(self, size: int) -> bool:
-        """Whether an answer of so many bytes may be kept in memory until it has been sent.
+        """Reserve memory for an answer of `size` bytes, until it has been sent; return whether there was enough.
 
-        That of a write always may, because it tells of what is committed.
+        The answer to a write always gets memory, because it confirms a commit.
         """
         if self._is_write:
             self._answers.overdraw(size)
@@ -128,43 +128,43 @@ class Permit:
 
     @property
     def is_overdrawn(self) -> bool:
-        """Whether so many answers to writes are unread that no more may be written."""
+        """Whether this is a write, and unread answers to writes have used up their memory."""
         return self._is_write and self._answers.is_overdrawn
 
     def end_work(self) -> None:
-        """Give back what the work took: the place, and the memory of the body."""
-        self._gate.bodies.give_back(self._body_bytes)
+        """Give back the permit and the memory of the body."""
+        self._limits.bodies.give_back(self._body_bytes)
         self._body_bytes = 0
         self._leave()
 
     def end(self) -> None:
-        """Give back all that was taken, after the answer was sent."""
+        """Give back everything, after the answer was sent."""
         self.end_work()
         self._answers.give_back(self._answer_bytes)
         self._answer_bytes = 0
 
     def _enter(self) -> None:
-        self._is_inside = self._needs_place and self._gate.enter(is_read=self._is_read)
+        self._has_permit = self._needs_permit and self._limits.enter(is_read=self._is_read)
 
     def _leave(self) -> None:
-        if self._is_inside:
-            self._is_inside = False
-            self._gate.leave(is_read=self._is_read)
+        if self._has_permit:
+            self._has_permit = False
+            self._limits.leave(is_read=self._is_read)
 
 
 class ConcurrencyLimit:
-    """WSGI middleware. A thread for each connection may wait at it, so that none is ever wanting."""
+    """WSGI middleware that limits concurrent requests. The server has a thread for each connection, so all can wait."""
 
     def __init__(
-        self, application: Application, *, places: int, reads: int, bodies: int, answers: int, timeout_s: float
+        self, application: Application, *, permits: int, reads: int, bodies: int, answers: int, timeout_s: float
     ) -> None:
-        """`places` requests at once, of which `reads` only read; at most `bodies` and `answers` bytes of each.
+        """At most `permits` requests at once, `reads` of them reads; `bodies` and `answers` are bytes of memory.
 
-        Answers to writes have as many bytes again, which reads cannot take. A body may take `timeout_s` seconds.
+        Answers to writes have another `answers` bytes, which reads cannot take. A body may take `timeout_s` seconds.
         """
         self._application = application
         self.timeout_s = timeout_s
-        self._places, self._reads = Permits(places), Permits(reads)
+        self._permits, self._reads = Permits(permits), Permits(reads)
         self.bodies, self.answers, self.receipts = Memory(bodies), Memory(answers), Memory(answers)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -185,19 +185,19 @@ class ConcurrencyLimit:
         return Unsent(chain([start], parts), answer, permit)
 
     def enter(self, *, is_read: bool = False) -> bool:
-        """Wait for a place; False where there was none in time."""
+        """Wait for a permit; return False if none was free in time."""
         until = time.monotonic() + WAIT_S
         if is_read and not self._reads.acquire(until):
             return False
-        if self._places.acquire(until):
+        if self._permits.acquire(until):
             return True
         if is_read:
             self._reads.release()
         return False
 
     def leave(self, *, is_read: bool = False) -> None:
-        """Give the place up."""
-        self._places.release()
+        """Give the permit back."""
+        self._permits.release()
         if is_read:
             self._reads.release()
 
@@ -222,7 +222,7 @@ class Unsent:
 
 
 def _beginning(parts: Iterator[bytes]) -> tuple[bytes, bool]:
-    """What of an answer is handed over at once if that is all, and whether it is."""
+    """Return the first bytes of an answer, and whether they are all of it."""
     start, size = [], 0
     for part in parts:
         start.append(part)

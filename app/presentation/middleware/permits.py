@@ -1,4 +1,4 @@
-"""What there is so much of, and requests hold for a while."""
+"""Limited resources that requests hold for a while: permits and memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 
 
 class Memory:
-    """So many bytes, of which requests hold some."""
+    """A number of bytes, of which requests hold some."""
 
     def __init__(self, size: int) -> None:
         self._lock = threading.Lock()
@@ -16,11 +16,11 @@ class Memory:
 
     @property
     def is_overdrawn(self) -> bool:
-        """Whether more is held than there is."""
+        """Whether requests hold more bytes than there are."""
         return self._free < 0
 
     def take(self, size: int) -> bool:
-        """Take so many bytes if there are so many."""
+        """Take `size` bytes; return False, and take none, if fewer are left."""
         with self._lock:
             if size > self._free:
                 return False
@@ -28,17 +28,17 @@ class Memory:
             return True
 
     def overdraw(self, size: int) -> None:
-        """Take so many bytes, even if there are not so many."""
+        """Take `size` bytes, even if fewer are left."""
         self.give_back(-size)
 
     def give_back(self, size: int) -> None:
-        """Give back bytes that were taken."""
+        """Give back `size` bytes."""
         with self._lock:
             self._free += size
 
 
 class Permits:
-    """So many, each held by one request at a time."""
+    """A number of permits, each held by one request at a time."""
 
     def __init__(self, number: int) -> None:
         # Faster than threading.Semaphore, which is written in Python.
@@ -47,7 +47,7 @@ class Permits:
             self._free.put(None)
 
     def acquire(self, until: float) -> bool:
-        """Wait for one; False if none was free until this moment of time.monotonic()."""
+        """Wait for a permit until this moment of time.monotonic(); return False if none was free."""
         try:
             self._free.get(timeout=max(until - time.monotonic(), 0))
         except Empty:
@@ -55,5 +55,5 @@ class Permits:
         return True
 
     def release(self) -> None:
-        """Give one back."""
+        """Give a permit back."""
         self._free.put(None)

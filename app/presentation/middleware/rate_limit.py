@@ -1,4 +1,4 @@
-"""So many calls a second for each key, or for each address if no key is needed; so many without a good key."""
+"""Limit the requests of each key, or of each address if no key is needed; and the requests without a valid key."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class RateLimit:
 
 
 def register(app: Flask, limit: RateLimit) -> None:
-    """Check every call that needs a key, or would; to be called after the keys are looked at."""
+    """Check every request to an endpoint that needs a key; register this after the authentication."""
 
     def check() -> None:
         """Raises RateLimited."""
@@ -59,7 +59,7 @@ def register(app: Flask, limit: RateLimit) -> None:
 
 
 def failures(limit: RateLimit) -> Callable[[], None]:
-    """What a call is counted with that brought no good key; one with a good key is never asked."""
+    """Return a function that counts a request without a valid key."""
 
     def count() -> None:
         """Raises TooManyFailures."""
@@ -72,7 +72,7 @@ def failures(limit: RateLimit) -> Callable[[], None]:
 
 
 def caller() -> str:
-    """Who calls, as far as allowances go: the key, or without one the address."""
+    """Return the caller that limits are kept for: the key, or the address if there is no key."""
     key: ApiKey | None = g.get("key")
     return f"key {key.id}" if key else _address()
 
@@ -83,7 +83,7 @@ def _address() -> str:
 
 @lru_cache(maxsize=1024)
 def _network(address: str) -> str:
-    """The address itself; of IPv6 the /64, all of which a single caller may have."""
+    """Return the address; of IPv6 its /64, because one caller may have all addresses of a /64."""
     try:
         parsed = ip_address(address)
     except ValueError:

@@ -1,6 +1,6 @@
-"""Read a request's body, inflated, and never more of it than is allowed: a gzip bomb is stopped while it inflates.
+"""Read and inflate a request's body up to a limit, so that a gzip bomb is stopped while it inflates.
 
-Who waits for a slow one holds up nobody else, nor for ever.
+A request holds no permit while it waits for a slow body, and waits for a limited time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from app.presentation.middleware.concurrency import PERMIT, Permit
 
 FIRST = 64
 CHUNK = 64 * 1024
-# What is fed to zlib at a time: it copies the rest of that for each gzip member that ends in it.
+# The bytes that zlib gets at a time: zlib copies the rest of them for each gzip member that ends in them.
 SLICE = 4 * 1024
 GZIP = 16 + zlib.MAX_WBITS
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -37,8 +37,8 @@ class Body(NamedTuple):
 def read_body(request: Request, limit: int) -> Body:
     """Read the body, inflated, without a byte order mark at its beginning.
 
-    Answers 408 where it takes too long, 413 beyond `limit` bytes, 415 for another encoding than gzip, 400 for what is
-    not gzip after all or not complete, 503 while there are too many large ones.
+    Answers 408 if the body takes too long, 413 beyond `limit` bytes, 415 for another encoding than gzip, 400 if it is
+    not gzip after all or not complete, 503 if too many large bodies are held.
     """
     permit: Permit | None = request.environ.get(PERMIT)
     compressed = is_gzip(request)
@@ -56,7 +56,7 @@ def read_body(request: Request, limit: int) -> Body:
 
 
 def is_gzip(request: Request) -> bool:
-    """Whether the body is compressed. Answers 415 for another encoding than gzip."""
+    """Return whether the body is compressed. Answers 415 for another encoding than gzip."""
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "x-gzip"):
         problem(415, "Content-Encoding must be gzip or identity.")
@@ -71,11 +71,11 @@ class _Wire:
         self.received = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        # One byte more than is allowed, or a body without a length that is just as long as that would be refused.
+        # One byte more than the limit, because a body without a length that has exactly the limit would be refused.
         stream = get_input_stream(self._environ, max_content_length=self._limit + 1)
-        # A server may wait for all that it is asked for, so that no clock is looked at meanwhile: what is asked for
-        # grows from little. At an even speed, however slow, a body that takes too long is noticed within twice the
-        # time.
+        # The server may block until it has all bytes that this loop asks for, and the loop cannot check the clock
+        # meanwhile. So the first reads are small and later ones grow: at an even speed, however slow, a body that
+        # takes too long is noticed within twice the timeout.
         began, size = time.monotonic(), FIRST
         while chunk := stream.read(size):
             self.received += len(chunk)

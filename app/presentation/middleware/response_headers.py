@@ -1,4 +1,4 @@
-"""What every answer says to browsers: take it for what it is, keep no copy, show it inside of no other page."""
+"""Headers of every answer for browsers: no sniffing, no copies, no frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answer before the body has been read, and keep the connection fit for the next call."""
+"""Answer before the body has been read, and keep the connection usable for the next request."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from app.presentation.middleware.request_body import CHUNK, FIRST, WAS_READ
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-# A body as large as two that are allowed, or so many seconds of it, are read and thrown away.
+# At most twice the allowed size of a body, or so many seconds of it, are read and thrown away.
 MAX_BYTES = 32 * 1024 * 1024
 MAX_S = 5.0
 
 
 class Application(Flask):
-    """A Flask application that reads what an answer left unread of a body.
+    """A Flask application that reads the rest of a body after an early answer.
 
-    A server closes a connection on which a body was left unread, without a word to the client, whose next call on it
-    fails. So the rest of the body is read first, and if there is too much of it the answer says `Connection: close`.
-    This is outermost: a client that still sends a body that was refused holds no place of the gate.
+    A server silently closes a connection with an unread body, and the client's next request on it fails. So the rest of
+    the body is read first. If the rest is too long, the answer says `Connection: close`. This layer is outermost, so a
+    client that still sends a refused body holds no permit.
     """
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -41,14 +41,14 @@ class Application(Flask):
 
 
 def _has_body(environ: dict[str, Any]) -> bool:
-    """Whether there is a body, on a server that tells its end: from another one nothing may be read beyond it."""
+    """Return whether there is a body whose end the server knows; only such a body may be read to its end."""
     has_body = environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
     return has_body and environ.get("wsgi.input_terminated", False)
 
 
 def _rest_is_read(environ: dict[str, Any], status: str) -> bool:
     length = environ.get("CONTENT_LENGTH", "")
-    # Such a client asks first, and is told now not to send it.
+    # A client with `Expect: 100-continue` asks first, and this answer tells it not to send the body.
     asks_first = "HTTP_EXPECT" in environ
     if asks_first or status.startswith("408") or (length.isdecimal() and int(length) > MAX_BYTES):
         return False

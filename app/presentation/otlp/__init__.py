@@ -1,1 +1,1 @@
-"""OpenTelemetry's spans: read in both encodings of OTLP/HTTP, and turned into records of calls."""
+"""OpenTelemetry's spans: read in both encodings of OTLP/HTTP, and turned into predictions."""

@@ -30,7 +30,7 @@ CODES = {
 
 
 def success(mimetype: str, rejected: int = 0, message: str = "") -> Response:
-    """All spans are taken, or all but so many."""
+    """Return the answer to a request of which all spans were accepted, or all but `rejected`."""
     if mimetype == JSON:
         partial = {"rejectedSpans": str(rejected), "errorMessage": message} if rejected else {}
         return json_response({"partialSuccess": partial}, 200)
@@ -41,7 +41,7 @@ def success(mimetype: str, rejected: int = 0, message: str = "") -> Response:
 
 
 def as_status(response: Response, mimetype: str) -> Response:
-    """An error of any other door as google.rpc.Status."""
+    """Return an error response as google.rpc.Status."""
     body = response.get_json()
     sentences = [*filter(None, [body.get("message")]), *_sentences(body.get("errors"))]
     message = " ".join(sentences) or body["status"]
@@ -55,7 +55,7 @@ def as_status(response: Response, mimetype: str) -> Response:
 
 
 def _sentences(errors: Any, name: str = "") -> Iterator[str]:
-    """What is wrong, each sentence behind the name of the field that it is about."""
+    """Yield the errors as sentences, each after the name of its field."""
     if isinstance(errors, dict):
         for key, below in errors.items():
             yield from _sentences(below, str(key))

@@ -84,7 +84,7 @@ _NOT_READ = (msgspec.DecodeError, ValueError, RecursionError)
 
 
 def read(body: bytes, mapping: SpanMapping, work: Work) -> Iterator[Span]:
-    """The spans. Answers 400 for what is not as documented, 413 for too many objects. Raises OutOfWork."""
+    """Yield the spans. Answers 400 for undocumented JSON, 413 for too many objects. Raises OutOfWork."""
     check_objects(body)
     try:
         for group in decode(_REQUEST, body, work).resource_spans or ():
@@ -124,7 +124,7 @@ def _exception(events: Sequence[_Event]) -> dict[str, Any]:
 
 
 def _value(raw: Raw) -> Any:
-    """The value of an attribute. One that is no AnyValue spoils its span alone, as no record can have it."""
+    """Return the value of an attribute. A value that is no AnyValue makes its span invalid, and no other."""
     try:
         value = _VALUE.decode(raw)
         return None if value is None else _plain(value)

@@ -1,7 +1,7 @@
 """Spans in protobuf.
 
-The library decodes each span. What is around the spans is walked through here: decoded, a body of millions of empty
-messages would take a hundred times its length in memory.
+The library decodes each span. This module walks through the messages around the spans itself, because the library would
+need a hundred times the memory of a body of millions of empty messages.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from app.presentation.work_budget import Work
 # By their numbers: TracesData.resource_spans, ResourceSpans.resource and scope_spans, ScopeSpans.spans.
 RESOURCE_SPANS, RESOURCE, SCOPE_SPANS, SPANS = 1, 1, 2, 2
 MAX_MESSAGE_BYTES = 4 * 2**20
-# What a message, and an attribute of it, costs beside its bytes, in bytes of JSON.
+# The cost of a message, and of an attribute of it, beside its bytes, in bytes of JSON.
 PRICE = 20
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _WIDTHS = {_FIXED64: 8, _FIXED32: 4}
@@ -37,7 +37,7 @@ class Malformed(Exception):
 def read(body: bytes, mapping: SpanMapping, work: Work) -> Iterator[Span]:
     """The spans that may name a model.
 
-    Answers 400 for what is no protobuf, 413 for a span of more than MAX_MESSAGE_BYTES. Raises OutOfWork.
+    Answers 400 if the body is no protobuf, 413 for a span of more than MAX_MESSAGE_BYTES. Raises OutOfWork.
     """
     try:
         yield from _spans(body, mapping, work)
@@ -51,7 +51,7 @@ def _spans(body: bytes, mapping: SpanMapping, work: Work) -> Iterator[Span]:
         resource = _resource(body, group, mapping, work)
         for scope in _fields(body, group, SCOPE_SPANS, work):
             for start, end in _fields(body, scope, SPANS, work):
-                # Most spans of most services are none of a model: they are not decoded.
+                # Most spans of most services are not of a model, and are not decoded.
                 if any(body.find(name, start, end) >= 0 for name in names):
                     span = trace_pb2.Span.FromString(_part(body, (start, end), work))
                     yield _span(span, resource, mapping, work)
@@ -121,7 +121,7 @@ def _plain(value: AnyValue) -> Any:
 
 
 def _fields(body: bytes, place: Place, wanted: int, work: Work) -> Iterator[Place]:
-    """Where the messages of field `wanted` are. Raises Malformed."""
+    """Yield the places of the messages of field `wanted`. Raises Malformed."""
     at, end = place
     while at < end:
         work.pay(PRICE)
@@ -146,7 +146,7 @@ def _fields(body: bytes, place: Place, wanted: int, work: Work) -> Iterator[Plac
 
 
 def _varint(body: bytes, at: int, end: int) -> Place:
-    """A number of variable length, and where it ends."""
+    """Return a number of variable length, and the index of its end."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= end:

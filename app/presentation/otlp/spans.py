@@ -1,4 +1,4 @@
-"""What a span says of a call of a model."""
+"""Turn a span into a prediction."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LATEST_NS = 253_402_300_799_999_999_999  # of the year 9999
 
 @dataclass
 class Span:
-    """A span, in no encoding. Attributes are those that the mapping wants; of a time 0 means that it was not sent."""
+    """A decoded span. It has only the attributes that the mapping reads; a time of 0 means that it was not sent."""
 
     trace_id: str
     span_id: str
@@ -42,7 +42,7 @@ class Span:
 
 @dataclass(frozen=True)
 class SpanMapping:
-    """Which attributes name the model and its version, the first that is there, and which are kept as metadata."""
+    """The attributes that name the model and its version (the first present one counts), and those kept as metadata."""
 
     models: tuple[str, ...]
     versions: tuple[str, ...]
@@ -53,11 +53,11 @@ class SpanMapping:
         return frozenset((*self.models, *self.versions, *self.metadata, *ALWAYS))
 
     def wants(self, key: str) -> bool:
-        """Whether the value of this attribute is looked at."""
+        """Return whether the value of this attribute is read."""
         return key in self._keys or key.startswith(METADATA)
 
     def record(self, span: Span) -> dict[str, Any] | None:
-        """The call as a record of a batch, not checked yet; None if the span is no call of a model."""
+        """Return the span as a record of a batch, not checked yet; None if it is no call of a model."""
         values = {key: value for key, value in span.attributes.items() if value not in (None, "")}
         named_by = next((key for key in self.models if key in values), None)
         if named_by is None or (named_by != MODEL and values.get(OPERATION) in NO_CALLS):
@@ -84,7 +84,7 @@ class SpanMapping:
 
 
 def request_id(span: Span) -> str:
-    """The UUIDv5 of a span's ids; what is none if they are not as OpenTelemetry has them, or all zeros."""
+    """Return the UUIDv5 of a span's ids; an invalid UUID if they are not as OpenTelemetry has them, or all zeros."""
     if not (_is_id(span.trace_id, 32) and _is_id(span.span_id, 16)):
         return f"{span.trace_id}-{span.span_id}"
     return str(uuid5(NAMESPACE, span.trace_id + span.span_id))
@@ -105,5 +105,5 @@ def _error(span: Span, values: Mapping[str, Any]) -> Any:
     if not span.has_failed:
         return None
     exception = ": ".join(str(span.exception[key]) for key in EXCEPTION if span.exception.get(key))
-    # Written by an exception, not for this log: its beginning is better than a refusal.
+    # The text of an exception may be too long for this log: its beginning is better than a refusal.
     return str(span.message or exception or values.get(ERROR_TYPE) or "")[:MAX_ERROR_LENGTH] or None

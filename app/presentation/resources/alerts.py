@@ -1,4 +1,4 @@
-"""Where the alerts stand, and what people were told."""
+"""The states of the alerts, and their history."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ from app.presentation.schemas.ranges import MAX_MODELS
 from app.presentation.schemas.statistics import as_json
 from app.presentation.services import services
 
-blp = Blueprint("alerts", __name__, url_prefix="/api/v1", description="Which limits are breached, and what was told")
+blp = Blueprint(
+    "alerts", __name__, url_prefix="/api/v1", description="Which limits are breached, and which messages were sent"
+)
 
 MAX_EVENT_ID = 2**63 - 1
 
@@ -54,7 +56,7 @@ class HistoryQuerySchema(AlertsQuerySchema):
     )
     cursor = QueryInteger(
         validate=Range(1, MAX_EVENT_ID),
-        metadata={"description": "Where to go on: taken from the Link header of the page before."},
+        metadata={"description": "The cursor in the Link header of the page before."},
     )
 
 
@@ -66,7 +68,7 @@ def list_alerts(query: dict[str, Any]) -> dict[str, Any]:
     """List every rule of the file of alerts with its state, and that of each model that it watches.
 
     `pending` is breached, but not for as long as the rule wants; `resolved` is `ok` for an hour after it has fired;
-    `no data` means that there were too few calls, or that clients lost so many of them that no figure can be believed:
+    `no data` means that there were too few predictions, or that clients dropped so many that no figure can be trusted:
     `measured` says which.
     """
     names = readable(query["model_name"])
@@ -87,12 +89,12 @@ def list_alerts(query: dict[str, Any]) -> dict[str, Any]:
     200,
     AlertEventSchema(many=True),
     example=[EVENT_EXAMPLE],
-    description="What people were told, the latest first",
+    description="Events of alerts, the latest first",
     headers={"Link": {"description": 'The next page, as `<…>; rel="next"`.', "schema": {"type": "string"}}},
 )
 @blp.errors(422, 503)
 def history(query: dict[str, Any]) -> Any:
-    """List when alerts fired, were resolved, or could not be measured, and what became of the messages.
+    """List when alerts fired, were resolved, or could not be measured, and the state of each message.
 
     Kept for 90 days. While there is more, the header `Link` with `rel="next"` has the address of the next page,
     relative to this one.
@@ -107,7 +109,7 @@ def history(query: dict[str, Any]) -> Any:
 
 
 def _rule(rule: Any, alerts: list[Any]) -> dict[str, Any]:
-    """A key that is bound to models is not told which others a rule watches."""
+    """Return a rule with the models that the key may read; other models that the rule watches are left out."""
     written = written_rule(rule, alerts)
     allowed = allowed_models()
     if allowed is not None:

@@ -36,14 +36,14 @@ LEFT_OUT = {
 
 
 class RejectedSchema(ma.Schema):
-    """A record that was not stored, by its place in the batch, and what is wrong with it."""
+    """A record that was not stored: its index in the batch, and its errors."""
 
     index = ma.fields.Integer(required=True)
     errors = ma.fields.Dict(required=True)
 
 
 class ReceiptSchema(ma.Schema):
-    """What became of a batch."""
+    """The result of a batch."""
 
     stored = ma.fields.Integer(required=True, metadata={"description": "Records that are committed now."})
     duplicates = ma.fields.Integer(required=True, metadata={"description": "Records that had been stored before."})
@@ -69,7 +69,7 @@ class ReceiptSchema(ma.Schema):
             "content": {
                 "application/json": {"schema": {"type": "array", "maxItems": MAX_REPORTS, "items": DroppedReportSchema}}
             },
-            "description": "What the client had to throw away, as a JSON array of reports, in ASCII: other "
+            "description": "What the client dropped, as a JSON array of reports, in ASCII: other "
             "characters are written as \\uXXXX. `POST /api/v1/dropped` takes the same as a body. "
             f"Reports of models that the key may not log, or that are more new ones than it may, are left out and "
             f"counted in {LEFT_OUT_HEADER}. Of one model and for one reason a minute counts {MAX_COUNT} dropped calls "
@@ -89,20 +89,20 @@ class ReceiptSchema(ma.Schema):
     422,
     schema={"oneOf": [ReceiptSchema, ErrorSchema]},
     example=NONE_VALID,
-    description="None was valid; or the body is no array, or the report of what was thrown away is wrong",
+    description="None was valid; or the body is no array, or a report of dropped predictions is wrong",
 )
 @blp.errors(400, 408, 413, 415, 503)
 def log_batch() -> Response:
-    """Log many calls at once.
+    """Log many predictions at once.
 
     The body is a JSON array or NDJSON, gzipped or not, of at most 10,000 records and 16 MB inflated. Valid records are
-    stored in one transaction, and the answer comes after it is committed; the others are listed with what is wrong.
+    stored in one transaction, and the answer comes after it is committed; the others are listed with their errors.
     Records that have a `request_id` may be sent again without harm; if they have no `timestamp`, the `request_id` must
     be a UUIDv7. A record whose `request_id` and `timestamp` belong to a call of another model is rejected.
 
-    A batch that is mostly invalid and far too cheap to send for the work it makes (many tiny records, or gzip of the
-    same one over and over) is answered 413: nothing is stored, and the first rejected records are listed. NDJSON that
-    is sent in chunks, without a Content-Length, must show that it is whole: gzip it or end it with an empty line.
+    A batch that is mostly invalid and costs the service far more work than its sender (many tiny records, or gzip of
+    the same one over and over) is answered 413: nothing is stored, and the first rejected records are listed. NDJSON
+    that is sent in chunks, without a Content-Length, must show that it is whole: gzip it or end it with an empty line.
     """
     lines = request.mimetype in NDJSON
     if not (lines or request.is_json):
@@ -128,11 +128,11 @@ def log_batch() -> Response:
 
 
 def _check_end(body: bytes) -> None:
-    """Answers 400 for chunked NDJSON that does not show that it is all there.
+    """Answer 400 for chunked NDJSON that does not show that it is complete.
 
-    Granian's `wsgi.input.read(size)` ends alike at the last chunk and where the body breaks off. Only `read()` tells,
-    which gives nothing of a body that was cut: but it has no limit, and a chunked body no length to check beforehand.
-    A JSON array ends with its bracket, gzip with its checksum.
+    Granian's `wsgi.input.read(size)` returns the same at the last chunk as when the body breaks off. Only `read()`
+    tells them apart, but it has no limit, and a chunked body has no length that could be checked beforehand. A JSON
+    array ends with its bracket, gzip with its checksum.
     """
     if "chunked" not in request.headers.get("Transfer-Encoding", "").lower() or is_gzip(request):
         return

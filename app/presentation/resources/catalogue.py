@@ -43,7 +43,7 @@ EXAMPLE = {
 
 
 class CatalogueQuerySchema(ma.Schema):
-    """Which models, and how many at once."""
+    """The models to list, and how many on a page."""
 
     model_name = ma.fields.List(
         name(MAX_MODEL_NAME_LENGTH),
@@ -61,11 +61,11 @@ class CatalogueQuerySchema(ma.Schema):
     limit = ma.fields.Integer(
         load_default=100, validate=Range(1, 200), metadata={"description": "How many at most, 1 to 200."}
     )
-    cursor = Text(metadata={"description": "Where to go on: taken from the Link header of the page before."})
+    cursor = Text(metadata={"description": "The cursor in the Link header of the page before."})
 
 
 class WindowSchema(ma.Schema):
-    """How many calls there were, how many of them failed, and how long they took."""
+    """How many predictions there were, how many of them failed, and how long they took."""
 
     total_requests = ma.fields.Integer(required=True)
     failed_requests = ma.fields.Integer(required=True)
@@ -84,12 +84,12 @@ class ModelSchema(ma.Schema):
 
     model_name = ma.fields.String(required=True)
     model_version = ma.fields.String(
-        required=True, allow_none=True, metadata={"description": "null where the calls were logged without one."}
+        required=True, allow_none=True, metadata={"description": "null if the predictions were logged without one."}
     )
     first_seen = Instant(required=True, metadata={"description": "When the first call was."})
     first_seen_within_s = ma.fields.Integer(
         required=True,
-        metadata={"description": "0, or where raw rows are gone: it was in the so many seconds from `first_seen` on."},
+        metadata={"description": "0 if exact; if raw rows are gone, it was within so many seconds after `first_seen`."},
     )
     last_seen = Instant(required=True, metadata={"description": "When the last call was."})
     last_seen_within_s = ma.fields.Integer(required=True, metadata={"description": "The same for `last_seen`."})
@@ -126,9 +126,9 @@ class ModelSchema(ma.Schema):
 def list_models(query: dict[str, Any]) -> Response:
     """List every model and version: since when, how much, how well, and whether it has gone silent.
 
-    A version is silent where there was no call for ten times its usual gap. That gap is looked for in the 50 latest
-    days, hours and minutes with calls: three of four gaps are no longer. Calls that come in bursts, as those of a
-    nightly job, count as one. Counts and instants are exact at every moment, `p95_duration_ms` is within 1 % of the
+    A version is silent if there was no prediction for ten times its usual gap. The usual gap is taken from the 50
+    latest days, hours and minutes with predictions: three of four gaps are no longer. A burst of predictions, as of a
+    nightly job, counts as one. Counts and instants are exact at every moment, `p95_duration_ms` is within 1 % of the
     true one. While there is more, the header `Link` with `rel="next"` has the address of the next page,
     relative to this one.
     """

@@ -1,4 +1,4 @@
-"""Log calls of which inference loggers tell."""
+"""Log predictions from the events of inference loggers."""
 
 from __future__ import annotations
 
@@ -38,13 +38,14 @@ DECODER = "predlog.event_decoder"
 )
 @blp.errors(400, 408, 413, 415, 503)
 def log_events() -> Response:
-    """Log calls of which inference loggers tell.
+    """Log predictions from the events of inference loggers.
 
     CloudEvents 1.0 in the binary, the structured or the batched mode, as the loggers of KServe and Seldon send them.
-    The request and the response of a call are events of their own, in any order and in any request. The call is stored
-    when both have come, and took as long as lies between their times. Until then one waits for the other, durably, for
-    `CLOUDEVENTS_WAIT`; after that the call counts as dropped, with the reason `expired`. Events of any other type are
-    passed over. What the events carry is neither looked at nor kept. An event may be sent again without harm.
+    The request and the response of a prediction are separate events, which may come in any order and in any request.
+    The prediction is stored when both have come; its duration is the time between them. Until then one event waits for
+    the other, durably, for `CLOUDEVENTS_WAIT`; after that the prediction counts as dropped, with the reason `expired`.
+    Events of any other type are ignored. The data of the events is neither read nor kept. An event may be sent again
+    without harm.
     """
     mapping: EventMapping = current_app.extensions[MAPPING]
     decoder: EventDecoder = current_app.extensions[DECODER]

@@ -58,7 +58,7 @@ class CompareQuerySchema(RangeSchema):
 
 
 def _check(sides: dict[str, str], others: dict[str, Any]) -> None:
-    """Refuse what is neither two versions nor two ranges."""
+    """Refuse a query that names neither two versions nor two ranges."""
     if not sides:
         raise InvalidInput("version_a", "Missing: give `version_a` and `version_b`, or a range each for a and b.")
     for names in (VERSIONS, BOUNDS):
@@ -93,8 +93,8 @@ def compare(query: dict[str, Any]) -> Response:
     Either two versions (`version_a`, `version_b`) over a common range, or two ranges (`from_a`, `to_a`, `from_b`,
     `to_b`) of any or of one version; both together compare two versions each over its own range. A confidence interval
     stands beside the difference of the success rates and beside each ratio of percentiles, and a difference is more
-    than chance where its interval leaves out that there is none. Calls are taken as independent: where failures come in
-    bursts the true intervals are wider. A side without calls has zeros and nulls, and nothing is compared.
+    than chance if its interval leaves out "no difference". Predictions are taken as independent: if failures come in
+    bursts, the true intervals are wider. A side without predictions has zeros and nulls, and nothing is compared.
     """
     comparison = services().readers.ask(lambda reader: reader.comparisons.compare(**query))
     return as_json(written(query, comparison))

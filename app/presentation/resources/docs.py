@@ -57,7 +57,7 @@ blp = Blueprint("docs", __name__)
 
 @blp.after_request
 def _keep_to_this_host(response: Response) -> Response:
-    # ReDoc would fetch a logo from its maker.
+    # ReDoc would fetch a logo from its vendor's host.
     response.headers["Content-Security-Policy"] = (
         f"default-src 'self'; script-src 'self' 'nonce-{_nonce()}'; style-src 'self' 'unsafe-inline'; "
         "img-src 'self' data:; worker-src 'self' blob:; "
@@ -72,7 +72,7 @@ def _with_nonce() -> dict[str, Any]:
 
 
 def _nonce() -> str:
-    """What the scripts that stand in a page are known by: another one in each answer."""
+    """Return the nonce of the inline scripts of a page, a new one for each answer."""
     if "nonce" not in g:
         g.nonce = secrets.token_urlsafe(16)
     return str(g.nonce)

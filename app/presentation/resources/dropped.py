@@ -36,7 +36,7 @@ COUNTED = {"counted": 1, "duplicates": 0, "left_out": 0}
 
 
 class CountedSchema(ma.Schema):
-    """What became of reports."""
+    """The result of reports."""
 
     counted = ma.fields.Integer(required=True, metadata={"description": "Reports that are counted now."})
     duplicates = ma.fields.Integer(required=True, metadata={"description": "Reports that had been counted before."})
@@ -47,7 +47,7 @@ class CountedSchema(ma.Schema):
 
 
 class RemovedSchema(ma.Schema):
-    """What was removed."""
+    """How much was removed."""
 
     reports = ma.fields.Integer(required=True, metadata={"description": "Single reports that were removed."})
     dropped = ma.fields.Integer(
@@ -82,11 +82,11 @@ class RemovalQuerySchema(ma.Schema):
 @blp.response(200, CountedSchema, example=COUNTED, description="The reports are counted")
 @blp.errors(400, 408, 413, 415, 422, 503)
 def report_dropped(reports: list[DroppedReport]) -> dict[str, int]:
-    """Report calls that were dropped instead of logged.
+    """Report predictions that a client dropped instead of logging them.
 
     The body is what the header `Predlog-Dropped` of a batch holds: a JSON array of reports. All of them are counted,
-    or none. A report that is sent again counts once. Of one model and for one reason a minute counts 60,000,000 dropped
-    calls at most; what is beyond that is left out. A model that was never logged or reported counts towards
+    or none. A report that is sent again counts once. A minute counts at most 60,000,000 dropped predictions of one
+    model and one reason, and leaves out the rest. A model that was never logged or reported counts towards
     `MAX_NEW_MODELS_PER_DAY`.
     """
     for report in reports:
@@ -102,10 +102,10 @@ def report_dropped(reports: list[DroppedReport]) -> dict[str, int]:
 @blp.response(200, RemovedSchema, example={"reports": 2, "dropped": 14})
 @blp.errors(422, 503)
 def remove_dropped(query: dict[str, Any]) -> Removed:
-    """Remove reports of dropped calls, from the statistics as well.
+    """Remove reports of dropped predictions, from the statistics as well.
 
-    Of a model, of a range of time, or of both: one of them has to be named. The range is that of the minutes that
-    begin in it; where retention has left only hours or days, it is that of the whole ones that lie in it.
+    Give a model, a range of time, or both. All minutes that begin in the range belong to it; if retention has kept only
+    hours or days, the whole ones within the range belong to it.
     """
     removed = services().dropped.remove(**query)
     audit("dropped.removed", **facts(**query), **vars(removed))

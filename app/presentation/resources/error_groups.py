@@ -1,4 +1,4 @@
-"""Failed calls, grouped by what their errors have in common."""
+"""Failed predictions, grouped by the common part of their errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from app.presentation.schemas.ranges import RangeSchema
 from app.presentation.schemas.statistics import as_json
 from app.presentation.services import services
 
-blp = Blueprint("error_groups", __name__, url_prefix="/api/v1", description="What goes wrong, and since when")
+blp = Blueprint(
+    "error_groups", __name__, url_prefix="/api/v1", description="Errors of predictions, and since when they occur"
+)
 
 MAX_COUNT = 2**63 - 1
 EXAMPLE = {
@@ -38,7 +40,7 @@ EXAMPLE = {
 
 
 class ErrorGroupQuerySchema(RangeSchema):
-    """Which failed calls, and how many groups at once."""
+    """The failed predictions to group, and how many groups on a page."""
 
     class Meta:
         exclude = ("percentiles",)
@@ -46,11 +48,11 @@ class ErrorGroupQuerySchema(RangeSchema):
     limit = QueryInteger(
         load_default=20, validate=Range(1, 200), metadata={"description": "How many groups at most, 1 to 200."}
     )
-    cursor = Text(metadata={"description": "Where to go on: taken from the Link header of the page before."})
+    cursor = Text(metadata={"description": "The cursor in the Link header of the page before."})
 
 
 class ErrorGroupSchema(ma.Schema):
-    """Failed calls of one model whose errors say the same."""
+    """Failed predictions of one model whose errors have the same pattern."""
 
     model_name = ma.fields.String(required=True)
     fingerprint = ma.fields.String(required=True, metadata={"description": "The MD5 of the pattern."})
@@ -88,10 +90,10 @@ class ErrorGroupSchema(ma.Schema):
 )
 @blp.errors(422, 503)
 def list_error_groups(query: dict[str, Any]) -> Response:
-    """Group failed calls by what their errors have in common.
+    """Group failed predictions by the common part of their errors.
 
     Errors that differ in numbers, UUIDs and hexadecimal numbers alone are one group, the same for every version of a
-    model. Counts are exact, over the rows that retention has left. While there is more, the header `Link` with
+    model. Counts are exact, over the rows that retention has kept. While there is more, the header `Link` with
     `rel="next"` has the address of the next page, relative to this one; give `to` if all pages are to be about the same
     range. An answer that takes longer than `LIST_TIMEOUT_MS` is 503: give `model_name` then.
     """

@@ -1,4 +1,4 @@
-"""Take all logged calls out."""
+"""Export all logged predictions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _CURSOR = re.compile(r"(.+),([0-9]{1,19})", re.ASCII)
 
 
 class RowCursor(Text):
-    """The time and the id of a call, as an export has them, or a cursor of the list."""
+    """The time and the id of a prediction, as an export has them, or a cursor of the list."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         text = super()._deserialize(value, *args, **kwargs)
@@ -71,7 +71,7 @@ class ExportQuerySchema(FiltersSchema):
     cursor = RowCursor(
         load_default=None,
         metadata={
-            "description": "Where to go on: `timestamp,id` of the last call that you have.",
+            "description": "Go on after this prediction: `timestamp,id` of the last one that you have.",
             "example": "2025-06-09T12:00:00.000000+00:00,1",
         },
     )
@@ -83,7 +83,7 @@ class ExportQuerySchema(FiltersSchema):
 @blp.response(200, description="The oldest calls first")
 @blp.errors(406, 422, 503)
 def export_predictions(query: dict[str, Any]) -> Response:
-    """Export logged calls as NDJSON, CSV or Parquet, oldest first, however many there are.
+    """Export any number of logged predictions as NDJSON, CSV or Parquet, oldest first.
 
     The filters are those of the list. NDJSON has the objects of the list; CSV (RFC 4180) and Parquet have the columns
     `id`, `timestamp`, `model_name`, `model_version`, `duration_ms`, `was_successful`, `error`, `metadata` (JSON) and
@@ -91,9 +91,9 @@ def export_predictions(query: dict[str, Any]) -> Response:
     takes a text that begins with `=`, `+`, `-` or `@` for a formula unless the column is imported as text.
 
     A whole export ends with a line end (gzip with its trailer, Parquet with its footer). One that was cut does not:
-    `cursor=timestamp,id` of the last call that you have goes on after it. Each call that is there all the while comes
-    once; one that is logged meanwhile comes if its time is later than what was exported. An export may take
-    `EXPORT_TIMEOUT_S` seconds.
+    `cursor=timestamp,id` of the last prediction that you have goes on after it. Each prediction that exists during the
+    whole export comes once; one that is logged meanwhile comes if its time is later than the exported ones. An export
+    may take `EXPORT_TIMEOUT_S` seconds.
     """
     name = negotiated(FORMATS, query)
     if name == PARQUET and not export_parquet.is_installed():
@@ -126,5 +126,5 @@ def export_predictions(query: dict[str, Any]) -> Response:
 
 
 def _begun(blocks: Blocks) -> tuple[list[Block], Blocks]:
-    """The first block, if there is one, and those after it. Raises what reading it raises."""
+    """Return the first block, if there is one, and the rest. Raises the errors of reading the first block."""
     return list(islice(blocks, 1)), blocks

@@ -1,4 +1,4 @@
-"""What the service is, whether it lives, whether it is ready."""
+"""Name and version of the service, its liveness, and its readiness."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ blp = Blueprint("service", __name__, description="The service itself")
 DESCRIPTION = (
     "A prediction log for machine-learning services: every call of a model kept, and counted exactly, over any range."
     "\n\n"
-    "Errors have one shape, but for those of the HTTP server itself: what it cannot read as HTTP it answers 400, an "
+    "Errors have one shape, except those of the HTTP server itself: it answers 400 to invalid HTTP, an "
     "address that is too long 414, headers that are too many or too long 431, each without a body."
 )
 # Relative to the address of this page, so that they are right behind a proxy that takes a prefix off.
@@ -34,7 +34,7 @@ LINKS = {
 
 
 class InfoSchema(ma.Schema):
-    """Name, version, and where to go from here."""
+    """Name, version, and links to the pages."""
 
     name = ma.fields.String(required=True)
     version = ma.fields.String(required=True)

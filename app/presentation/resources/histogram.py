@@ -1,4 +1,4 @@
-"""How the durations of calls are distributed: over a range, and by point of time for a heat map."""
+"""The distribution of durations: over a range, and by point of time for a heat map."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ EXAMPLE = {
 
 
 class HistogramQuerySchema(RangeSchema):
-    """Which calls, over which range, and how finely."""
+    """The predictions to count, their range, and the number of bins."""
 
     class Meta:
         exclude = ("percentiles",)
@@ -72,12 +72,12 @@ class HistogramQuerySchema(RangeSchema):
     )
 
     def beginning(self, end: datetime) -> datetime:
-        """A histogram that names no beginning is of a day, as a series is."""
+        """Return the default beginning: a day before the end, as for a series."""
         return end - min(DAY, end - FIRST)
 
 
 class BinSchema(ma.Schema):
-    """The calls that took more than `from_ms` and at most `to_ms`; both are 0 for calls of 0 ms."""
+    """The predictions that took more than `from_ms` and at most `to_ms`; both are 0 in the bin of 0 ms."""
 
     from_ms = Milliseconds(required=True)
     to_ms = Milliseconds(required=True)
@@ -85,10 +85,12 @@ class BinSchema(ma.Schema):
 
 
 class CountedSchema(ma.Schema):
-    """How many calls were logged, and how many are missing."""
+    """How many predictions were logged, and how many were dropped."""
 
     total_requests = ma.fields.Integer(required=True, metadata={"description": "The sum of the counts."})
-    dropped = ma.fields.Integer(required=True, metadata={"description": "Calls that clients reported as thrown away."})
+    dropped = ma.fields.Integer(
+        required=True, metadata={"description": "Predictions that clients reported as dropped."}
+    )
     completeness = ma.fields.Float(required=True, allow_none=True)
 
 
@@ -116,12 +118,12 @@ class HistogramSchema(CountedSchema, AnswerSchema):
 @blp.response(200, HistogramSchema, example=EXAMPLE)
 @blp.errors(422, 503)
 def histogram(query: dict[str, Any]) -> Response:
-    """Count calls by how long they took, exactly: over a range, and with `bucket` by points of time for a heat map.
+    """Count predictions by their duration, exactly: over a range, and with `bucket` by points of time for a heat map.
 
-    The bins lie end to end from the fastest call to the slowest, and their bounds grow geometrically: `to_ms` is the
-    same multiple of `from_ms` in all. The counts are exact and add up to `total_requests`. Every point has the same
-    bins. Points begin at full buckets of the clock of `timezone`; the first and the last are cut to the range.
-    Without `from` the range is the day before its end.
+    The bins lie end to end from the fastest prediction to the slowest, and their bounds grow geometrically: `to_ms` is
+    the same multiple of `from_ms` in all. The counts are exact and add up to `total_requests`. Every point has the same
+    bins. Points begin at full buckets of the clock of `timezone`; the first and the last are cut to the range. Without
+    `from` the range is the day before its end.
     """
     time_range, bucket = query["range"], query.get("bucket")
     if bucket == "auto":

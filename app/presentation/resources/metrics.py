@@ -1,4 +1,4 @@
-"""GET /metrics: what all workers have counted, and what the database says of itself, for Prometheus."""
+"""GET /metrics: the figures of all workers, and the condition of the database, for Prometheus."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ EXAMPLE = """# HELP predlog_records_stored_total Records that were committed.
 predlog_records_stored_total 1024.0
 """
 
-blp = Blueprint("metrics", __name__, description="What the service counts")
+blp = Blueprint("metrics", __name__, description="The figures of the service")
 
 
 def register(app: Flask, pool_size: int) -> Meters:
-    """Count every request that is answered; the meters are for whatever else there is to be counted."""
+    """Count every answered request; return the meters for everything else."""
     if folder := os.environ.get(FOLDER):
         _forget(os.getpid(), folder)  # a worker before us that had the same number
     app.extensions[EXTENSION] = counting = Meters(pool_size)
@@ -48,9 +48,9 @@ def register(app: Flask, pool_size: int) -> Meters:
 )
 @blp.errors(503)
 def metrics() -> Response:
-    """Show what all workers of this instance have counted, for Prometheus.
+    """Show the figures of all workers of this instance, for Prometheus.
 
-    What is known from the database is a few seconds old. While it is away, `predlog_database_up` is 0 and the rest is
+    Figures of the database are a few seconds old. While it is away, `predlog_database_up` is 0 and the rest is
     answered as ever.
     """
     now = CollectorRegistry()
@@ -80,7 +80,7 @@ def _count_rejected(status: int) -> None:
 
 
 def _forget_the_dead(folder: str) -> None:
-    """A worker that was killed uses no connections any more; what it has counted stays."""
+    """Remove the gauges of killed workers, which hold no connections any more; their counters stay."""
     for path in glob.glob(os.path.join(folder, "gauge_live*_*.db")):
         pid = int(path.rpartition("_")[2].removesuffix(".db"))
         if not _is_alive(pid):
@@ -88,7 +88,7 @@ def _forget_the_dead(folder: str) -> None:
 
 
 def _forget(pid: int, folder: str) -> None:
-    with contextlib.suppress(FileNotFoundError):  # somebody else was first
+    with contextlib.suppress(FileNotFoundError):  # another worker was first
         mark_process_dead(pid, folder)
 
 
@@ -103,7 +103,7 @@ def _is_alive(pid: int) -> bool:
 
 
 class _Now(Collector):
-    """What is not counted but is so at this moment."""
+    """Figures that are read when they are scraped."""
 
     def __init__(self, condition: Condition | None, pool_size: int) -> None:
         self._condition = condition

@@ -49,7 +49,7 @@ EXAMPLE = {
 
 
 class ModelStatisticsQuerySchema(RangeSchema):
-    """Which models, over which range, and how many at once."""
+    """The models to list, the range, and how many on a page."""
 
     search = name(
         MAX_MODEL_NAME_LENGTH,
@@ -65,7 +65,7 @@ class ModelStatisticsQuerySchema(RangeSchema):
     limit = QueryInteger(
         load_default=100, validate=Range(1, MAX_LIMIT), metadata={"description": f"How many at most, 1 to {MAX_LIMIT}."}
     )
-    cursor = Text(metadata={"description": "Where to go on: taken from the Link header of the page before."})
+    cursor = Text(metadata={"description": "The cursor in the Link header of the page before."})
 
 
 class CountsSchema(ma.Schema):
@@ -88,7 +88,8 @@ class ModelStatisticsSchema(AnswerSchema):
     models = ma.fields.List(ma.fields.Nested(ModelTallySchema), required=True)
     bucket = ma.fields.String(metadata={"description": "With `bucket`: how long a point is."})
     edges = ma.fields.List(
-        Instant(), metadata={"description": "With `bucket`: where the points begin, and where the last one ends."}
+        Instant(),
+        metadata={"description": "With `bucket`: the times at which the points begin, and the end of the last one."},
     )
 
 
@@ -105,9 +106,9 @@ class ModelStatisticsSchema(AnswerSchema):
 def list_model_statistics(query: dict[str, Any]) -> Response:
     """Give the statistics of every model over any range, page by page.
 
-    Every model that was ever logged is listed, with zeros and nulls if it has no calls in the range. The figures of a
-    model are those of `GET /api/v1/stats` with its name. While there is more, the header `Link` with `rel="next"` has
-    the address of the next page, relative to this one; give `to` if all pages are to be about the same range.
+    Every model that was ever logged is listed, with zeros and nulls if it has no predictions in the range. The figures
+    of a model are those of `GET /api/v1/stats` with its name. While there is more, the header `Link` with `rel="next"`
+    has the address of the next page, relative to this one; give `to` if all pages are to be about the same range.
     """
     time_range, percentiles, bucket = query["range"], query["percentiles"], query.get("bucket")
     if bucket == "auto":

@@ -47,7 +47,7 @@ class MessageSchema(ma.Schema):
 
 
 def links(pointer: str) -> dict[int, Any]:
-    """What can be done next with the prediction whose id stands at that place of an answer, as OpenAPI writes it."""
+    """Return OpenAPI links to the operations on the prediction whose id is at `pointer` in an answer."""
     parameters = {"prediction_id": f"$response.body#{pointer}"}
     names = ("get_prediction", "delete_prediction")
     return {200: {"links": {name: {"operationId": name, "parameters": parameters} for name in names}}}
@@ -61,10 +61,10 @@ def links(pointer: str) -> dict[int, Any]:
 def log_prediction(prediction: Prediction) -> Prediction:
     """Log one call of a model.
 
-    The answer comes after the record is committed. A call that was sent with a `request_id` may be sent again without
-    harm: the same `request_id` and `timestamp` return the first record and store nothing. If the `timestamp` is left
-    out, it is taken from the `request_id`, which must be a UUIDv7 then. If a call of another model has both, the answer
-    is 409 and tells nothing of that call. `null` in an optional field means "not given".
+    The answer comes after the prediction is committed. A prediction with a `request_id` may be sent again without harm:
+    the same `request_id` and `timestamp` return the first one and store nothing. If the `timestamp` is left out, it is
+    taken from the `request_id`, which must be a UUIDv7 then. If a prediction of another model has both, the answer is
+    409 and tells nothing of that prediction. `null` in an optional field means "not given".
     """
     check_model(prediction.model_name)
     services().new_models.check(caller(), prediction)
@@ -85,13 +85,13 @@ def log_prediction(prediction: Prediction) -> Prediction:
 )
 @blp.errors(422, 503)
 def list_predictions(query: dict[str, Any]) -> Response:
-    """List logged calls, newest first.
+    """List logged predictions, newest first.
 
     While there is more, the header `Link` with `rel="next"` has the address of the next page, relative to this one:
-    follow it until there is none. A page may have fewer calls than `limit`, or none, and still lead on: it holds a
-    megabyte of records, and with `model_version`, `min_duration_ms` or `was_successful=true` the service looks through
-    50,000 calls for it. A page that takes longer than `LIST_TIMEOUT_MS` is answered 503: narrow the list then, with
-    `model_name`, `from` and `to`.
+    follow it until there is none. A page may have fewer predictions than `limit`, or none, and still have a next page:
+    it holds a megabyte, and with `model_version`, `min_duration_ms` or `was_successful=true` the service searches
+    50,000 predictions for it. A page that takes longer than `LIST_TIMEOUT_MS` is answered 503: narrow the list then,
+    with `model_name`, `from` and `to`.
     """
     page = services().readers.ask(lambda reader: reader.prediction_list.page(**query))
     response = Response(page_json(page), mimetype="application/json")
@@ -106,7 +106,7 @@ def list_predictions(query: dict[str, Any]) -> Response:
 @blp.errors(404, 422, 503)
 @blp.doc(operationId="get_prediction")
 def get_prediction(path: dict[str, int], **_: str) -> Prediction:
-    """Look at one logged call."""
+    """Return one logged prediction."""
     return services().predictions.get(path["prediction_id"], models())
 
 
@@ -116,7 +116,7 @@ def get_prediction(path: dict[str, int], **_: str) -> Prediction:
 @blp.errors(404, 422, 503)
 @blp.doc(operationId="delete_prediction")
 def delete_prediction(path: dict[str, int], **_: str) -> dict[str, str]:
-    """Delete one logged call, from the statistics as well."""
+    """Delete one logged prediction, from the statistics as well."""
     services().predictions.delete(path["prediction_id"])
     audit("prediction.deleted", prediction=path["prediction_id"])
     return {"message": "Предсказание успешно удалено"}

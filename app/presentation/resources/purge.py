@@ -18,7 +18,7 @@ from app.presentation.services import services
 
 blp = Blueprint("purge", __name__, url_prefix="/api/v1", description="Logged calls, removed for good")
 
-# What takes longer is left for the next request: proxies give up after a minute.
+# The rest is left for the next request, because proxies give up after a minute.
 MAX_PURGE_S = 25.0
 EXAMPLE = {"deleted": 1200, "complete": True, "aggregates_deleted": False, "aggregates_kept_before": None}
 
@@ -44,7 +44,7 @@ class PurgeQuerySchema(ma.Schema):
 
 
 class PurgedSchema(ma.Schema):
-    """What was removed."""
+    """How much was removed."""
 
     deleted = ma.fields.Integer(required=True, metadata={"description": "Calls that are removed now."})
     complete = ma.fields.Boolean(
@@ -69,12 +69,12 @@ class PurgedSchema(ma.Schema):
 @blp.response(200, PurgedSchema, example=EXAMPLE)
 @blp.errors(422, 503)
 def purge_predictions(filters: PurgeFilters) -> dict[str, Any]:
-    """Delete all logged calls of a model, of a range of time, or with a `request_id`, from the statistics as well.
+    """Delete the logged predictions of a model, of a range of time, or with a `request_id`.
 
-    Calls that pass all filters are deleted for good. `model_name` alone, or with `model_version`, deletes the model
-    itself: also what the statistics know of it from before the retention edge; it then vanishes from `/models`. The
-    work is done in pieces, and statistics are exact after each. After 25 seconds the answer has `complete: false`: the
-    same request again goes on. Reports of calls that clients have dropped are not deleted.
+    Predictions that pass all filters are deleted for good, from the statistics as well. `model_name` alone, or with
+    `model_version`, deletes the model itself, also from the statistics before the retention edge; it then vanishes from
+    `/models`. The work is done in pieces, and statistics are exact after each. After 25 seconds the answer has
+    `complete: false`: send the same request again to go on. Reports of dropped predictions are not deleted.
     """
     now, until, purged = datetime.now(timezone.utc), time.monotonic() + MAX_PURGE_S, Purged()
     try:
@@ -93,7 +93,7 @@ def purge_predictions(filters: PurgeFilters) -> dict[str, Any]:
 
 
 def audited(filters: PurgeFilters, purged: Purged) -> dict[str, Any]:
-    """What a line of the log says of a purge: the filters and the numbers, nothing that was in a prediction."""
+    """Return the filters and numbers of a purge for its audit line, without anything of a prediction."""
     chosen = {f"filter_{name}": str(value) for name, value in vars(filters).items() if value is not None}
     numbers = {"deleted": purged.deleted, "buckets_deleted": purged.buckets_deleted, "complete": purged.is_complete}
     return chosen | numbers

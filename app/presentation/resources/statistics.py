@@ -49,7 +49,7 @@ SERIES_EXAMPLE = {
 
 
 class MeasuresSchema(RangeSchema):
-    """Which calls, over which range, and what to measure of their durations."""
+    """The predictions to count, their range, and the measures of their durations."""
 
     under_ms = DelimitedList(
         QueryMilliseconds(metadata={"type": "number", "minimum": 0, "maximum": MAX_DURATION_MS}),
@@ -64,7 +64,7 @@ class MeasuresSchema(RangeSchema):
 
 
 class StatsQuerySchema(MeasuresSchema):
-    """What to count, and by what."""
+    """The predictions to count, and their groups."""
 
     format = format_field(FORMATS)
     group_by = DelimitedList(
@@ -79,7 +79,7 @@ class StatsQuerySchema(MeasuresSchema):
 
 
 class SeriesQuerySchema(MeasuresSchema):
-    """What to count, over which points of time."""
+    """The predictions to count, and the points of time."""
 
     format = format_field(FORMATS)
     bucket = ma.fields.String(
@@ -89,12 +89,12 @@ class SeriesQuerySchema(MeasuresSchema):
     )
 
     def beginning(self, end: datetime) -> datetime:
-        """A series that names no beginning is a day long."""
+        """Return the default beginning: a day before the end."""
         return end - min(DAY, end - FIRST)
 
 
 class GroupSchema(TallySchema):
-    """The same for one group; `model_version` is null where the calls were logged without one."""
+    """The same for one group; `model_version` is null if the predictions were logged without one."""
 
     model_name = ma.fields.String()
     model_version = ma.fields.String(allow_none=True)
@@ -129,12 +129,12 @@ class SeriesSchema(AnswerSchema):
 @blp.response(200, StatsSchema, example=STATS_EXAMPLE)
 @blp.errors(406, 422, 503)
 def stats(query: dict[str, Any]) -> Response:
-    """Count calls and failures and measure durations over any range, exactly.
+    """Count predictions and failures and measure durations over any range, exactly.
 
     Dates are whole days of `timezone`, the last one included; instants bound a half-open range. The counts, the
     average and the extremes are those of a full scan of the log at the moment of the answer; each percentile is within
     `percentile_relative_error` of the true one, and each true share of `under_ms` within its limits. A model that
-    nobody has logged has zeros and nulls. CSV has a line for each group, or one for all.
+    was never logged has zeros and nulls. CSV has a line for each group, or one for all.
     """
     wanted = negotiated(FORMATS, query)
     group_by = tuple(key for key in GROUP_KEYS if key in query["group_by"])
@@ -163,7 +163,7 @@ def stats(query: dict[str, Any]) -> Response:
 @blp.response(200, SeriesSchema, example=SERIES_EXAMPLE)
 @blp.errors(406, 422, 503)
 def timeseries(query: dict[str, Any]) -> Response:
-    """Give the same statistics by points of time, with zeros where nothing was called.
+    """Give the same statistics by points of time; points without predictions have zeros.
 
     Points begin at full buckets of the clock of `timezone`; the first and the last are cut to the range.
     Without `from` the range is the day before its end. CSV has a line for each point.
@@ -186,7 +186,7 @@ def timeseries(query: dict[str, Any]) -> Response:
 
 
 def check_points(answer: Answer, time_range: TimeRange, bucket: str) -> None:
-    """Raises InvalidInput if the aggregates that are left of the range are too coarse for points of this bucket."""
+    """Raise InvalidInput if the aggregates that retention has kept are too coarse for points of this bucket."""
     if time_range and (answer.range.start > time_range.start or answer.range.end < time_range.end):
         raise InvalidInput("bucket", f"Of this range only longer buckets than {bucket} are kept; take one of these.")
 

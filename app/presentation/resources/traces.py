@@ -1,4 +1,4 @@
-"""Log calls that OpenTelemetry has traced."""
+"""Log predictions from OpenTelemetry's spans."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ READERS = {JSON: json_encoding.read, PROTOBUF: protobuf.read}
 
 @blp.after_request
 def _answer_errors_as_otlp_does(response: Response) -> Response:
-    # A client of OTLP sends again what is answered 429, 502, 503 or 504, and throws away what is answered 408.
+    # A client of OTLP sends a request again after 429, 502, 503 and 504, and drops it after 408.
     if response.status_code == 408:
         response.status_code = 503
         response.headers["Retry-After"] = "1"
@@ -39,13 +39,13 @@ def _answer_errors_as_otlp_does(response: Response) -> Response:
 @blp.route("/v1/traces", methods=["POST"])
 @blp.doc(**otlp.DOCUMENTATION)
 def export_traces() -> Response:
-    """Log calls that OpenTelemetry has traced.
+    """Log predictions from OpenTelemetry's spans.
 
-    OTLP/HTTP, in protobuf or JSON, gzipped or not. A span whose attributes name a model is a call of it, and all other
-    spans are passed over. The request id is made of the span's ids, so a request may be sent again without harm. A
-    request holds at most 10,000 calls and 16 MB inflated. If some calls cannot be logged, the answer is 200 and says
-    how many and why (`partial_success`); if none can, it is 400. Errors are `google.rpc.Status`. After 429 and 503 the
-    request is worth another try.
+    OTLP/HTTP, in protobuf or JSON, gzipped or not. A span whose attributes name a model is a prediction of it, and all
+    other spans are ignored. The request id is made of the span's ids, so a request may be sent again without harm. A
+    request holds at most 10,000 predictions and 16 MB inflated. If some predictions cannot be logged, the answer is 200
+    and says how many and why (`partial_success`); if none can, it is 400. Errors are `google.rpc.Status`. A client may
+    send the request again after 429 and 503.
     """
     reader = READERS.get(request.mimetype)
     if reader is None:
@@ -76,12 +76,12 @@ def export_traces() -> Response:
 def _encoded(record: dict[str, Any]) -> bytes:
     try:
         return msgspec.json.encode(record)
-    except UnicodeEncodeError:  # half a character, which the batch door refuses in its own words
+    except UnicodeEncodeError:  # half a surrogate pair, for which the batch decoder has an error
         return json.dumps(record).encode()
 
 
 def _problems(spans: list[str], rejected: Rejected) -> str:
-    """What is wrong with the first of the spans that were rejected."""
+    """Return the errors of the first rejected spans as text."""
     told = [f"span {spans[index]}: {msgspec.json.encode(each.errors).decode()}" for index, each in rejected[:TOLD]]
     more = [f"and {len(rejected) - TOLD} more"] if len(rejected) > TOLD else []
     return "; ".join([*told, *more])

@@ -1,1 +1,1 @@
-"""What goes in and out as JSON, and in query strings and headers."""
+"""Schemas of JSON, query strings and headers."""

@@ -1,4 +1,4 @@
-"""How alerts and their history are written."""
+"""Alerts and their history as JSON."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class AlertSchema(ma.Schema):
     model_name = ma.fields.String(required=True)
     state = ma.fields.String(required=True, metadata={"enum": [state.value for state in State]})
     since = Instant(required=True, metadata={"description": "When it entered this state."})
-    value = ma.fields.Float(required=True, allow_none=True, metadata={"description": "What was measured last."})
+    value = ma.fields.Float(required=True, allow_none=True, metadata={"description": "The last measured value."})
     measured = ma.fields.String(required=True, metadata={"description": "The same in words."})
     evaluated_at = Instant(required=True)
 
@@ -75,7 +75,7 @@ class RuleStateSchema(ma.Schema):
     name = ma.fields.String(required=True)
     models = ma.fields.List(ma.fields.String(), required=True, metadata={"description": "Names and patterns."})
     model_version = ma.fields.String(required=True, allow_none=True)
-    condition = ma.fields.String(required=True, metadata={"description": "What is a breach, in words."})
+    condition = ma.fields.String(required=True, metadata={"description": "The breach in words."})
     for_s = ma.fields.Float(required=True, metadata={"description": "Seconds that a breach lasts before it fires."})
     state = ma.fields.String(
         required=True,
@@ -96,7 +96,7 @@ class AlertsSchema(ma.Schema):
 
 
 class AlertMessageSchema(ma.Schema):
-    """What became of one webhook's message."""
+    """The state of the message to one webhook."""
 
     webhook = ma.fields.String(required=True)
     id = ma.fields.UUID(required=True, metadata={"description": "The header Idempotency-Key of each attempt."})
@@ -107,7 +107,7 @@ class AlertMessageSchema(ma.Schema):
 
 
 class AlertEventSchema(ma.Schema):
-    """What people were told about an alert."""
+    """A change of an alert that messages were sent about."""
 
     id = ma.fields.Integer(required=True)
     rule = ma.fields.String(required=True)
@@ -120,7 +120,7 @@ class AlertEventSchema(ma.Schema):
 
 
 def written_rule(rule: Rule, alerts: Sequence[Measured]) -> dict[str, Any]:
-    """A rule as RuleStateSchema has it."""
+    """Return a rule as RuleStateSchema describes it."""
     states = {measured.alert.state for measured in alerts}
     return {
         "name": rule.name,
@@ -145,7 +145,7 @@ def _alert(measured: Measured) -> dict[str, Any]:
 
 
 def written_event(event: PastEvent) -> dict[str, Any]:
-    """An event as AlertEventSchema has it."""
+    """Return an event as AlertEventSchema describes it."""
     return {
         "id": event.id,
         "rule": event.key.rule,
@@ -159,5 +159,5 @@ def written_event(event: PastEvent) -> dict[str, Any]:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Six digits: the rest would only look exact."""
+    """Round to six digits, because more would only look exact."""
     return None if value is None else float(f"{value:.6g}")

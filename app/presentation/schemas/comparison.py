@@ -1,4 +1,4 @@
-"""How a comparison is written: both sides, how they differ, by which test, and whether by more than chance."""
+"""A comparison as JSON: both sides, their differences, the test, and whether they are more than chance."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ RATIO_ERROR = GAMMA - 1
 
 SUCCESS_RATE_METHOD = (
     "Difference of two proportions: Clopper-Pearson limits of each side (1934), joined by squaring and adding "
-    "(Newcombe 1998; Zou and Donner 2008). More than chance where the interval leaves out 0. "
+    "(Newcombe 1998; Zou and Donner 2008). More than chance if the interval leaves out 0. "
     "Calls are taken as independent."
 )
 DURATION_METHOD = (
     "Ratio of two quantiles: distribution-free limits of each side from its order statistics (Thompson 1936), joined "
     "by squaring and adding their logarithms (Zou and Donner 2008) and widened by ratio_relative_error. More than "
-    "chance where the interval leaves out 1. Calls are taken as independent; each percentile is judged by itself."
+    "chance if the interval leaves out 1. Predictions are taken as independent; each percentile is judged by itself."
 )
 RATES = {1: "b succeeds more often", -1: "b succeeds less often", 0: "no difference beyond chance"}
 DURATIONS = {1: "b is slower", -1: "b is faster", 0: "no difference beyond chance"}
@@ -97,12 +97,12 @@ EXAMPLE = {
 
 
 class SideSchema(TallySchema):
-    """One side: its version, its range, and what was counted in it."""
+    """One side: its version, its range, and its statistics."""
 
     model_version = ma.fields.String(
         required=True,
         allow_none=True,
-        metadata={"description": "null where calls of any version were counted, empty where those without one were."},
+        metadata={"description": "null if predictions of any version were counted, empty if those without one were."},
     )
     range = ma.fields.Nested(SpanSchema, required=True)
     cut_to_request = ma.fields.Boolean(required=True)
@@ -110,7 +110,7 @@ class SideSchema(TallySchema):
 
 
 class IntervalSchema(ma.Schema):
-    """A confidence interval; null at an end that too few calls leave open."""
+    """A confidence interval; an end is null if there are too few predictions to bound it."""
 
     low = ma.fields.Float(required=True, allow_none=True)
     high = ma.fields.Float(required=True, allow_none=True)
@@ -123,7 +123,9 @@ class ContrastSchema(ma.Schema):
     more_than_chance = ma.fields.Boolean(
         required=True,
         allow_none=True,
-        metadata={"description": "Whether the interval leaves out no difference; null where there are too few calls."},
+        metadata={
+            "description": "Whether the interval leaves out no difference; null if there are too few predictions."
+        },
     )
     verdict = ma.fields.String(required=True, metadata={"description": "The same in words."})
 
@@ -142,7 +144,7 @@ class RatioSchema(ContrastSchema):
 
 
 class DurationContrastSchema(ma.Schema):
-    """How long calls take in b, compared with a."""
+    """The durations of b, compared with those of a."""
 
     percentiles = ma.fields.Dict(keys=ma.fields.String(), values=ma.fields.Nested(RatioSchema), required=True)
     ratio_relative_error = ma.fields.Float(
@@ -164,7 +166,7 @@ class ComparisonSchema(ma.Schema):
 
 
 def written(query: dict[str, Any], comparison: Comparison) -> dict[str, Any]:
-    """The JSON of a comparison, as it was asked for."""
+    """Return the JSON of a comparison."""
     percentiles = query["percentiles"]
     return {
         "a": _side(query["a"], comparison.a, percentiles),
@@ -194,7 +196,7 @@ def _duration(comparison: Comparison, percentiles: Sequence[float]) -> dict[str,
     for percentile, contrast in zip(percentiles, comparison.durations):
         ratio = None if contrast is None else _rounded(contrast.estimate.value)
         ratios[label(percentile)] = {"ratio": ratio, **_contrast(contrast, DURATIONS)}
-        if contrast is None and comparison.success_rate is not None:  # there are calls
+        if contrast is None and comparison.success_rate is not None:  # there are predictions
             ratios[label(percentile)]["verdict"] = ZERO
     return {"percentiles": ratios, "ratio_relative_error": _rounded(RATIO_ERROR), "method": DURATION_METHOD}
 
@@ -211,5 +213,5 @@ def _contrast(contrast: Contrast | None, words: dict[int, str]) -> dict[str, Any
 
 
 def _rounded(value: float) -> float | None:
-    """Six digits: the rest would only look exact."""
+    """Round to six digits, because more would only look exact."""
     return float(f"{value:.6g}") if math.isfinite(value) else None

@@ -17,7 +17,7 @@ from app.presentation.middleware.arguments import loads
 from app.presentation.schemas.fields import Identifier, Instant, name
 
 HEADER = "Predlog-Dropped"
-# What clients before 0.2 call it.
+# The name of the header in clients before 0.2.
 OLD_HEADER = "Predlog-Discarded"
 LEFT_OUT_HEADER = "Predlog-Dropped-Left-Out"
 
@@ -63,7 +63,7 @@ _SCHEMA = DroppedReportSchema(many=True)
 
 
 def read_dropped(headers: Headers) -> list[DroppedReport]:
-    """The reports in the header, none without a header. Answers 422 if it is not as documented.
+    """Return the reports in the header; none without a header. Answers 422 if the header is not as documented.
 
     The HTTP server hands on a header that is not ASCII as an empty one.
     """

@@ -1,4 +1,4 @@
-"""CloudEvents, and what becomes of them."""
+"""CloudEvents, and their receipt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.presentation.resources.batches import ReceiptSchema
 
 
 class EventReceiptSchema(ReceiptSchema):
-    """What became of events; `stored` and `duplicates` are calls of which both sides are known."""
+    """The result of events; `stored` and `duplicates` count predictions of which both sides are known."""
 
     waiting = ma.fields.Integer(
         required=True, metadata={"description": "Calls of which one side is kept until the other one comes."}

@@ -1,4 +1,4 @@
-"""Exported calls as Parquet, if pyarrow is installed.
+"""Exported predictions as Parquet, if pyarrow is installed.
 
 pyarrow reads the server's CSV without Python's interpreter, which other threads need meanwhile.
 """
@@ -12,18 +12,18 @@ from typing import Any
 from app.application.export import Block
 from app.presentation.schemas.export_text import COLUMNS
 
-# So many calls, or about so many characters, are a row group: larger ones would take more memory than all else here.
+# A row group has at most so many predictions, or about so many characters: larger groups would take too much memory.
 GROUP_ROWS = 16_000
 GROUP_CHARACTERS = 4 * 2**20
 
 
 def is_installed() -> bool:
-    """Whether Parquet can be written here."""
+    """Return whether pyarrow is installed."""
     return find_spec("pyarrow") is not None
 
 
 def parquet(blocks: Iterable[Block]) -> Iterator[bytes]:
-    """The file, piece by piece; what was cut has no footer, without which no program reads it."""
+    """Yield the file piece by piece; a file that was cut has no footer, so no program reads it by mistake."""
     from pyarrow.parquet import ParquetWriter
 
     schema, sink = _schema(), _Sink()
@@ -76,7 +76,7 @@ def _table(lines: list[str], schema: Any) -> Any:
 
 
 class _Sink:
-    """A file that hands over what was written to it."""
+    """A file in memory whose content can be taken out piece by piece."""
 
     closed = False
 
@@ -99,6 +99,6 @@ class _Sink:
         self.closed = True
 
     def taken(self) -> bytes:
-        """What was written since this was asked last."""
+        """Return the bytes that were written since the last call."""
         parts, self._parts = self._parts, []
         return b"".join(parts)

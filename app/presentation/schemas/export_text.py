@@ -1,4 +1,4 @@
-"""Exported calls as bytes of NDJSON or CSV.
+"""Exported predictions as bytes of NDJSON or CSV.
 
 A line end stands between two lines, and one more after the last: an export that was cut does not end with one.
 """
@@ -31,7 +31,7 @@ def csv(blocks: Iterable[Block]) -> Iterator[bytes]:
 
 
 def compressed(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """The same as gzip; if the parts fail, it has all of them, and no trailer."""
+    """Yield the parts as gzip; if the parts fail, the gzip has all parts until then, and no trailer."""
     deflate = zlib.compressobj(FASTEST, wbits=GZIP)
     try:
         for part in parts:

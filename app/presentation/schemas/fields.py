@@ -1,4 +1,4 @@
-"""Marshmallow fields that take exactly what the API promises, and give it back as it was sent."""
+"""Marshmallow fields that accept exactly the values that the API promises, and return them as they were sent."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def name(length: int, **kwargs: Any) -> Text:
 
 
 def version(description: str, **metadata: Any) -> Text:
-    """The version of a model as a filter; the empty one stands for calls that were logged without a version."""
+    """The version of a model as a filter; the empty one stands for predictions that were logged without a version."""
     return Text(validate=Length(max=MAX_MODEL_VERSION_LENGTH), metadata={"description": description, **metadata})
 
 
@@ -110,7 +110,7 @@ class Milliseconds(fields.Field[float]):
 
 
 def plain_number(value: Any) -> Any:
-    """Text that is a number to people, too: Python would also take 1_0, spaces and other scripts' digits."""
+    """Return text that people read as a number, too: Python would also accept 1_0, spaces and other scripts' digits."""
     if isinstance(value, str) and not re.fullmatch(r"[0-9.eE+-]+", value, re.ASCII):
         raise ValidationError("Not a valid number.")
     return value

@@ -1,4 +1,4 @@
-"""OTLP/HTTP as the OpenAPI document describes it: what is left out here is ignored, as OTLP wants it."""
+"""OTLP/HTTP for the OpenAPI document; fields that are not described here are ignored, as OTLP demands."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ ANSWER = {
             "type": "object",
             "properties": {
                 "rejectedSpans": {"type": "string", "description": "How many calls could not be logged."},
-                "errorMessage": {"type": "string", "description": "What is wrong with the first three of them."},
+                "errorMessage": {"type": "string", "description": "The errors of the first three of them."},
             },
         }
     },
@@ -66,7 +66,7 @@ STATUS = {
     "type": "object",
     "properties": {
         "code": {"type": "integer", "description": "As gRPC numbers its statuses."},
-        "message": {"type": "string", "description": "What is wrong, in a sentence."},
+        "message": {"type": "string", "description": "The error in a sentence."},
     },
 }
 ERRORS_HERE = {

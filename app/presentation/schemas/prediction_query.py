@@ -1,4 +1,4 @@
-"""Which predictions to list, and from where on."""
+"""Filters and cursors of the list of predictions."""
 
 from __future__ import annotations
 
@@ -64,18 +64,18 @@ class PredictionQuerySchema(FiltersSchema):
 
     limit = QueryInteger(load_default=100, validate=Range(1, 1000), metadata={"description": "How many at most."})
     cursor = ListCursor(
-        load_default=None, metadata={"description": "Where to go on: taken from the Link header of the page before."}
+        load_default=None, metadata={"description": "The cursor in the Link header of the page before."}
     )
 
 
 def encode_cursor(cursor: Cursor) -> str:
-    """The cursor as the address of the next page has it."""
+    """Return the cursor as text for the address of the next page."""
     text = json.dumps([cursor.timestamp.isoformat(), cursor.id], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def decode_cursor(text: str) -> Cursor:
-    """The place in the list that a cursor stands for. Raises InvalidInput."""
+    """Return the position in the list that a cursor stands for. Raises InvalidInput."""
     try:
         padded = text + "=" * (-len(text) % 4)
         timestamp, prediction_id = json.loads(base64.b64decode(padded, altchars="-_", validate=True))

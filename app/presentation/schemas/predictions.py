@@ -26,7 +26,7 @@ NO_TIME = "A request_id that is not a UUIDv7 needs a timestamp: without one, eac
 
 
 def call_time(request_id: UUID | None, now: datetime) -> datetime | None:
-    """When a call without a timestamp was; None if only its sender can tell."""
+    """Return the time of a prediction without a timestamp; None if its request id does not tell it."""
     return now if request_id is None else timestamp_of(request_id)
 
 
@@ -34,7 +34,7 @@ class PredictionSchema(ma.Schema):
     """One call of a model."""
 
     id = ma.fields.Integer(dump_only=True, metadata={"description": "Given by the service.", "example": 1})
-    model_name = name(MAX_MODEL_NAME_LENGTH, required=True, metadata={"description": "What was called."})
+    model_name = name(MAX_MODEL_NAME_LENGTH, required=True, metadata={"description": "The model that was called."})
     duration_ms = Milliseconds(
         required=True,
         metadata={"description": "How long it took, in milliseconds.", "minimum": 0, "maximum": MAX_DURATION_MS},
@@ -43,14 +43,16 @@ class PredictionSchema(ma.Schema):
     timestamp = Instant(
         allow_none=True,
         metadata={
-            "description": "When, ISO 8601; UTC where it has no offset. "
+            "description": "The time of the call, ISO 8601; UTC if it has no offset. "
             "Default: the time in `request_id` if that is a UUIDv7, now if there is no `request_id`."
         },
     )
     model_version = name(
         MAX_MODEL_VERSION_LENGTH, allow_none=True, metadata={"description": "Which version was called."}
     )
-    error = Text(allow_none=True, validate=Length(max=MAX_ERROR_LENGTH), metadata={"description": "What went wrong."})
+    error = Text(
+        allow_none=True, validate=Length(max=MAX_ERROR_LENGTH), metadata={"description": "The error of the call."}
+    )
     metadata = Metadata(allow_none=True, metadata={"description": "Anything else, at most 4 KB of JSON."})
     request_id = Identifier(
         allow_none=True,
@@ -62,7 +64,7 @@ class PredictionSchema(ma.Schema):
 
     @ma.pre_load
     def check_number_of_fields(self, data: Any, **_: Any) -> Any:
-        # Each field that is unknown is told: a body of a million of them would make an answer larger than itself.
+        # Each unknown field makes an error, so a body of a million of them would make an answer larger than itself.
         if isinstance(data, dict) and len(data) > MAX_FIELDS:
             raise ma.ValidationError(f"Must have at most {MAX_FIELDS} fields.")
         return data

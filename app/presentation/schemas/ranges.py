@@ -1,4 +1,4 @@
-"""Which calls, and over which range: the parameters that all questions about many calls share."""
+"""Models and ranges: the parameters that all questions about many predictions share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Percentile(ma.fields.Float):
 
 
 class SelectionSchema(ma.Schema):
-    """Which calls to look at."""
+    """The predictions to look at."""
 
     model_name = ma.fields.List(
         name(MAX_MODEL_NAME_LENGTH),
@@ -54,7 +54,7 @@ class SelectionSchema(ma.Schema):
 
 
 class RangeSchema(SelectionSchema):
-    """Which calls, and over which range."""
+    """The predictions to look at, and their range."""
 
     from_date = bound("First day, or first instant. Default: the beginning.", example="2025-06-01")
     to_date = bound("Last day (included), or an instant (not included). Default: now.", example="2025-06-09")
@@ -62,7 +62,7 @@ class RangeSchema(SelectionSchema):
     end = bound("The same as `to_date`.", data_key="to")
 
     def beginning(self, end: datetime) -> datetime:
-        """Where a range begins that names no beginning."""
+        """Return the default beginning of a range that ends at `end`."""
         return min(EARLIEST, end)
 
     @ma.post_load
@@ -78,7 +78,7 @@ class RangeSchema(SelectionSchema):
 
 
 def _bound(data: dict[str, Any], name: str, alias: str, attribute: str) -> tuple[str, str] | None:
-    """The text of a bound and the name it was sent under."""
+    """Return the text of a bound and the name of its parameter; None if it was not sent."""
     if name in data and attribute in data:
         raise InvalidInput(alias, f"Given twice: `{name}` and `{alias}` are the same.")
     sent = [(name, data.pop(name))] if name in data else [(alias, data.pop(attribute))] if attribute in data else []
@@ -86,12 +86,12 @@ def _bound(data: dict[str, Any], name: str, alias: str, attribute: str) -> tuple
 
 
 def check_order(start: tuple[str, str] | None, end: tuple[str, str] | None, time_range: TimeRange) -> None:
-    """Raises InvalidInput where a range ends before it begins; a range of instants may be empty, one of days not."""
+    """Raise InvalidInput if a range ends before it begins; a range of instants may be empty, a range of days not."""
     days = end is not None and is_date(end[1])
     if start and (time_range.start > time_range.end or (days and time_range.start == time_range.end)):
         raise InvalidInput(start[0], "Must not be after the end of the range.")
 
 
 def open_end() -> datetime:
-    """The end of a range that was left open: whatever may have been logged by now."""
+    """Return the end of an open range: after the latest time that may have been logged by now."""
     return datetime.now(timezone.utc).replace(second=0, microsecond=0) + FUTURE_TOLERANCE + timedelta(minutes=1)

@@ -1,4 +1,4 @@
-"""What all answers about many calls share: how a tally, its range and its freshness are written."""
+"""The common part of all answers about many predictions: a tally, its range and its freshness as JSON."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ANSWER_EXAMPLE = {
 
 
 class ShareSchema(ma.Schema):
-    """A share of the calls, 0 to 1."""
+    """A share of the predictions, 0 to 1."""
 
     share = ma.fields.Float(required=True)
     low = ma.fields.Float(required=True, metadata={"description": "The true share is not less than this."})
@@ -53,7 +53,7 @@ class ShareSchema(ma.Schema):
 
 
 class TallySchema(ma.Schema):
-    """How many calls, how many of them succeeded, and how long they took."""
+    """How many predictions there were, how many of them succeeded, and how long they took."""
 
     total_requests = ma.fields.Integer(required=True)
     successful_requests = ma.fields.Integer(required=True)
@@ -80,12 +80,14 @@ class TallySchema(ma.Schema):
     )
     dropped = ma.fields.Integer(
         required=True,
-        metadata={"description": "Calls that clients reported as thrown away; known by model, not by version."},
+        metadata={"description": "Predictions that clients reported as dropped; known by model, not by version."},
     )
     completeness = ma.fields.Float(
         required=True,
         allow_none=True,
-        metadata={"description": "Share of the calls known of that were logged, 0 to 1; null where none are known of."},
+        metadata={
+            "description": "Share of logged predictions among logged and dropped ones, 0 to 1; null if there are none."
+        },
     )
 
 
@@ -102,34 +104,32 @@ class FreshnessSchema(ma.Schema):
     materialized_to = Instant(
         required=True,
         allow_none=True,
-        metadata={
-            "description": "The aggregates' watermark, what is later was read raw; null where they are always exact."
-        },
+        metadata={"description": "The aggregates' watermark: later rows were read raw. Null if they are always exact."},
     )
     raw_share = ma.fields.Float(
         required=True, metadata={"description": "Share of the calls that was read from raw rows."}
     )
     hours_pending_repair = ma.fields.Integer(
         required=True,
-        metadata={"description": "Hours that changed after they were materialised, read raw until repaired."},
+        metadata={"description": "Hours with an invalidation, read raw until they are refreshed."},
     )
     replica_lag_s = ma.fields.Float(
         required=True,
         allow_none=True,
         metadata={
-            "description": "Where a replica answered: at most how many seconds it is behind the primary; "
-            "null where the primary answered."
+            "description": "If a replica answered: at most how many seconds it is behind the primary; "
+            "null if the primary answered."
         },
     )
 
 
 class AnswerSchema(ma.Schema):
-    """What is common to all answers."""
+    """The common fields of all answers."""
 
     range = ma.fields.Nested(SpanSchema, required=True, metadata={"description": "The range that was counted."})
     cut_to_request = ma.fields.Boolean(
         required=True,
-        metadata={"description": "False where raw rows are gone and `range` had to be widened to whole buckets."},
+        metadata={"description": "False if raw rows are gone and `range` had to be widened to whole buckets."},
     )
     percentile_relative_error = ma.fields.Float(
         required=True, metadata={"description": "How far a percentile may be from the true one, as a share of it."}
@@ -138,13 +138,13 @@ class AnswerSchema(ma.Schema):
 
 
 def as_json(body: Any) -> Response:
-    """An answer that is written already."""
+    """Return a response with this body."""
     return Response(msgspec.json.encode(body), mimetype="application/json")
 
 
 # Written by hand, not dumped by the schemas above: for a series that would take longer than the database does.
 def tallied(tally: Tally, percentiles: Sequence[float], under_ms: Sequence[float] = ()) -> dict[str, Any]:
-    """A tally as TallySchema has it."""
+    """Return a tally as TallySchema describes it."""
     shares = zip(map(label, under_ms), map(_share, tally.shares_under(under_ms)))
     values = zip(map(label, percentiles), map(milliseconds, tally.percentiles(percentiles)))
     return {
@@ -163,7 +163,7 @@ def tallied(tally: Tally, percentiles: Sequence[float], under_ms: Sequence[float
 
 
 def counted(question: Question, answer: Answer) -> dict[str, Any]:
-    """What was counted, and how, as AnswerSchema has it."""
+    """Return the range and the freshness of an answer as AnswerSchema describes them."""
     freshness = answer.freshness
     return {
         "range": {"from": answer.range.start.isoformat(), "to": answer.range.end.isoformat()},
@@ -184,7 +184,7 @@ def _share(share: Share | None) -> dict[str, float] | None:
 
 @lru_cache(maxsize=256)
 def label(number: float) -> str:
-    """A percentile or a duration as its asker would write it: 50, 99.9."""
+    """Return a percentile or a duration as a client would write it: 50, 99.9."""
     return str(shortest_number(number))
 
 

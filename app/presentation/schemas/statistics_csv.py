@@ -1,4 +1,4 @@
-"""Statistics as CSV: a line for each group or point, a column for each figure; what is nested has a dotted name."""
+"""Statistics as CSV: a line for each group or point, a column for each figure; nested figures have dotted names."""
 
 from __future__ import annotations
 

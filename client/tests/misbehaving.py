@@ -119,7 +119,7 @@ class Service(ThreadingHTTPServer):
             return 200, said
         return (422 if len(said["rejected"]) == len(records) else 207), said
 
-    def note_losses(self, header: str | None) -> None:
+    def note_dropped(self, header: str | None) -> None:
         if header is None:
             return
         assert header.isascii() and len(header) <= 4096, "the header is too long"
@@ -200,7 +200,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             with service.lock:
                 status, said = service.store(records)
-                service.note_losses(self.headers.get("Predlog-Dropped"))
+                service.note_dropped(self.headers.get("Predlog-Dropped"))
             if mood == "store_and_reset":
                 self.reset()
             elif mood == "store_and_half":

@@ -119,7 +119,7 @@ def test_a_service_is_reached_over_a_unix_socket(service, tmp_path, monkeypatch)
     UnixHandler = type("UnixHandler", (Handler,), {"disable_nagle_algorithm": False})
     monkeypatch.chdir(tmp_path)  # a path of a socket may be a hundred bytes long
     server = UnixServer("logs.sock", UnixHandler)
-    for name in ("mood", "moods", "requests", "api_key", "most_records", "lock", "store", "note_losses"):
+    for name in ("mood", "moods", "requests", "api_key", "most_records", "lock", "store", "note_dropped"):
         setattr(server, name, getattr(service, name))
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     log_one(None, unix_socket="logs.sock")

@@ -178,7 +178,7 @@ def test_more_records_than_marks_and_more_models_than_codes_are_counted_too(tmp_
     assert not list(tmp_path.iterdir())
 
 
-def test_a_loss_in_memory_of_a_killed_process_is_known_within_moments(program, service):
+def test_records_dropped_in_memory_by_a_killed_process_are_known_within_moments(program, service):
     service.mood = 503
     process = program.start(
         str(
@@ -238,7 +238,7 @@ def test_servers_that_end_without_exit_handlers_send_or_count_everything(program
 
 
 def test_after_a_full_queue_every_record_that_waits_has_a_mark_of_its_own(service, make_client):
-    """Numbers of discarded records take no mark, so later ones come round to those of records that still wait."""
+    """Dropped records take no mark, so later numbers come round to those of records that still wait."""
     service.mood = 503
     client = make_client(queue_size=9000, flush_interval=60)
     ledger = client._pipeline.intake.ledger

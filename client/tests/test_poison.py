@@ -17,7 +17,7 @@ from predlog import delivery
 from predlog.batch import Batch
 from predlog.counts import Tally
 from predlog.delivery import Delivery
-from predlog.losses import Losses
+from predlog.dropped import Dropped
 from predlog.settings import Settings
 from predlog.spool_file import frame
 from predlog.throttled_log import Trouble
@@ -140,13 +140,13 @@ def test_whatever_is_in_the_spool_the_rest_is_delivered(tmp_path_factory, first,
     (directory / "predlog-3.spool").symlink_to(directory / "predlog-0.spool")
     os.mkfifo(directory / "predlog-4.spool")
     service = Service()
-    service.note_losses = lambda header: None  # it insists on sound ones
+    service.note_dropped = lambda header: None  # it insists on sound ones
     cap = 64 * 1024 if state == "full" else 1024 * 1024
     with predlog.Client(
         service.url, spool_dir=directory, flush_interval=0.01, spool_max_bytes=cap, exit_timeout=10
     ) as client:
         client.log("good", duration_ms=1, was_successful=True)
-        # Beyond the cap the spool may discard the record, if it counts it: the file being sent cannot give way.
+        # Beyond the cap the spool may drop the record, if it counts it: the file being sent cannot give way.
         wait_until(
             lambda: service.models["good"] == 1 or (state == "full" and client.stats().dropped.get("spool_full")), 20
         )
@@ -181,7 +181,7 @@ class Odd:
 )
 def test_an_answer_that_is_none_of_predlogs_settles_nothing(bodies):
     transport = Odd(bodies)
-    book = Losses()
+    book = Dropped()
     batch = Batch([b'{"model_name":"m"}'] * 3, youngest_ns=time.time_ns())
     sending = Delivery(Settings(), transport, book, Tally(), Trouble())
     for _ in range(len(bodies) + 3):
@@ -191,7 +191,7 @@ def test_an_answer_that_is_none_of_predlogs_settles_nothing(bodies):
 
 def test_a_line_that_cannot_be_sent_at_all_is_given_up_alone():
     transport = Odd([])
-    book = Losses()
+    book = Dropped()
     batch = Batch([b'{"a":1}', "no bytes", b'{"a":2}'], youngest_ns=time.time_ns())
     assert Delivery(Settings(), transport, book, Tally(), Trouble()).attempt(batch, lambda: 1.0) is None
     assert transport.records == [{"a": 1}, {"a": 2}] and book.totals == {"rejected": 1}

@@ -359,7 +359,7 @@ def test_what_could_not_be_delivered_at_exit_is_said(program, service):
     )
     _, errors = process.communicate(timeout=30)
     assert "closed with 9 records in memory not acknowledged" in errors
-    assert "closed before 91 discarded records could be reported" in errors
+    assert "closed before 91 dropped records could be reported" in errors
 
 
 ENDINGS = {

@@ -270,7 +270,7 @@ def test_old_files_expire_and_their_records_are_counted(service, make_client, di
     wait_until(lambda: service.lost_by("reason") == {"expired": 12})
 
 
-def test_losses_survive_the_process_that_had_them(quick, directory):
+def test_counts_of_dropped_records_survive_their_process(quick, directory):
     with free_port() as port:
         client = predlog.Client(f"http://127.0.0.1:{port}", spool_dir=directory, flush_interval=0.05, queue_size=10)
         log(client, 1000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from predlog.losses import Report
+from predlog.dropped import Report
 
 if TYPE_CHECKING:
     from predlog.spool_file import Segment

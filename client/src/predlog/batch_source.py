@@ -7,7 +7,7 @@ from typing import Protocol
 
 from predlog.batch import Batch
 from predlog.counts import Tally
-from predlog.losses import Report
+from predlog.dropped import Report
 from predlog.record_queue import Intake
 from predlog.spool import Spool
 from predlog.wakeup import Wakeup
@@ -20,7 +20,7 @@ class Source(Protocol):
         """What is there to send now, oldest first."""
 
     def done(self, batch: Batch) -> None:
-        """The batch is settled: stored, or discarded and counted."""
+        """Call this when the batch is done: stored, or dropped and counted."""
 
     def give_back(self, batch: Batch) -> None:
         """The batch could not be sent for now."""
@@ -32,7 +32,7 @@ class Source(Protocol):
         """Records in memory."""
 
     def reports(self) -> list[Report]:
-        """Reports of losses in hand."""
+        """The number of reports of dropped records that wait."""
 
     def let_go(self) -> None:
         """Put the batch in hand back on the queue."""

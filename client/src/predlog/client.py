@@ -55,13 +55,13 @@ class Client:
     url: where the service is, `http://logs:8000`.
     api_key: sent as a bearer token.
     enabled: False, or PREDLOG_DISABLED=1, makes every method do nothing; then no URL is needed.
-    queue_size: records that may wait in memory (10,000); what comes beyond is discarded and counted (`queue_full`).
+    queue_size: records that may wait in memory (10,000); further ones are dropped and counted (`queue_full`).
     batch_size: records in one request (500), at most 10,000.
     flush_interval: seconds after which records are sent though the batch is not full (1).
     timeout: seconds for a request (10).
     spool_dir: directory, best shared by all processes of a host, for what has not been acknowledged.
     spool_max_bytes: cap of that directory (100 MiB); the oldest records give way and are counted (`spool_full`).
-    max_age: seconds after which a record that could not be delivered is discarded and counted (`expired`; 7 days).
+    max_age: seconds after which a record that could not be delivered is dropped and counted (`expired`; 7 days).
     exit_timeout: seconds that the end of the process may be held up (2).
     ledger_dir: directory for the counts, without payload, of what is in memory: the next process with the same url and
         key reports what a killed one has lost (in shared memory); "" keeps no counts.

@@ -22,11 +22,11 @@ class Stats:
     withheld: int = 0
     """Taken out by before_send."""
     dropped: dict[str, int] = field(default_factory=dict)
-    """Discarded, by reason: queue_full, spool_full, rejected, expired; exit, which the next process reports; closed."""
+    """Dropped, by reason: queue_full, spool_full, rejected, expired; exit, which the next process reports; closed."""
 
     @property
     def rejected(self) -> int:
-        """Discarded because the record was not valid, found here or by the service."""
+        """Records that were dropped because the client or the service found them invalid."""
         return self.dropped.get("rejected", 0)
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from predlog import response
 from predlog.batch import Batch
 from predlog.counts import Tally
-from predlog.losses import EXPIRED, MAX_REPORTS, REJECTED, Losses, header
+from predlog.dropped import EXPIRED, MAX_REPORTS, REJECTED, Dropped, header
 from predlog.record import belongs_to
 from predlog.response import Acknowledged, Later, Refused, Verdict
 from predlog.settings import Settings
@@ -46,9 +46,9 @@ class Wait(NamedTuple):
 class Delivery:
     """Sends batches over one transport, starting small after trouble and growing again."""
 
-    def __init__(self, settings: Settings, transport: Transport, losses: Losses, tally: Tally, trouble: Trouble):
+    def __init__(self, settings: Settings, transport: Transport, dropped: Dropped, tally: Tally, trouble: Trouble):
         self._transport = transport
-        self._losses = losses
+        self._dropped = dropped
         self._tally = tally
         self._trouble = trouble
         self._max_age_ns = int(settings.max_age * 1e9)
@@ -62,7 +62,7 @@ class Delivery:
         `patience` says, before each request, how many seconds it may take; none left ends the attempt.
         """
         if batch.lines and time.time_ns() - batch.youngest_ns > self._max_age_ns:
-            self._discard(batch.lines, EXPIRED)
+            self._drop(batch.lines, EXPIRED)
             batch.lines = []
         with_reports = True
         while batch.lines or batch.reports:
@@ -71,16 +71,16 @@ class Delivery:
                 return Wait(0.0)
             lines = batch.lines[: self._at_once]
             with_reports = with_reports or not lines
-            discarded, reported = None, 0
+            dropped, reported = None, 0
             if with_reports and batch.reports:
-                discarded, reported = header(batch.reports, self._reports_at_once)
-            said = self._send(lines, discarded, timeout)
+                dropped, reported = header(batch.reports, self._reports_at_once)
+            said = self._send(lines, dropped, timeout)
             if isinstance(said, Later):
                 return self._later(said)
             if isinstance(said, Acknowledged):
                 del batch.lines[: len(lines)], batch.reports[:reported]  # first: they are settled, whatever follows
                 self._acknowledged(said, lines)
-            elif discarded and lines and said.status != 413:
+            elif dropped and lines and said.status != 413:
                 with_reports = False  # which of the two it could not read is seen once they go apart
             elif len(lines) > 1:
                 self._at_once = len(lines) // 2
@@ -93,10 +93,10 @@ class Delivery:
                     del batch.reports[:reported]
         return None
 
-    def _send(self, lines: Sequence[bytes], discarded: str | None, timeout: float) -> Verdict:
+    def _send(self, lines: Sequence[bytes], dropped: str | None, timeout: float) -> Verdict:
         began = time.monotonic()
         try:
-            said = response.send(self._transport, lines, discarded, timeout)
+            said = response.send(self._transport, lines, dropped, timeout)
             milliseconds = (time.monotonic() - began) * 1000
             logger.debug("Predlog: %d records in %.0f ms: %s", len(lines), milliseconds, response.summary(said))
             return said
@@ -110,7 +110,7 @@ class Delivery:
         self._reports_at_once = MAX_REPORTS
         self._tally.sent += said.stored
         self._tally.duplicates += said.duplicates
-        self._discard([lines[index] for index, _ in said.rejected], REJECTED)
+        self._drop([lines[index] for index, _ in said.rejected], REJECTED)
         self._trouble.back()
         if said.rejected:
             fields = _names(errors for _, errors in said.rejected)
@@ -118,8 +118,8 @@ class Delivery:
             self._trouble.warn(f"rejected {fields}", text, len(said.rejected), fields)
 
     def _refused(self, said: Refused, lines: Sequence[bytes]) -> None:
-        self._discard(lines, REJECTED)
-        what = "a record by itself" if lines else "a report of losses"
+        self._drop(lines, REJECTED)
+        what = "a record by itself" if lines else "a report of dropped records"
         self._trouble.warn(f"refused {said.status}", "Predlog: the service answered %d to %s", said.status, what)
 
     def _later(self, said: Later) -> Wait:
@@ -135,9 +135,9 @@ class Delivery:
             return Wait(_jitter.uniform(longest / 2, longest))
         return Wait(_jitter.uniform(0, min(MAX_BACKOFF, INITIAL_BACKOFF * 2**doublings)))
 
-    def _discard(self, lines: Sequence[bytes], reason: str) -> None:
+    def _drop(self, lines: Sequence[bytes], reason: str) -> None:
         for line in lines:
-            self._losses.add(*belongs_to(line), reason)
+            self._dropped.add(*belongs_to(line), reason)
 
 
 def _names(errors: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from predlog.batch_source import Source
 from predlog.delivery import Delivery
-from predlog.losses import Losses
+from predlog.dropped import Dropped
 from predlog.record import Record
 from predlog.record_queue import Intake
 
@@ -29,10 +29,10 @@ class DirectIntake(Intake):
 class Direct:
     """Sends what waits, one thread at a time; what cannot be sent now waits for the next call."""
 
-    def __init__(self, source: Source, delivery: Delivery, losses: Losses, before: Callable[[], None]) -> None:
+    def __init__(self, source: Source, delivery: Delivery, dropped: Dropped, before: Callable[[], None]) -> None:
         self._source = source
         self._delivery = delivery
-        self._losses = losses
+        self._dropped = dropped
         self._before = before
         self._locks: dict[str, threading.Lock] = {}  # one, made when it is needed: gevent may replace its kind before
         self._owner = 0
@@ -62,7 +62,7 @@ class Direct:
             lock.release()
 
     def _send(self, left: Callable[[], float]) -> bool:
-        while self._source.waiting() or len(self._losses):
+        while self._source.waiting() or len(self._dropped):
             for batch in self._source.pending():
                 if self._delivery.attempt(batch, left) is not None:
                     self._source.give_back(batch)

@@ -147,7 +147,7 @@ class Ledger:
                 os.close(fd)
 
     def _own(self) -> bool:
-        """Whether the directory is this user's: another one could make up losses, or lay a trap of links."""
+        """Whether the directory is this user's: another user could invent dropped records, or plant links."""
         try:
             status = os.lstat(self._directory or "")
         except OSError:

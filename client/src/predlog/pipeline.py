@@ -13,8 +13,8 @@ from predlog.connecting import Route
 from predlog.counts import Stats, Tally
 from predlog.delivery import Delivery
 from predlog.direct import Direct, DirectIntake
+from predlog.dropped import EXIT, Dropped
 from predlog.ledger import Ledger
-from predlog.losses import EXIT, Losses
 from predlog.record_queue import Intake
 from predlog.sender import Closing, Sender, Spooler
 from predlog.settings import Settings
@@ -36,7 +36,7 @@ class Pipeline:
     def __init__(self, settings: Settings, url: str, api_key: str | None) -> None:
         self.exit_timeout = settings.exit_timeout
         self._trouble = Trouble(settings.on_error)
-        self._losses = Losses()
+        self._dropped = Dropped()
         self._tally = Tally()
         self._closing = Closing()
         self._nudge = Wakeup()
@@ -45,15 +45,15 @@ class Pipeline:
         self._orphans_at = 0.0
         sync = settings.mode == "sync"
         kind = DirectIntake if sync else Intake
-        self.intake = kind(settings, self._losses, self._trouble, self._ledger, self._open if sync else self.start)
+        self.intake = kind(settings, self._dropped, self._trouble, self._ledger, self._open if sync else self.start)
         self._source: Source = Memory(self.intake)
         self._spool: Spool | None = None
         self._spooler: Spooler | None = None
         if settings.spool_dir is not None:
-            self._spool = Spool(settings, self._losses, self._trouble)
+            self._spool = Spool(settings, self._dropped, self._trouble)
             self._source = Spooled(self._spool, Memory(self.intake), self._tally, self._nudge)
             self._spooler = Spooler(settings, self.intake, self._spool, self._closing, self._nudge)
-        delivery = Delivery(settings, self._transport, self._losses, self._tally, self._trouble)
+        delivery = Delivery(settings, self._transport, self._dropped, self._tally, self._trouble)
         self._sender = Sender(
             settings,
             self._source,
@@ -66,7 +66,7 @@ class Pipeline:
         )
         self._direct: Direct | None = None
         if isinstance(self.intake, DirectIntake):
-            self._direct = direct = Direct(self._source, delivery, self._losses, self._keep_books)
+            self._direct = direct = Direct(self._source, delivery, self._dropped, self._keep_books)
             self.intake.send = lambda: direct.send(settings.timeout)
         self._threads: list[threading.Thread] = []
         self._starting = threading.Lock()  # never waited for
@@ -143,11 +143,11 @@ class Pipeline:
         left = self._source.waiting()
         if left and any(thread.is_alive() for thread in self._threads):
             self._warn_of(left)
-        return not (self._source.waiting() or self._losses.totals[EXIT])
+        return not (self._source.waiting() or self._dropped.totals[EXIT])
 
     def _finish(self) -> None:
         """Without threads, as in mode sync, or if the first call came while the interpreter was shutting down."""
-        if self._source.waiting() or len(self._losses):
+        if self._source.waiting() or len(self._dropped):
             if self._spooler is not None:
                 self._spooler.run()
             self._send()
@@ -161,7 +161,7 @@ class Pipeline:
         self._disowned = True
         self._closing.begin(0.0)
         self.intake.queue.clear()
-        self._losses.forget()
+        self._dropped.forget()
         self._transport.close()
         self._ledger.disown()
         if self._spool is not None:
@@ -179,7 +179,7 @@ class Pipeline:
             self._ledger.open()  # this process may be the next to end before it has told
             for name, count in lost.items():
                 found = True
-                self._losses.take_over(name, time_ns, count)
+                self._dropped.take_over(name, time_ns, count)
                 text = "Predlog: a process ended with %d records of %s in memory; they are reported as dropped"
                 self._trouble.warn(f"died {name}", text, count, printable(name))
             self._owe()
@@ -195,7 +195,7 @@ class Pipeline:
             spooled=spooled,
             torn=self._tally.torn,
             withheld=self.intake.withheld,
-            dropped=dict(self._losses.totals),
+            dropped=dict(self._dropped.totals),
         )
 
     def _send(self) -> None:
@@ -206,10 +206,10 @@ class Pipeline:
         self._owe()
         self._ledger.close()
         if left:
-            self._losses.unreported(EXIT, left)
+            self._dropped.unreported(EXIT, left)
             self._warn_of(left)
-        if untold := self._losses.waiting():
-            self._trouble.warn("untold", "Predlog: closed before %d discarded records could be reported", untold)
+        if untold := self._dropped.waiting():
+            self._trouble.warn("untold", "Predlog: closed before %d dropped records could be reported", untold)
         self._transport.close()
         lifecycle.stopped(self)
 
@@ -224,17 +224,17 @@ class Pipeline:
             self.take_over()
 
     def _owe(self) -> None:
-        dropped = self._losses.by_model()
+        dropped = self._dropped.by_model()
         for report in self._source.reports():
             dropped[report["model_name"]] += report["count"]
         self._ledger.owe(dropped, time.time_ns())
 
     def _nothing_left(self) -> bool:
         """Asked by the closed sender when its source is empty; what it lost itself goes to the spool here."""
-        if len(self._losses) and self._spooler is not None:
+        if len(self._dropped) and self._spooler is not None:
             self._spooler.run()
             return False
-        return not (self._source.waiting() or len(self._losses))
+        return not (self._source.waiting() or len(self._dropped))
 
     def _give_up(self) -> int:
         """Records that nobody will send now; with a spool they are there, and none is left."""

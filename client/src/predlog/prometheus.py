@@ -39,7 +39,7 @@ class Collector(BaseCollector):
             gauge.add_metric([self._name], value)
             yield gauge
         dropped = CounterMetricFamily(
-            "predlog_client_dropped", "Records that were discarded, by reason.", labels=["client", "reason"]
+            "predlog_client_dropped", "Records that were dropped, by reason.", labels=["client", "reason"]
         )
         for reason in REASONS:  # each is there from the start, so that an increase can be told
             dropped.add_metric([self._name, reason], stats.dropped.get(reason, 0))

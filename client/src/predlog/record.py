@@ -87,7 +87,7 @@ def readable(record: Record) -> dict[str, Any]:
 
 
 def belongs_to(line: bytes) -> tuple[str, int]:
-    """Model and moment (ns since 1970) of an encoded record, for the report of its loss.
+    """Model and moment (ns since 1970) of an encoded record, for a report that it was dropped.
 
     Never raises: a line of a spool file may have been written by anyone. What it does not say is "?" and now.
     """

@@ -10,9 +10,9 @@ from typing import Union
 from predlog import lifecycle
 from predlog.batch import Batch, Marker
 from predlog.context import Enrich
+from predlog.dropped import CLOSED, QUEUE_FULL, REJECTED, Dropped
 from predlog.forks import mine, new_mark
 from predlog.ledger import Ledger, Marks
-from predlog.losses import CLOSED, QUEUE_FULL, REJECTED, Losses
 from predlog.preparation import Preparation
 from predlog.record import METADATA, SUCCESS, InvalidRecord, Record, made_at
 from predlog.settings import Settings
@@ -33,7 +33,7 @@ class Intake:
     """
 
     def __init__(
-        self, settings: Settings, losses: Losses, trouble: Trouble, ledger: Ledger, start: Callable[[], None]
+        self, settings: Settings, dropped: Dropped, trouble: Trouble, ledger: Ledger, start: Callable[[], None]
     ) -> None:
         self.queue: deque[Item] = deque()
         self.ledger = ledger
@@ -55,7 +55,7 @@ class Intake:
         self._quick_awake = min(self._room_for_successes, ledger.size // 2)
         self._overflowed = False
         self._enrich: Enrich | None = None
-        self._losses = losses
+        self._dropped = dropped
         self._trouble = trouble
         self._start = start
         self._asleep = False
@@ -63,7 +63,7 @@ class Intake:
         self._wake = Wakeup()
 
     def put(self, record: Record) -> None:
-        """Queue the record, or count it as discarded; it never waits.
+        """Queue the record, or count it as dropped; this never waits.
 
         Client.log() and Call.__exit__() have the usual case in themselves: a call of a function would cost as much.
         """
@@ -74,7 +74,7 @@ class Intake:
         if not self.running[0] and self._passed_on(record):
             return
         if waiting >= self._room_for_successes and (waiting >= self._room or record[SUCCESS] is True):
-            self._discard(record)
+            self._drop(record)
             return
         place, marks = record[1] & self.mask, self.marks
         try:
@@ -121,11 +121,11 @@ class Intake:
         self._be_quick_below(self.short if self._overflowed else self._quick_awake)
 
     def batches(self) -> int:
-        """How many drains empty the queue as it is now, but for a rest; at least one, for the losses."""
+        """Return how many drains empty the present queue except for a rest; at least one, for the reports."""
         return len(self.queue) // self._batch_size + 1
 
-    def drain(self, with_losses: bool = True) -> Batch | None:
-        """The next records, encoded, with the losses so far; None when there is nothing at all."""
+    def drain(self, with_reports: bool = True) -> Batch | None:
+        """Return the next records, encoded, with reports of dropped ones; None if there are neither."""
         batch = Batch()
         size = 0
         while len(batch.lines) < self._batch_size and size < self._batch_bytes:
@@ -150,8 +150,8 @@ class Intake:
             batch.numbers.append(number)
             batch.lines.append(line)
             size += len(line)
-        if with_losses:
-            batch.reports = self._losses.take()
+        if with_reports:
+            batch.reports = self._dropped.take()
         return batch if batch.lines or batch.reports or batch.markers else None
 
     def put_back(self, batch: Batch) -> None:
@@ -159,7 +159,7 @@ class Intake:
         left = batch.unsettled()
         self.ledger.settle(batch.numbers[: len(batch.numbers) - len(left)])
         self.queue.extendleft(reversed([*left, *batch.markers]))
-        self._losses.give_back(batch.reports)
+        self._dropped.give_back(batch.reports)
 
     def _be_quick_below(self, waiting: int) -> None:
         self.quick = -1 if self._enrich is not None else waiting
@@ -196,9 +196,9 @@ class Intake:
         self._trouble.warn(f"invalid {why}", "Predlog: a record is not valid and counted as rejected: %s", why)
         return None
 
-    def _discard(self, record: Record) -> None:
+    def _drop(self, record: Record) -> None:
         if self._closed:
-            self._losses.unreported(CLOSED)
+            self._dropped.unreported(CLOSED)
         else:
             if not self._overflowed:  # the numbers go on, so a mark may be in use when it is come to again
                 self._overflowed = True
@@ -206,7 +206,7 @@ class Intake:
             self._count(record, QUEUE_FULL)
 
     def _count(self, record: Record, reason: str) -> None:
-        self._losses.add(record[2], made_at(record), reason)
+        self._dropped.add(record[2], made_at(record), reason)
 
 
 class Nowhere(Intake):

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
-from predlog.losses import HEADER
+from predlog.dropped import HEADER
 from predlog.transport import BATCH_PATH, Answer, Transport
 
 _BUSY = (408, 425, 429)
@@ -48,10 +48,10 @@ Verdict = Union[Acknowledged, Refused, Later]
 
 
 def send(
-    transport: Transport, lines: Sequence[bytes], discarded: str | None = None, timeout: float | None = None
+    transport: Transport, lines: Sequence[bytes], dropped: str | None = None, timeout: float | None = None
 ) -> Verdict:
-    """Send encoded records, and reports of losses, as one request; never raises for the network's sake."""
-    headers = {HEADER: discarded} if discarded else {}
+    """Send encoded records, and reports of dropped ones, as one request; network errors are returned, not raised."""
+    headers = {HEADER: dropped} if dropped else {}
     body = b"[" + b",".join(lines) + b"]"
     try:
         answer = transport.post(BATCH_PATH, body, headers, timeout)

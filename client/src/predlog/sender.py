@@ -19,7 +19,7 @@ CLOSING_POLL = 0.02
 FOREVER = float("inf")
 TIMEOUT_WITH_BROKEN_SPOOL = 5  # flush intervals between attempts to write
 BOOKS_EVERY = 1.0  # seconds between notes of what was dropped, for whoever comes after this process
-LOSSES_EVERY = 10.0  # seconds: in a long outage the reports must not crowd the records out of the spool
+REPORTS_EVERY = 10.0  # seconds: in a long outage the reports must not crowd the records out of the spool
 
 
 class Closing:
@@ -116,7 +116,7 @@ class Spooler:
         self._spool = spool
         self._closing = closing
         self._nudge = nudge
-        self._losses_at = 0.0
+        self._reports_at = 0.0
 
     def run(self) -> None:
         """Write until closed."""
@@ -133,7 +133,7 @@ class Spooler:
     def collect(self) -> None:
         """Write what waits now."""
         for _ in range(self._intake.batches()):
-            batch = self._intake.drain(self._losses_due())
+            batch = self._intake.drain(self._reports_due())
             if batch is None:
                 break
             if not self._spool.write(batch):
@@ -148,10 +148,10 @@ class Spooler:
         if self._spool.hungry and time.monotonic() - self._finished_at >= self._flush_interval:
             self._finish_file()
 
-    def _losses_due(self) -> bool:
+    def _reports_due(self) -> bool:
         now = time.monotonic()
-        due = self._spool.hungry or self._closing.by is not None or now - self._losses_at >= LOSSES_EVERY
-        self._losses_at = now if due else self._losses_at
+        due = self._spool.hungry or self._closing.by is not None or now - self._reports_at >= REPORTS_EVERY
+        self._reports_at = now if due else self._reports_at
         return due
 
     def _finish_file(self) -> None:

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 
 from predlog.batch import Batch
-from predlog.losses import SPOOL_FULL, Losses
+from predlog.dropped import SPOOL_FULL, Dropped
 from predlog.record import belongs_to
 from predlog.settings import Settings
 from predlog.spool_file import PREFIX, SUFFIX, Segment, frames, opened, supported
@@ -19,10 +19,10 @@ from predlog.uuid7 import uuid7
 class Spool:
     """Writes this process's file and claims finished ones, of any process, to send.
 
-    One thread writes, one claims. There is no fsync: what is written survives the process, not a loss of power.
+    One thread writes, one claims. There is no fsync: written files survive the process, but not a power failure.
     """
 
-    def __init__(self, settings: Settings, losses: Losses, trouble: Trouble) -> None:
+    def __init__(self, settings: Settings, dropped: Dropped, trouble: Trouble) -> None:
         assert settings.spool_dir is not None
         if not supported:
             raise ValueError("spool_dir needs file locks as Linux and macOS have them; leave it out on this system")
@@ -32,7 +32,7 @@ class Spool:
         self._max_bytes = settings.spool_max_bytes
         self._segment_bytes = settings.batch_bytes
         self._segment_records = settings.batch_size
-        self._losses = losses
+        self._dropped = dropped
         self._trouble = trouble
         self._writing: Segment | None = None
         self._records = self._bytes = 0
@@ -131,15 +131,15 @@ class Spool:
                 segment = Segment.claim(path)
                 if segment is not None:
                     segment.remove()
-                    self._discard(segment.lines, segment.reports)
+                    self._drop(segment.lines, segment.reports)
                     total -= sizes[path]
 
-    def _discard(self, lines: list[bytes], reports: list[dict[str, object]]) -> None:
-        self._losses.give_back(reports)
+    def _drop(self, lines: list[bytes], reports: list[dict[str, object]]) -> None:
+        self._dropped.give_back(reports)
         for line in lines:
-            self._losses.add(*belongs_to(line), SPOOL_FULL)
+            self._dropped.add(*belongs_to(line), SPOOL_FULL)
         if lines:
-            self._trouble.warn("full", "Predlog: the spool is full, its oldest records are discarded and counted")
+            self._trouble.warn("full", "Predlog: the spool is full, its oldest records are dropped and counted")
 
     def _sizes(self) -> Iterator[tuple[str, int]]:
         for path in self._paths():

@@ -1,7 +1,7 @@
-"""One spool file: framed lines of records and of loss reports, locked by whoever writes or sends it.
+"""One spool file: framed lines of records and of reports, locked by the process that writes or sends it.
 
 A line is the CRC-32 of what follows in eight hexadecimal digits, a space, and JSON: an object is a record, an array is
-reports of losses. The lock goes with its process, so a file left by a killed one is anybody's to send.
+reports of dropped records. The lock ends with its process, so any process may send a file that a killed one left.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ try:
 except ImportError:  # Windows: Client refuses spool_dir there
     fcntl = None  # type: ignore[assignment]  # to mypy the name is a module's
 
-from predlog.losses import Report
+from predlog.dropped import Report
 
 PREFIX, SUFFIX = "predlog-", ".spool"
 _MAY_BE_SEVERAL = re.compile(rb"\}\s*,")

@@ -1,4 +1,4 @@
-"""Losses are data: counted by model, minute and reason, told once each."""
+"""Dropped are data: counted by model, minute and reason, told once each."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections import Counter
 from datetime import datetime
 
 from misbehaving import wait_until
-from predlog import losses
-from predlog.losses import Losses, header
+from predlog import dropped
+from predlog.dropped import Dropped, header
 
 MINUTE = 60_000_000_000
 SOME_DAY = 20_000 * 24 * 60  # 2024-10-04, in minutes
 
 
 def test_losses_are_kept_apart_by_model_minute_and_reason():
-    book = Losses()
+    book = Dropped()
     for model, minute, reason in [("a", 0, "expired"), ("a", 1, "expired"), ("a", 1, "rejected"), ("b", 1, "expired")]:
         book.add(model, (SOME_DAY + minute) * MINUTE + 59, reason, 2)
         book.add(model, (SOME_DAY + minute) * MINUTE, reason)
@@ -32,7 +32,7 @@ def test_losses_are_kept_apart_by_model_minute_and_reason():
 
 
 def test_a_report_given_back_keeps_its_identifier():
-    book = Losses()
+    book = Dropped()
     book.add("a", 0, "expired")
     reports = book.take()
     book.give_back(reports)
@@ -41,7 +41,7 @@ def test_a_report_given_back_keeps_its_identifier():
 
 
 def test_a_loss_of_an_absurd_time_is_told_for_now():
-    book = Losses()
+    book = Dropped()
     for minute in (0, -(10**6), 10**8):
         book.add("a", minute * MINUTE, "rejected")
     now = time.time()
@@ -50,7 +50,7 @@ def test_a_loss_of_an_absurd_time_is_told_for_now():
 
 
 def test_a_header_holds_at_most_twenty_reports_and_four_kilobytes_of_ascii():
-    book = Losses()
+    book = Dropped()
     for number in range(30):
         book.add(f"модель {number}", 0, "queue_full")
     text, count = header(book.take())
@@ -62,21 +62,21 @@ def test_a_header_holds_at_most_twenty_reports_and_four_kilobytes_of_ascii():
 
 
 def test_a_count_beyond_what_the_service_takes_is_told_in_several_reports_and_requests():
-    book = Losses()
-    book.add("a", time.time_ns(), "queue_full", 2 * losses.MAX_COUNT + 5)
+    book = Dropped()
+    book.add("a", time.time_ns(), "queue_full", 2 * dropped.MAX_COUNT + 5)
     reports = book.take()
-    assert sorted(report["count"] for report in reports) == [5, losses.MAX_COUNT, losses.MAX_COUNT]
+    assert sorted(report["count"] for report in reports) == [5, dropped.MAX_COUNT, dropped.MAX_COUNT]
     assert len({report["id"] for report in reports}) == 3
     sent = []
     while reports:
         text, count = header(reports)
         sent.append(sum(report["count"] for report in json.loads(text)))
         del reports[:count]
-    assert max(sent) <= losses.MAX_COUNT and sum(sent) == 2 * losses.MAX_COUNT + 5
+    assert max(sent) <= dropped.MAX_COUNT and sum(sent) == 2 * dropped.MAX_COUNT + 5
 
 
 def test_a_report_that_waited_for_more_than_a_month_is_told_for_now_under_its_identifier():
-    book = Losses()
+    book = Dropped()
     book.add("a", time.time_ns() - 31 * 24 * 60 * MINUTE, "expired")
     book.add("a", time.time_ns() - 29 * 24 * 60 * MINUTE, "expired")
     reports = book.take()
@@ -88,8 +88,8 @@ def test_a_report_that_waited_for_more_than_a_month_is_told_for_now_under_its_id
 
 
 def test_a_long_outage_over_many_models_is_counted_by_the_hour_in_bounded_memory(monkeypatch):
-    monkeypatch.setattr(losses, "MAX_KEYS", 100)
-    book = Losses()
+    monkeypatch.setattr(dropped, "MAX_KEYS", 100)
+    book = Dropped()
     for minute in range(600):
         for model in "abc":
             book.add(model, (SOME_DAY + minute) * MINUTE, "queue_full")

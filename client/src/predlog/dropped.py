@@ -1,4 +1,4 @@
-"""Losses are data: how many records were discarded, of which model, in which minute, and why."""
+"""Count the records that were dropped: how many, of which model, in which minute, and why."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEADER = "Predlog-Dropped"
 MAX_REPORTS = 20
 MAX_HEADER_BYTES = 4096
 MAX_KEYS = 5000
-# What the service takes: counts of a request that add up to this at most, and minutes of the last 30 days.
+# The limits of the service: counts of a request add up to this at most, and minutes are of the last 30 days.
 MAX_COUNT = 60_000_000
 MAX_AGE_MINUTES = 30 * 24 * 60
 
@@ -33,10 +33,10 @@ _EARLIEST = 10957 * 24 * 60  # the year 2000
 _AHEAD = 4
 
 
-class Losses:
-    """Counts what was discarded until a batch takes it to the service as reports.
+class Dropped:
+    """Counts dropped records until a batch takes them to the service as reports.
 
-    A report gets its identifier once, when it is first taken, so the service counts it once however often it is sent.
+    A report gets its identifier when it is first taken, so the service counts it once however often it is sent.
     """
 
     def __init__(self) -> None:
@@ -51,13 +51,13 @@ class Losses:
         return len(self._counts) + len(self._returned)
 
     def waiting(self) -> int:
-        """Discarded records that nobody was told of yet."""
+        """Return the number of dropped records that were not reported yet."""
         with self._lock:
             returned: int = sum(report["count"] for report in self._returned)
             return sum(self._counts.values()) + returned
 
     def add(self, model_name: object, time_ns: int, reason: str, count: int = 1) -> None:
-        """Count records of one model and minute as discarded."""
+        """Count records of one model and minute as dropped."""
         name = model_name if type(model_name) is str and model_name else "?"
         with self._lock:
             self.totals[reason] += count
@@ -67,7 +67,7 @@ class Losses:
                 self._coarsen()
 
     def by_model(self) -> Counter[str]:
-        """Discarded records that nobody was told of yet, by model."""
+        """Return the number of dropped records that were not reported yet, by model."""
         counts: Counter[str] = Counter()
         with self._lock:
             for (name, _, _), count in self._counts.items():
@@ -77,17 +77,17 @@ class Losses:
         return counts
 
     def take_over(self, model_name: str, time_ns: int, count: int) -> None:
-        """Count what another process has lost: it is reported, but not among this one's totals."""
+        """Count records that another process has dropped: they are reported, but not in this process's totals."""
         with self._lock:
             self._counts[model_name, time_ns // _MINUTE_NS, EXIT] += count
 
     def unreported(self, reason: str, count: int = 1) -> None:
-        """Count records as discarded for the host alone."""
+        """Count records as dropped for the host alone."""
         with self._lock:
             self.totals[reason] += count
 
     def take(self, most: int = 100) -> list[Report]:
-        """Remove up to that many reports, to be sent; the caller sees to it that they arrive or come back."""
+        """Remove and return up to `most` reports; the caller sends them, or gives them back."""
         with self._lock:
             reports = self._returned[:most]
             del self._returned[:most]
@@ -116,12 +116,12 @@ class Losses:
             self._returned.extend(reports)
 
     def forget(self) -> None:
-        """In a forked child: the counts are the parent's to report."""
+        """Forget all counts in a forked child, because the parent reports them."""
         self._counts.clear()
         self._returned.clear()
 
     def _coarsen(self) -> None:
-        """Count by the hour, then by the day: an outage of days over many models must not eat the host's memory."""
+        """Count by the hour, then by the day, because an outage of days over many models must not use up memory."""
         self._step = _STEPS[_STEPS.index(self._step) + 1]
         counts: Counter[tuple[str, int, str]] = Counter()
         for (name, minute, reason), count in self._counts.items():
@@ -130,15 +130,15 @@ class Losses:
 
 
 def _moment(minute: int) -> datetime:
-    """The minute since 1970 as the service takes it: a record rejected for an absurd time was lost all the same."""
+    """Return the minute since 1970, or now if the service refuses it: a record with an absurd time was dropped, too."""
     now = int(time.time() // 60)
     return datetime.fromtimestamp((minute if _EARLIEST <= minute <= now + _AHEAD else now) * 60, timezone.utc)
 
 
 def header(reports: Sequence[Report], most: int = MAX_REPORTS) -> tuple[str, int]:
-    """As many of the first reports as one header may carry, as ASCII JSON, and how many those are.
+    """Return as many of the first reports as one header may carry, as ASCII JSON, and their number.
 
-    A report that has waited too long, as in a spool, is told for now: the service would refuse its minute.
+    A report that has waited too long, as in a spool, gets the present minute, because the service refuses old ones.
     """
     parts: list[str] = []
     size, total = 1, 0

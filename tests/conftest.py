@@ -84,7 +84,7 @@ def _start(engine: str, stack: ExitStack) -> Server:
         url = service_url = stack.enter_context(provider.start())
     elif engine == "plain":
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="predlog-tests-"))
-        os.chmod(folder, 0o755)  # started by root, the server runs as somebody else
+        os.chmod(folder, 0o755)  # if root starts the server, it runs as another user
         urls = stack.enter_context(EmbeddedPostgres(Path(folder, "data"))).urls
         url, service_url = urls.owner, urls.service
     else:
@@ -113,9 +113,9 @@ def _make_service_role(url: str, stack: ExitStack) -> str:
 
 
 def make_config(url: str, **settings: Any) -> configuration.Config:
-    """The default settings, whatever the environment says, but for these; whoever calls needs no key.
+    """Return the default settings with these changes, without the environment; requests need no key.
 
-    Calls with bad keys are many here, and all come from one address: they are not limited, either.
+    Requests with bad keys are not limited, because the tests send many from one address.
     """
     with pytest.MonkeyPatch.context() as environment:
         for name in configuration.NAMES:
@@ -137,7 +137,7 @@ def server(request: pytest.FixtureRequest, servers: Callable[[str], Server]) -> 
 
 @pytest.fixture(scope="session")
 def superuser_servers(servers: Callable[[str], Server]) -> Iterator[Callable[[str], Server]]:
-    """The same engines where the role of `url` may do all: the embedded server's owner is no superuser."""
+    """The same engines with a superuser's `url`, because the embedded server's owner is no superuser."""
     with ExitStack() as stack:
         started: list[Server] = []
 
@@ -182,7 +182,7 @@ def database(server: Server) -> Iterator[Engine]:
 
 @pytest.fixture
 def public_folder() -> Iterator[Path]:
-    """A folder that all may enter: started by root, the embedded server runs as somebody else."""
+    """A folder that all users may enter, because an embedded server that root starts runs as another user."""
     with tempfile.TemporaryDirectory(prefix="predlog-test-") as folder:
         os.chmod(folder, 0o755)
         yield Path(folder)

@@ -105,7 +105,7 @@ def test_an_instance_killed_while_it_sends_leaves_the_message_to_the_next_one(st
     assert event["state"] == "firing" and event["messages"][0]["delivered_at"]
 
 
-def test_an_alert_goes_on_where_it_was_after_a_restart(start: Start, receiver: Receiver) -> None:
+def test_an_alert_keeps_its_state_over_a_restart(start: Start, receiver: Receiver) -> None:
     first = start()
     assert first.request("POST", "/api/v1/predict-logs", [FAILED] * 20)[0] == 200
     receiver.wait_for(1)

@@ -139,7 +139,7 @@ def answers(app: Flask) -> list[Any]:
 
 
 def goes_on(app: Flask, url: str, engine: str) -> bool:
-    """Whether what is logged now gets its own id, and is counted before and after a refresh."""
+    """Check that a new prediction gets its own id, and is counted before and after a refresh."""
     client = app.test_client()
     known = {each["id"] for each in client.get("/api/v1/predictions").json}
     counted = total(app)

@@ -78,7 +78,7 @@ def test_no_password_stands_in_the_file() -> None:
     assert all(value.startswith("${") and ":?" in value for value in values)
 
 
-def test_only_who_needs_a_secret_gets_it(services: dict[str, Any]) -> None:
+def test_only_services_that_need_a_secret_get_it(services: dict[str, Any]) -> None:
     held = {
         name: {secret for secret, value in SECRETS.items() if value in service["environment"].values()}
         for name, service in services.items()
@@ -91,7 +91,7 @@ def test_only_who_needs_a_secret_gets_it(services: dict[str, Any]) -> None:
     }
 
 
-def test_what_is_published_is_published_on_loopback(services: dict[str, Any]) -> None:
+def test_ports_are_published_on_loopback_only(services: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert set(published) == {"predlog", "grafana"}
     assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
@@ -167,7 +167,8 @@ def test_the_service_is_given_every_setting_that_has_no_fixed_value_there() -> N
     environment = json.loads(compose("config", "--format", "json", environment=settings).stdout)["services"]
     given = {name for name, value in environment["predlog"]["environment"].items() if value == f"set {name}"}
     assert names - given == {
-        # The address of its own database, with the role of the service, and where it listens in its container.
+        # The address of its own database, with the role of the service, and the address that it listens on in its
+        # container.
         "DATABASE_URL", "DATABASE_DIRECT_URL", "EMBEDDED_DATA_DIR", "HOST", "PORT",
         "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD",
     }  # fmt: skip
@@ -202,7 +203,7 @@ def test_the_image_gets_all_that_it_copies_and_nothing_else() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
-def test_what_is_left_out_of_the_image_is_the_embedded_database_alone() -> None:
+def test_only_the_embedded_database_is_left_out_of_the_image() -> None:
     [script] = re.findall(r"sed '(\S+)' requirements.txt", DOCKERFILE)
     path = ROOT / "requirements.txt"
     kept = subprocess.run(["sed", script, path], capture_output=True, text=True, check=True).stdout

@@ -34,7 +34,7 @@ COMMANDS = {
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
     with tempfile.TemporaryDirectory(prefix="predlog-test-") as folder:
-        os.chmod(folder, 0o755)  # started by root, the embedded server runs as somebody else
+        os.chmod(folder, 0o755)  # if root starts the embedded server, it runs as another user
         with running(Path(folder), EMBEDDED_DATA_DIR=f"{folder}/data") as service:
             yield service
 

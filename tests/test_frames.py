@@ -116,7 +116,7 @@ def test_an_index_makes_a_frame_of_pandas_ready_to_plot(url: str) -> None:
     assert predlog.stats(url=url, frame="pandas", group_by="model_version", **DAY).index.name == "model_version"
 
 
-def test_what_is_wrong_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from predlog import frames
 
     with pytest.raises(frames.ServiceError, match="from_date"):

@@ -139,7 +139,7 @@ def reader(server: Server, app: Flask, database: Engine) -> Iterator[Read]:
 
     def read(sql: str) -> list[Row]:
         with engine.connect() as connection, closing(connection.connection.driver_connection.cursor()) as cursor:
-            if not server.concurrent:  # one session for all: nobody can log in as somebody else
+            if not server.concurrent:  # one session for all: no client can log in as another role
                 cursor.execute("BEGIN; SET LOCAL ROLE predlog_reader")
             try:
                 cursor.execute(sql)
@@ -343,7 +343,7 @@ def test_the_share_of_calls_under_a_duration_is_that_of_the_api(
     assert points and all(0 <= point["value"] <= 1 for point in points)
 
 
-def test_what_is_no_duration_is_an_error_and_no_sql(view: Callable[..., View], reader: Read, known: Known) -> None:
+def test_an_invalid_duration_is_an_error_and_no_sql(view: Callable[..., View], reader: Read, known: Known) -> None:
     seen = view("model", model=known.models[0])
     seen = replace(seen, variables={**seen.variables, "under_ms": Variable("1'); SELECT 1 --")})
     with pytest.raises(InvalidTextRepresentation):
@@ -522,7 +522,7 @@ PLAIN_CHANGES = {
 
 
 @pytest.mark.parametrize("change", [*CHANGES, *TIMESCALE_CHANGES, *PLAIN_CHANGES])
-def test_the_reader_changes_nothing_even_where_it_switches_its_own_guard_off(
+def test_the_reader_changes_nothing_even_if_it_switches_its_own_guard_off(
     change: str, server: Server, reader: Read
 ) -> None:
     if change in TIMESCALE_CHANGES and server.engine != "timescale":
@@ -541,7 +541,7 @@ def test_the_reader_changes_nothing_even_where_it_switches_its_own_guard_off(
         reader("RESET default_transaction_read_only")
 
 
-def test_the_reader_cannot_read_what_is_made_later(server: Server, reader: Read, database: Engine) -> None:
+def test_the_reader_cannot_read_tables_that_are_made_later(server: Server, reader: Read, database: Engine) -> None:
     name = f"api_key_{uuid4().hex}"
     with database.connect() as connection:
         connection.exec_driver_sql(f"CREATE TABLE {name} (secret text)")
@@ -642,7 +642,7 @@ def test_a_migration_does_not_wait_for_the_reader(server: Server, reader: Read, 
             cursor.execute("SELECT 1")
 
 
-def test_what_is_right_already_is_not_granted_again(database: Engine, server: Server, reader: Read) -> None:
+def test_existing_rights_are_not_granted_again(database: Engine, server: Server, reader: Read) -> None:
     """So that a start under load touches no table that others write to."""
     state = "SELECT oid, relacl, xmin FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind <> 'i'"
     with database.connect() as connection:
@@ -751,7 +751,7 @@ def test_grafanas_own_model_of_a_rule_knows_everything_in_it(uid: str) -> None:
 
 
 def _lost(given: Any, understood: Any, path: str = "") -> Iterator[str]:
-    """Where what was given is not there any more once a model has read and written it."""
+    """Yield the paths of given values that are missing after a model has read and written them."""
     if isinstance(given, dict) and isinstance(understood, dict):
         for key, value in given.items():
             if key in understood:

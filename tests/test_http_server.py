@@ -23,7 +23,7 @@ from conftest import Server
 from support.service import ROOT, free_port, running
 
 TIMEOUT = 60
-ASKED = "/api/v1/predictions/0"  # answered 422 to whoever may ask, without the database
+ASKED = "/api/v1/predictions/0"  # answered 422 to every allowed client, without the database
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_two_hosts_or_none_are_not_the_services(request: pytest.FixtureRequest, 
     ],
     ids=["garbage", "header", "length", "address", "many headers", "long header"],
 )
-def test_what_is_no_http_gets_an_empty_error_and_the_next_call_is_answered(
+def test_invalid_http_gets_an_empty_error_and_the_next_request_is_answered(
     granian: int, request_bytes: bytes, code: int
 ) -> None:
     answer = send(granian, request_bytes)

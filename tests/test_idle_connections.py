@@ -120,7 +120,7 @@ def test_an_address_may_have_a_limit_of_its_own_but_for_this_machine() -> None:
     assert {connection.inode for connection in gone} == {"socket:[8]", "socket:[9]"}
 
 
-def test_what_is_gone_is_forgotten() -> None:
+def test_closed_connections_are_forgotten() -> None:
     course = judge()
     for n in range(1000):
         course.condemned([idle(n)], n)

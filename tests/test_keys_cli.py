@@ -209,7 +209,7 @@ def test_a_key_that_has_ended_is_not_rotated(run: Run) -> None:
     assert run("rotate", "4611686018427387904").stderr == "Error: There is no key with id 4611686018427387904.\n"
 
 
-def test_what_is_done_to_a_key_is_in_the_log_without_its_secret(run: Run) -> None:
+def test_changes_of_a_key_are_in_the_log_without_its_secret(run: Run) -> None:
     created = run("create", "--scope", "write", "--name", "shop", "--model", "a", "--expires-at", "2099-12-31")
     id = created.stdout.split("_")[1]
     rotated, revoked = run("rotate", id), run("revoke", id)

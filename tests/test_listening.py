@@ -1,4 +1,4 @@
-"""HOST may be a name or an address of either kind, and what is printed can be clicked."""
+"""HOST may be a name or an address of either kind, and the printed URL can be clicked."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ def test_a_port_in_use_is_named(host: str) -> None:
         ("192.0.2.7", "http://192.0.2.7:8000"),
     ],
 )
-def test_what_is_printed_leads_there(address: str, url: str) -> None:
+def test_the_printed_url_leads_there(address: str, url: str) -> None:
     assert listening.url(address, 8000) == url
 
 
 def eventually(service: Service, look: Callable[[], Any]) -> Any:
-    """What is found in the end; fails with the log where the service ends before."""
+    """Return the first match; fail with the log if the service ends before."""
     until = time.monotonic() + 60
     while not (found := look()):
         assert service.process.poll() is None and time.monotonic() < until, service.log
@@ -101,7 +101,7 @@ def answers(url: str) -> bool:
 @pytest.mark.parametrize(
     "host", ["localhost", pytest.param("::1", marks=needs_ipv6), "0.0.0.0", pytest.param("::", marks=needs_ipv6)]
 )
-def test_the_service_can_be_found_where_it_says(host: str, public_folder: Path) -> None:
+def test_the_service_answers_at_the_address_that_it_prints(host: str, public_folder: Path) -> None:
     data = str(public_folder / "data")
     service = Service(public_folder, HOST=host, EMBEDDED_DATA_DIR=data, AUTH="none")
     try:

@@ -81,7 +81,7 @@ def serves(service: Service, calls: int) -> bool:
 
 
 def has_ended(pid: int) -> bool:
-    """Gone, or only waiting for somebody to hear of it."""
+    """Return whether the process is gone, or a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):

@@ -405,7 +405,7 @@ def test_a_database_of_0_1_has_the_schema_of_a_new_one_once_it_is_brought_over(
         assert house.run(question) == settled.run(question), question
 
 
-# Everything about our tables and routines but where their rows are.
+# Everything about our tables and routines except the place of their rows.
 SCHEMA = (
     """SELECT p.oid::regprocedure::text, prosrc, prosecdef, proconfig FROM pg_proc p
        WHERE  pronamespace = current_schema()::regnamespace AND (proname ~ '^prediction' OR proname ~ '^latency')

@@ -1,4 +1,4 @@
-"""The wheel: it holds all that the service is made of, and runs where nothing else of the checkout is."""
+"""The wheel: it holds the whole service, and runs without the rest of the checkout."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _run(*command: str, options: dict[str, Any], settings: dict[str, str]) -> su
 
 
 def _another_user(installed: Path, home: Path) -> dict[str, Any]:
-    """Arguments of subprocess that make the child somebody else, if we are root and others may run our Python."""
+    """Return arguments of subprocess that run the child as another user, if root may and others can run this Python."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")

@@ -166,7 +166,7 @@ def test_sessions_of_the_server_that_end_are_not_missed(server: Server, behind: 
     admin.engine.dispose()
 
 
-def test_maintenance_is_refused_where_its_locks_would_outlive_it(database: Database) -> None:
+def test_maintenance_is_refused_if_its_locks_would_outlive_it(database: Database) -> None:
     with pytest.raises(BehindPooler, match="DATABASE_DIRECT_URL"), database.maintenance():
         raise AssertionError("it was let in")
 
@@ -178,7 +178,7 @@ def empty(server: Server, pooled: str) -> Iterator[tuple[str, str]]:
         yield url, through
 
 
-def test_migrations_and_maintenance_take_the_direct_way_and_say_so_where_there_is_none(
+def test_migrations_and_maintenance_take_the_direct_way_and_fail_with_a_sentence_without_one(
     empty: tuple[str, str],
 ) -> None:
     url, through = empty

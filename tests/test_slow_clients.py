@@ -144,15 +144,15 @@ def test_others_are_served_while_many_do_not_read_their_answers(service: Service
     [b"", head("POST", "/api/v1/predict-log", 100) + b"{", head("GET", "/health")],
     ids=["nothing", "half a record", "a request"],
 )
-def test_who_falls_silent_is_cut_off(impatient: Service, sent: bytes) -> None:
+def test_a_client_that_falls_silent_is_cut_off(impatient: Service, sent: bytes) -> None:
     with connections(impatient, 1, sent) as (silent,):
-        received = answer(silent)  # fails where it takes longer than TIMEOUT
+        received = answer(silent)  # fails if it takes longer than TIMEOUT
     assert received[:12] in (b"", b"HTTP/1.1 200", b"HTTP/1.1 400")
     assert_served(impatient)
 
 
 @linux_only
-def test_who_does_not_read_the_answer_is_cut_off(impatient: Service) -> None:
+def test_a_client_that_does_not_read_the_answer_is_cut_off(impatient: Service) -> None:
     with connect(impatient, receive_buffer=4096) as slow:
         slow.sendall(head("GET", large_list(impatient)))
         time.sleep(8)
@@ -162,7 +162,7 @@ def test_who_does_not_read_the_answer_is_cut_off(impatient: Service) -> None:
 
 
 @linux_only
-def test_who_reads_a_byte_now_and_then_is_cut_off_whatever_it_sends(impatient: Service) -> None:
+def test_a_client_that_reads_a_byte_now_and_then_is_cut_off_whatever_it_sends(impatient: Service) -> None:
     with connect(impatient, receive_buffer=4096) as slow:
         slow.sendall(head("GET", large_list(impatient)))
         until = time.monotonic() + TIMEOUT
@@ -176,7 +176,7 @@ def test_who_reads_a_byte_now_and_then_is_cut_off_whatever_it_sends(impatient: S
 
 
 @linux_only
-def test_who_reads_steadily_may_read_for_longer_than_it_may_be_silent(impatient: Service) -> None:
+def test_a_client_that_reads_steadily_may_read_for_longer_than_it_may_be_silent(impatient: Service) -> None:
     with connect(impatient, receive_buffer=4096) as steady:
         steady.sendall(head("GET", large_list(impatient)))
         began, received = time.monotonic(), b""
@@ -190,7 +190,7 @@ def test_who_reads_steadily_may_read_for_longer_than_it_may_be_silent(impatient:
 
 
 def large_list(service: Service) -> str:
-    """Where a megabyte of records can be read."""
+    """Return the path of a megabyte of records."""
     large = RECORD | {"model_name": f"large-{uuid4()}", "error": "x" * 4096, "metadata": {"x": "x" * 4000}}
     assert service.request("POST", "/api/v1/predict-logs", [large] * 200, timeout=TIMEOUT)[0] == 200
     return f"/api/v1/predictions?limit=1000&model_name={large['model_name']}"

@@ -1,4 +1,4 @@
-"""Who may call is decided and said when the service starts."""
+"""The service checks and prints at its start who may send requests."""
 
 from __future__ import annotations
 
@@ -100,7 +100,9 @@ def test_a_database_that_is_away_does_not_stop_the_start(capsys: pytest.CaptureF
     assert "no call is taken" in capsys.readouterr().err
 
 
-def test_the_supervisor_refuses_to_start_where_strangers_could_call(keys: Keys, server: Server, tmp_path: Path) -> None:
+def test_the_supervisor_refuses_to_start_if_strangers_could_send_requests(
+    keys: Keys, server: Server, tmp_path: Path
+) -> None:
     service = Service(tmp_path, "--no-migrate", DATABASE_URL=server.url, HOST="0.0.0.0")
     assert service.process.wait(timeout=60) == 2
     assert service.log.startswith("predlog: HOST=0.0.0.0 can be reached from elsewhere, and no key exists.")

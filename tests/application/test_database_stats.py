@@ -33,7 +33,7 @@ def away() -> Condition:
     raise StorageUnavailable("The database is not available.")
 
 
-def test_it_is_read_once_for_all_who_look_within_some_seconds() -> None:
+def test_it_is_read_once_for_all_callers_within_some_seconds() -> None:
     clock, database = Clock(), Database()
     watch = Watch(database.read, clock)
     assert [watch.condition() for _ in range(5)] == [CONDITION] * 5
@@ -51,7 +51,7 @@ def test_a_database_that_is_away_is_asked_just_as_seldom() -> None:
     assert database.asked == 1
 
 
-def test_what_was_known_is_not_told_for_what_is() -> None:
+def test_an_old_condition_is_not_returned_as_the_present_one() -> None:
     clock, database = Clock(), Database()
     watch = Watch(database.read, clock)
     assert watch.condition() == CONDITION

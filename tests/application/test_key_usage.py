@@ -1,4 +1,4 @@
-"""When a key was used: noted often, written seldom, by nobody who waits."""
+"""Last uses of keys: remembered at each request, written seldom, and by a thread that no request waits for."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class State:
 
 
 def asked(error: Exception | None = None) -> tuple[list[str], Callable[[Reader], str]]:
-    """A question that notes who is asked, and the replica fails it in this way."""
+    """Return a list and a question that adds its reader to it; the replica fails with `error`."""
     seen: list[str] = []
 
     def question(reader: Reader) -> str:
@@ -71,7 +71,7 @@ def test_what_the_primary_could_not_answer_either_is_not_put_to_it(error: Except
 
 
 class Server:
-    """Answers what is asked of a server's log, at most; counts how often."""
+    """Answers questions about a server's log, and counts them."""
 
     def __init__(self, *row: Any) -> None:
         self.row: tuple[Any, ...] | Exception = row
@@ -133,7 +133,7 @@ def test_the_lag_counts_from_the_last_moment_at_which_it_had_everything(
     assert not state.keeps_up()
 
 
-def test_where_it_is_never_quite_there_the_age_of_the_last_commit_is_its_lag(
+def test_if_it_never_quite_catches_up_the_age_of_the_last_commit_is_its_lag(
     state: StreamingReplica, primary: Server, replica: Server
 ) -> None:
     primary.row, replica.row = (1, "predlog", 101), (1, "predlog", 100, True, 0.25)

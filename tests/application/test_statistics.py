@@ -1,4 +1,4 @@
-"""Plans are made on what was seen last, and made again where that was overtaken."""
+"""Plans are made on the last known state, and made again if that is outdated."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_after_many_plans_that_were_overtaken_all_is_read_from_rows() -> None:
     assert answer.total.total == 100 * (OPTIMISTIC_PLANS + 1), "the answer is what was read last"
 
 
-def test_where_rows_are_gone_the_last_plan_reads_what_is_left_of_them() -> None:
+def test_if_rows_are_gone_the_last_plan_reads_the_aggregates_of_them() -> None:
     edge = ((RAW, MONDAY + DAY),)
     states = [WHOLE, *(replace(changed(*range(24, 24 + i)), kept_from=edge) for i in range(1, OPTIMISTIC_PLANS + 2))]
     store = FakeStore(states)
@@ -185,7 +185,7 @@ def in_generations(*generations: int | None) -> CountingStore:
 CUT = Question(Selection(), TimeRange(MONDAY - 90 * MINUTE - timedelta(seconds=1), MONDAY + 7 * DAY))
 
 
-def test_settled_parts_are_read_once_in_a_generation_rows_among_them() -> None:
+def test_valid_parts_are_read_once_in_a_generation_rows_among_them() -> None:
     store = in_generations(1)
     statistics = Statistics(store, {})
     first, second = statistics.ask(CUT), statistics.ask(CUT)
@@ -202,7 +202,7 @@ def test_what_another_range_has_in_common_with_an_earlier_one_is_not_read_again(
     assert [str(segment.level) for segment in store.plans[1]] == ["raw"]
 
 
-def test_what_is_not_settled_is_read_each_time() -> None:
+def test_parts_that_are_not_valid_are_read_each_time() -> None:
     store = CountingStore([Materialized(MONDAY + 3 * DAY, generation=1)])
     statistics = Statistics(store, {})
     statistics.ask(WEEK)
@@ -210,7 +210,7 @@ def test_what_is_not_settled_is_read_each_time() -> None:
     assert store.plans[1] == [Segment(RAW, TimeRange(MONDAY + 3 * DAY, MONDAY + 7 * DAY))]
 
 
-def test_what_was_read_before_it_was_settled_is_read_again_when_it_is() -> None:
+def test_a_part_that_was_read_before_it_was_valid_is_read_again_afterwards() -> None:
     seconds = Question(Selection(), TimeRange(MONDAY + timedelta(seconds=1), MONDAY + timedelta(seconds=2)))
     store = CountingStore([Materialized(MONDAY, generation=1)] * 2 + [Materialized(MONDAY + DAY, generation=1)])
     statistics = Statistics(store, {})
@@ -237,7 +237,7 @@ def test_a_new_generation_is_read_anew() -> None:
     assert [len(plan) for plan in store.plans] == [4, 0, 4]
 
 
-def test_after_a_minute_what_is_remembered_is_read_again() -> None:
+def test_after_a_minute_cached_parts_are_read_again() -> None:
     store, clock = in_generations(1), [0.0]
     statistics = Statistics(store, segment_memory(lambda: clock[0]))
     for clock[0] in (0.0, 59.0, 61.0):

@@ -82,7 +82,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def address(server: Server) -> Iterator[str]:
-    """Where a browser finds the service, behind a proxy that takes a prefix off and says nothing."""
+    """The address of the service behind a proxy that takes a prefix off without headers about it."""
     app = make_app(server.service_url, database_direct_url=server.url, pool_size=8 if server.concurrent else 1)
     with served(app, "/ml/predlog") as address:
         yield address

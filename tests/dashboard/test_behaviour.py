@@ -222,7 +222,7 @@ def test_without_alerts_the_page_says_how_to_set_them_up(page: Page) -> None:
     assert page.problems == []
 
 
-def test_where_keys_exist_the_page_asks_for_one_and_keeps_it_in_the_tab(
+def test_if_keys_exist_the_page_asks_for_one_and_keeps_it_in_the_tab(
     browser: Any, server: Server, database: Engine, story: str
 ) -> None:
     app = make_app(server.url, auth="keys", pool_size=8 if server.concurrent else 1)

@@ -51,7 +51,7 @@ def address(told: list[str]) -> Iterator[str]:
     """A service with the calls of the demo."""
     with tempfile.TemporaryDirectory(prefix="predlog-test-") as name:
         folder = Path(name)
-        folder.chmod(0o755)  # started by root, the database runs as somebody else
+        folder.chmod(0o755)  # if root starts the database, it runs as another user
         settings = {"EMBEDDED_DATA_DIR": str(folder / "data"), "ALERTS_FILE": str(demo.ALERTS), "WORKERS": "1"}
         with receiver(told.append) as webhook, running(folder, DEMO_WEBHOOK_URL=webhook, **settings) as service:
             random.seed(1)
@@ -111,7 +111,7 @@ def violations(page: Page, axe: str) -> list[str]:
     return [f"{each['id']}: {node['html'][:200]}" for each in found for node in each["nodes"] or [{"html": ""}]]
 
 
-def test_axe_finds_nothing_that_would_keep_somebody_out(page: Page, view: str, axe: str) -> None:
+def test_axe_finds_no_barrier_for_people_with_disabilities(page: Page, view: str, axe: str) -> None:
     assert violations(page, axe) == []
 
 

@@ -133,13 +133,13 @@ def test_a_budget_burns_if_both_windows_of_a_pair_do(
     assert outcome(BurnRate(0.999, 30 * DAY, FAST), *tallies, calls(10_000, 2)) is expected
 
 
-def test_a_budget_counts_slow_calls_where_the_objective_has_a_duration() -> None:
+def test_a_budget_counts_slow_predictions_if_the_objective_has_a_duration() -> None:
     burning = [timed([100.0] * 90 + [900.0] * 10)] * 5
     assert outcome(BurnRate(0.999, 30 * DAY, FAST, under_ms=500), *burning) is BREACHED
     assert outcome(BurnRate(0.999, 30 * DAY, FAST), *burning) is FINE
 
 
-def test_what_is_left_of_a_budget_is_told_and_old_losses_hide_nothing() -> None:
+def test_the_rest_of_a_budget_is_told_and_old_drops_hide_nothing() -> None:
     rule = Rule("r", ("m",), BurnRate(0.99, 30 * DAY, SLOW))
     assert "75 % of it is left" in rule.judge([calls(1000), calls(1000), calls(10_000, 25)]).text
     verdict = rule.judge([calls(1000, 50), calls(1000, 50), calls(1000, 50, dropped=9000)])

@@ -18,7 +18,7 @@ FINE, BREACHED, UNKNOWN, UNRELIABLE = Outcome.FINE, Outcome.BREACHED, Outcome.UN
 
 
 def after(outcomes: Sequence[Outcome], hold: int = 2) -> tuple[list[State], list[State]]:
-    """The states that follow, a minute apart, and what is told."""
+    """Return the states that follow, a minute apart, and the states that are sent."""
     alert, states, told = Alert(State.OK, NOW), [], []
     for minute, outcome in enumerate(outcomes):
         alert, news = step(alert, outcome, NOW + minute * MINUTE, hold * MINUTE)
@@ -84,7 +84,7 @@ def test_a_state_keeps_the_time_when_it_began() -> None:
 
 
 @given(st.lists(st.sampled_from(list(Outcome)), max_size=60), st.integers(0, 4))
-def test_what_is_told_begins_and_ends_in_turn_and_nothing_is_told_twice(outcomes: list[Outcome], hold: int) -> None:
+def test_messages_begin_and_end_in_turn_and_none_is_sent_twice(outcomes: list[Outcome], hold: int) -> None:
     _, told = after(outcomes, hold)
     is_open = False
     for before, news in zip([None, *told], told):

@@ -157,7 +157,7 @@ def test_a_ratio_is_as_close_to_that_of_the_logged_durations_as_it_says(
 
 @settings(deadline=None)
 @given(durations, durations, confidences)
-def test_b_is_slower_than_a_where_a_is_faster_than_b(a: list[float], b: list[float], confidence: float) -> None:
+def test_b_is_slower_than_a_if_a_is_faster_than_b(a: list[float], b: list[float], confidence: float) -> None:
     there = percentile_ratios(tally(a), tally(b), PERCENTILES, confidence)
     back = percentile_ratios(tally(b), tally(a), PERCENTILES, confidence)
     for x, y in zip(there, back):

@@ -115,7 +115,7 @@ def test_a_plan_holds_in_the_state_that_it_was_made_in(
 
 
 @given(ranges, states(), levels)
-def test_rows_are_read_only_where_no_aggregate_can_be_trusted(
+def test_rows_are_read_only_if_no_aggregate_is_valid(
     time_range: TimeRange, state: Materialized, levels: tuple[Level, ...]
 ) -> None:
     assume(levels)
@@ -253,7 +253,7 @@ def test_a_plan_does_not_hold_any_more_once_retention_has_passed_it(level: Level
     assert not replace(state, kept_from=((level, MONDAY + DAY),)).supports(segments)
 
 
-def test_a_plan_does_not_hold_where_the_watermark_is_behind_it() -> None:
+def test_a_plan_does_not_hold_if_the_watermark_is_behind_it() -> None:
     segments = [Segment(MINUTES, TimeRange(MONDAY, MONDAY + HOUR))]
     assert not Materialized(MONDAY + HOUR - MINUTE).supports(segments)
 

@@ -44,7 +44,7 @@ def test_floor_and_ceiling_are_the_closest_multiples_on_either_side(instant: dat
 
 
 @given(RANGES, st.lists(RANGES, max_size=5), SOON)
-def test_what_is_left_of_a_range_without_holes_is_what_no_hole_has(
+def test_a_range_minus_holes_has_the_instants_of_no_hole(
     whole: TimeRange, holes: list[TimeRange], instant: datetime
 ) -> None:
     left = list(whole.minus(sorted(hole for hole in holes if hole)))
@@ -58,7 +58,7 @@ def test_what_is_left_of_a_range_without_holes_is_what_no_hole_has(
 
 
 @given(RANGES, RANGES)
-def test_ranges_overlap_where_their_intersection_is_not_empty(a: TimeRange, b: TimeRange) -> None:
+def test_ranges_overlap_if_their_intersection_is_not_empty(a: TimeRange, b: TimeRange) -> None:
     assert a.overlaps(b) == b.overlaps(a) == bool(a.intersection(b))
 
 
@@ -103,7 +103,7 @@ def test_iso_8601_is_read_in_its_usual_spellings(text: str, expected: str) -> No
         "-2025-06-09T12:00:00",
     ],
 )  # fmt: skip
-def test_what_is_no_instant_is_refused_with_a_sentence(text: str) -> None:
+def test_an_invalid_instant_is_refused_with_a_sentence(text: str) -> None:
     with pytest.raises(ValueError, match=r"^Not a valid .*\.$"):
         parse_instant(text)
 
@@ -123,7 +123,7 @@ def test_an_instant_is_read_back_as_it_was_written(instant: datetime) -> None:
         ("2018-11-04", "America/Sao_Paulo", "2018-11-04T03:00:00+00:00"),
         # Midnight comes twice: the day begins with the first.
         ("2025-11-02", "America/Havana", "2025-11-02T04:00:00+00:00"),
-        # The whole day was skipped: it is over where it begins.
+        # The whole day was skipped: its end is its beginning.
         ("2011-12-30", "Pacific/Apia", "2011-12-30T10:00:00+00:00"),
         ("2011-12-31", "Pacific/Apia", "2011-12-30T10:00:00+00:00"),
     ],

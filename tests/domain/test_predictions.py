@@ -47,7 +47,7 @@ def test_durations_from_nothing_to_the_longest_are_kept(value: float) -> None:
 
 
 @pytest.mark.parametrize("value", [-5e-324, -1, float("nan"), float("inf"), float("-inf"), MAX_DURATION_MS * 1.01])
-def test_what_is_no_duration_is_refused_with_a_sentence(value: float) -> None:
+def test_an_invalid_duration_is_refused_with_a_sentence(value: float) -> None:
     problem = duration_problem(value)
     assert problem is not None
     assert problem.endswith(".")

@@ -44,7 +44,7 @@ def test_in_no_span_of_time_is_more_let_in_than_allowed(rate: float, burst: int,
 
 
 @given(RATES, BURSTS, st.integers(0, 20))
-def test_who_waits_as_long_as_it_is_told_is_let_in(rate: float, burst: int, more: int) -> None:
+def test_a_caller_that_waits_as_long_as_it_is_told_is_let_in(rate: float, burst: int, more: int) -> None:
     limit, tat, now = Rate(rate, burst), 0.0, 1000.0
     for _ in range(burst + more):
         tat, early = limit.admit(tat, now)

@@ -1,4 +1,4 @@
-"""What is known about a set of calls adds up."""
+"""The statistics of sets of predictions add up."""
 
 from __future__ import annotations
 

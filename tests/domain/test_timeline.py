@@ -63,7 +63,7 @@ def test_the_points_lie_end_to_end_from_the_ranges_start_to_its_end(question: tu
 
 
 @given(questions())
-def test_points_begin_at_full_buckets_of_the_local_clock_or_where_it_was_set(
+def test_points_begin_at_full_buckets_of_the_local_clock_or_when_it_was_set(
     question: tuple[TimeRange, str, ZoneInfo],
 ) -> None:
     range, bucket, zone = question

@@ -18,7 +18,7 @@ def why_not() -> str | None:
 
 
 class Clock:
-    """The time of day of those who have `environment`; how long something takes they measure as ever."""
+    """Shifts the time of day of processes with `environment`; their monotonic clock is not changed."""
 
     def __init__(self, folder: Path) -> None:
         library = folder / "clock.so"

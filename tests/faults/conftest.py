@@ -1,6 +1,6 @@
 """A migrated database of a server of the test's own, which it may break.
 
-FAULT_SECONDS says how long the load runs before and after a fault; where it is set, both engines are put to the test.
+FAULT_SECONDS says how long the load runs before and after a fault; if it is set, both engines are tested.
 """
 
 from __future__ import annotations

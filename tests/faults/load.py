@@ -28,7 +28,7 @@ STORED = "SELECT request_id::text, count(*) FROM prediction_log WHERE model_name
 
 
 class Answer(NamedTuple):
-    """One request, as its caller saw it; the status is None where no answer came."""
+    """One request, as its caller saw it; the status is None if no answer came."""
 
     caller: int
     began: float
@@ -91,7 +91,7 @@ class Load:
             time.sleep(0.05)
 
     def served_again_after(self, moment: float) -> float:
-        """Seconds from this moment until there was no more trouble, 0 where there was none."""
+        """Return the seconds from this moment until the last failed request, 0 if none failed."""
         troubled = [answer.ended for answer in self.answers if answer.status != 200 and answer.ended > moment]
         if not troubled:
             return 0.0
@@ -151,7 +151,7 @@ class Load:
 def count_again(
     name: str, load: Load, url: str, service: Service, since: float, headers: dict[str, str] | None = None
 ) -> None:
-    """Compare what was acknowledged with what is stored, and with /stats; `since` is when the fault ended.
+    """Compare acknowledged predictions with stored ones, and with /stats; `since` is the end of the fault.
 
     Prints a line of figures.
     """

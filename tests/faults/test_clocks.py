@@ -130,7 +130,7 @@ def test_a_clock_that_is_set_back_breaks_nothing(scene: Scene, model: str, load_
     with Load(model, [scene.service.port], key) as load:
         load.go_on(load_s)
         before = scene.marks()
-        scene.clock.set_by(-4 * MINUTES)  # callers are now ahead, by less than what is tolerated
+        scene.clock.set_by(-4 * MINUTES)  # callers are now ahead, by less than the tolerance
         moment = time.monotonic()
         load.go_on(load_s)
         count_again(f"clock set back by 4 minutes, {scene.engine}", load, scene.server.url, scene.service, moment, key)

@@ -75,7 +75,7 @@ def test_a_deploy_loses_nothing_and_cuts_nobody_off(
         readiness = Readiness(old)
         readiness.wait_for(200)
         holder.autocommit = False
-        with holder.cursor() as cursor:  # whoever brings the same id waits for the end of this transaction
+        with holder.cursor() as cursor:  # a request with the same id waits for the end of this transaction
             cursor.execute(INSERT, (slow["timestamp"], slow["request_id"]))
         in_flight = pool.submit(old.request, "POST", "/api/v1/predict-log", slow, TIMEOUT)
         time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""No space left where PostgreSQL writes: 503 until there is some, and nothing that was acknowledged is lost."""
+"""A full disk of PostgreSQL: 503 until there is space, and nothing that was acknowledged is lost."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def test_a_full_tablespace_stops_the_writers_alone(
                     count_again(f"tablespace full, {engine}", load, url, service, moment)
                 assert processes.master(service) == supervisor, "it was never restarted"
         finally:
-            server.stop()  # nothing may be open on what is unmounted
+            server.stop()  # no file may be open on the disk when it is unmounted
 
 
 def test_a_server_that_cannot_write_its_log_loses_nothing(
     engine: str, servers_of_their_own: Callable[[str], Callable[[Path], PostgresServer]],
     public_folder: Path, tmp_path: Path, model: str, load_s: float,
 ) -> None:  # fmt: skip
-    """PostgreSQL panics then; whoever keeps it up starts it again when there is space."""
+    """PostgreSQL panics then; the test starts it again when there is space."""
     with small_disk(public_folder / "small", 320) as disk:
         server = servers_of_their_own(engine)(disk / "database")
         server.start(min_wal_size="32MB", max_wal_size="48MB")
@@ -98,7 +98,7 @@ def test_a_server_that_cannot_write_its_log_loses_nothing(
                 with full(disk):
                     first = processes.children(processes.postmaster(server.folder))
                     _use_up_the_log(server.url)
-                    processes.wait_until_gone(*first)  # all of them restart, where the postmaster itself lives on
+                    processes.wait_until_gone(*first)  # all backends restart, and the postmaster itself lives on
                     load.wait_until_refused(time.monotonic())
                     assert service.request("GET", "/health")[0] == 200
                 server.stop()

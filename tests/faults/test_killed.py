@@ -18,7 +18,7 @@ from support.service import Service, running
 @pytest.fixture(scope="module")
 def data() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="predlog-test-") as folder:
-        Path(folder).chmod(0o755)  # started by root, the embedded server runs as somebody else
+        Path(folder).chmod(0o755)  # if root starts the embedded server, it runs as another user
         yield Path(folder, "data")
 
 

@@ -1,4 +1,4 @@
-"""A batch whose bytes were tampered with: a documented answer, the truth about what is stored, and nothing told on.
+"""A batch with changed bytes: a documented answer that is true about the stored records and tells no secret.
 
 HOSTILE_CASES says how many bodies to send at the least, over all of these tests.
 """
@@ -238,12 +238,12 @@ def test_frames_that_lie_are_answered_with_the_truth_and_do_not_stop_the_server(
     assert _send(fresh_service, whole, hang_up=False)[0] == 200
     stats = "GET /api/v1/stats?model_name=framed HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     total = json.loads(_send(fresh_service, stats, hang_up=False)[1])["total_requests"]
-    # What was stored for a caller who hung up may be more than could be answered.
+    # For a client that hung up the service may have stored more than it could answer.
     assert stored + 1 <= total <= len(FRAMES) + 1
 
 
 def _send(port: int, request: str, *, hang_up: bool) -> tuple[int | None, bytes]:
-    """Send that and nothing more: the status and the body of the answer, None where the server only hung up."""
+    """Send that and nothing more: the status and the body of the answer, None if the server only hung up."""
     answer = b""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection, suppress(ConnectionResetError):
         connection.sendall(request.encode())

@@ -170,7 +170,8 @@ def is_failure(context: HookContext, failure: Failure, case: Case, response: sch
     # What OpenTelemetry and CloudEvents do not know is to be ignored, and so is what nobody reads.
     if case.path in ("/v1/traces", "/v1/cloudevents") and "negative_data_rejection" in failure.checks:
         return False
-    # A batch that is too long is a body that is too large, and of others only what is wrong is refused.
+    # A batch that is too long is answered as a body that is too large; of other batches only invalid records are
+    # refused.
     return not ("negative_data_rejection" in failure.checks and response.status_code in (207, 413))
 
 
@@ -200,7 +201,7 @@ class Attack:
         document["servers"] = [{"url": "/"}]  # "." is relative to the document's address, which this one has not
         for path in document["paths"].values():
             for method in METHODS:
-                # It stands for what is not documented, and would let everything pass.
+                # `default` documents any other answer, so every answer would pass.
                 path.get(method, {"responses": {}})["responses"].pop("default", None)
         settings: dict[str, Any] = {
             "seed": SEED,
@@ -272,7 +273,7 @@ def test_whatever_is_generated_from_the_document_gets_a_documented_answer(
     findings = "\n\n".join(f"{' / '.join(found)}\n{text}" for found, text in made.findings.items())
     assert not made.findings, findings
     assert sum(made.cases.values()) >= CASES
-    # The attack was none where nothing got past the door.
+    # If no request succeeded, the attack tested nothing.
     for operation in operations(made.app):
         assert any(made.answers[operation, status] for status in (200, 207)), f"{operation} never succeeded"
     taken = sum(number for (_, status), number in made.answers.items() if status < 300)

@@ -63,7 +63,7 @@ NO_TEXTS = ["\0", "a\0'; DROP TABLE prediction_log; --", "\ud800' OR 1=1 --"]
 
 @dataclass(frozen=True)
 class Place:
-    """A string parameter of an operation: where it is, and the request that it belongs to."""
+    """A string parameter of an operation: its place, and the request that it belongs to."""
 
     operation: str
     name: str

@@ -1,4 +1,4 @@
-"""Who may do what, whatever is sent: only the key itself is a key, and a bound key reads of no other model.
+"""Rights under hostile requests: only the key itself is accepted, and a bound key reads no other model.
 
 HOSTILE_CASES says how many requests to make at the least; by default there are fewer.
 """
@@ -46,7 +46,7 @@ QUESTIONS = (
 )
 NAMES = [MINE, OTHER, OTHER.upper(), f" {OTHER}", f"{OTHER} ", f"{MINE},{OTHER}", OTHER[:-1], "%", "*", "", "who-%"]
 
-# What is done to a key before it is sent: a place in it, and what is put there instead of so many characters.
+# A change of a key before it is sent: an index in it, and the text that replaces so many characters there.
 DAMAGES = st.tuples(
     st.integers(0, 80), st.integers(0, 80), st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=9)
 )

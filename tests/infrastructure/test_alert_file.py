@@ -1,4 +1,4 @@
-"""alerts.toml: the example of the documentation, and what is refused with which words."""
+"""alerts.toml: the example of the documentation, and the errors of invalid files."""
 
 from __future__ import annotations
 

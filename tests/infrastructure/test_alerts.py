@@ -179,7 +179,7 @@ def test_a_message_that_is_not_accepted_is_sent_again_later_with_the_same_id(
     assert (message.attempts, message.problem) == (3, None) and message.delivered_at
 
 
-def test_where_the_answer_is_lost_the_receiver_can_tell_the_repetition_by_its_id(
+def test_if_the_answer_is_lost_the_receiver_can_tell_the_repetition_by_its_id(
     watch: Callable[[str], Watch], receiver: Receiver, database: Engine, fail: Any, model: str
 ) -> None:
     instance = watch(errors_of(model))
@@ -273,7 +273,7 @@ def test_while_one_instance_evaluates_no_other_one_does(watch: Callable[[str], W
     assert one.alerts.evaluate(timedelta(hours=1)) is None, "it was done just now"
 
 
-def test_what_is_not_committed_was_neither_measured_nor_told(
+def test_an_uncommitted_evaluation_was_neither_measured_nor_told(
     watch: Callable[[str], Watch], receiver: Receiver, fail: Any, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instance = watch(errors_of(model))
@@ -365,7 +365,7 @@ def test_no_secret_of_a_webhook_is_written_to_the_log_or_the_database(
             assert "s3cret" not in str(connection.exec_driver_sql(f"SELECT * FROM {name}").fetchall())
 
 
-def test_what_is_watched_no_more_is_forgotten_and_old_history_too(
+def test_unwatched_models_are_forgotten_and_old_history_too(
     watch: Callable[[str], Watch], database: Engine, fail: Any, model: str
 ) -> None:
     instance = watch(errors_of(model))

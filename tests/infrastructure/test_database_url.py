@@ -68,7 +68,7 @@ def parameters(url: str) -> dict[str, Any]:
         ("postgresql://", {}),
     ],
 )  # fmt: skip
-def test_what_is_written_for_another_driver_is_read_as_libpq_has_it(text: str, expected: dict[str, str]) -> None:
+def test_an_address_for_another_driver_is_read_as_libpq_has_it(text: str, expected: dict[str, str]) -> None:
     assert parameters(canonical(text)) == expected
 
 
@@ -143,7 +143,7 @@ def test_an_option_that_cannot_be_had_is_refused_by_its_name(scheme: str, text: 
         f"postgresql://h/db?{SECRET}=1",
     ],
 )  # fmt: skip
-def test_what_is_no_address_is_refused_and_nothing_of_it_repeated(text: str) -> None:
+def test_an_invalid_address_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(DatabaseUrlError) as refusal:
         canonical(text)
     assert SECRET not in str(refusal.value)
@@ -251,7 +251,7 @@ def test_a_foreign_option_stops_the_start_with_a_sentence(public_folder: Path) -
 
 
 def test_pghostaddr_leads_nowhere_else(server: Server) -> None:
-    """The address of the host in DATABASE_URL, not that in the environment of whoever starts the service."""
+    """The address of the host in DATABASE_URL, not that in the environment of the service."""
     program = "from app.infrastructure.postgres.database import Database; print(Database({!r}).rows('SELECT 42'))"
     run = subprocess.run(
         [sys.executable, "-c", program.format(server.url)],

@@ -210,7 +210,7 @@ def test_sums_beyond_the_largest_number_are_kept_and_taken_back(house: House) ->
     assert house.dropped(TODAY, TODAY + DAY) == 5
 
 
-def test_what_is_truncated_is_counted_no_more(house: House) -> None:
+def test_truncated_reports_are_counted_no_more(house: House) -> None:
     house.insert("a", TODAY)
     house.run("TRUNCATE prediction_dropped")
     assert house.cells() == [0, 0, 0]
@@ -294,7 +294,7 @@ def test_each_reason_has_a_bound_of_its_own(house: House) -> None:
     assert house.dropped(TODAY, TODAY + DAY) == 2 * MAX_COUNT
 
 
-def test_what_is_removed_makes_room_again(house: House) -> None:
+def test_removed_reports_make_room_again(house: House) -> None:
     house.store.add([report("a", TODAY, MAX_COUNT)])
     house.store.remove(["a"], TODAY, TODAY + MINUTE)
     assert house.store.add([report("a", TODAY, 5)]) == Counted(1, 0)

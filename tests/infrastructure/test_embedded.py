@@ -35,7 +35,7 @@ LINUX = sys.platform == "linux"
 only_root = pytest.mark.skipif(not ROOT, reason="only root has to hand the server to another user")
 only_linux = pytest.mark.skipif(not LINUX, reason="the proof is read from /proc, or is Linux's own doing")
 
-# Whoever starts the suite in the background may have left it with SIGINT ignored.
+# A shell that starts the suite in the background may have left SIGINT ignored.
 CALLER = """
 import os, signal, sys
 from pathlib import Path
@@ -618,7 +618,7 @@ def test_a_port_that_was_taken_meanwhile_is_changed(data_dir: Path) -> None:
             assert f":{port}/" not in server.url
 
 
-def test_a_second_owner_is_told_who_the_first_is(
+def test_a_second_owner_gets_the_pid_of_the_first(
     data_dir: Path, start_caller: Callable[..., subprocess.Popen[str]]
 ) -> None:
     caller = start_caller(data_dir)

@@ -136,7 +136,7 @@ class History:
             PurgeFilters(model, start=self.random.choice(SPOTS)),
             PurgeFilters(request_id=UUID(self.sent[-1]["request_id"]) if self.sent else UUID(int=1)),
         ])  # fmt: skip
-        with suppress(StorageUnavailable):  # somebody else was in the way: the next purge goes on
+        with suppress(StorageUnavailable):  # another session blocked it: the next purge goes on
             for _ in self.purger.run(filters, now):
                 if self.random.random() < 0.1:
                     return
@@ -207,7 +207,7 @@ class Checker:
     def check(self) -> None:
         """One question, answered and scanned in one snapshot."""
         models = self.random.sample(self.models, self.random.randint(1, len(self.models)))
-        # Asked again, a question is answered from what is remembered of its settled parts.
+        # The second answer to a question comes from the cached tallies of its valid parts.
         again = bool(self.asked) and self.random.random() < 0.5
         models, edges = self.random.choice(self.asked[-8:]) if again else (models, self._edges())
         self.asked.append((models, edges))
@@ -216,7 +216,7 @@ class Checker:
         self.checks += 1
 
     def _compare(self, models: list[str], edges: tuple[datetime, ...]) -> bool:
-        """False where they differ as the snapshot could not see all: a chunk was moved while it was open.
+        """False if they differ because the snapshot could not see all: a chunk was moved while it was open.
 
         What was remembered in such a snapshot is forgotten: the service never asks in one.
         """
@@ -281,7 +281,7 @@ def agree(tally: Tally, calls: int, successful: int, total_ms: float, low: float
 
 
 def unless_in_the_way(step: Callable[[], None]) -> None:
-    """Do it, or leave it where somebody else, TimescaleDB's own job perhaps, does what it would wait for."""
+    """Run the step, or skip it if another session, such as TimescaleDB's own job, blocks it."""
     try:
         step()
     except DBAPIError as error:

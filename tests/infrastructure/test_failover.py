@@ -165,7 +165,7 @@ def test_a_server_that_was_made_read_only_is_not_ready_and_no_connection_stays_s
     assert ready(client) == 200
 
 
-def test_a_write_is_repeated_on_a_new_connection_where_an_old_one_takes_none(
+def test_a_write_is_repeated_on_a_new_connection_if_an_old_one_takes_none(
     fenced: tuple[Flask, Database],
 ) -> None:
     app, _ = fenced

@@ -1,4 +1,4 @@
-"""What is to be written at the same time is written together, and each caller hears of his own."""
+"""Items that arrive at the same time are written together, and each caller gets the result of its own."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def hold(commits: GroupCommit[int, str], writer: SlowWriter, threads: ThreadPool
     return held
 
 
-def test_who_comes_alone_is_written_alone_and_at_once() -> None:
+def test_a_single_item_is_written_alone_and_at_once() -> None:
     writer = SlowWriter()
     writer.may_go.release(2)
     commits = GroupCommit(writer)
@@ -57,7 +57,7 @@ def test_who_comes_alone_is_written_alone_and_at_once() -> None:
     assert writer.written == [[1], [2]]
 
 
-def test_those_who_come_during_a_write_go_together_with_the_next(threads: ThreadPoolExecutor) -> None:
+def test_items_that_come_during_a_write_go_together_with_the_next(threads: ThreadPoolExecutor) -> None:
     writer = SlowWriter()
     commits = GroupCommit(writer)
     held = hold(commits, writer, threads)
@@ -69,7 +69,7 @@ def test_those_who_come_during_a_write_go_together_with_the_next(threads: Thread
     assert [sorted(numbers) for numbers in writer.written] == [[0], list(others)]
 
 
-def test_what_is_wrong_with_one_is_told_to_him_alone(threads: ThreadPoolExecutor) -> None:
+def test_the_error_of_one_item_is_raised_for_its_caller_alone(threads: ThreadPoolExecutor) -> None:
     writer = SlowWriter()
     commits = GroupCommit(writer)
     held = hold(commits, writer, threads)

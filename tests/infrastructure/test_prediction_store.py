@@ -126,7 +126,7 @@ def test_a_call_behind_retention_is_refused_alone(store_from_2025: PostgresPredi
     assert stored[1]
 
 
-def test_where_the_database_is_away_none_of_a_group_is_tried_again(model: str) -> None:
+def test_if_the_database_is_away_none_of_a_group_is_tried_again(model: str) -> None:
     store = PostgresPredictionStore(Database("postgresql+psycopg2://nobody@127.0.0.1:1/none"))
     with pytest.raises(StorageUnavailable):
         store._add_group([Prediction(model, 1.0, True, AT)] * 2)

@@ -69,7 +69,7 @@ def test_any_number_of_callers_takes_no_more_memory(tmp_path: Path) -> None:
     assert path.stat().st_size == SIZE
 
 
-def test_where_there_is_no_room_the_smallest_number_is_forgotten(table: RateTable) -> None:
+def test_if_there_is_no_room_the_smallest_number_is_forgotten(table: RateTable) -> None:
     table.update("busy", lambda _: 1e9)
     for caller in range(3 * ENTRIES * SETS):
         table.update(str(caller), lambda _: 1.0)

@@ -61,7 +61,7 @@ class Pair:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What is written meanwhile reaches the replica, and is not replayed."""
+        """During the block the replica receives commits without replaying them."""
         self.catch_up()
         self.on_replica.read("SELECT pg_wal_replay_pause()")
         eventually(lambda: self.on_replica.rows("SELECT pg_get_wal_replay_pause_state()") == [("paused",)])
@@ -206,7 +206,7 @@ def test_a_call_is_found_by_its_id_at_once_and_counted_when_the_replica_has_it(
     eventually(lambda: stats(client, model)[0] == 1)
 
 
-def test_the_lag_is_that_of_what_is_written_and_not_replayed(pair: Pair, app: Flask, model: str) -> None:
+def test_the_lag_is_the_age_of_commits_that_are_not_replayed(pair: Pair, app: Flask, model: str) -> None:
     client = app.test_client()
     with pair.paused():
         began = time.monotonic()
@@ -218,7 +218,7 @@ def test_the_lag_is_that_of_what_is_written_and_not_replayed(pair: Pair, app: Fl
     eventually(lambda: (stats(client, model)[1] or 0) < 2)
 
 
-def test_there_is_no_lag_while_nothing_is_written_even_where_the_stream_has_ended(pair: Pair) -> None:
+def test_there_is_no_lag_while_nothing_is_written_even_if_the_stream_has_ended(pair: Pair) -> None:
     """The last commit grows old, and the replica is still up to date: by its age alone it would be given up."""
     if pair.engine == "timescale":
         pytest.skip("its jobs write every few seconds")

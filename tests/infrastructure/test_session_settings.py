@@ -20,7 +20,7 @@ from support.pooler import pgbouncer, program
 from support.scratch import embedded_server, empty_database
 from support.service import Service
 
-# Each a value that would change an answer, or what is stored, if it held.
+# Each value would change an answer or a stored row if it held.
 HOSTILE = {
     "client_encoding": "LATIN1",
     "DateStyle": "German, DMY",
@@ -110,7 +110,7 @@ def hostile(url: str, level: str, names: list[str]) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def expected(superuser_servers: Callable[[str], Server]) -> list[Any]:
-    """What the service answers where nothing is set."""
+    """The answers of the service without any of these settings."""
     with database(superuser_servers("plain")) as url:
         return ids_left_out(answers(client_of(make_app(url))))
 
@@ -168,7 +168,7 @@ def test_no_variable_of_libpq_changes_an_answer(
         assert ids_left_out(answers(client_of(make_app(url)))) == expected
 
 
-def test_what_is_acknowledged_is_on_disk_whatever_the_server_says(superuser_servers: Callable[[str], Server]) -> None:
+def test_acknowledged_commits_are_on_disk_whatever_the_server_says(superuser_servers: Callable[[str], Server]) -> None:
     with database(superuser_servers("plain")) as url, hostile(url, "database", ["synchronous_commit"]):
         assert Database(url).rows("SELECT current_setting('synchronous_commit')") == [("on",)]
     with empty_database(superuser_servers("plain")) as url:

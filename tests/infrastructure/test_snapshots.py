@@ -55,7 +55,7 @@ def test_an_error_ends_a_snapshot_and_leaves_the_connection_fit(own: Database) -
     assert own.rows("SELECT current_setting('transaction_read_only')") == [("off",)]
 
 
-def test_a_snapshot_that_could_not_be_ended_is_not_left_to_whoever_gets_its_connection_next(own: Database) -> None:
+def test_a_snapshot_that_could_not_be_ended_is_not_left_to_the_next_user_of_its_connection(own: Database) -> None:
     cancelled = []
 
     def cancel(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:

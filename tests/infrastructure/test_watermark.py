@@ -147,7 +147,7 @@ def test_retention_leaves_what_was_noted_while_it_waited_for_writers(own: Databa
     ) == [(True, 0)]
 
 
-def test_chunks_that_somebody_reads_are_dropped_by_a_later_run(own: Database, server: Server) -> None:
+def test_chunks_that_a_session_reads_are_dropped_by_a_later_run(own: Database, server: Server) -> None:
     if not server.concurrent:
         pytest.skip("all clients of this TimescaleDB share one session")
     own.count(INSERT, {})

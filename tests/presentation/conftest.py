@@ -30,7 +30,7 @@ TIMEOUT = 60.0
 
 @pytest.fixture
 def refresh(database: Engine, server: Server) -> Callable[[], None]:
-    """Materialise and repair all there is, waiting for the database's own job where that was first."""
+    """Refresh the aggregates and all invalidated hours; wait for the database's own job if that was first."""
 
     def refresh() -> None:
         until = time.monotonic() + TIMEOUT

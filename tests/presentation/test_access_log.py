@@ -55,7 +55,7 @@ def test_the_answer_and_one_line_of_the_log_have_the_same_id(start: Start) -> No
 
 
 @pytest.mark.parametrize("sent", ["a", "0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b", "A.b_c-9", "x" * 64])
-def test_the_callers_id_is_kept_where_it_is_decent(start: Start, sent: str) -> None:
+def test_the_callers_id_is_kept_if_it_is_valid(start: Start, sent: str) -> None:
     client, log = start(url_where_nobody_listens())
     assert client.get("/health", headers={HEADER: sent}).headers[HEADER] == sent
     assert lines(log)[-1]["request_id"] == sent

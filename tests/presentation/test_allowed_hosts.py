@@ -45,7 +45,7 @@ def test_a_load_balancer_may_probe_by_any_address(path: str) -> None:
     assert status(APP, "10.1.2.3:8000", path=path) in (200, 503)
 
 
-def test_where_it_listens_to_others_it_is_called_by_any_name_unless_names_are_given() -> None:
+def test_a_service_that_listens_to_others_has_any_name_unless_names_are_given() -> None:
     assert status(make_app(URL, host="0.0.0.0"), "logs.example.org") == 200
     named = make_app(URL, host="0.0.0.0", allowed_hosts=("logs.example.org", "*.internal.example"))
     assert status(named, "logs.example.org:8000") == 200

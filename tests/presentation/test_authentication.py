@@ -1,4 +1,4 @@
-"""Who may call what: every route, with every kind of key."""
+"""Authentication: every route, with every kind of key."""
 
 from __future__ import annotations
 

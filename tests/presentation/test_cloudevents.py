@@ -85,12 +85,12 @@ def send(request: pytest.FixtureRequest, client: FlaskClient) -> Send:
 
 @pytest.fixture
 def listed(client: FlaskClient, model: str) -> Callable[[], list[dict[str, Any]]]:
-    """What is stored of this test's model."""
+    """Return the stored predictions of this test's model."""
     return lambda: client.get("/api/v1/predictions", query_string={"model_name": model}).json
 
 
 def answer(response: TestResponse) -> tuple[int, dict[str, int]]:
-    """The status, and what is more than none in the answer."""
+    """Return the status, and the numbers in the answer that are not 0."""
     return response.status_code, {key: value for key, value in response.json.items() if value}
 
 

@@ -63,7 +63,7 @@ def in_background(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]
     return thread, answers
 
 
-def test_no_more_requests_than_there_are_places_are_worked_on_at_once() -> None:
+def test_no_more_requests_than_there_are_permits_are_worked_on_at_once() -> None:
     at_once, most, lock = 0, 0, threading.Lock()
 
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:
@@ -86,7 +86,7 @@ def test_no_more_requests_than_there_are_places_are_worked_on_at_once() -> None:
 
 
 @pytest.mark.parametrize("path", ["/health", "/metrics"])
-def test_probes_need_no_place(servers: Callable[[str], Server], path: str) -> None:
+def test_probes_need_no_permit(servers: Callable[[str], Server], path: str) -> None:
     client = small(servers)
     limit = client.application.wsgi_app
     limit.enter()
@@ -96,7 +96,7 @@ def test_probes_need_no_place(servers: Callable[[str], Server], path: str) -> No
         limit.leave()
 
 
-def test_who_waits_too_long_for_a_place_is_told_to_come_again(
+def test_a_request_that_waits_too_long_for_a_permit_is_answered_503(
     servers: Callable[[str], Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.presentation.middleware.concurrency.WAIT_S", 0.1)
@@ -113,7 +113,7 @@ def test_who_waits_too_long_for_a_place_is_told_to_come_again(
     assert client.get("/ready").status_code == 200
 
 
-def test_who_finds_no_place_after_its_body_has_come_is_told_to_come_again(
+def test_a_request_without_a_permit_after_its_body_is_answered_503(
     servers: Callable[[str], Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.presentation.middleware.concurrency.WAIT_S", 0.1)
@@ -133,7 +133,7 @@ def test_who_finds_no_place_after_its_body_has_come_is_told_to_come_again(
         assert client.post("/api/v1/predict-log", json=RECORD).status_code == 200
 
 
-def test_who_waits_for_bytes_leaves_its_place_to_others(servers: Callable[[str], Server]) -> None:
+def test_a_request_that_waits_for_bytes_gives_its_permit_back(servers: Callable[[str], Server]) -> None:
     client, asked, go_on = small(servers), threading.Event(), threading.Event()
     body = json.dumps(RECORD).encode()
     request = arriving("/api/v1/predict-log", Trickle(body, asked, go_on), len(body))
@@ -146,7 +146,7 @@ def test_who_waits_for_bytes_leaves_its_place_to_others(servers: Callable[[str],
     assert answers[0].status_code == 200
 
 
-def test_an_application_that_fails_gives_its_place_back() -> None:
+def test_an_application_that_fails_gives_its_permit_back() -> None:
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:
         permit: Permit = environ[PERMIT]
         with permit.outside():
@@ -203,7 +203,7 @@ def test_a_large_answer_is_handed_on_in_small_pieces_and_closed_at_the_end() -> 
     assert answer.times_closed == 1
 
 
-def test_an_answer_that_is_not_read_holds_its_memory_and_no_place() -> None:
+def test_an_answer_that_is_not_read_holds_its_memory_and_no_permit() -> None:
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:
         permit: Permit = environ[PERMIT]
         return [b"x" * 100_000] if permit.hold_answer(100_000) else [b"none left"]
@@ -233,7 +233,7 @@ def test_an_answer_to_a_write_always_finds_memory_and_the_next_write_none_until_
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
-def test_reads_leave_places_to_writes(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_leave_permits_to_writes(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each read that is let in asks for one more, and has something written."""
     monkeypatch.setattr("app.presentation.middleware.concurrency.WAIT_S", 0.05)
     let_in = []
@@ -308,7 +308,7 @@ def test_large_bodies_have_so_much_memory_and_then_wait_outside(
     assert Figures(client.get("/metrics").text)("predlog_requests_refused_total", reason="memory") == 1
 
 
-def test_a_slow_batch_holds_no_slot(servers: Callable[[str], Server]) -> None:
+def test_a_slow_batch_holds_no_permit(servers: Callable[[str], Server]) -> None:
     client, asked, go_on = small(servers, max_concurrent_batches=1), threading.Event(), threading.Event()
     body = batch_of(0)
     request = arriving(BATCH, Trickle(body, asked, go_on), len(body))

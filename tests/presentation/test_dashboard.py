@@ -27,7 +27,7 @@ def test_a_page_is_there_while_the_database_is_away(away: FlaskClient, page: str
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_names_no_other_host_and_only_what_is_served(away: FlaskClient, page: str) -> None:
+def test_a_page_names_no_other_host_and_only_files_that_exist(away: FlaskClient, page: str) -> None:
     assert not re.findall(r"(?:https?:)?//[^\s\"']+", away.get(page).text)
     found = addresses(away, page)
     assert len(found) > 8
@@ -57,7 +57,7 @@ def test_a_browser_that_asks_for_the_root_is_led_to_the_dashboard(away: FlaskCli
 
 
 @pytest.mark.parametrize("accept", ["application/json", "*/*", None, "application/json, text/html;q=0.9", "text/plain"])
-def test_whoever_asks_the_root_for_something_else_gets_json(away: FlaskClient, accept: str | None) -> None:
+def test_a_client_that_does_not_ask_for_html_gets_json_at_the_root(away: FlaskClient, accept: str | None) -> None:
     response = away.get("/", headers={"Accept": accept} if accept else {})
     assert (response.status_code, response.json["name"]) == (200, "Predlog")
 

@@ -38,7 +38,7 @@ def test_the_files_of_a_page_are_served_and_may_be_kept(away: FlaskClient, page:
 
 @pytest.fixture(scope="module", params=["", "/ml/predlog"], ids=["at the root", "below a prefix"])
 def address(request: pytest.FixtureRequest, servers: Callable[[str], Server]) -> Iterator[str]:
-    """Where a browser finds the service: by itself, and behind a proxy that takes a prefix off and says nothing."""
+    """The address of the service: direct, and behind a proxy that takes a prefix off without headers about it."""
     with served(make_app(servers("plain").url), request.param) as address:
         yield address
 

@@ -29,7 +29,7 @@ BATCH = "/api/v1/predict-logs"
 YESTERDAY = floor(datetime.now(timezone.utc), DAY) - DAY
 NOON = YESTERDAY + timedelta(hours=12)
 
-# In two steps: what is inserted is bounded.
+# In two steps, because an insert is bounded.
 INSERT = """
 INSERT INTO prediction_dropped (id, timestamp, model_name, reason, count)
 VALUES (%(id)s, %(timestamp)s, %(model)s, 'expired', 1);
@@ -231,7 +231,7 @@ def test_an_admin_removes_what_was_reported_of_a_range(
         assert dropped(start, end) == 1001
 
 
-def test_what_is_to_be_removed_has_to_be_named(client: FlaskClient) -> None:
+def test_a_removal_needs_a_filter(client: FlaskClient) -> None:
     response = client.delete(PATH)
     assert response.status_code == 422
     assert set(response.json["errors"]["query"]) == {"model_name"}
@@ -265,7 +265,7 @@ def test_an_empty_bound_is_refused_and_does_not_remove_all_reports_of_the_model(
 
 @dataclass(frozen=True)
 class Guarded:
-    """A service that wants keys, and who has them."""
+    """A service that needs keys, and the keys."""
 
     client: FlaskClient
     ids: dict[str, int]
@@ -299,7 +299,7 @@ def test_a_bound_key_that_reports_another_model_is_refused_and_nothing_is_counte
     assert dropped() == 7
 
 
-def test_a_removal_leaves_a_line_in_the_log_that_says_who_and_what(
+def test_a_removal_leaves_a_line_in_the_log_with_its_caller_and_filters(
     guarded: Guarded, model: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     guarded.call("POST", "write", json=[report(model)])

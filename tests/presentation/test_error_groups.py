@@ -72,7 +72,7 @@ def test_errors_that_say_something_else_are_another_group(failing: Failing) -> N
     ]
 
 
-def test_what_is_counted_is_in_the_range_but_first_seen_may_lie_before_it(failing: Failing) -> None:
+def test_counts_are_of_the_range_but_first_seen_may_lie_before_it(failing: Failing) -> None:
     failing.log(1, "no 1", "1")
     failing.log(3, "no 2", "2")
     last = failing.log(4, "no 3", "3")

@@ -1,4 +1,4 @@
-"""Nonsense of every kind: a 4xx in the documented shape that names what is wrong, and never a word from inside."""
+"""Nonsense of every kind: a 4xx in the documented shape that names the mistake, and no internal message."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FROM_INSIDE = re.compile(
 
 @pytest.fixture(scope="module")
 def door(servers: Callable[[str], Server]) -> FlaskClient:
-    """A client for what is refused at the door, whatever the engine behind it."""
+    """A client for requests that are refused before they reach the database, with any engine."""
     return make_app(servers("plain").url).test_client()
 
 
@@ -114,14 +114,14 @@ def test_a_field_that_only_json_can_write_is_named(client: FlaskClient, field: s
     ],
     ids=lambda text: text[-40:],
 )  # fmt: skip
-def test_what_is_not_json_is_said_to_be_none(door: FlaskClient, text: str) -> None:
+def test_a_body_that_is_no_json_is_said_to_be_none(door: FlaskClient, text: str) -> None:
     assert_documented(door.post(LOG, data=text.encode(), content_type="application/json"), 400)
 
 
 @pytest.mark.parametrize(
     "body", [b"\xff", b'{"model_name": "\xff"}', body_with().encode("utf-16"), b"\x1f\x8b\x08\x00", b"\x00"]
 )
-def test_what_is_not_utf_8_is_said_to_be_no_json(door: FlaskClient, body: bytes) -> None:
+def test_a_body_that_is_not_utf_8_is_said_to_be_no_json(door: FlaskClient, body: bytes) -> None:
     assert_documented(door.post(LOG, data=body, content_type="application/json"), 400)
 
 

@@ -176,7 +176,7 @@ def test_it_goes_on_after_any_call(client: FlaskClient, model: str, calls: list[
 
 
 @pytest.mark.parametrize("cursor", ["x", "2025-06-09", "2025-06-09,x", "2025-06-09T12:00:00Z,0", ",1", "1,2025-06-09"])
-def test_what_is_no_cursor_is_refused(client: FlaskClient, cursor: str) -> None:
+def test_an_invalid_cursor_is_refused(client: FlaskClient, cursor: str) -> None:
     response = client.get(URL, query_string={"cursor": cursor})
     assert response.status_code == 422
     assert list(response.json["errors"]["query"]) == ["cursor"]
@@ -262,7 +262,7 @@ def test_what_was_cut_has_no_end(
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_what_is_whole_has_its_end_even_without_calls(client: FlaskClient, model: str, name: str) -> None:
+def test_a_whole_export_has_its_end_even_without_predictions(client: FlaskClient, model: str, name: str) -> None:
     response = client.get(URL, query_string={"model_name": model, "format": name})
     assert rows(response) == []
     assert name != "csv" or response.data == export_text.HEADER.encode() + b"\r\n"

@@ -21,7 +21,7 @@ def test_the_root_names_the_service_and_its_pages(client: FlaskClient) -> None:
     assert info["name"] == "Predlog"
     assert info["version"].count(".") == 2
     for name, path in info["links"].items():
-        assert client.get(urljoin("/", path)).status_code in (200, 422), name  # the latter where it wants parameters
+        assert client.get(urljoin("/", path)).status_code in (200, 422), name  # the latter if it needs parameters
 
 
 def test_health_and_the_root_do_not_touch_the_database(away: FlaskClient) -> None:

@@ -142,7 +142,7 @@ def test_a_histogram_without_a_bucket_has_no_points_and_one_of_nothing_no_bins(
     assert answer["freshness"].keys() and answer["completeness"] == 1
 
 
-def test_shares_are_given_where_they_are_asked_for_in_groups_and_points_too(
+def test_shares_are_given_if_they_are_asked_for_in_groups_and_points_too(
     client: FlaskClient, log: Log, model: str
 ) -> None:
     log(duration_ms=5, model_version="1")

@@ -58,7 +58,7 @@ def test_others_may_not(visitor: FlaskClient, address: str) -> None:
 
 
 @pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via"])
-def test_what_came_through_a_proxy_is_somebody_elses(visitor: FlaskClient, header: str) -> None:
+def test_a_request_through_a_proxy_is_from_another_machine(visitor: FlaskClient, header: str) -> None:
     assert status(visitor, **{header: "127.0.0.1"}) == 403
 
 

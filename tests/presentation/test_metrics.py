@@ -1,4 +1,4 @@
-"""GET /metrics: what is counted, and that it is counted right."""
+"""GET /metrics: all figures are there, and are right."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_rejected_record_is_counted_under_the_same_reason_at_both_doors(
     assert figures("predlog_records_rejected_total") == 4
 
 
-def test_what_is_no_json_is_counted_too(counting: FlaskClient) -> None:
+def test_a_body_that_is_no_json_is_counted_too(counting: FlaskClient) -> None:
     counting.post(LOG, data="{", content_type="application/json")
     counting.post(BATCH, data="{\n", content_type="application/x-ndjson")
     assert scrape(counting)("predlog_records_rejected_total", reason="no_object") == 2

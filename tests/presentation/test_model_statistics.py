@@ -91,7 +91,7 @@ def test_a_model_without_calls_in_the_range_has_zeros(client: FlaskClient, model
     assert (entry["total_requests"], entry["success_rate"], entry["percentiles"]["50"]) == (0, None, None)
 
 
-def test_where_no_model_is_found_there_is_an_empty_list(client: FlaskClient, model: str, models: list[str]) -> None:
+def test_if_no_model_is_found_there_is_an_empty_list(client: FlaskClient, model: str, models: list[str]) -> None:
     answer = ask(client, search=f"no-{model}", bucket="1h", **{"from": "2001-01-01", "to": "2001-01-01"})
     assert answer["models"] == []
     assert len(answer["edges"]) == 25

@@ -59,10 +59,10 @@ def put(database: Engine, model: str) -> Put:
 
 
 @pytest.fixture
-def settle(database: Engine, refresh: Callable[[], None]) -> Callable[[], None]:
-    """Refresh until nothing is left to repair: where the job itself is at work just now, that is its business."""
+def refresh_all(database: Engine, refresh: Callable[[], None]) -> Callable[[], None]:
+    """Refresh until no invalidated hour is left; hours that the database's own job refreshes are left to it."""
 
-    def settle() -> None:
+    def refresh_all() -> None:
         until = time.monotonic() + 120
         with database.connect() as connection:
             while time.monotonic() < until:
@@ -72,7 +72,7 @@ def settle(database: Engine, refresh: Callable[[], None]) -> Callable[[], None]:
                 time.sleep(0.5)
         raise AssertionError("the aggregates are not up to date after two minutes")
 
-    return settle
+    return refresh_all
 
 
 @pytest.fixture
@@ -381,12 +381,12 @@ def retained(database: Engine, model: str) -> Iterator[Callable[..., Entry]]:
     ("edges", "width"),
     [(["raw_from"], MINUTE), (["raw_from", "minute_from"], HOUR), (["raw_from", "minute_from", "hour_from"], DAY)],
 )
-def test_where_raw_rows_are_gone_the_finest_bucket_that_is_left_is_given(
-    put: Put, settle: Callable[[], None], retained: Callable[..., Entry], edges: list[str], width: timedelta
+def test_if_raw_rows_are_gone_the_finest_bucket_that_is_left_is_given(
+    put: Put, refresh_all: Callable[[], None], retained: Callable[..., Entry], edges: list[str], width: timedelta
 ) -> None:
     calls = every(7 * HOUR, 20 * DAY, last=10 * DAY)
     put(calls)
-    settle()
+    refresh_all()
     entry = retained(**{edge: floor(ago(5 * DAY), DAY) for edge in edges})
     for place, call in ((entry.first_seen, calls[0]), (entry.last_seen, calls[-1])):
         assert (place.range.start, place.accuracy) == (floor(call, width), width)
@@ -394,11 +394,11 @@ def test_where_raw_rows_are_gone_the_finest_bucket_that_is_left_is_given(
 
 
 def test_rows_of_the_log_are_read_at_its_ends_only(
-    client: FlaskClient, put: Put, settle: Callable[[], None], database: Engine, model: str
+    client: FlaskClient, put: Put, refresh_all: Callable[[], None], database: Engine, model: str
 ) -> None:
     put(every(MINUTE, 3 * DAY, last=HOUR / 2))
     put(every(5 * MINUTE, 2 * DAY, last=DAY), "2")
-    settle()
+    refresh_all()
     client.get(URL, query_string={"model_name": model})  # that what has just been repaired is known
     with statements() as sent:
         response = client.get(URL, query_string={"model_name": model})

@@ -197,7 +197,7 @@ def test_workers_that_ask_at_the_same_time_do_not_get_more_than_there_is(
     assert (len(granted), sum(granted)) == (40, 50)
 
 
-def test_what_is_known_is_looked_up_again_after_a_while(store: PostgresNameStore, log: Any, model: str) -> None:
+def test_known_models_are_looked_up_again_after_a_while(store: PostgresNameStore, log: Any, model: str) -> None:
     clock = [0.0]
     new_models = NewModels(store, 5, lambda: clock[0])
     log()

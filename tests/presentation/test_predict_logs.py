@@ -96,7 +96,7 @@ def receipt(response: TestResponse) -> tuple[int, int, int, list[Any]]:
     return response.status_code, body["stored"], body["duplicates"], body["rejected"]
 
 
-# What is taken
+# Accepted batches
 
 
 def test_a_batch_is_stored_and_answered_with_how_many(send: Send, record: Any, client: FlaskClient, model: str) -> None:
@@ -209,7 +209,7 @@ def test_an_offset_that_postgresql_does_not_know_means_the_same_moment(
     assert call["timestamp"] == moment.isoformat()
 
 
-# What is refused as a whole
+# Batches that are refused as a whole
 
 
 def test_10000_records_are_taken_and_one_more_is_413(send: Send, record: Any, total: Any) -> None:
@@ -222,7 +222,7 @@ def test_10000_records_are_taken_and_one_more_is_413(send: Send, record: Any, to
     assert total() == MAX_RECORDS
 
 
-def test_10001_records_are_413_even_where_most_are_invalid(client: FlaskClient, total: Any, record: Any) -> None:
+def test_10001_records_are_413_even_if_most_are_invalid(client: FlaskClient, total: Any, record: Any) -> None:
     for content_type, encode in ((JSON, array), (NDJSON, lines)):
         body = encode([record(), *[{}] * MAX_RECORDS])
         assert client.post(PATH, data=body, content_type=content_type).status_code == 413
@@ -241,7 +241,7 @@ def test_16_mb_inflated_are_taken_and_one_byte_more_is_413(client: FlaskClient, 
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"model_name": "a"}', b'"[]"', b"1", b"null", b"true"])
-def test_what_is_no_array_is_422(client: FlaskClient, body: bytes) -> None:
+def test_a_body_that_is_no_array_is_422(client: FlaskClient, body: bytes) -> None:
     response = client.post(PATH, data=body, content_type=JSON)
     assert response.status_code == 422
     assert response.json["errors"] == {"json": {"_schema": ["Must be an array of records."]}}
@@ -254,7 +254,7 @@ def test_what_is_no_array_is_422(client: FlaskClient, body: bytes) -> None:
      b'[{"model_name":"a\xff","duration_ms":1,"was_successful":true}]', b"[" + b"1" * 5000 + b"]",
     b"[{}]\x0c", b"\x0c[{}]", b"[{}]\xc2\xa0"],
 )  # fmt: skip
-def test_what_is_no_json_is_400(client: FlaskClient, body: bytes) -> None:
+def test_a_body_that_is_no_json_is_400(client: FlaskClient, body: bytes) -> None:
     response = client.post(PATH, data=body, content_type=JSON)
     assert response.status_code == 400
     assert response.json["errors"] == {"json": ["Invalid JSON body."]}
@@ -320,7 +320,7 @@ def test_gzip_followed_by_something_else_is_400(client: FlaskClient, record: Any
     assert total() == 0
 
 
-def test_what_is_no_gzip_is_400(client: FlaskClient, record: Any) -> None:
+def test_a_body_that_is_no_gzip_is_400(client: FlaskClient, record: Any) -> None:
     damaged = bytearray(gzip.compress(array([record()])))
     damaged[-6] ^= 1  # its checksum
     for body in (array([record()]), b"\x1f\x8b", bytes(damaged)):
@@ -540,7 +540,7 @@ VALUES (%(timestamp)s, %(model_name)s, %(duration_ms)s, %(was_successful)s, %(re
 
 @contextmanager
 def unfinished(database: Engine, record: dict[str, Any]) -> Iterator[Callable[[], None]]:
-    """Somebody else is storing this record and has not committed yet: who brings it again waits. Then roll back."""
+    """Hold a transaction that stores this record, so that a request with it waits; roll back at the end."""
     connection: Connection
     with database.connect() as connection:
         connection = connection.execution_options(isolation_level="READ COMMITTED")
@@ -554,7 +554,7 @@ def unfinished(database: Engine, record: dict[str, Any]) -> Iterator[Callable[[]
 
 @contextmanager
 def waiting(call: Callable[[], TestResponse]) -> Iterator[Callable[[], TestResponse]]:
-    """Make a call that does not come back for now; what is yielded waits for its answer."""
+    """Send a request that is not answered yet; yield a function that waits for its answer."""
     answers: list[TestResponse] = []
     thread = threading.Thread(target=lambda: answers.append(call()))
     thread.start()
@@ -690,7 +690,7 @@ def test_losses_are_kept_with_an_empty_batch(send: Send, client: FlaskClient, mo
     assert stats(client, model)["dropped"] == 7
 
 
-def test_losses_are_kept_where_no_record_is_valid(send: Send, client: FlaskClient, model: str) -> None:
+def test_reports_are_kept_if_no_record_is_valid(send: Send, client: FlaskClient, model: str) -> None:
     assert send([{}], **reported(loss(model))).status_code == 422
     assert stats(client, model)["dropped"] == 7
 

@@ -88,8 +88,8 @@ def house(servers: Callable[[str], Server]) -> Iterator[House]:
         app = make_app(url, pool_size=2 if server.concurrent else 1)
         with app.app_context():
             upgrade()
-        # As TimescaleDB's own jobs do, and a person with psql: with no other settings than the database's. Where all
-        # clients share one session, the database's settings reach nobody.
+        # With the database's settings alone, as TimescaleDB's own jobs and psql have them. If all clients share one
+        # session, settings of the database do not reach it.
         options = {} if server.concurrent else {"options": "-c timescaledb.enable_chunk_skipping=on"}
         database = create_engine(url, isolation_level="AUTOCOMMIT", connect_args=options)
         stack.callback(database.dispose)
@@ -127,7 +127,7 @@ def test_a_delete_reads_one_chunk_and_no_other_call_is_lost(house: House) -> Non
     assert {record["id"] for record in house.client.get(URL).json} == before - {doomed}
 
 
-def test_a_call_is_found_by_its_id_whoever_began_its_day(house: House) -> None:
+def test_a_prediction_is_found_by_its_id_whichever_session_began_its_day(house: House) -> None:
     insert = """
     INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful)
     VALUES (%(timestamp)s, 'm', 1, true) RETURNING id

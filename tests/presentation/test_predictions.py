@@ -35,7 +35,7 @@ def pages(client: FlaskClient, **query: Any) -> Iterator[list[dict[str, Any]]]:
 
 
 def next_page(link: str) -> str:
-    """Where a Link header leads to from the list."""
+    """Return the address that a Link header of the list leads to."""
     match = re.fullmatch(r'<(\?[^>]+)>; rel="next"', link)
     assert match, link
     return urljoin(URL, match[1])
@@ -132,7 +132,7 @@ def test_a_page_has_a_hundred_records_unless_asked_otherwise(
 
 
 @pytest.mark.parametrize("limit", [1, 4, 7, 30])
-def test_pages_lead_through_everything_once_also_where_many_happened_at_the_same_time(
+def test_pages_lead_through_everything_once_also_if_many_happened_at_the_same_time(
     client: FlaskClient, insert: Insert, model: str, midnight: datetime, limit: int
 ) -> None:
     insert([midnight + timedelta(microseconds=n % 3) for n in range(21)])
@@ -152,7 +152,7 @@ def test_the_next_page_keeps_the_filters(client: FlaskClient, log: Log, model: s
     assert found == [4, 2]
 
 
-def test_what_is_logged_or_deleted_meanwhile_neither_repeats_nor_hides_a_record(
+def test_predictions_logged_or_deleted_meanwhile_neither_repeat_nor_hide_others(
     client: FlaskClient, log: Log, insert: Insert, model: str, midnight: datetime
 ) -> None:
     insert([midnight + timedelta(hours=n) for n in range(9)])
@@ -323,7 +323,7 @@ def test_a_list_that_takes_too_long_says_what_to_do(
     assert impatient.get(URL).status_code == 200, "the limit was for that statement alone"
 
 
-def test_the_calls_of_years_ago_are_listed_where_there_are_no_newer_ones(client: FlaskClient, log: Log) -> None:
+def test_predictions_of_years_ago_are_listed_if_there_are_no_newer_ones(client: FlaskClient, log: Log) -> None:
     old = log(timestamp="2025-06-09T12:34:56.789012Z")
     found = client.get(URL, query_string={"to": "2025-06-09T12:34:56.789013Z", "min_duration_ms": "0"}).json
     assert old in found

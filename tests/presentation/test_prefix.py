@@ -67,7 +67,7 @@ def proxied(app: Flask, way: str) -> Iterator[str]:
 
 @pytest.fixture(params=WAYS)
 def root(request: pytest.FixtureRequest, servers: Callable[[str], Server]) -> Iterator[str]:
-    """Where a caller finds the service, for each way to put it below a prefix."""
+    """The address of the service, for each way to put it below a prefix."""
     with proxied(make_app(servers("plain").url), request.param) as root:
         yield root
 
@@ -132,7 +132,7 @@ def test_the_document_names_the_server_that_it_came_from(root: str) -> None:
 
 
 def test_a_header_of_a_proxy_changes_no_address(servers: Callable[[str], Server], model: str) -> None:
-    """None is trusted: whoever calls could have written it, and put another one's address into an answer."""
+    """None is trusted, because any client can write it, and put another address into an answer."""
     client = make_app(servers("plain").url, allowed_hosts=("*",)).test_client()
     client.post("/api/v1/predict-logs", json=[{**record, "model_name": model} for record in RECORDS])
     headers = {

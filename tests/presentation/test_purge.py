@@ -218,14 +218,16 @@ def test_an_hour_of_changes_is_noted_once(
         put(NOW - hour - minute * MINUTE)
     refresh()
     with database.connect() as connection, connection.execution_options(isolation_level="READ COMMITTED").begin():
-        # The job repairs only what is committed: this holds it up until the notes are counted.
+        # The job refreshes committed invalidations only: this transaction holds it up until they are counted.
         connection.exec_driver_sql("SELECT * FROM prediction_stats_holder FOR UPDATE")
         purge(client, model_name=model)
         notes = connection.exec_driver_sql(NOTES, {"start": hour, "end": hour + HOUR}).scalar_one()
     assert notes == 1
 
 
-def test_the_log_says_who_removed_what_and_how_many(client: FlaskClient, put: Put, model: str) -> None:
+def test_the_log_names_the_caller_the_filters_and_the_number_of_a_purge(
+    client: FlaskClient, put: Put, model: str
+) -> None:
     put(HOUR, 3)
     with capture_logs() as lines:
         purge(client, model_name=model, to=NOW.isoformat())

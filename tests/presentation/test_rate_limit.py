@@ -1,4 +1,4 @@
-"""RATE_LIMIT: so many requests a second for each key, or for each address where nobody needs a key."""
+"""RATE_LIMIT: so many requests a second for each key, or for each address if no key is needed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def statuses(client: FlaskClient, number: int, address: str = "192.0.2.1", path:
     return [client.get(path, environ_overrides={"REMOTE_ADDR": address}).status_code for _ in range(number)]
 
 
-def test_who_calls_too_often_is_told_when_to_call_again(limited: FlaskClient) -> None:
+def test_a_caller_that_is_too_fast_is_told_when_to_call_again(limited: FlaskClient) -> None:
     assert 429 not in statuses(limited, BURST)
     response = limited.get(LIMITED, environ_overrides={"REMOTE_ADDR": "192.0.2.1"})
     assert response.status_code == 429

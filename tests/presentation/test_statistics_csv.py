@@ -79,7 +79,7 @@ def test_no_group_leaves_the_names_of_the_columns(client: FlaskClient, log: Log,
 
 
 @pytest.mark.parametrize("path", [STATS, SERIES])
-def test_json_stays_what_is_answered_without_a_wish(client: FlaskClient, model: str, path: str) -> None:
+def test_json_stays_the_default_format(client: FlaskClient, model: str, path: str) -> None:
     for accept in ("*/*", "application/json", "text/html, */*;q=0.8", ""):
         response = client.get(path, query_string={"model_name": model}, headers={"Accept": accept})
         assert response.mimetype == "application/json"

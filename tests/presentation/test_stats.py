@@ -90,7 +90,7 @@ def test_calls_that_arrive_late_or_are_deleted_are_counted_at_once(
 
 
 @pytest.mark.parametrize("last", [timedelta(minutes=10), timedelta(hours=5), timedelta(hours=10, seconds=30)], ids=str)
-def test_a_repair_loses_nothing_where_the_last_change_lies_on_a_round_time(
+def test_a_refresh_loses_nothing_if_the_last_invalidation_lies_on_a_round_time(
     client: FlaskClient, insert: Insert, model: str, midnight: datetime, refresh: Refresh, last: timedelta
 ) -> None:
     refresh()
@@ -161,7 +161,7 @@ def test_a_bound_that_is_left_out_is_the_beginning_or_now(
     assert ask(client, model_name=model)["range"]["from"] == "2000-01-01T00:00:00+00:00"
 
 
-def test_several_models_are_counted_together_and_all_where_none_is_named(
+def test_several_models_are_counted_together_and_all_if_none_is_named(
     client: FlaskClient, log: Log, model: str
 ) -> None:
     for name in (f"{model}-a", f"{model}-a", f"{model}-b", f"{model}-c"):
@@ -312,7 +312,7 @@ def test_each_percentile_comes_back_under_the_number_it_was_asked_by(client: Fla
         assert [float(key) for key in percentiles] == [float(text) for text in asked.split(",")]
 
 
-def test_no_percentiles_are_worked_out_where_none_are_wanted(client: FlaskClient, log: Log, model: str) -> None:
+def test_no_percentiles_are_computed_if_none_are_wanted(client: FlaskClient, log: Log, model: str) -> None:
     log(duration_ms=5)
     with statements() as sent:
         answer = ask(client, model_name=model, percentiles="")

@@ -32,7 +32,7 @@ def counts(answer: dict[str, Any]) -> list[int]:
     return [point["total_requests"] for point in answer["points"]]
 
 
-def test_points_lie_end_to_end_and_have_zeros_where_nothing_was_called(
+def test_points_lie_end_to_end_and_have_zeros_without_predictions(
     client: FlaskClient, insert: Insert, model: str, midnight: datetime, refresh: Refresh
 ) -> None:
     insert([midnight, midnight + HOUR, midnight + 61 * MINUTE, midnight + 5.1 * HOUR])
@@ -109,7 +109,7 @@ def test_2000_points_of_a_minute_are_answered(client: FlaskClient, model: str, m
     assert len(answer["points"]) == 2000
 
 
-def test_where_rows_are_gone_the_points_still_add_up_to_what_stats_says(server: Server) -> None:
+def test_if_rows_are_gone_the_points_still_add_up_to_the_answer_of_stats(server: Server) -> None:
     today = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
     with ExitStack() as stack:
         url = stack.enter_context(empty_database(server))
@@ -129,7 +129,7 @@ def test_where_rows_are_gone_the_points_still_add_up_to_what_stats_says(server: 
         assert total == 2, "the whole hour is counted, for nothing finer is left"
         for bucket in ("1h", "6h", "15m"):
             response = client.get(URL, query_string={**asked, "bucket": bucket})
-            # To refuse points that are finer than what is left is as good; to say zero is not.
+            # The service may refuse points that are finer than the kept aggregates, but must not answer zero.
             assert response.status_code == 422 or sum(counts(response.json)) == 2, bucket
 
 

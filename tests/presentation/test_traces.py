@@ -156,7 +156,7 @@ def door(request: pytest.FixtureRequest, client: FlaskClient) -> Door:
 
 @pytest.fixture
 def listed(client: FlaskClient, model: str) -> Callable[[], list[dict[str, Any]]]:
-    """What is stored of this test's model, oldest first."""
+    """Return the stored predictions of this test's model, oldest first."""
     return lambda: client.get("/api/v1/predictions", query_string={"model_name": model}).json[::-1]
 
 
@@ -420,7 +420,7 @@ def test_reports_of_dropped_calls_are_taken_in_the_header(
         b"\x0a\xff\xff\xff\xff\x7f",
     ],
 )
-def test_what_is_no_protobuf_is_refused(client: FlaskClient, body: bytes) -> None:
+def test_a_body_that_is_no_protobuf_is_refused(client: FlaskClient, body: bytes) -> None:
     door = Door(client, PROTOBUF, compressed=False)
     assert door.error(door.send_bytes(body))[:2] == (400, 3)
 
@@ -438,7 +438,7 @@ def test_a_span_that_is_no_span_is_refused(client: FlaskClient, span: Any) -> No
         b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"startTimeUnixNano":"x"}]}]}]}', b"\xff",
     ],
 )  # fmt: skip
-def test_what_is_no_json_of_spans_is_refused(client: FlaskClient, body: bytes) -> None:
+def test_a_body_that_is_no_json_of_spans_is_refused(client: FlaskClient, body: bytes) -> None:
     door = Door(client, JSON, compressed=False)
     assert door.error(door.send_bytes(body))[:2] == (400, 3)
 

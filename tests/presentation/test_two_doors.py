@@ -26,7 +26,7 @@ from app.presentation.middleware.arguments import json_advice, loads
 from app.presentation.schemas.predictions import PredictionSchema
 from support.mutations import damaged
 
-# One moment for all: what is generated must not depend on when.
+# One moment for all, because generated values must not depend on the time of the run.
 STARTED = datetime.now(timezone.utc)
 NO_JSON = "Invalid JSON."
 SCHEMA = PredictionSchema()
@@ -176,7 +176,7 @@ METADATA = st.one_of(
 )
 NO_METADATA = st.one_of(*[trees(STRINGS, VALUES)] * 3, of_size(4097), of_depth(101, 900, 100_000))
 
-# Of each field what both doors take, however it is written, and what is nearly that.
+# For each field values that both decoders accept, in every spelling, and values that are nearly valid.
 FIELDS = {
     "model_name": (NAMES, STRINGS),
     "duration_ms": (DURATIONS, NUMBERS),
@@ -233,7 +233,7 @@ FULL = (
 
 
 class Verdicts:
-    """What a door says of the records of a batch: what is stored of those it takes, what is wrong with the others."""
+    """The results of a decoder for a batch: the predictions to store, and the errors of the other records."""
 
     def __init__(self, stored: list[dict[str, Any]], rejected: dict[int, Any]) -> None:
         self.stored, self.rejected = stored, rejected
@@ -256,7 +256,7 @@ def one_by_one(texts: list[str]) -> Verdicts:
             rejected[index] = {"_schema": [NO_JSON, *json_advice(error)]}
             continue
         try:
-            stored.append(_what_is_stored(SCHEMA.load(decoded), told=_tells_its_time(decoded)))
+            stored.append(_stored_values(SCHEMA.load(decoded), told=_tells_its_time(decoded)))
         except ma.ValidationError as error:
             rejected[index] = error.normalized_messages()
     return Verdicts(stored, rejected)
@@ -266,7 +266,7 @@ def _tells_its_time(sent: dict[str, Any]) -> bool:
     return sent.get("timestamp") is not None or sent.get("request_id") is not None
 
 
-def _what_is_stored(prediction: Prediction, *, told: bool) -> dict[str, Any]:
+def _stored_values(prediction: Prediction, *, told: bool) -> dict[str, Any]:
     values = {name: value for name, value in vars(prediction).items() if value is not None}
     if prediction.model_version == NO_VERSION:
         del values["model_version"]
@@ -294,7 +294,7 @@ def _what_a_batch_stores(row: tuple[Any, ...], sent: dict[str, Any]) -> dict[str
     if values["metadata"] is not None:
         values["metadata"] = loads(values["metadata"])
     call = Prediction(**values)
-    return _what_is_stored(call, told=_tells_its_time(sent))
+    return _stored_values(call, told=_tells_its_time(sent))
 
 
 def test_half_of_the_records_that_are_generated_are_taken_and_most_others_nearly() -> None:
@@ -355,7 +355,7 @@ def test_a_damaged_line_is_judged_as_the_single_endpoint_would(data: st.DataObje
 
 @settings(max_examples=600, deadline=None)
 @given(st.data(), st.lists(records(), min_size=1, max_size=2))
-def test_a_damaged_array_is_refused_where_it_is_no_json_any_more(data: st.DataObject, texts: list[str]) -> None:
+def test_a_damaged_array_is_refused_if_it_is_no_json_any_more(data: st.DataObject, texts: list[str]) -> None:
     body = b"[" + data.draw(damaged(",".join(texts).encode(errors="surrogatepass"))) + b"]"
     if is_json(decoded(body)):
         batch = read_array(body)
@@ -374,7 +374,7 @@ def decoded(body: bytes) -> str:
         return ""
 
 
-# Through HTTP and the database: what is unusual about a record that both doors take.
+# Through HTTP and the database: unusual records that both decoders accept.
 UNUSUAL = [
     '"duration_ms":-0.0',
     '"duration_ms":1E292',

@@ -49,8 +49,8 @@ def calls(client: FlaskClient, model: str) -> Callable[[], list[dict[str, Any]]]
     return calls
 
 
-def what_is_wrong(response: TestResponse) -> dict[str, Any]:
-    """What is wrong with the only record, whichever door it came through."""
+def errors_of(response: TestResponse) -> dict[str, Any]:
+    """Return the errors of the only record, from either endpoint."""
     assert response.status_code == 422, response.text
     body = response.json
     return dict(body["errors"]["json"] if "errors" in body else body["rejected"][0]["errors"])
@@ -69,7 +69,7 @@ def test_null_in_an_optional_field_means_that_it_was_not_given(post: Post, call:
 
 @pytest.mark.parametrize("field", ["model_name", "duration_ms", "was_successful"])
 def test_null_in_a_required_field_is_refused(post: Post, call: Any, field: str) -> None:
-    assert what_is_wrong(post({**call, field: None})).keys() == {field}
+    assert errors_of(post({**call, field: None})).keys() == {field}
 
 
 def test_a_byte_order_mark_is_skipped(post: Post, call: Any, calls: Any) -> None:
@@ -93,7 +93,7 @@ def test_a_timestamp_goes_before_the_time_in_a_uuid7(post: Post, call: Any, call
 
 @pytest.mark.parametrize("timestamp", [{}, {"timestamp": None}], ids=["left out", "null"])
 def test_another_request_id_without_a_timestamp_is_refused(post: Post, call: Any, calls: Any, timestamp: Any) -> None:
-    wrong = what_is_wrong(post({**call, **timestamp, "request_id": str(uuid4())}))
+    wrong = errors_of(post({**call, **timestamp, "request_id": str(uuid4())}))
     assert wrong.keys() == {"timestamp"}
     assert "UUIDv7" in wrong["timestamp"][0]
     assert calls() == []
@@ -103,7 +103,7 @@ def test_another_request_id_without_a_timestamp_is_refused(post: Post, call: Any
 def test_the_time_in_a_uuid7_is_held_to_the_same_rules(post: Post, call: Any, milliseconds: int | None) -> None:
     in_an_hour = int((datetime.now(timezone.utc).timestamp() + 3600) * 1000)
     sent = uuid7(in_an_hour if milliseconds is None else milliseconds)
-    assert what_is_wrong(post({**call, "request_id": sent})).keys() == {"timestamp"}
+    assert errors_of(post({**call, "request_id": sent})).keys() == {"timestamp"}
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
@@ -142,7 +142,7 @@ def test_the_content_type_that_curl_sends_by_itself_is_refused_with_what_to_do(
     assert "-H 'Content-Type: application/json'" in response.json["message"]
 
 
-# What is cheap to send and dear to read
+# Bodies that are cheap to send and dear to read
 
 
 def test_far_too_many_invalid_records_are_413_with_the_first_and_nothing_is_stored(

@@ -27,7 +27,7 @@ from app.presentation.batch_decoder import read_array, read_lines
 from app.presentation.middleware.request_body import SLICE, read_body
 
 TIMES = 400
-# Whoever sends little may have 300 closer looks; at a record of 20 unknown fields, each takes 2,000 steps.
+# A small body may have 300 records looked at closely; a record of 20 unknown fields takes 2,000 steps.
 FREE = 600_000
 LIMIT = 16 * 2**20
 

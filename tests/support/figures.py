@@ -13,7 +13,7 @@ class Figures:
         self.samples = [sample for family in self.families for sample in family.samples]
 
     def __call__(self, name: str, **labels: str) -> float:
-        """The sum of all samples of this name that have these labels, 0 where there is none."""
+        """Return the sum of all samples of this name that have these labels, 0 if there is none."""
         found = [s.value for s in self.samples if s.name == name and labels.items() <= s.labels.items()]
         return float(sum(found))
 

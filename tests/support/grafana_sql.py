@@ -23,7 +23,7 @@ Value = str | list[str]
 
 @dataclass(frozen=True)
 class Variable:
-    """The value of a variable; `quoted` where it may have several, and so is quoted by itself."""
+    """The value of a variable; `quoted` if it may have several, and is then quoted by Grafana."""
 
     value: Value
     quoted: bool = False
@@ -85,7 +85,7 @@ class View:
         }
 
     def _group(self, column: str, interval: str, fill: str = "") -> str:
-        """`fill` says what Grafana puts where a point is missing; PostgreSQL never sees it."""
+        """`fill` is the value that Grafana gives missing points; PostgreSQL never sees it."""
         width = seconds(interval.strip("'"))
         if self.timescaledb:
             return f"time_bucket('{width:.3f}s',{column})"

@@ -97,7 +97,7 @@ class Reader:
             assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
 
     def _compare(self, command: str, shown: str, block: Block) -> None:
-        """What is logged in the background arrives a moment later: a reader would ask again."""
+        """Predictions that are logged in the background arrive a moment later, so ask again."""
         last = ""
 
         def is_shown() -> bool:

@@ -41,7 +41,7 @@ server_login_retry = 1
 
 
 def program() -> str | None:
-    """Where PgBouncer is, if it is here."""
+    """Return the path of PgBouncer, if it is installed."""
     return shutil.which("pgbouncer", path=PLACES)
 
 

@@ -82,7 +82,7 @@ class PostgresServer:
             self._wait()
 
     def stop(self, number: int = signal.SIGINT) -> None:
-        """Shut it down (SIGINT: fast), where it runs."""
+        """Shut it down (SIGINT: fast) if it runs."""
         if self._process is not None:
             self._process.send_signal(number)
             self._process.wait(timeout=TIMEOUT)

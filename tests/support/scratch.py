@@ -38,7 +38,7 @@ def empty_database(server: Server, options: str = "") -> Iterator[str]:
 def embedded_server() -> Iterator[EmbeddedPostgres]:
     """An embedded server of a test's own, started and empty."""
     with tempfile.TemporaryDirectory(prefix="predlog-tests-") as folder:
-        os.chmod(folder, 0o755)  # started by root, the server runs as somebody else
+        os.chmod(folder, 0o755)  # if root starts the server, it runs as another user
         with EmbeddedPostgres(Path(folder, "data")) as server:
             yield server
 

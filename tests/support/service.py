@@ -61,7 +61,7 @@ class Service:
             return error.code, json.load(error)
 
     def wait_until_ready(self, seconds: float = 60) -> None:
-        """Wait for /ready to answer 200; fails with the log where it does not."""
+        """Wait for /ready to answer 200; fails with the log if it does not."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             try:
@@ -91,7 +91,7 @@ class Service:
 
 @contextmanager
 def running(folder: Path, *arguments: str, **settings: Any) -> Iterator[Service]:
-    """A service that is ready, stopped at the end of the block where it still runs."""
+    """A service that is ready, stopped at the end of the block if it still runs."""
     service = Service(folder, *arguments, **settings)
     try:
         service.wait_until_ready()

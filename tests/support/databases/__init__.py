@@ -1,4 +1,4 @@
-"""Where the suite gets a TimescaleDB with Community features from: the first of four providers that can be had here."""
+"""Find a TimescaleDB with Community features for the suite: the first of four providers that works here."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PROVIDERS = (
 
 
 def timescale_provider() -> Provider | None:
-    """The first provider that can be had; only the one that TEST_PROVIDER names, where it is set."""
+    """Return the first provider that works; only the one that TEST_PROVIDER names, if it is set."""
     return next((provider for provider in PROVIDERS if _why_not(provider) is None), None)
 
 

@@ -1,4 +1,4 @@
-"""TimescaleDB's own image, run by testcontainers where a Docker engine answers."""
+"""TimescaleDB's own image, run by testcontainers if a Docker engine answers."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def test_long_statements_and_long_answers_arrive_whole(engine: Engine) -> None:
         assert len(connection.scalars(text("SELECT repeat('x', 1000) FROM generate_series(1, 3000)")).all()) == 3000
 
 
-def test_background_jobs_run_where_the_provider_says_so(provider: Provider, engine: Engine) -> None:
+def test_background_jobs_run_if_the_provider_says_so(provider: Provider, engine: Engine) -> None:
     if not provider.background_jobs:
         pytest.skip(f"{provider.name} runs no background jobs")
     with engine.begin() as connection:

@@ -275,7 +275,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def free_port() -> Iterator[int]:
-    """A port where nobody listens."""
+    """Return a free port."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""The `predlog` command: tail, stats, and send that goes on where it stopped."""
+"""The `predlog` command: tail, stats, and send that goes on after its last line."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_send_reads_standard_input(service, run, monkeypatch):
     assert len(service.records) == 3
 
 
-def test_where_nothing_can_be_written_beside_the_file_the_state_goes_to_the_users(service, run, file, monkeypatch):
+def test_if_nothing_can_be_written_beside_the_file_the_state_goes_to_the_users(service, run, file, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(file.parent / "state"))
     write(file, 5)
     (file.parent / f".{file.name}.predlog").mkdir()

@@ -143,7 +143,7 @@ def test_check_says_that_all_is_well(service):
         ("page", "check the URL"),
     ],
 )
-def test_check_says_in_words_what_is_wrong(service, mood, words):
+def test_check_returns_the_problem_in_words(service, mood, words):
     service.mood = mood
     check = predlog.Client(service.url, api_key="secret").check()
     assert not check and words in check.text and "secret" not in check.text

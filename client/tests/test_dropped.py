@@ -133,7 +133,7 @@ def test_many_losses_take_several_requests(service, client):
     assert len(service.requests) >= 4
 
 
-def test_what_the_queue_could_not_hold_is_told_once_there_is_somebody_to_tell(service, make_client):
+def test_records_that_the_queue_could_not_hold_are_reported_as_soon_as_the_service_is_there(service, make_client):
     service.mood = 503
     client = make_client(queue_size=100)
     for index in range(1000):

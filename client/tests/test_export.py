@@ -59,7 +59,7 @@ def test_wherever_it_is_cut_it_goes_on_after_the_last_whole_row(service, run, tm
 
 
 def row_ends(whole: bytes, name: str) -> list[int]:
-    """Where a row ends: there are line ends within one of the CSV, too."""
+    """The end of a row: a row of the CSV may have line ends in it, too."""
     ends = [place + 1 for place, byte in enumerate(whole) if byte == ord("\n")]
     return [end for end in ends if not (name.endswith("csv") and whole[:end].count(b'"') % 2)]
 

@@ -1,4 +1,4 @@
-"""What a host may say about its records: before_send, failures and what is ignored, defaults, context, traces."""
+"""The options of a host for its records: before_send, failures and ignored ones, defaults, context, traces."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def the_record(service, client):
     return record
 
 
-def test_before_send_sees_a_record_as_log_was_given_it_and_changes_what_is_sent(service, make_client):
+def test_before_send_sees_a_record_as_log_was_given_it_and_may_change_it(service, make_client):
     seen = []
 
     def redact(record):
@@ -139,7 +139,7 @@ def test_fields_of_a_context_are_logged_inside_it_also_in_tasks(service, make_cl
     }  # fmt: skip
 
 
-def test_the_current_trace_is_logged_where_there_is_one(service, make_client):
+def test_the_current_trace_is_logged_if_there_is_one(service, make_client):
     trace = pytest.importorskip("opentelemetry.trace")
     client = make_client()
     span = trace.NonRecordingSpan(trace.SpanContext(0xABC, 0x12, is_remote=False))
@@ -288,7 +288,7 @@ def test_every_option_but_functions_and_exceptions_can_be_set_in_the_environment
     ],
     ids=str,
 )  # fmt: skip
-def test_a_wrong_option_is_refused_where_the_client_is_made(wrong):
+def test_a_wrong_option_is_refused_when_the_client_is_made(wrong):
     with pytest.raises(ValueError) as raised:
         predlog.Client("http://logs", **wrong)
     assert "secret" not in str(raised.value) and next(iter(wrong)) in str(raised.value)

@@ -199,7 +199,7 @@ def test_url_and_key_come_from_the_environment(service, monkeypatch, quick):
     ],
     ids=str,
 )
-def test_a_wrong_setting_stops_the_program_where_it_starts(options, word):
+def test_a_wrong_setting_stops_the_program_at_its_start(options, word):
     with pytest.raises(ValueError, match=word) as raised:
         predlog.Client(**options)
     assert "secret" not in str(raised.value)
@@ -229,7 +229,7 @@ def test_a_client_that_is_forgotten_sends_what_it_has_and_ends_its_threads(servi
     wait_until(lambda: len(service.records) == 1 and not mine[0].is_alive())
 
 
-def test_what_is_logged_after_close_is_dropped_and_counted(service, client):
+def test_records_logged_after_close_are_dropped_and_counted(service, client):
     client.close()
     client.log("m", duration_ms=1, was_successful=True)
     assert client.stats().dropped == {"closed": 1}

@@ -136,7 +136,7 @@ def test_an_export_keeps_every_field(service, run, name):
 
 @pytest.mark.parametrize("source", ["seed", "litellm", "mlflow", "access-log", "predlog"])
 @pytest.mark.parametrize("content", [b"", b"nonsense\n", b"a,b\n1,2\n", b"[1]", b'{"info": {}}', b"\xff\xfe\x00"])
-def test_what_is_something_else_stores_nothing_and_is_no_crash(service, run, tmp_path, source, content):
+def test_another_file_stores_nothing_and_is_no_crash(service, run, tmp_path, source, content):
     (tmp_path / "file.ndjson").write_bytes(content)
     code = main(["import", str(tmp_path / "file.ndjson"), "--from", source])
     assert code in (0, 1, 2) and not service.records

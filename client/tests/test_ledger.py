@@ -123,7 +123,7 @@ def test_the_file_of_another_service_or_key_is_left_alone(program, service, tmp_
     assert service.lost == 0 and len(list((tmp_path / "ledger").iterdir())) == 1
 
 
-def test_with_a_spool_what_is_on_disk_is_not_counted_as_lost(program, service, tmp_path):
+def test_with_a_spool_records_on_disk_are_not_counted_as_dropped(program, service, tmp_path):
     with free_port() as port:
         url = f"http://127.0.0.1:{port}"
         program.run(

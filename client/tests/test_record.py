@@ -251,7 +251,7 @@ def test_a_datetime_that_cannot_write_itself_is_written_all_the_same():
      datetime.datetime.min.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=5)))],
     ids=repr,
 )  # fmt: skip
-def test_what_is_no_time_is_not_valid(timestamp):
+def test_a_wrong_time_is_rejected(timestamp):
     with pytest.raises(InvalidRecord, match="timestamp"):
         line(timestamp=timestamp)
 

@@ -1,4 +1,4 @@
-"""Files that survive the process: written while the service is away, sent by whoever comes first."""
+"""Files that survive the process: written while the service is away, sent by the first process that comes."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_process_killed_again_and_again_leaves_every_spooled_record_to_be_stor
     stored = {request_id for request_id, _ in service.records}
     missing = [line for line in on_disk if not any(request_id in line for request_id in stored)]
     assert len(missing) == torn
-    for number in range(6):  # no hole before the end: what is lost is the last interval alone
+    for number in range(6):  # no hole before the end: only the last interval is lost
         name = f"life {number}"
         durations = sorted(r["duration_ms"] for r in service.records.values() if r["model_name"] == name)
         assert durations == list(range(len(durations)))
@@ -285,7 +285,7 @@ def test_counts_of_dropped_records_survive_their_process(quick, directory):
     service.stop()
 
 
-def test_what_is_rejected_at_the_very_end_is_reported_too(service, make_client, directory):
+def test_records_rejected_at_the_very_end_are_reported_too(service, make_client, directory):
     service.refuse = lambda record: True
     client = make_client(spool_dir=directory, flush_interval=60)
     log(client, 5)
@@ -293,7 +293,7 @@ def test_what_is_rejected_at_the_very_end_is_reported_too(service, make_client, 
     assert service.lost_by("reason") == {"rejected": 5} and not files(directory)
 
 
-def test_what_is_lost_at_the_very_end_is_kept_when_it_cannot_be_reported(service, make_client, directory):
+def test_counts_of_the_very_end_are_kept_when_they_cannot_be_reported(service, make_client, directory):
     service.mood = lambda records, headers: "ok" if records and records[0]["model_name"] == "m" else 503
     service.refuse = lambda record: record["model_name"] == "m"
     client = make_client(spool_dir=directory, flush_interval=60, batch_size=5)
@@ -354,7 +354,7 @@ def test_a_write_that_fails_half_way_leaves_no_half_line(directory, monkeypatch)
     assert (directory / "predlog-a.spool").read_bytes() == frame(b'{"a":1}')
 
 
-def test_a_directory_removed_by_somebody_is_made_again(service, make_client, directory):
+def test_a_removed_directory_is_made_again(service, make_client, directory):
     service.mood = 503
     client = make_client(spool_dir=directory)
     log(client, 1)

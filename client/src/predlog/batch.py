@@ -20,7 +20,7 @@ class Marker:
 
 @dataclass
 class Batch:
-    """The sender removes from it what is settled; an empty one is done."""
+    """The sender removes records that are stored or dropped; an empty batch is done."""
 
     lines: list[bytes] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)  # of the lines, and before them of those that are settled

@@ -1,4 +1,4 @@
-"""Where the sending thread finds its batches: the queue itself, or the spool."""
+"""The sources of batches for the sending thread: the queue itself, or the spool."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Source(Protocol):
     """Hands out batches; each is settled by done(), or given back to be tried again."""
 
     def pending(self) -> Iterator[Batch]:
-        """What is there to send now, oldest first."""
+        """Return the waiting batches, oldest first."""
 
     def done(self, batch: Batch) -> None:
         """Call this when the batch is done: stored, or dropped and counted."""
@@ -46,7 +46,7 @@ class Memory:
         self._held: Batch | None = None
 
     def pending(self) -> Iterator[Batch]:
-        """The batch in hand, then what is on the queue."""
+        """The batch in hand, then the records of the queue."""
         if self._held is not None:
             yield self._held
         for _ in range(self._intake.batches()):

@@ -50,9 +50,9 @@ class Client:
     never wait and never raise for the sake of the network or of a value that cannot be logged.
 
     Every option but the functions and `ignore` can be set in the environment, as PREDLOG_FLUSH_INTERVAL or PREDLOG_URL;
-    `metadata` and `headers` as JSON objects there, and what is true or false as 1 or 0. Defaults are in brackets.
+    `metadata` and `headers` as JSON objects there, and booleans as 1 or 0. Defaults are in brackets.
 
-    url: where the service is, `http://logs:8000`.
+    url: the address of the service, `http://logs:8000`.
     api_key: sent as a bearer token.
     enabled: False, or PREDLOG_DISABLED=1, makes every method do nothing; then no URL is needed.
     queue_size: records that may wait in memory (10,000); further ones are dropped and counted (`queue_full`).
@@ -63,7 +63,7 @@ class Client:
     spool_max_bytes: cap of that directory (100 MiB); the oldest records give way and are counted (`spool_full`).
     max_age: seconds after which a record that could not be delivered is dropped and counted (`expired`; 7 days).
     exit_timeout: seconds that the end of the process may be held up (2).
-    ledger_dir: directory for the counts, without payload, of what is in memory: the next process with the same url and
+    ledger_dir: directory for the counts, without payload, of records in memory: the next process with the same url and
         key reports what a killed one has lost (in shared memory); "" keeps no counts.
     mode: `sync` sends each record when it is logged, within `timeout`, and has no threads: for serverless functions,
         which are frozen between two calls (`thread`).
@@ -84,7 +84,7 @@ class Client:
     client_certificate, client_key: certificate (PEM) to show, and its key if that is a file of its own.
     unix_socket: path of a socket to connect to instead of the URL's host; the URL may be left out.
 
-    Raises ValueError where an option, the URL or the key is not usable, and OSError where spool_dir or a certificate
+    Raises ValueError if an option, the URL or the key is not usable, and OSError if spool_dir or a certificate
     cannot be read.
     """
 
@@ -245,7 +245,7 @@ class Client:
         return self.track(model_name, version, metadata).__enter__()
 
     def context(self, **fields: Any) -> AbstractContextManager[None]:
-        """Have these fields in the metadata of what is logged inside the block, also by tasks started there."""
+        """Add these fields to the metadata of records that are logged inside the block, also by tasks started there."""
         if self._enrich is None:  # not before it is needed: it takes time of each call
             self._enrich = context.enrich
             self._intake.enrich_by(context.enrich)
@@ -257,9 +257,10 @@ class Client:
         return pipeline is None or pipeline.flush(timeout)
 
     def close(self, timeout: float | None = None) -> bool:
-        """Send what waits within that many seconds (default: exit_timeout) and stop; what is logged later is dropped.
+        """Send waiting records for at most `timeout` seconds (default: exit_timeout) and stop.
 
-        True when every record was acknowledged, counted as lost, or lies in the spool. At exit this is called for you.
+        Returns True if every record was acknowledged, counted as dropped, or lies in the spool. Records that are logged
+        later are dropped. The client calls this itself at exit.
         """
         pipeline = self._current()
         if pipeline is None:
@@ -284,7 +285,7 @@ class Client:
         await self.aclose()
 
     def check(self) -> Check:
-        """Ask the service whether it takes records of this client, and say what is wrong in words.
+        """Ask the service whether it accepts records of this client, and return a problem in words.
 
         `print(log.check())` at the start of a program; the answer is true or false, too. It waits for the service.
         """
@@ -368,7 +369,7 @@ class Client:
             parents.intake.heir = self._connect().intake
 
     def _current(self) -> Pipeline | None:
-        """The pipeline of this process, whoever forked it."""
+        """The pipeline of this process, a new one after a fork."""
         if not mine[0]:
             lifecycle.forked()
         return self._pipeline

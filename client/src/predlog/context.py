@@ -15,7 +15,7 @@ _fields: ContextVar[dict[str, Any]] = ContextVar("predlog")
 
 @contextmanager
 def fields(**more: Any) -> Iterator[None]:
-    """Have these fields in the metadata of what is logged inside, also by tasks that are started there."""
+    """Add these fields to the metadata of records that are logged inside, also by tasks that are started there."""
     token = _fields.set({**_fields.get({}), **more})
     try:
         yield

@@ -29,7 +29,7 @@ def read(kinds: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
 
 
 def yes_or_no(text: str) -> bool:
-    """Raises ValueError for what is neither."""
+    """Raises ValueError for any other text."""
     word = text.strip().lower()
     if word not in _YES + _NO:
         raise ValueError(word)
@@ -37,7 +37,7 @@ def yes_or_no(text: str) -> bool:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """Raises ValueError for what is not a JSON object."""
+    """Raises ValueError if it is no JSON object."""
     value = json.loads(text)
     if not isinstance(value, dict):
         raise ValueError("not an object")

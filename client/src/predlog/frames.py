@@ -52,7 +52,7 @@ def read(*, url: str | None = None, api_key: str | None = None, frame: str | Non
 def stats(*, url: str | None = None, api_key: str | None = None, frame: str | None = None, **query: Any) -> Any:
     """Statistics over a range: one row, or with `group_by` one for each group, which is the index of pandas.
 
-    `query` are the parameters of `GET /api/v1/stats`; what is nested in its answer has a dotted name, such as
+    `query` are the parameters of `GET /api/v1/stats`; nested figures of its answer have dotted names, such as
     `percentiles.95`. With pandas `attrs` tells the rest of the answer. Otherwise like `read`.
     """
     library = _library(frame)

@@ -1,9 +1,9 @@
 """What this process has taken and not settled yet, counted in a file that outlives it.
 
 One byte for each record holds the code of its model from the moment it is logged until it is acknowledged, in the
-spool, or counted as dropped. Whoever finds the file with its lock free knows that the process has ended, and what it
-lost: the bytes that are not 0. The file lies in shared memory where there is some, since a mapped file on a full disk
-would end the process with SIGBUS; it holds the names of models and no payload.
+spool, or counted as dropped. A process that finds the file unlocked knows that its process has ended, and which records
+that one dropped: the bytes that are not 0. The file lies in shared memory if there is some, since a mapped file on a
+full disk would end the process with SIGBUS; it holds the names of models and no payload.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Ledger:
         self._fd = -1
 
     def open(self) -> None:
-        """Keep the counts in a file; where none can be had, they end with the process."""
+        """Keep the counts in a file; if there can be none, they end with the process."""
         if not self._directory or not supported or self._fd >= 0:
             return
         try:
@@ -72,7 +72,7 @@ class Ledger:
             self._let_go()
 
     def mark(self, number: int, name: object) -> None:
-        """Note that a record was taken. The queue does the same by itself where it must be quick."""
+        """Mark a record as taken. The queue does the same itself if it must be quick."""
         try:
             code = self.codes[name]
         except (KeyError, TypeError):  # a name may be of any type until the record is encoded
@@ -106,7 +106,7 @@ class Ledger:
         self._words[_TIME] = time_ns
 
     def close(self) -> None:
-        """Remove the file if everything in it is settled; if not, whoever comes next tells of the rest."""
+        """Remove the file if no record in it is open; if not, the next process reports the rest."""
         if self._fd >= 0 and not (any(self._words[_OWED : _CROWDED + CODES + 1]) or bytes(self.marks[:]).strip(b"\0")):
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
@@ -212,7 +212,7 @@ class Ledger:
 
 
 def default_directory() -> str:
-    """In shared memory where the system has it: it goes on after a process, and often after a container of a pod."""
+    """Return a path in shared memory if the system has it: it outlives a process, and often a container of a pod."""
     if (chosen := os.environ.get("PREDLOG_LEDGER_DIR")) is not None:
         return chosen
     parent = "/dev/shm" if sys.platform == "linux" and os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()

@@ -27,7 +27,7 @@ from predlog.wakeup import Wakeup
 POLL = 0.02  # seconds, at most, between looks while flush() waits
 GRACE = 0.1  # seconds a thread has to end after its time is up
 ORPHANS_EVERY = 10.0  # seconds between looks for the counts of processes that have ended
-START_AGAIN = 1.0  # seconds, where the system refused a thread
+START_AGAIN = 1.0  # seconds, if the system refused a thread
 
 
 class Pipeline:
@@ -86,7 +86,7 @@ class Pipeline:
             self._starting.release()
 
     def start(self) -> None:
-        """Start the threads, unless they run; where the system refuses one, the records wait and it is tried later."""
+        """Start the threads, unless they run; if the system refuses one, the records wait and it is tried later."""
         if not self._starting.acquire(blocking=False):
             return
         try:
@@ -246,7 +246,7 @@ class Pipeline:
         return left
 
     def _collected(self) -> bool:
-        """Whether the spooler, where there is one, has written its last."""
+        """Whether the spooler, if there is one, has written its last batch."""
         return not any(thread.is_alive() for thread in self._threads[1:])
 
     def _warn_of(self, left: int) -> None:

@@ -96,7 +96,7 @@ def reason(error: BaseException) -> str:
 
 
 def _receipt(body: bytes, count: int) -> Acknowledged | None:
-    """What was stored, or None where the body is not Predlog's: then nothing is known to be stored."""
+    """Return the receipt, or None if the body is not Predlog's: then nothing is known to be stored."""
     try:
         said = json.loads(body)
         stored, duplicates = said["stored"], said["duplicates"]

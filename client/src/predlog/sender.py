@@ -1,4 +1,4 @@
-"""The loops of our threads: one sends, and with a spool another one writes what is to be sent."""
+"""The loops of the client's threads: one sends, and with a spool another one writes the records to files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPOOL_INTERVAL = 0.1  # seconds, at most, that a record is in memory alone if th
 CLOSING_POLL = 0.02
 FOREVER = float("inf")
 TIMEOUT_WITH_BROKEN_SPOOL = 5  # flush intervals between attempts to write
-BOOKS_EVERY = 1.0  # seconds between notes of what was dropped, for whoever comes after this process
+BOOKS_EVERY = 1.0  # seconds between notes of dropped records, for the process after this one
 REPORTS_EVERY = 10.0  # seconds: in a long outage the reports must not crowd the records out of the spool
 
 
@@ -106,7 +106,7 @@ class Sender:
 
 
 class Spooler:
-    """Writes what is logged to the spool, every tenth of a second or sooner, and tells the sender of it."""
+    """Writes logged records to the spool, every tenth of a second or sooner, and wakes the sender."""
 
     def __init__(self, settings: Settings, intake: Intake, spool: Spool, closing: Closing, nudge: Wakeup) -> None:
         self._flush_interval = settings.flush_interval

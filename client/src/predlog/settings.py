@@ -1,4 +1,4 @@
-"""The options of a client, checked once: a wrong one stops the program where it starts, not where it serves."""
+"""The options of a client, checked once: a wrong one stops the program at its start, not while it serves."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Spool:
         self._stuck: set[str] = set()
 
     def write(self, batch: Batch) -> bool:
-        """Keep the batch in files; False, with the batch untouched, where the directory cannot be written."""
+        """Keep the batch in files; return False, with the batch untouched, if the directory cannot be written."""
         data = frames(batch.lines, batch.reports)
         try:
             if not data:

@@ -110,7 +110,7 @@ class Segment:
             self.release()
 
     def release(self) -> None:
-        """Let go of the file; whoever wants it may take it."""
+        """Unlock the file, so that any process may take it."""
         opened.discard(self)
         fd, self.fd = self.fd, -1
         if fd >= 0:

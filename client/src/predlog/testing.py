@@ -65,5 +65,5 @@ else:
 
     @pytest.fixture
     def predlog_client() -> Iterator[MemoryClient]:
-        """A client of the test's own; give it to what is tested in place of the real one."""
+        """A client for a test; give it to the tested code in place of the real one."""
         yield MemoryClient()

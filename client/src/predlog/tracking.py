@@ -65,9 +65,9 @@ class _Stand(Nowhere):
 
 
 class Call:
-    """One call being timed. What is set on it inside the block is logged with it.
+    """One call that is being timed. Attributes that are set inside the block are logged with it.
 
-    error: set it to log a failure that is not raised. version: the model's, where it is known only inside.
+    error: set it to log a failure that is not raised. version: the model's, if it is known only inside.
     """
 
     __slots__ = ("_client", "_metadata", "_number", "_started", "_time_ns", "error", "model_name", "version")

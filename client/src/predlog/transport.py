@@ -53,7 +53,7 @@ class Transport:
         self._connection: http.client.HTTPConnection | None = None
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str], timeout: float | None = None) -> Answer:
-        """POST JSON, compressed where that pays; raises OSError or HTTPException when no whole answer came."""
+        """POST JSON, compressed if that pays; raises OSError or HTTPException when no whole answer came."""
         headers = {"Content-Type": "application/json", **headers}
         if len(body) >= WORTH_COMPRESSING:
             # Not gzip.compress: before Python 3.11 that runs in Python and keeps the host's threads waiting.

@@ -135,7 +135,7 @@ class Process:
         return seconds
 
     def kill(self) -> None:
-        """What is left of it."""
+        """Return the rest of it."""
         if self._main is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._main.pid, signal.SIGKILL)

@@ -58,7 +58,7 @@ class Service:
 def running() -> Iterator[Service]:
     """A service that is ready."""
     with tempfile.TemporaryDirectory(prefix="predlog-hosts-") as folder:
-        os.chmod(folder, 0o755)  # started by root, the database runs as somebody else
+        os.chmod(folder, 0o755)  # if root starts the database, it runs as another user
         port = free_port()
         environment = {
             **os.environ, "PORT": str(port), "EMBEDDED_DATA_DIR": f"{folder}/data", "DATABASE_URL": "", "DB_HOST": "",

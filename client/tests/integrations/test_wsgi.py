@@ -68,7 +68,7 @@ def test_an_application_that_raises_is_a_failure_and_the_exception_goes_on(serve
     assert record["error"] == "KeyError: 'rooms'"
 
 
-def test_the_application_may_set_what_is_logged(serve):
+def test_the_application_may_set_the_logged_fields(serve):
     def app(environ, start_response):
         call = environ["predlog.call"]
         call.metadata["rooms"], call.version, call.error = 3, "7", "below zero"

@@ -15,7 +15,7 @@ from predlog.cli.ndjson import Lines
 
 @dataclass
 class Progressed:
-    """What is behind us: bytes and lines, the hash of those lines, and what became of them."""
+    """The finished part of a file: bytes and lines, the hash of those lines, and the results."""
 
     timestamp: str  # for records that have none; fixed for all that the file held when the sending began
     fixed_for: int  # bytes
@@ -28,7 +28,7 @@ class Progressed:
 
 
 class State:
-    """The progress of one file, and where it is kept; standard input is not kept."""
+    """The progress of one file, and the path that keeps it; the progress of standard input is not kept."""
 
     def __init__(self, progressed: Progressed, places: list[str]) -> None:
         self.progressed = progressed
@@ -58,7 +58,7 @@ def of_stream(file: BinaryIO) -> tuple[State, Lines]:
 
 
 def of_file(path: str, file: BinaryIO, restart: bool) -> tuple[State, Lines, bool]:
-    """The state of a file, its lines from where to go on, and whether what was sent of it has changed since."""
+    """Return the state of a file, its remaining lines, and whether its sent lines have changed since."""
     status = os.fstat(file.fileno())
     now = datetime.now(timezone.utc).timestamp()
     fresh = Progressed(_iso(min(status.st_mtime, now)), status.st_size)
@@ -84,7 +84,7 @@ def _load(places: list[str]) -> Progressed | None:
 
 
 def _places(path: str) -> list[str]:
-    """Beside the file; where that may not be written, in the user's state directory."""
+    """Return the path beside the file and, if that cannot be written, the one in the user's state directory."""
     folder, name = os.path.split(path)
     home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     return [

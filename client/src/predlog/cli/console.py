@@ -46,7 +46,7 @@ def flatten(value: Any, path: str = "") -> list[tuple[str, Any]]:
 
 
 class Progress:
-    """A progress bar on standard error, where that is a terminal."""
+    """A progress bar on standard error, if that is a terminal."""
 
     def __init__(self, total: int | None) -> None:
         self._total = total  # bytes

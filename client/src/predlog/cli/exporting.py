@@ -149,7 +149,7 @@ def _inflated(answer: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 def _last_row(file: IO[bytes], quoted: bool) -> tuple[int, bytes, int]:
-    """Where the last whole row ends, the row itself, and how many there are; quotes may have line ends in them."""
+    """Return the end of the last whole row, the row itself, and the number of rows; quotes may hold line ends."""
     end, last, count = 0, b"", 0
     row = b""
     for line in file:

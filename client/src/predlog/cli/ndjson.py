@@ -32,7 +32,7 @@ class Lines:
     A record without a request_id gets a UUIDv5 of all lines up to its own, so it has the same one in every run, also
     after lines were added at the end; one without a timestamp gets the one given here.
 
-    growing: whether somebody may be writing the file still.
+    growing: whether another program may still write the file.
     """
 
     def __init__(self, file: BinaryIO, timestamp: str, growing: bool = False) -> None:

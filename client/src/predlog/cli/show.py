@@ -93,7 +93,7 @@ def _next(transport: Transport, query: dict[str, Any]) -> list[Any]:
 
 
 def fetch(transport: Transport, path: str, query: dict[str, Any]) -> Any:
-    """The JSON of an answer; raises CommandError with what is wrong and what to do."""
+    """Return the JSON of an answer; raises CommandError with the error and advice."""
     try:
         answer = transport.get(f"{path}?{urlencode(query, doseq=True, errors='surrogateescape')}")
     except (OSError, http.client.HTTPException, ValueError) as error:

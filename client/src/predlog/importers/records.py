@@ -15,7 +15,7 @@ TRUE, FALSE = ("t", "true", "1", "yes"), ("f", "false", "0", "no")
 MAX_ERROR_CHARACTERS = 4096
 
 Record = dict[str, Any]
-# A record by the number of its line or entry, or what is wrong there.
+# A record, or an error, by the number of its line or entry.
 Found = Iterator[tuple[int, Union[Record, ValueError]]]
 
 

@@ -11,7 +11,7 @@ from predlog.integrations.http import IGNORED, IsSuccess, Request, Requests, by_
 if TYPE_CHECKING:
     from predlog.client import Client
 
-CALL = "predlog.call"  # where the application finds the call in its scope
+CALL = "predlog.call"  # the key of the call in the scope
 
 
 class Middleware:

@@ -1,4 +1,4 @@
-"""Celery: `TaskTracking(log)`, in the module where the application is made, logs each run of a task."""
+"""Celery: `TaskTracking(log)`, in the module that makes the application, logs each run of a task."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ METHODS = (
 class Logged:
     """The model, with each call of `methods` logged: `model = Logged(model, log, "apartment_price")`.
 
-    Everything else is the model's own. `rows` in the metadata is the length of the first argument, where it has one.
+    Everything else is the model's own. `rows` in the metadata is the length of the first argument, if it has one.
     It may be pickled if the model may. `model` is the model itself, for what insists on its class.
     """
 

@@ -41,7 +41,7 @@ class Middleware(asgi.Middleware):
 def lifespan(
     log: Client, inner: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None
 ) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
-    """`FastAPI(lifespan=lifespan(log))` for those who log by hand: sends what waits when the server ends.
+    """`FastAPI(lifespan=lifespan(log))` for applications that log by hand: sends waiting records when the server ends.
 
     inner: a lifespan of your own, which runs inside.
     """

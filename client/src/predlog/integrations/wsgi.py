@@ -10,7 +10,7 @@ from predlog.integrations.http import IGNORED, IsSuccess, Request, Requests, by_
 if TYPE_CHECKING:
     from predlog.client import Client
 
-CALL = "predlog.call"  # where the application finds the call in its environ
+CALL = "predlog.call"  # the key of the call in the environ
 REQUEST = "predlog.request"  # the same for integrations that know more of the answer
 
 

@@ -29,7 +29,7 @@ def script():
 
 
 def note():
-    """Whoever runs this sees when the last call was logged."""
+    """The runner sees when the last call was logged."""
     with open(os.path.join(os.environ["FOLDER"], "logged"), "w"):
         pass
 
@@ -82,7 +82,7 @@ def abandoned():
 
 
 def sweep():
-    """A process that comes later sends what is in the spool."""
+    """A later process sends the records in the spool."""
     log.flush()
 
 

@@ -145,7 +145,7 @@ def house(server: Server) -> Iterator[House]:
 
 
 @pytest.fixture(scope="module")
-def settled(server: Server) -> Iterator[House]:
+def at_head(server: Server) -> Iterator[House]:
     """A migrated database with data, which a test leaves migrated."""
     with ExitStack() as stack:
         house = House(server, stack.enter_context(empty_database(server)))
@@ -170,12 +170,12 @@ def test_down_to_base_leaves_nothing_behind_and_up_again_works(house: House) -> 
         assert after == before, f"left: {sorted(after - before)}, missing: {sorted(before - after)}"
 
 
-def test_upgrading_twice_is_upgrading_once(settled: House) -> None:
-    before = settled.objects()
-    settled.upgrade()
+def test_upgrading_twice_is_upgrading_once(at_head: House) -> None:
+    before = at_head.objects()
+    at_head.upgrade()
     # But for chunks, which come and go by TimescaleDB's own jobs.
-    assert [each for each in settled.objects() ^ before if "_timescaledb" not in f"{each}"] == []
-    assert settled.counted() == settled.logged
+    assert [each for each in at_head.objects() ^ before if "_timescaledb" not in f"{each}"] == []
+    assert at_head.counted() == at_head.logged
 
 
 @pytest.mark.parametrize("revision", ["3_refresh", "2_aggregates", "1_log"])
@@ -194,29 +194,29 @@ def test_statistics_are_exact_after_a_revision_was_taken_back_and_applied_again(
     assert house.counted() == house.logged + 1
 
 
-def test_the_engine_is_chosen_and_named(settled: House) -> None:
-    assert settled.run("SELECT engine FROM prediction_stats_state") == [(settled.server.engine,)]
+def test_the_engine_is_chosen_and_named(at_head: House) -> None:
+    assert at_head.run("SELECT engine FROM prediction_stats_state") == [(at_head.server.engine,)]
     names = {"prediction_stats_minute", "prediction_stats_hour", "prediction_stats_day", "prediction_latency_hour"}
     names |= {"prediction_log", "prediction_latency_day"}
     columns = "SELECT column_name FROM information_schema.columns WHERE table_name = %(name)s ORDER BY 1"
     for name in names:
-        assert settled.run(columns, name=name), name
+        assert at_head.run(columns, name=name), name
     stats = ["bucket", "duration_ms_max", "duration_ms_min", "duration_ms_sum", "model_name", "model_version",
              "successful_requests", "total_requests"]  # fmt: skip
     for level in ("minute", "hour", "day"):
-        assert [name for (name,) in settled.run(columns, name=f"prediction_stats_{level}")] == stats
+        assert [name for (name,) in at_head.run(columns, name=f"prediction_stats_{level}")] == stats
 
 
-def test_autogenerate_finds_nothing_to_do(settled: House) -> None:
-    checked = settled.flask("db", "check")
+def test_autogenerate_finds_nothing_to_do(at_head: House) -> None:
+    checked = at_head.flask("db", "check")
     assert checked.returncode == 0, checked.stderr
     assert "No new upgrade operations detected" in checked.stdout + checked.stderr
 
 
-def test_a_generated_revision_is_empty(settled: House, tmp_path: Path) -> None:
+def test_a_generated_revision_is_empty(at_head: House, tmp_path: Path) -> None:
     copy = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    made = settled.flask("db", "revision", "--autogenerate", "-m", "nothing", "-d", str(copy))
+    made = at_head.flask("db", "revision", "--autogenerate", "-m", "nothing", "-d", str(copy))
     assert made.returncode == 0, made.stderr
     (revision,) = {path.name for path in (copy / "versions").glob("*.py")} - {
         p.name for p in (MIGRATIONS / "versions").glob("*.py")
@@ -227,8 +227,8 @@ def test_a_generated_revision_is_empty(settled: House, tmp_path: Path) -> None:
     assert f'down_revision = "{HEAD}"' in text.replace("'", '"')
 
 
-def test_current_and_history_name_the_revisions(settled: House) -> None:
-    current, history = settled.flask("db", "current"), settled.flask("db", "history")
+def test_current_and_history_name_the_revisions(at_head: House) -> None:
+    current, history = at_head.flask("db", "current"), at_head.flask("db", "history")
     assert current.returncode == history.returncode == 0
     assert f"{HEAD} (head)" in current.stdout
     assert [revision for revision in REVISIONS if revision in history.stdout] == REVISIONS
@@ -395,14 +395,14 @@ def test_a_database_of_0_1_is_brought_over_without_losing_a_row(house: House) ->
 
 
 def test_a_database_of_0_1_has_the_schema_of_a_new_one_once_it_is_brought_over(
-    house: House, settled: House, server: Server
+    house: House, at_head: House, server: Server
 ) -> None:
     if not server.concurrent:
         pytest.skip("one database at a time")
     restore_0_1(house)
     house.upgrade()
     for question in SCHEMA:
-        assert house.run(question) == settled.run(question), question
+        assert house.run(question) == at_head.run(question), question
 
 
 # Everything about our tables and routines except the place of their rows.

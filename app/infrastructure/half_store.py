@@ -16,8 +16,8 @@ SENT = """unnest(%(request_id)s::uuid[], %(model_name)s::text[], %(model_version
        AS sent (request_id, model_name, model_version, requested_at, responded_at, metadata)"""
 # If both halves of a prediction come at the same moment, the lock of the row makes the second one wait and find the
 # first. Rows are in the order of their keys, so that two statements with common predictions do not deadlock. A row has
-# one half until the prediction is logged: if that fails, the prediction still waits, and counts as dropped in the end. A
-# half that comes again waits anew, so that no prediction expires while it is being logged.
+# one half until the prediction is logged: if that fails, the prediction still waits, and counts as dropped in the end.
+# A half that comes again waits anew, so that no prediction expires while it is being logged.
 JOIN = f"""
 WITH sent AS (
     SELECT * FROM {SENT}
@@ -44,8 +44,8 @@ WHERE  half.request_id = call.request_id AND (half.requested_at IS NULL OR half.
 """
 
 # The id of the report is the request id, so the prediction counts once. An event that comes again after its prediction
-# has expired finds no half, so this looks for the prediction in the log: row by row, because a join might read all of it.
-# Predictions that are older than the aggregates are not counted.
+# has expired finds no half, so this looks for the prediction in the log: row by row, because a join might read the
+# whole log. Predictions that are older than the aggregates are not counted.
 EXPIRE = """
 WITH expired AS (
     DELETE FROM prediction_half

@@ -72,7 +72,7 @@ class Scene:
             return cursor.fetchall() if cursor.description else []
 
     def marks(self) -> Any:
-        """How far statistics are settled and materialised, after a run of the job."""
+        """Return the invalidation threshold and the watermark, after a run of the job."""
         if self.engine == "timescale":
             self.query("CALL prediction_stats_job(0, '{}')")
         return self.query(MARKS)[0]
@@ -80,7 +80,7 @@ class Scene:
 
 @pytest.fixture
 def rate_limit() -> str:
-    """None, where a test does not ask for one."""
+    """No limit, unless a test overrides this."""
     return "0"
 
 

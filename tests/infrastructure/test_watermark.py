@@ -23,7 +23,7 @@ INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful)
 SELECT at, 'm', 1, true
 FROM   generate_series('2025-06-02 10:00Z'::timestamptz, '2025-06-02 12:15Z', INTERVAL '15 minutes') AS at
 """
-# As if the clock stood there: nothing after it is settled yet.
+# As if the clock stood there: the threshold does not pass it.
 HALF_PAST_TWELVE = """
 UPDATE prediction_stats_state SET invalidation_threshold = '2025-06-02 12:30Z', watermark = '2000-01-01Z'
 """

@@ -330,7 +330,7 @@ def test_an_answer_says_how_it_was_made(
         assert freshness["materialized_to"] is None, "always exact"
     else:
         assert parse_instant(freshness["materialized_to"]) <= datetime.now(timezone.utc)
-        assert freshness["raw_share"] == 1.0, "what was just logged is not settled yet"
+        assert freshness["raw_share"] == 1.0, "the newest predictions are read from raw rows"
     assert freshness["hours_pending_repair"] >= 0
 
 
@@ -387,11 +387,11 @@ def test_rows_are_read_at_the_cut_ends_and_behind_the_watermark_alone(
         read = sorted(ranges_of_the_log_read_by(fresh, path, **whole))
         answer = fresh.get(path, query_string=whole).json
     watermark = answer["freshness"]["materialized_to"]
-    settled = parse_instant(watermark) if watermark else floor(end, MINUTE)
+    mark = parse_instant(watermark) if watermark else floor(end, MINUTE)
     pending = answer["freshness"]["hours_pending_repair"]
-    assert settled > midnight + DAY, "most of the range is materialised"
+    assert mark > midnight + DAY, "most of the range is materialised"
     assert TimeRange(start, start + 53 * timedelta(seconds=1)) in read
-    behind = [part.intersection(TimeRange(start, settled)).length for part in read if part.start < settled]
+    behind = [part.intersection(TimeRange(start, mark)).length for part in read if part.start < mark]
     assert sum(behind, timedelta()) <= MINUTE + pending * HOUR, read
     assert all(a.end <= b.start or a == b for a, b in pairwise(read)), "no row is read twice"
 

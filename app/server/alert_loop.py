@@ -1,6 +1,7 @@
 """The threads that evaluate alerts and send their messages.
 
-Every worker of every instance has both. Locks in the database let one thread at a time evaluate, and one send a message.
+Every worker of every instance has both. Locks in the database let one thread at a time evaluate, and one send a
+message.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def comparable(answer: Any) -> Any:
 def test_sessions_of_the_server_that_end_are_not_missed(server: Server, behind: Flask, pooled: str, model: str) -> None:
     client = behind.test_client()
     post(client, model)
-    admin = Database(server.url)
+    admin = Database(server.service_url)
     assert admin.rows(END_SESSIONS, {"name": make_url(server.url).database})
     until = time.monotonic() + TIMEOUT
     while client.get("/api/v1/stats", query_string={"model_name": model}).status_code != 200:

@@ -89,7 +89,8 @@ def downgrade() -> None:
     # The extension stays, because it may have been there before.
     if op.storage_engine() == "timescale":  # chunk by chunk, or the columnstore's tables would stay behind
         op.execute("SELECT drop_chunks('prediction_log', older_than => 'infinity'::timestamptz)")
-    op.execute("DROP TABLE prediction_model_allowance, prediction_model, prediction_stats_state, prediction_log")
+    for table in ("prediction_model_allowance", "prediction_model", "prediction_stats_state", "prediction_log"):
+        op.execute(f"DROP TABLE {table}")
     for name in ("append_only", "retained", "named"):
         op.execute(f"DROP FUNCTION prediction_log_{name}()")
 

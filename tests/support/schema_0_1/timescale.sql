@@ -326,27 +326,57 @@ CALL add_columnstore_policy('prediction_log', after => INTERVAL '7 days');
 ALTER MATERIALIZED VIEW prediction_stats_minute SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'model_name',
                       timescaledb.orderby = 'bucket, model_version');
 
-CALL add_columnstore_policy('prediction_stats_minute', after => INTERVAL '7 days');
+DO $do$
+BEGIN
+    CALL add_columnstore_policy('prediction_stats_minute', after => INTERVAL '7 days');
+EXCEPTION WHEN feature_not_supported OR invalid_parameter_value THEN
+    NULL;  -- TimescaleDB before 2.24
+END
+$do$;
 
 ALTER MATERIALIZED VIEW prediction_stats_hour SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'model_name',
                       timescaledb.orderby = 'bucket, model_version');
 
-CALL add_columnstore_policy('prediction_stats_hour', after => INTERVAL '7 days');
+DO $do$
+BEGIN
+    CALL add_columnstore_policy('prediction_stats_hour', after => INTERVAL '7 days');
+EXCEPTION WHEN feature_not_supported OR invalid_parameter_value THEN
+    NULL;  -- TimescaleDB before 2.24
+END
+$do$;
 
 ALTER MATERIALIZED VIEW prediction_latency_minute SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'model_name',
                       timescaledb.orderby = 'bucket, model_version, bin');
 
-CALL add_columnstore_policy('prediction_latency_minute', after => INTERVAL '7 days');
+DO $do$
+BEGIN
+    CALL add_columnstore_policy('prediction_latency_minute', after => INTERVAL '7 days');
+EXCEPTION WHEN feature_not_supported OR invalid_parameter_value THEN
+    NULL;  -- TimescaleDB before 2.24
+END
+$do$;
 
 ALTER MATERIALIZED VIEW prediction_latency_hour SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'model_name',
                       timescaledb.orderby = 'bucket, model_version, bin');
 
-CALL add_columnstore_policy('prediction_latency_hour', after => INTERVAL '7 days');
+DO $do$
+BEGIN
+    CALL add_columnstore_policy('prediction_latency_hour', after => INTERVAL '7 days');
+EXCEPTION WHEN feature_not_supported OR invalid_parameter_value THEN
+    NULL;  -- TimescaleDB before 2.24
+END
+$do$;
 
 ALTER MATERIALIZED VIEW prediction_latency_day SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'model_name',
                       timescaledb.orderby = 'bucket, model_version, bin');
 
-CALL add_columnstore_policy('prediction_latency_day', after => INTERVAL '7 days');
+DO $do$
+BEGIN
+    CALL add_columnstore_policy('prediction_latency_day', after => INTERVAL '7 days');
+EXCEPTION WHEN feature_not_supported OR invalid_parameter_value THEN
+    NULL;  -- TimescaleDB before 2.24
+END
+$do$;
 
 CREATE PROCEDURE prediction_stats_retain(keep jsonb) LANGUAGE plpgsql AS $$
 DECLARE
@@ -559,17 +589,41 @@ SELECT set_chunk_time_interval('prediction_latency_hour', INTERVAL '7 days');
 SELECT set_chunk_time_interval('prediction_stats_day', INTERVAL '28 days');
 SELECT set_chunk_time_interval('prediction_latency_day', INTERVAL '28 days');
 
-CALL remove_columnstore_policy('prediction_stats_hour', if_exists => true);
-CALL add_columnstore_policy('prediction_stats_hour', after => INTERVAL '1 day');
+DO $do$
+BEGIN
+    CALL remove_columnstore_policy('prediction_stats_hour', if_exists => true);
+    CALL add_columnstore_policy('prediction_stats_hour', after => INTERVAL '1 day');
+EXCEPTION WHEN feature_not_supported OR invalid_parameter_value THEN
+    NULL;  -- TimescaleDB before 2.24
+END
+$do$;
 
-CALL remove_columnstore_policy('prediction_latency_hour', if_exists => true);
-CALL add_columnstore_policy('prediction_latency_hour', after => INTERVAL '1 day');
+DO $do$
+BEGIN
+    CALL remove_columnstore_policy('prediction_latency_hour', if_exists => true);
+    CALL add_columnstore_policy('prediction_latency_hour', after => INTERVAL '1 day');
+EXCEPTION WHEN feature_not_supported OR invalid_parameter_value THEN
+    NULL;  -- TimescaleDB before 2.24
+END
+$do$;
 
-CALL remove_columnstore_policy('prediction_latency_day', if_exists => true);
-CALL add_columnstore_policy('prediction_latency_day', after => INTERVAL '1 day');
+DO $do$
+BEGIN
+    CALL remove_columnstore_policy('prediction_latency_day', if_exists => true);
+    CALL add_columnstore_policy('prediction_latency_day', after => INTERVAL '1 day');
+EXCEPTION WHEN feature_not_supported OR invalid_parameter_value THEN
+    NULL;  -- TimescaleDB before 2.24
+END
+$do$;
 
-ALTER TABLE prediction_log SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'model_name',
-    timescaledb.orderby = '"timestamp" DESC', timescaledb.sparse_index = 'minmax(id),bloom(request_id)');
+DO $do$
+BEGIN
+    ALTER TABLE prediction_log SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'model_name',
+        timescaledb.orderby = '"timestamp" DESC', timescaledb.sparse_index = 'minmax(id),bloom(request_id)');
+EXCEPTION WHEN feature_not_supported OR invalid_parameter_value THEN
+    NULL;  -- TimescaleDB before 2.24
+END
+$do$;
 
 CREATE OR REPLACE PROCEDURE prediction_stats_repair(INOUT hours_left bigint) LANGUAGE plpgsql AS $$
 DECLARE

@@ -242,7 +242,9 @@ def _checked(metadata: msgspec.Raw) -> str | None:
         return _NO_METADATA
     try:
         text = sent.decode()
-        if sent.startswith(b"{") and len(sent) <= MAX_METADATA_BYTES and _is_shallow(sent) and not _UNSURE.search(sent):
+        if not (sent.startswith(b"{") and _is_shallow(sent)):
+            return _NO_METADATA
+        if len(sent) <= MAX_METADATA_BYTES and not _UNSURE.search(sent):
             return text
         return metadata_json(_METADATA.decode(sent))
     except (ValueError, *_NOT_TAKEN):

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import pytest
 from flask import Flask, request
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from werkzeug.exceptions import HTTPException
 
@@ -30,6 +30,9 @@ TIMES = 400
 # A small body may have 300 records looked at closely; a record of 20 unknown fields takes 2,000 steps.
 FREE = 600_000
 LIMIT = 16 * 2**20
+
+
+TOO_DEEP = '{"model_name":"a","duration_ms":1,"was_successful":true,"metadata":{"a":%s}}' % ("[" * 700 + "]" * 700)
 
 
 @contextmanager
@@ -132,6 +135,7 @@ WRONG = [
 ]  # fmt: skip
 
 
+@example([TOO_DEEP], 1000, "", True, True)
 @settings(max_examples=60, deadline=None)
 @given(
     pieces=st.lists(st.sampled_from(WRONG), min_size=1, max_size=3),

@@ -346,10 +346,16 @@ BOUNDS = re.compile(r"\"?timestamp\"? (>=|<|>|<=) '([^']+)'")
 
 
 def ranges_of_the_log_read_by(client: FlaskClient, path: str, **query: Any) -> list[TimeRange]:
-    """The ranges of time that the plan of a question reads from rows; each scan of rows must have both bounds."""
-    with statements() as sent:
-        response = client.get(path, query_string=query)
-        assert response.status_code == 200, response.text
+    """The ranges of time that the plan of a question reads from rows; each scan of rows must have both bounds.
+
+    A question is asked again if the state has changed since the one before, because its plan is then made twice.
+    """
+    for _ in range(3):
+        with statements() as sent:
+            response = client.get(path, query_string=query)
+            assert response.status_code == 200, response.text
+        if len(sent) == 1:
+            break
     found = []
     for scan in sent[-1].scans_of_the_log():
         bounds = dict(BOUNDS.findall(scan.conditions))

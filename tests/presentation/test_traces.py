@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from sqlalchemy import Engine
 from werkzeug.test import TestResponse
 
 from app.domain.keys import Scope
@@ -354,12 +355,13 @@ def guarded(server: Server) -> Flask:
 
 
 @pytest.fixture
-def bound(guarded: Flask, model: str) -> Iterator[dict[str, str]]:
+def bound(guarded: Flask, database: Engine, model: str) -> Iterator[dict[str, str]]:
     """The headers of a key that may log this test's model alone."""
     keys = guarded.extensions[EXTENSION].keys
     record, secret = keys.create("spans", Scope.WRITE, models=[model])
     yield {"X-API-Key": secret}
-    keys.revoke(record.id)
+    with database.connect() as connection:
+        connection.exec_driver_sql("DELETE FROM api_key WHERE id = %s", (record.id,))
 
 
 def test_a_key_that_is_bound_logs_its_models_alone(door: Door, guarded: Flask, bound: Any, span: Any) -> None:

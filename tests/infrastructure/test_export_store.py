@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -38,8 +39,11 @@ def test_an_export_can_be_left_after_the_server_has_ended_its_idle_transaction(
     blocks = PostgresPredictionExport(source).blocks(Filters(model_names=(model,)), None, Layout.CSV)
     for _ in range(blocks_read):
         next(blocks)
+    until = time.monotonic() + 30
     with database.connect() as connection:
-        assert connection.exec_driver_sql(END_IDLE).scalar() == 1
+        while connection.exec_driver_sql(END_IDLE).scalar() != 1:  # it is idle a moment after it has answered
+            assert time.monotonic() < until
+            time.sleep(0.05)
     blocks.close()
     assert source.read("SELECT 1") == [(1,)]
     source.engine.dispose()

@@ -134,6 +134,11 @@ def test_if_rows_are_gone_the_points_still_add_up_to_the_answer_of_stats(server:
             assert response.status_code == 422 or sum(counts(response.json)) == 2, bucket
 
 
+MATERIALIZED = """
+SELECT watermark >= %s AND NOT EXISTS (SELECT FROM prediction_invalid_hour) FROM prediction_stats_state
+"""
+
+
 def _drop_rows_and_minutes_before(edge: datetime, database: Any, server: Server) -> None:
     """What retention leaves behind."""
     with database.connect() as connection:

@@ -151,7 +151,8 @@ def test_a_process_killed_again_and_again_leaves_every_spooled_record_to_be_stor
         writer.wait()
     service.moods.clear()
     service.released.set()
-    on_disk = {line for path in files(directory) for line in path.read_text().splitlines()}
+    lines = {line for path in files(directory) for line in path.read_text().splitlines()}
+    on_disk = {line for line in lines if line[9:10] != "["}  # behind the checksum, a list is a report and no record
     with predlog.Client(service.url, spool_dir=directory, flush_interval=0.05) as heir:
         log(heir, 1)
         wait_until(lambda: not files(directory))

@@ -83,7 +83,7 @@ class RuleSchema(ma.Schema):
     webhooks = ma.fields.List(text(), load_default=[])
 
     def measured(self, data: Any) -> Measure:
-        """Return the measure of the rule."""
+        """Return the measure of the rule. Each kind of rule is a schema of its own, and has to say it."""
         raise NotImplementedError
 
     @ma.post_load

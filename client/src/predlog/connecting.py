@@ -82,6 +82,7 @@ class Connector:
             connection.set_tunnel(self._host, self._port, _credentials(self._proxy))
         path = self._route.unix_socket
         if path is not None:
+            # An attribute of http.client that its types do not name.
             connection._create_connection = lambda *_: _unix(path, timeout)  # type: ignore[attr-defined]
         return connection
 

@@ -35,6 +35,7 @@ class Predlog:
         """Log this application's requests. Raises ValueError and TypeError for wrong options."""
         settings = {**app.config.get_namespace("PREDLOG_"), **self._options}
         self.log, options = from_settings(settings)
+        # Flask's own way to put middleware in, which to mypy is a method that must not be replaced.
         app.wsgi_app = Middleware(app.wsgi_app, self.log, options.pop("routes", None), **options)  # type: ignore[method-assign]
         app.extensions["predlog"] = self
         request_started.connect(self._name, app)

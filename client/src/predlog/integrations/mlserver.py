@@ -18,6 +18,7 @@ def logged(log: Client, model_name: str | None = None) -> Callable[[Runtime], Ru
     """
 
     def decorate(runtime: Runtime) -> Runtime:
+        # A class whose base is known at runtime alone, which mypy cannot follow.
         class Logged(runtime):  # type: ignore[valid-type,misc]
             async def predict(self, payload: Any) -> Any:
                 with log.track(model_name or self.name, self.version):

@@ -39,10 +39,11 @@ HOSTILE = (
 )
 
 
-@pytest.fixture(scope="session")
-def server(servers: Callable[[str], Server]) -> Server:
-    """One engine is enough here: the figures are looked at elsewhere."""
-    return servers("plain")
+# One engine is enough here: the figures are looked at elsewhere.
+pytestmark = [
+    pytest.mark.usefixtures("server"),
+    pytest.mark.parametrize("server", ["plain"], indirect=True, scope="session"),
+]
 
 
 def test_no_request_leaves_the_host(page: Page, story: str) -> None:

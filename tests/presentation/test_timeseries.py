@@ -143,10 +143,9 @@ def _drop_rows_and_minutes_before(edge: datetime, database: Any, server: Server)
     """What retention leaves behind."""
     with database.connect() as connection:
         if server.engine == "timescale":
-            # TimescaleDB's own job may be at it: then a call returns at once.
-            while not connection.exec_driver_sql(
-                "SELECT watermark >= %s FROM prediction_stats_state", (edge,)
-            ).scalar():
+            # TimescaleDB's own job may be at it: then a call returns at once. If its first run was before the calls,
+            # they are behind the watermark, and invalid until a later run.
+            while not connection.exec_driver_sql(MATERIALIZED, (edge,)).scalar():
                 connection.exec_driver_sql("CALL prediction_stats_job(0, '{}')")
                 time.sleep(0.05)
         else:

@@ -16,6 +16,7 @@ from predlog import context, lifecycle
 from predlog.checking import Check, check
 from predlog.connecting import Route
 from predlog.counts import Stats
+from predlog.decorating import track_function
 from predlog.environment import disabled
 from predlog.forks import mine
 from predlog.metadata import snapshot
@@ -26,7 +27,7 @@ from predlog.record_queue import Intake, Nowhere
 from predlog.settings import BeforeSend, Exceptions, IsFailure, OnError, Settings, exceptions, path
 from predlog.text import ERROR_CHARACTERS, NAME_CHARACTERS, describe, describe_type
 from predlog.throttled_log import show_debug
-from predlog.tracking import Call, Judge, own, track_function
+from predlog.tracking import Call, Judge, own
 from predlog.transport import Transport
 from predlog.uuid7 import numbers
 

@@ -1,0 +1,145 @@
+"""The decorator for every kind of function: it times each call of the function."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from asyncio import CancelledError
+from collections.abc import AsyncGenerator, Generator
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
+
+from predlog.streams import followed
+from predlog.tracking import Call
+
+if TYPE_CHECKING:
+    from predlog.client import Client
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def track_function(client: Client, model_name: str, version: object) -> Callable[[Function], Function]:
+    """The decorator of `Client.tracked`."""
+
+    def track() -> Call:
+        return client.track(model_name, version)
+
+    def decorate(function: Any) -> Any:
+        if isinstance(function, (staticmethod, classmethod)):
+            return type(function)(decorate(function.__func__))
+        call = function if inspect.isroutine(function) or not callable(function) else function.__call__
+        if inspect.isasyncgenfunction(function) or inspect.isasyncgenfunction(call):
+            wrapper: Any = _async_generator(function, track)
+        elif inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call):
+            wrapper = _coroutine(function, track)
+        elif inspect.isgeneratorfunction(function) or inspect.isgeneratorfunction(call):
+            wrapper = _generator(function, track)
+        else:
+            wrapper = _plain(function, track)
+        return functools.update_wrapper(wrapper, function)
+
+    return decorate
+
+
+def _plain(function: Callable[..., Any], track: Callable[[], Call]) -> Callable[..., Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        call = track().__enter__()
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            call.__exit__(type(error), error, error.__traceback__)
+            raise
+        kind = type(result)
+        if kind is CoroutineType:
+            return _awaited(result, call)
+        if hasattr(kind, "add_done_callback"):  # a future or task: it runs on by itself
+            result.add_done_callback(functools.partial(_done, call))
+            return result
+        return _answer(result, call)
+
+    return wrapper
+
+
+def _answer(result: Any, call: Call) -> Any:
+    """The result, that ends the call now or with its last step."""
+    stream = followed(result, call)
+    if stream is not None:
+        return stream
+    call.__exit__(None, None, None)
+    return result
+
+
+async def _awaited(coroutine: Any, call: Call) -> Any:
+    """What a function returned that is not async itself: timed from its call until the result is there."""
+    try:
+        result = await coroutine
+    except BaseException as error:
+        call.__exit__(type(error), error, error.__traceback__)
+        raise
+    return _answer(result, call)
+
+
+def _done(call: Call, future: Any) -> None:
+    error: BaseException | None
+    try:
+        error = future.exception()
+    except BaseException as cancelled:  # CancelledError, of asyncio or of concurrent.futures
+        error = cancelled
+    call.__exit__(type(error) if error is not None else None, error, None)
+
+
+def _coroutine(function: Callable[..., Any], track: Callable[[], Call]) -> Callable[..., Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        call = track().__enter__()
+        try:
+            result = await function(*args, **kwargs)
+        except BaseException as error:
+            call.__exit__(type(error), error, error.__traceback__)
+            raise
+        return _answer(result, call)
+
+    return wrapper
+
+
+def _generator(function: Callable[..., Any], track: Callable[[], Call]) -> Callable[..., Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        with track():
+            return (yield from function(*args, **kwargs))
+
+    return wrapper
+
+
+def _async_generator(function: Callable[..., Any], track: Callable[[], Call]) -> Callable[..., Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        call = track().__enter__()
+        yielded = False
+        inner = function(*args, **kwargs)
+        failure: BaseException | None = None
+        try:
+            step = inner.__anext__()
+            while True:
+                try:
+                    value = await step
+                except StopAsyncIteration:
+                    return
+                yielded = True
+                try:
+                    sent = yield value
+                except GeneratorExit:
+                    raise
+                except BaseException as error:
+                    step = inner.athrow(error)
+                else:
+                    step = inner.asend(sent)
+        except BaseException as error:
+            # An ASGI server cancels an answer whose client has left, be it in the middle of a step.
+            left = yielded and isinstance(error, CancelledError)
+            failure = None if left else error
+            raise
+        finally:
+            try:
+                await inner.aclose()
+            finally:
+                call.__exit__(type(failure) if failure is not None else None, failure, None)
+
+    return wrapper

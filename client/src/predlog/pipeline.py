@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 
 from predlog import lifecycle
 from predlog.batch import Marker
 from predlog.batch_source import Memory, Source, Spooled
+from predlog.books import Books
 from predlog.connecting import Route
 from predlog.counts import Stats, Tally
 from predlog.delivery import Delivery
@@ -19,15 +19,12 @@ from predlog.record_queue import Intake
 from predlog.sender import Closing, Sender, Spooler
 from predlog.settings import Settings
 from predlog.spool import Spool
-from predlog.text import printable
+from predlog.threads import START_AGAIN, Threads, poll
 from predlog.throttled_log import Trouble
 from predlog.transport import Transport
 from predlog.wakeup import Wakeup
 
-POLL = 0.02  # seconds, at most, between looks while flush() waits
 GRACE = 0.1  # seconds a thread has to end after its time is up
-ORPHANS_EVERY = 10.0  # seconds between looks for the counts of processes that have ended
-START_AGAIN = 1.0  # seconds, if the system refused a thread
 
 
 class Pipeline:
@@ -41,11 +38,10 @@ class Pipeline:
         self._closing = Closing()
         self._nudge = Wakeup()
         self._transport = Transport(url, api_key, settings.timeout, Route.of(settings))
-        self._ledger = Ledger(settings.ledger_dir, url, api_key, settings.batch_size)
-        self._orphans_at = 0.0
+        ledger = Ledger(settings.ledger_dir, url, api_key, settings.batch_size)
         sync = settings.mode == "sync"
         kind = DirectIntake if sync else Intake
-        self.intake = kind(settings, self._dropped, self._trouble, self._ledger, self._open if sync else self.start)
+        self.intake = kind(settings, self._dropped, self._trouble, ledger, self._open if sync else self.start)
         self._source: Source = Memory(self.intake)
         self._spool: Spool | None = None
         self._spooler: Spooler | None = None
@@ -53,6 +49,7 @@ class Pipeline:
             self._spool = Spool(settings, self._dropped, self._trouble)
             self._source = Spooled(self._spool, Memory(self.intake), self._tally, self._nudge)
             self._spooler = Spooler(settings, self.intake, self._spool, self._closing, self._nudge)
+        self._books = Books(ledger, self._dropped, self._source, self._trouble, self._closing)
         delivery = Delivery(settings, self._transport, self._dropped, self._tally, self._trouble)
         self._sender = Sender(
             settings,
@@ -62,13 +59,13 @@ class Pipeline:
             self._nudge,
             self._collected,
             self._nothing_left,
-            self._keep_books,
+            self._books.keep,
         )
         self._direct: Direct | None = None
         if isinstance(self.intake, DirectIntake):
-            self._direct = direct = Direct(self._source, delivery, self._dropped, self._keep_books)
+            self._direct = direct = Direct(self._source, delivery, self._dropped, self._books.keep)
             self.intake.send = lambda: direct.send(settings.timeout)
-        self._threads: list[threading.Thread] = []
+        self._threads = Threads(self._trouble)
         self._starting = threading.Lock()  # never waited for
         self._start_again_at = 0.0
         self._begun = False
@@ -98,9 +95,9 @@ class Pipeline:
             if not self._threads:
                 self.intake.arm()
                 self._nudge.arm()
-                self._begin("sender", self._send)
+                self._threads.begin("sender", self._send)
             if self._spooler is not None and len(self._threads) == 1:
-                self._begin("spooler", self._spooler.run)
+                self._threads.begin("spooler", self._spooler.run)
             self.intake.running[0] = 1
         except RuntimeError:  # no more threads, or the interpreter is shutting down: close() sends what waits
             self._start_again_at = time.monotonic() + START_AGAIN
@@ -117,13 +114,13 @@ class Pipeline:
         self.start()
         self.intake.wake()
         self._nudge.set()
-        if not _poll(lambda: marker.passed, deadline):
+        if not poll(lambda: marker.passed, deadline):
             return False
         spool = self._spool
         if spool is None:
             return True
         mine = set(spool.outstanding())
-        return _poll(lambda: not mine & spool.outstanding().keys(), deadline)
+        return poll(lambda: not mine & spool.outstanding().keys(), deadline)
 
     def begin_close(self, timeout: float) -> None:
         """Take nothing more, and send the rest within that many seconds."""
@@ -135,13 +132,13 @@ class Pipeline:
         """Wait for what begin_close() began; whether every record was sent or is in the spool."""
         if self.intake.running[0]:
             deadline = time.monotonic() + max(0.0, self._closing.left(threading.TIMEOUT_MAX)) + GRACE
-            _poll(lambda: not any(thread.is_alive() for thread in self._threads), deadline)
+            poll(lambda: not self._threads.alive(), deadline)
         elif self._direct is not None:
             self._direct.alone(self._closing.left(threading.TIMEOUT_MAX), self._finish)
         else:
             self._finish()
         left = self._source.waiting()
-        if left and any(thread.is_alive() for thread in self._threads):
+        if left and self._threads.alive():
             self._warn_of(left)
         return not (self._source.waiting() or self._dropped.totals[EXIT])
 
@@ -152,7 +149,7 @@ class Pipeline:
                 self._spooler.run()
             self._send()
         else:
-            self._ledger.close()
+            self.intake.ledger.close()
             self._transport.close()
             lifecycle.stopped(self)
 
@@ -163,7 +160,7 @@ class Pipeline:
         self.intake.queue.clear()
         self._dropped.forget()
         self._transport.close()
-        self._ledger.disown()
+        self._books.disown()
         if self._spool is not None:
             self._spool.disown()
 
@@ -174,16 +171,7 @@ class Pipeline:
 
     def take_over(self) -> bool:
         """Report what processes that have ended lost; whether there was such a thing."""
-        found = False
-        for time_ns, lost in self._ledger.orphans():
-            self._ledger.open()  # this process may be the next to end before it has told
-            for name, count in lost.items():
-                found = True
-                self._dropped.take_over(name, time_ns, count)
-                text = "Predlog: a process ended with %d records of %s in memory; they are reported as dropped"
-                self._trouble.warn(f"died {name}", text, count, printable(name))
-            self._owe()
-        return found
+        return self._books.take_over()
 
     def stats(self) -> Stats:
         """What became of the records."""
@@ -203,8 +191,7 @@ class Pipeline:
         if self._disowned:
             return
         left = self._give_up()
-        self._owe()
-        self._ledger.close()
+        self._books.close()
         if left:
             self._dropped.unreported(EXIT, left)
             self._warn_of(left)
@@ -212,22 +199,6 @@ class Pipeline:
             self._trouble.warn("untold", "Predlog: closed before %d dropped records could be reported", untold)
         self._transport.close()
         lifecycle.stopped(self)
-
-    def _keep_books(self) -> None:
-        """Note what was dropped, and look for what others left behind."""
-        if self._disowned:
-            return
-        self._owe()
-        now = time.monotonic()
-        if now >= self._orphans_at or self._closing.by is not None:
-            self._orphans_at = now + ORPHANS_EVERY
-            self.take_over()
-
-    def _owe(self) -> None:
-        dropped = self._dropped.by_model()
-        for report in self._source.reports():
-            dropped[report["model_name"]] += report["count"]
-        self._ledger.owe(dropped, time.time_ns())
 
     def _nothing_left(self) -> bool:
         """Asked by the closed sender when its source is empty; what it lost itself goes to the spool here."""
@@ -247,32 +218,7 @@ class Pipeline:
 
     def _collected(self) -> bool:
         """Whether the spooler, if there is one, has written its last batch."""
-        return not any(thread.is_alive() for thread in self._threads[1:])
+        return not self._threads.alive(after=1)
 
     def _warn_of(self, left: int) -> None:
         self._trouble.warn("exit", "Predlog: closed with %d records in memory not acknowledged", left)
-
-    def _begin(self, name: str, run: Callable[[], None]) -> None:
-        def guarded() -> None:
-            while True:
-                try:
-                    return run()
-                except Exception as error:
-                    kind = type(error).__name__
-                    self._trouble.warn(f"{name} {kind}", "Predlog: the %s failed (%s) and goes on", name, kind)
-                    time.sleep(START_AGAIN)
-
-        thread = threading.Thread(target=guarded, name=f"predlog-{name}", daemon=True)
-        thread.start()
-        self._threads.append(thread)
-
-
-def _poll(condition: Callable[[], bool], deadline: float) -> bool:
-    """Whether the condition came true by then; sleeps in between, which lets greenlets go on, too."""
-    pause = POLL / 20
-    while not condition():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(pause)
-        pause = min(POLL, pause * 2)
-    return True

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import signal
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from time import time_ns
-from types import TracebackType
 from typing import Any, Callable, Protocol, SupportsFloat, TypeVar, overload
 
 from predlog import context, lifecycle
 from predlog.checking import Check, check
+from predlog.client_base import ClientBase
 from predlog.connecting import Route
-from predlog.counts import Stats
 from predlog.decorating import track_function
-from predlog.environment import disabled
-from predlog.forks import mine
 from predlog.metadata import snapshot
 from predlog.moments import Timestamp
-from predlog.pipeline import Pipeline
 from predlog.record import Record
-from predlog.record_queue import Intake, Nowhere
-from predlog.settings import BeforeSend, Exceptions, IsFailure, OnError, Settings, exceptions, path
-from predlog.text import ERROR_CHARACTERS, NAME_CHARACTERS, describe, describe_type
-from predlog.throttled_log import show_debug
-from predlog.tracking import Call, Judge, own
+from predlog.settings import BeforeSend, Exceptions, IsFailure, OnError, Settings
+from predlog.text import ERROR_CHARACTERS, NAME_CHARACTERS
+from predlog.tracking import Call, own
 from predlog.transport import Transport
-from predlog.uuid7 import numbers
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _new = object.__new__
-_OWN = ("_pipeline", "_intake", "_number", "_describe", "_judge", "_enrich")  # made anew by a copy
 
 
 class SupportsBool(Protocol):
@@ -44,7 +34,7 @@ class SupportsBool(Protocol):
         """Whether it is true."""
 
 
-class Client:
+class Client(ClientBase):
     """Logs calls of ML models to a Predlog service, from a thread of its own.
 
     Make one for each process or before forking, and keep it. `log` and `track` only put a record on a queue: they
@@ -89,13 +79,6 @@ class Client:
     cannot be read.
     """
 
-    _pipeline: Pipeline | None
-    _intake: Intake
-    _number: Callable[[], int]
-    _describe: Callable[[object], str]
-    _judge: Judge | None
-    _enrich: context.Enrich | None
-
     def __init__(
         self,
         url: str | None = None,
@@ -131,30 +114,7 @@ class Client:
         client_key: str | os.PathLike[str] | None = None,
         unix_socket: str | os.PathLike[str] | None = None,
     ) -> None:
-        given = {
-            **locals(),
-            "spool_dir": path(spool_dir),
-            "ledger_dir": path(ledger_dir),
-            "ca_file": path(ca_file),
-            "client_certificate": path(client_certificate),
-            "client_key": path(client_key),
-            "unix_socket": path(unix_socket),
-            "ignore": None if ignore is None else exceptions(ignore),
-        }
-        for name in ("self", "url", "api_key", "enabled"):
-            del given[name]
-        self._settings = Settings.made_of(given)
-        self._rest()
-        self._url = url or os.environ.get("PREDLOG_URL") or ("http://localhost" if self._settings.unix_socket else "")
-        self._api_key = api_key or os.environ.get("PREDLOG_API_KEY") or None
-        self._enabled = enabled and not disabled()
-        if not self._enabled:
-            return
-        if not self._url:
-            raise ValueError(
-                "no Predlog service: pass url or set PREDLOG_URL, or set PREDLOG_DISABLED=1 to log nothing on purpose"
-            )
-        self._open()
+        super().__init__(url, api_key, enabled, Settings.made_of(locals()))
 
     # Not keyword-only: Python looks up each default of such a parameter by its name, a third of what a call costs.
     def log(
@@ -252,39 +212,6 @@ class Client:
             self._intake.enrich_by(context.enrich)
         return context.fields(**fields)
 
-    def flush(self, timeout: float = 5.0) -> bool:
-        """Wait, at most that many seconds; True once all that was logged before is acknowledged or counted as lost."""
-        pipeline = self._current()
-        return pipeline is None or pipeline.flush(timeout)
-
-    def close(self, timeout: float | None = None) -> bool:
-        """Send waiting records for at most `timeout` seconds (default: exit_timeout) and stop.
-
-        Returns True if every record was acknowledged, counted as dropped, or lies in the spool. Records that are logged
-        later are dropped. The client calls this itself at exit.
-        """
-        pipeline = self._current()
-        if pipeline is None:
-            return True
-        pipeline.begin_close(self._settings.exit_timeout if timeout is None else timeout)
-        return pipeline.finish_close()
-
-    async def aflush(self, timeout: float = 5.0) -> bool:
-        """flush() for asyncio: the event loop goes on meanwhile."""
-        return await asyncio.get_running_loop().run_in_executor(None, self.flush, timeout)
-
-    async def aclose(self, timeout: float | None = None) -> bool:
-        """close() for asyncio: the event loop goes on meanwhile."""
-        return await asyncio.get_running_loop().run_in_executor(None, self.close, timeout)
-
-    async def __aenter__(self) -> Client:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
     def check(self) -> Check:
         """Ask the service whether it accepts records of this client, and return a problem in words.
 
@@ -293,11 +220,6 @@ class Client:
         if not self._enabled:
             return Check(True, "This client is disabled and sends nothing.")
         return check(Transport(self._url, self._api_key, self._settings.timeout, Route.of(self._settings)))
-
-    def stats(self) -> Stats:
-        """What became of the records of this process so far."""
-        pipeline = self._current()
-        return Stats() if pipeline is None else pipeline.stats()
 
     def install_signal_handler(self, *numbers: int) -> None:
         """Send what waits when a signal comes, within exit_timeout, and then hand it on to the handler before.
@@ -308,69 +230,3 @@ class Client:
         """
         for number in numbers or (signal.SIGTERM,):
             lifecycle.on_signal(number, lambda: lifecycle.flush(self._settings.exit_timeout))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy, also in another process, has the options, and a queue and threads of its own."""
-        return {name: value for name, value in self.__dict__.items() if name not in _OWN}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._rest()
-        if self._url and self._enabled:
-            self._open()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return "predlog.Client(enabled=False)" if self._pipeline is None else f"predlog.Client({self._url!r})"
-
-    def __del__(self) -> None:
-        # Forgotten without close(): let its threads end, without waiting for them here.
-        with contextlib.suppress(Exception):
-            if self._pipeline is not None:
-                self._pipeline.begin_close(self._settings.exit_timeout)
-
-    def _rest(self) -> None:
-        """What a client is before it is open, or if it is disabled."""
-        settings = self._settings
-        self._pipeline = None
-        self._intake = Nowhere()
-        self._number = numbers()
-        self._describe = describe if settings.exception_text else describe_type
-        self._judge = Judge(settings.ignore, settings.is_failure) if settings.ignore or settings.is_failure else None
-        traced = context.traced() if settings.trace_ids is None else settings.trace_ids
-        self._enrich = context.enrich_with_trace if traced else None
-
-    def _open(self) -> None:
-        if self._settings.debug:
-            show_debug()
-        if self._settings.spool_dir is not None:
-            os.makedirs(self._settings.spool_dir, mode=0o700, exist_ok=True)
-        self._connect()
-        lifecycle.created(self)
-
-    def _connect(self) -> Pipeline:
-        self._pipeline = pipeline = Pipeline(self._settings, self._url, self._api_key)
-        self._intake = pipeline.intake
-        self._intake.enrich_by(self._enrich)
-        self._number = numbers()
-        return pipeline
-
-    def _start_over(self) -> None:
-        """In a forked child: the parent's queue, files, threads and connection stay the parent's."""
-        parents = self._pipeline
-        if parents is not None:
-            parents.disown()
-            parents.intake.heir = self._connect().intake
-
-    def _current(self) -> Pipeline | None:
-        """The pipeline of this process, a new one after a fork."""
-        if not mine[0]:
-            lifecycle.forked()
-        return self._pipeline

@@ -18,16 +18,16 @@ from predlog.throttled_log import logger
 from predlog.uuid7 import reseed
 
 if TYPE_CHECKING:
-    from predlog.client import Client
+    from predlog.client_base import ClientBase
     from predlog.pipeline import Pipeline
 
-_clients: WeakSet[Client] = WeakSet()
+_clients: WeakSet[ClientBase] = WeakSet()
 _running: set[Pipeline] = set()
 _hooked: list[Any] = []
 _starting_over = threading.Lock()
 
 
-def created(client: Client) -> None:
+def created(client: ClientBase) -> None:
     """Give the client a pipeline of its own in every child that is forked while it lives."""
     _clients.add(client)
 

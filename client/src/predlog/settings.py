@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Union
 
 from predlog import environment
@@ -77,16 +77,25 @@ class Settings:
 
     @classmethod
     def made_of(cls, given: Mapping[str, Any]) -> Settings:
-        """The options that are given, not None, then those of the environment, then the defaults."""
-        return cls(
-            **{**environment.read(_KINDS), **{name: value for name, value in given.items() if value is not None}}
-        )
+        """The options that are given, not None, then those of the environment, then the defaults.
+
+        Names in `given` that are no options are left alone.
+        """
+        names = [option.name for option in fields(cls)]
+        options = {name: given[name] for name in names if given.get(name) is not None}
+        for name in options.keys() & _PATHS:
+            options[name] = os.fspath(options[name])
+        if "ignore" in options:
+            options["ignore"] = _exceptions(options["ignore"])
+        return cls(**{**environment.read(_KINDS), **options})
 
     @property
     def batch_bytes(self) -> int:
         """Bytes after which a batch, or a spool file, is full: a small part of a spool at its cap."""
         return MAX_BATCH_BYTES if self.spool_dir is None else min(MAX_BATCH_BYTES, self.spool_max_bytes // 8)
 
+
+_PATHS = {"spool_dir", "ledger_dir", "ca_file", "client_certificate", "client_key", "unix_socket"}
 
 _KINDS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("queue_size", "batch_size", "spool_max_bytes"), int),
@@ -98,12 +107,7 @@ _KINDS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def path(value: str | os.PathLike[str] | None) -> str | None:
-    """The path as text."""
-    return None if value is None else os.fspath(value)
-
-
-def exceptions(value: type[BaseException] | Exceptions) -> Exceptions:
+def _exceptions(value: type[BaseException] | Exceptions) -> Exceptions:
     """One kind of exception, or several. Raises ValueError for anything else."""
     kinds = value if isinstance(value, tuple) else tuple(value) if isinstance(value, (list, set)) else (value,)
     if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):

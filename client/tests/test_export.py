@@ -76,6 +76,14 @@ def test_it_goes_on_in_another_run(service, run, tmp_path):
     assert cursors(service) == [None, "2025-06-09T12:00:00.000000+00:00,200002"]
 
 
+@pytest.mark.parametrize("found", [b"", b'{"id": 1, "timestamp": "2025-06-09T12:00:00.000000+00:00"}\n'])
+def test_spaces_of_a_service_that_looks_and_finds_nothing_are_left_out(service, run, tmp_path, found):
+    service.exports.extend([(found,), b"  \n"] if found else [b"  \n"])
+    said = run(tmp_path / "e.ndjson")[0]
+    assert said.startswith(f"{int(found > b'')} predictions")
+    assert (tmp_path / "e.ndjson").read_bytes() == found
+
+
 def test_a_service_that_is_busy_is_asked_again(service, run, tmp_path):
     service.exports.extend([503, 503, b""])
     assert run(tmp_path / "e.ndjson")[0].startswith("0 predictions")

@@ -203,6 +203,18 @@ def test_a_large_answer_is_handed_on_in_small_pieces_and_closed_at_the_end() -> 
     assert answer.times_closed == 1
 
 
+def test_an_answer_that_is_streamed_is_handed_on_before_there_is_any_of_it() -> None:
+    permits: list[Permit] = []
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        permits.append(environ[PERMIT])
+        environ[PERMIT].stream()
+        return map(bytes, iter(lambda: pytest.fail("it was read"), None))
+
+    ask(limited(application))
+    assert not permits[0].is_granted
+
+
 def test_an_answer_that_is_not_read_holds_its_memory_and_no_permit() -> None:
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:
         permit: Permit = environ[PERMIT]

@@ -83,6 +83,7 @@ class Permit:
         self._needs_permit = path not in WITHOUT_A_PERMIT
         self._body_bytes = self._answer_bytes = 0
         self._has_permit = False
+        self.is_streamed = False
         self._enter()
 
     @property
@@ -131,6 +132,11 @@ class Permit:
         """Whether this is a write, and unread answers to writes have used up their memory."""
         return self._is_write and self._answers.is_overdrawn
 
+    def stream(self) -> None:
+        """End the work now, and have each part of the answer sent as soon as it is there."""
+        self.is_streamed = True
+        self.end_work()
+
     def end_work(self) -> None:
         """Give back the permit and the memory of the body."""
         self._limits.bodies.give_back(self._body_bytes)
@@ -173,7 +179,7 @@ class ConcurrencyLimit:
         try:
             answer = self._application(environ, start_response)
             parts = iter(answer)
-            start, is_whole = _beginning(parts)
+            start, is_whole = (b"", False) if permit.is_streamed else _beginning(parts)
         except BaseException:
             permit.end()
             raise

@@ -90,10 +90,12 @@ def export_predictions(query: dict[str, Any]) -> Response:
     `request_id`. With `Accept-Encoding: gzip` NDJSON and CSV are compressed. Text is as it was logged: a spreadsheet
     takes a text that begins with `=`, `+`, `-` or `@` for a formula unless the column is imported as text.
 
-    A whole export ends with a line end (gzip with its trailer, Parquet with its footer). One that was cut does not:
-    `cursor=timestamp,id` of the last prediction that you have goes on after it. Each prediction that exists during the
-    whole export comes once; one that is logged meanwhile comes if its time is later than the exported ones. An export
-    may take `EXPORT_TIMEOUT_S` seconds.
+    A whole export ends with a line end (gzip with its trailer, Parquet with its footer). One that was cut does not,
+    and its last line may be incomplete: `cursor=timestamp,id` of the last whole line goes on after it. If nothing
+    passes the filters for long, NDJSON has a space before the next object, and before its end if there is none.
+    Each prediction that exists during the whole export comes once; one that is logged meanwhile comes if its time
+    is later than the exported ones. An export may take `EXPORT_TIMEOUT_S` seconds, and is cut if its client reads
+    slowly while others wait.
     """
     name = negotiated(FORMATS, query)
     if name == PARQUET and not export_parquet.is_installed():
@@ -111,7 +113,7 @@ def export_predictions(query: dict[str, Any]) -> Response:
         exports.end()
         raise
     if permit := request.environ.get(PERMIT):
-        permit.end_work()  # an export has permits of its own
+        permit.stream()  # an export has permits of its own
     parts = write(timed(chain(first, others), exports))
     is_text = name != PARQUET
     if is_gzip := is_text and accepts_gzip():

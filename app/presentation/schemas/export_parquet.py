@@ -15,6 +15,8 @@ from app.presentation.schemas.export_text import COLUMNS
 # A row group has at most so many predictions, or about so many characters: larger groups would take too much memory.
 GROUP_ROWS = 16_000
 GROUP_CHARACTERS = 4 * 2**20
+# Sent between two row groups to keep the connection from being silent: the footer says where each group begins.
+PADDING = b"\0"
 
 
 def is_installed() -> bool:
@@ -24,12 +26,17 @@ def is_installed() -> bool:
 
 def parquet(blocks: Iterable[Block]) -> Iterator[bytes]:
     """Yield the file piece by piece; a file that was cut has no footer, so no program reads it by mistake."""
+    from pyarrow import PythonFile
     from pyarrow.parquet import ParquetWriter
 
     schema, sink = _schema(), _Sink()
-    writer = ParquetWriter(sink, schema, compression="zstd", compression_level=1)
+    file = PythonFile(sink, "w")
+    writer = ParquetWriter(file, schema, compression="zstd", compression_level=1)
     for lines in _groups(blocks):
-        writer.write_table(_table(lines, schema))
+        if lines:
+            writer.write_table(_table(lines, schema))
+        else:
+            file.write(PADDING)
         yield sink.taken()
     writer.close()
     yield sink.taken()
@@ -49,9 +56,12 @@ def _schema() -> Any:
 
 
 def _groups(blocks: Iterable[Block]) -> Iterator[list[str]]:
+    """Yield the lines of each row group; a block without lines becomes a group without any."""
     lines: list[str] = []
     characters = 0
     for block in blocks:
+        if not block.lines:
+            yield []
         lines += block.lines
         characters += sum(map(len, block.lines))
         if len(lines) >= GROUP_ROWS or characters >= GROUP_CHARACTERS:

@@ -89,20 +89,23 @@ class _Exporting:
         """Fetch what is missing. Raises Broken, when `part` may be gone on with."""
         cursor = self._mend(part)
         query = {**self._query, **({"cursor": cursor} if cursor else {}), "format": self._format}
-        is_first = part.tell() == 0
-        ended = b""
+        start, rows = part.tell(), self._rows
+        ended, is_blank = b"", self._format == "ndjson"
         with self._answer(query) as parts:
-            rest = b"" if is_first or self._format != "csv" else None  # the names of the columns are there already
+            rest = b"" if start == 0 or self._format != "csv" else None  # the names of the columns are there already
             for piece in parts:
                 if rest is None:
                     _, found, piece = piece.partition(b"\n")
                     rest = b"" if found else None
                 part.write(piece)
                 self._rows += piece.count(b"\n") if self._format != "parquet" else 0
-                ended = (ended + piece)[-4:]
+                ended, is_blank = (ended + piece)[-4:], is_blank and not piece.strip()
                 self._show()
         if ended and not (ended == b"PAR1" if self._format == "parquet" else ended.endswith(b"\n")):
             raise Broken("the service has cut the export")
+        if is_blank:  # the service has found nothing, and sent spaces while it looked
+            part.truncate(start)
+            self._rows = rows
 
     def _mend(self, part: IO[bytes]) -> str | None:
         """Leave whole rows alone in the file; returns the cursor of the last one."""

@@ -60,7 +60,7 @@ class Service:
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
-    def wait_until_ready(self, seconds: float = 60) -> None:
+    def wait_until_ready(self, seconds: float = 120) -> None:
         """Wait for /ready to answer 200; fails with the log if it does not."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:

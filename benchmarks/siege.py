@@ -59,7 +59,7 @@ def _besiege(folder: Path, dsn: str) -> dict[str, str]:
     subprocess.run(command, cwd=folder, env={**os.environ, "DATABASE_URL": dsn}, check=True, stderr=subprocess.DEVNULL)
     fill(dsn)
     figures: dict[str, str] = {}
-    for attack in (_attack_memory, _attack_patience, _attack_writes, _attack_connections):
+    for attack in (_attack_memory, _attack_timeouts, _attack_writes, _attack_connections):
         print(f"{folder.name}: {attack.__name__}", file=sys.stderr)
         attack(folder, dsn, figures)
     return figures
@@ -86,7 +86,7 @@ def _attack_memory(folder: Path, dsn: str, figures: dict[str, str]) -> None:
         figures[f"{UNREAD} that do not read: memory grows by"] = _megabytes(memory)
 
 
-def _attack_patience(folder: Path, dsn: str, figures: dict[str, str]) -> None:
+def _attack_timeouts(folder: Path, dsn: str, figures: dict[str, str]) -> None:
     with _service(folder, dsn, REQUEST_TIMEOUT_S="5") as (port, _):
         kept_s = trickle(port, LARGE_LIST, 40)
     kept = f"{kept_s:.0f} s" if kept_s < 40 else "longer than 40 s"

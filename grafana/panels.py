@@ -15,7 +15,7 @@ POINTS = 120
 # One colour, one meaning, on every panel.
 CALLS = "semi-dark-blue"
 FAILURES = "semi-dark-red"
-LOSSES = "semi-dark-orange"
+DROPPED = "semi-dark-orange"
 LATENCIES = {"p50": "light-purple", "p95": "purple", "p99": "dark-purple"}
 GOOD, WARNING, BAD = "green", "orange", FAILURES
 

@@ -64,7 +64,7 @@ INSERT INTO prediction_log (timestamp, model_name, model_version, duration_ms, w
 SELECT * FROM unnest(%(timestamp)s::timestamptz[], %(model_name)s::text[], %(model_version)s::text[],
                      %(duration_ms)s::float8[], %(was_successful)s::boolean[], %(error)s::text[])
 """
-INSERT_LOSS = """
+INSERT_REPORT = """
 INSERT INTO prediction_dropped (id, timestamp, model_name, reason, count)
 VALUES (%(id)s, %(timestamp)s, %(model_name)s, 'queue_full', %(count)s)
 """
@@ -106,8 +106,13 @@ def known(server: Server, database: Engine) -> Known:
     with database.connect() as connection:
         connection.exec_driver_sql(INSERT, {key: [call[key] for call in calls] for key in calls[0]})
         for age, count in ((timedelta(minutes=9), 7), (timedelta(days=2), 5)):
-            loss = {"id": str(uuid4()), "timestamp": whole_minutes(now - age), "model_name": models[0], "count": count}
-            connection.exec_driver_sql(INSERT_LOSS, loss)
+            report = {
+                "id": str(uuid4()),
+                "timestamp": whole_minutes(now - age),
+                "model_name": models[0],
+                "count": count,
+            }
+            connection.exec_driver_sql(INSERT_REPORT, report)
         if server.engine == "timescale":
             materialize(connection)
     return Known(models, tuple(calls), now)
@@ -473,7 +478,7 @@ CHANGES = {
     "insert": "INSERT INTO prediction_log SELECT * FROM prediction_log LIMIT 1",
     "update": "UPDATE prediction_stats_state SET generation = generation",
     "delete": "DELETE FROM prediction_log WHERE model_name = 'x'",
-    "delete losses": "DELETE FROM prediction_dropped",
+    "delete reports": "DELETE FROM prediction_dropped",
     "truncate": "TRUNCATE prediction_invalidation",
     "create a table": "CREATE TABLE reader_made (x integer)",
     "create a function": "CREATE FUNCTION reader_made() RETURNS integer LANGUAGE sql RETURN 1",
@@ -502,8 +507,8 @@ CHANGES = {
 }
 TIMESCALE_CHANGES = {
     "refresh": "CALL refresh_continuous_aggregate('prediction_stats_hour', NULL, NULL)",
-    "settle": "CALL prediction_stats_advance_threshold()",
-    "advance": "CALL prediction_stats_advance_watermark('1 day', NULL, NULL)",
+    "advance the threshold": "CALL prediction_stats_advance_threshold()",
+    "advance the watermark": "CALL prediction_stats_advance_watermark('1 day', NULL, NULL)",
     "repair": "CALL prediction_stats_refresh_invalidated(NULL)",
     "retain": "CALL prediction_stats_retain('{}')",
     "job": "CALL prediction_stats_job(0, '{}')",

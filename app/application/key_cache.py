@@ -71,6 +71,6 @@ class KeyRing:
 
         If the database hangs, only the requests of the first few seconds wait.
         """
-        patience = self._began + TIMEOUT_S - now
-        if patience > 0 and self._reading.acquire(timeout=patience):
+        timeout_s = self._began + TIMEOUT_S - now
+        if timeout_s > 0 and self._reading.acquire(timeout=timeout_s):
             self._reading.release()

@@ -179,11 +179,11 @@ def test_send_waits_for_a_service_that_comes_back(monkeypatch, capsys, file):
     service.stop()
 
 
-def test_send_gives_up_when_its_patience_is_at_an_end(run, file):
+def test_send_gives_up_after_its_retry_timeout(run, file):
     write(file, 10)
     with free_port() as port:
         url = f"http://127.0.0.1:{port}"
-        _, errors = run("send", str(file), "--url", url, "--patience", "0.2", code=3)
+        _, errors = run("send", str(file), "--url", url, "--retry-timeout", "0.2", code=3)
     assert "refused" in errors and "0 lines are sent, run the same command again to go on" in errors
 
 

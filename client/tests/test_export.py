@@ -68,7 +68,7 @@ def test_it_goes_on_in_another_run(service, run, tmp_path):
     whole = (FILES / "export.ndjson").read_bytes()
     lines = whole.splitlines(keepends=True)
     service.exports.append((b"".join(lines[:2]) + b'{"id"',))
-    assert "run the same command again to go on" in run(tmp_path / "e.ndjson", "--patience", "0.0001", code=3)[1]
+    assert "run the same command again to go on" in run(tmp_path / "e.ndjson", "--retry-timeout", "0.0001", code=3)[1]
     assert not (tmp_path / "e.ndjson").exists()
     service.exports.append(b"".join(lines[2:]))
     run(tmp_path / "e.ndjson")

@@ -168,7 +168,7 @@ def test_more_records_than_marks_and_more_models_than_codes_are_counted_too(tmp_
     count = book.size + 1000
     for number in range(count):
         book.mark(number, f"model {number % 200}")
-    book.settle(range(500))
+    book.done(range(500))
     book.owe({"model 0": 7}, time.time_ns())
     book.close()
     ((time_ns, lost),) = ledger().orphans()

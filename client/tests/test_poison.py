@@ -179,7 +179,7 @@ class Odd:
         max_size=5,
     )
 )
-def test_an_answer_that_is_none_of_predlogs_settles_nothing(bodies):
+def test_an_answer_that_is_none_of_predlogs_ends_no_batch(bodies):
     transport = Odd(bodies)
     book = Dropped()
     batch = Batch([b'{"model_name":"m"}'] * 3, youngest_ns=time.time_ns())

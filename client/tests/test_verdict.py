@@ -1,4 +1,4 @@
-"""What an answer means: only a receipt that can be read settles a batch."""
+"""What an answer means: only a receipt that can be read ends a batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def said(status: int, body: object, retry_after: float | None = None):
 
 
 @pytest.mark.parametrize("status", [200, 207, 422])
-def test_a_receipt_settles_the_batch(status):
+def test_a_receipt_ends_the_batch(status):
     assert said(status, RECEIPT) == Acknowledged(1, 1, [(2, {"duration_ms": ["wrong"]})])
 
 
@@ -40,7 +40,7 @@ def test_a_receipt_settles_the_batch(status):
     ],
     ids=lambda body: str(body)[:30],
 )
-def test_anything_else_settles_nothing(body):
+def test_anything_else_ends_no_batch(body):
     assert isinstance(said(200, body), Later)
     assert said(422, body) == Refused(422)
 

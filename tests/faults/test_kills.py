@@ -104,7 +104,7 @@ class Scene:
         }[victim]  # fmt: skip
         return self.random.choice(found) if found else 0x3FFFFF
 
-    def settle(self) -> None:
+    def wait_until_refreshed(self) -> None:
         """End the callers, let the service recover, and send what lies in the spool."""
         for caller in self.callers:
             caller.end()
@@ -145,7 +145,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_stored_twice(public_folder:
             time.sleep(scene.random.uniform(0.2, 2.0))
             victims.append(scene.kill_something())
         time.sleep(2)
-        scene.settle()
+        scene.wait_until_refreshed()
         stored = scene.stored()
         calls = {id: (at, ok, caller) for caller in scene.callers for id, at, ok in caller.calls()}
         _, stats = scene.service.request("GET", f"/api/v1/stats?model_name={model}")

@@ -185,10 +185,10 @@ def test_a_damaged_report_of_losses_is_answered_as_documented(
     victim: Victim, data: st.DataObject, records: list[dict[str, Any]]
 ) -> None:
     key = {"id": str(UUID(int=1)), "timestamp": NOW}
-    loss = {**key, "model_name": MARKER, "reason": "expired", "count": 3}
-    report = data.draw(damaged(json.dumps([loss] * len(records)).encode(), st.integers(0, 2)))
+    report = {**key, "model_name": MARKER, "reason": "expired", "count": 3}
+    header = data.draw(damaged(json.dumps([report] * len(records)).encode(), st.integers(0, 2)))
     # As a server hands a header on: latin-1, without line ends.
-    text = report.translate(None, b"\r\n").decode("latin-1")
+    text = header.translate(None, b"\r\n").decode("latin-1")
     victim.post(json.dumps(records).encode(), {"Content-Type": JSON}, HTTP_PREDLOG_DISCARDED=text)
 
 

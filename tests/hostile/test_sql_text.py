@@ -121,7 +121,7 @@ def _places_of(document: dict[str, Any], path: str, method: str, parameters: lis
             yield place(name, "path", name)
         elif parameter["in"] == "header" and "content" in parameter:
             body = operation["requestBody"]["content"]["application/json"]["example"]
-            request = {**example, "body": body, "headers": {**example["headers"], name: [loss("a")]}}
+            request = {**example, "body": body, "headers": {**example["headers"], name: [dropped_report("a")]}}
             items = _resolved(document, parameter["content"]["application/json"]["schema"]["items"])
             for property in items["properties"]:
                 yield place(f"{name}.{property}", "headers", name, 0, property, request=request)
@@ -143,7 +143,7 @@ def _places_of(document: dict[str, Any], path: str, method: str, parameters: lis
                 yield place(f"{media} {property}.key", *at, property, "key", request=deep)
 
 
-def loss(model_name: str) -> dict[str, Any]:
+def dropped_report(model_name: str) -> dict[str, Any]:
     """Three calls that a client had to throw away."""
     key = {"id": str(uuid4()), "timestamp": datetime.now(timezone.utc).isoformat()}
     return {**key, "model_name": model_name, "reason": "expired", "count": 3}
@@ -272,7 +272,9 @@ def test_a_model_with_such_a_name_is_found_under_precisely_that_name(
     }  # fmt: skip
     second, decoy = {**first, "duration_ms": 2}, {**first, "model_name": other}
     logged = service.send("POST /api/v1/predict-log", {}, {}, json=first)
-    batch = service.send("POST /api/v1/predict-logs", {HEADER: json.dumps([loss(name)])}, {}, json=[second, decoy])
+    batch = service.send(
+        "POST /api/v1/predict-logs", {HEADER: json.dumps([dropped_report(name)])}, {}, json=[second, decoy]
+    )
     assert (logged.status_code, batch.status_code) == (200, 200)
 
     calls = ask("predictions", model_name=name, model_version=version)

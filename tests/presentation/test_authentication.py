@@ -273,10 +273,10 @@ def test_a_batch_of_its_own_model_is_stored_with_a_bound_key(house: House) -> No
     assert response.json == {"stored": 100, "duplicates": 0, "rejected": []}
 
 
-def test_a_bound_key_reports_losses_of_its_model_only(house: House, database: Engine) -> None:
+def test_a_bound_key_reports_dropped_predictions_of_its_model_only(house: House, database: Engine) -> None:
     ids = {MINE: str(uuid4()), OTHER: str(uuid4())}
-    losses = [report(model, id=id) for model, id in ids.items()]
-    headers = {"Predlog-Dropped": NOWHERE.json.dumps(losses)}
+    reports = [report(model, id=id) for model, id in ids.items()]
+    headers = {"Predlog-Dropped": NOWHERE.json.dumps(reports)}
     response = house.call("POST", "/api/v1/predict-logs", "bound", json=[record(MINE)], headers=headers)
     assert response.status_code == 200
     assert response.headers["Predlog-Dropped-Left-Out"] == "1"

@@ -84,7 +84,7 @@ def house(server: Server, database: Engine) -> Iterator[House]:
 
 
 def _log(client: FlaskClient, key: str, model: str) -> int:
-    """Log the calls of a model, the losses, and return the id of one."""
+    """Log the predictions of a model and the report of dropped ones, and return the id of one."""
     now = datetime.now(timezone.utc).isoformat()
     records = [
         {
@@ -96,8 +96,8 @@ def _log(client: FlaskClient, key: str, model: str) -> int:
         }
         for n in range(CALLS[model])
     ]
-    loss = {"id": str(uuid4()), "model_name": model, "timestamp": now, "reason": "queue_full", "count": LOST[model]}
-    headers = {"X-API-Key": key, "Predlog-Dropped": json.dumps([loss] if loss["count"] else [])}
+    report = {"id": str(uuid4()), "model_name": model, "timestamp": now, "reason": "queue_full", "count": LOST[model]}
+    headers = {"X-API-Key": key, "Predlog-Dropped": json.dumps([report] if report["count"] else [])}
     assert client.post("/api/v1/predict-logs", json=records, headers=headers).status_code == 200
     [record] = client.get(LIST, query_string={"model_name": model, "limit": 1}, headers=headers).json or []
     return int(record["id"])

@@ -169,14 +169,14 @@ def test_a_batch_that_cannot_be_read_at_all_rejects_no_known_number_of_records(c
 
 
 def test_what_clients_dropped_is_counted_by_reason(counting: FlaskClient) -> None:
-    def loss(reason: str, count: int) -> dict[str, Any]:
+    def report(reason: str, count: int) -> dict[str, Any]:
         return {
             "id": str(uuid4()), "model_name": "counted", "timestamp": datetime.now(timezone.utc).isoformat(),
             "reason": reason, "count": count,
         }  # fmt: skip
 
-    losses = [loss("queue_full", 3), loss("queue_full", 4), loss("expired", 5)]
-    response = counting.post(BATCH, json=[record()], headers={"Predlog-Dropped": json.dumps(losses)})
+    reports = [report("queue_full", 3), report("queue_full", 4), report("expired", 5)]
+    response = counting.post(BATCH, json=[record()], headers={"Predlog-Dropped": json.dumps(reports)})
     assert response.status_code == 200, response.text
     figures = scrape(counting)
     assert figures("predlog_records_dropped_total", reason="queue_full") == 7

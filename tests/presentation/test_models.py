@@ -39,7 +39,7 @@ SELECT now() - n * INTERVAL '10 minutes', %(model)s, n::text, n, true
 FROM   generate_series(1, %(number)s) AS n
 """
 
-SETTLED = """
+WATERMARK_IS_PAST = """
 SELECT watermark > now() - INTERVAL '5 minutes' AND NOT EXISTS (SELECT FROM prediction_invalidation)
 FROM   prediction_stats_state
 """
@@ -67,7 +67,7 @@ def refresh_all(database: Engine, refresh: Callable[[], None]) -> Callable[[], N
         with database.connect() as connection:
             while time.monotonic() < until:
                 refresh()
-                if connection.exec_driver_sql(SETTLED).scalar():
+                if connection.exec_driver_sql(WATERMARK_IS_PAST).scalar():
                     return
                 time.sleep(0.5)
         raise AssertionError("the aggregates are not up to date after two minutes")

@@ -506,15 +506,15 @@ def test_a_database_that_fails_in_the_middle_stores_nothing(
 ) -> None:
     sent = [record() for _ in range(100)]
     sent[50]["error"] = "the last straw"
-    report = loss(model)
-    response = send(sent, **reported(report))
+    told = dropped_report(model)
+    response = send(sent, **reported(told))
     assert response.status_code == 503
     assert int(response.headers["Retry-After"]) >= 1
     assert total() == 0
     assert stats(client, model)["dropped"] == 0
     full_disk()
-    assert receipt(send(sent, **reported(report))) == (200, 100, 0, [])
-    assert (total(), stats(client, model)["dropped"]) == (100, report["count"])
+    assert receipt(send(sent, **reported(told))) == (200, 100, 0, [])
+    assert (total(), stats(client, model)["dropped"]) == (100, told["count"])
 
 
 def test_a_connection_that_breaks_in_the_middle_stores_nothing(
@@ -625,7 +625,7 @@ def test_a_refused_batch_does_not_keep_its_place(server: Server, record: Any) ->
     assert receipt(post(app, [record()])) == (200, 1, 0, [])
 
 
-# Losses
+# Dropped predictions
 
 
 # Ten days ago, at noon.
@@ -636,7 +636,7 @@ def at(**later: float) -> str:
     return (NOON + timedelta(**later)).isoformat()
 
 
-def loss(model: str, **fields: Any) -> dict[str, Any]:
+def dropped_report(model: str, **fields: Any) -> dict[str, Any]:
     return {
         "id": str(uuid4()),
         "model_name": model,
@@ -647,29 +647,33 @@ def loss(model: str, **fields: Any) -> dict[str, Any]:
     }
 
 
-def reported(*losses: dict[str, Any]) -> dict[str, str]:
-    return {"Predlog-Dropped": json.dumps(losses)}
+def reported(*reports: dict[str, Any]) -> dict[str, str]:
+    return {"Predlog-Dropped": json.dumps(reports)}
 
 
 def test_losses_are_counted_once_however_often_they_are_reported(
     send: Send, record: Any, client: FlaskClient, model: str
 ) -> None:
-    losses = [loss(model), loss(model, reason="expired", count=2), loss(f"{model}-other")]
+    reports = [
+        dropped_report(model),
+        dropped_report(model, reason="expired", count=2),
+        dropped_report(f"{model}-other"),
+    ]
     sent = [record(timestamp=at(seconds=30)) for _ in range(3)]
     for _ in range(3):
-        assert send(sent, **reported(*losses)).status_code == 200
+        assert send(sent, **reported(*reports)).status_code == 200
     found = stats(client, model)
     assert (found["total_requests"], found["dropped"], found["completeness"]) == (3, 9, 3 / 12)
 
 
 def test_the_header_is_known_by_the_name_that_clients_before_0_2_give_it(client: FlaskClient, model: str) -> None:
-    sent = {"Predlog-Discarded": json.dumps([loss(model)])}
+    sent = {"Predlog-Discarded": json.dumps([dropped_report(model)])}
     assert client.post(PATH, json=[], headers=sent).status_code == 200
     assert stats(client, model)["dropped"] == 7
 
 
 def test_losses_belong_to_their_minute(send: Send, record: Any, client: FlaskClient, model: str) -> None:
-    send([record(timestamp=at(seconds=30))], **reported(loss(model, timestamp=at(hours=1, minutes=5))))
+    send([record(timestamp=at(seconds=30))], **reported(dropped_report(model, timestamp=at(hours=1, minutes=5))))
     series = client.get(
         "/api/v1/stats/timeseries",
         query_string={
@@ -686,41 +690,41 @@ def test_losses_belong_to_their_minute(send: Send, record: Any, client: FlaskCli
 
 
 def test_losses_are_kept_with_an_empty_batch(send: Send, client: FlaskClient, model: str) -> None:
-    assert receipt(send([], **reported(loss(model)))) == (200, 0, 0, [])
+    assert receipt(send([], **reported(dropped_report(model)))) == (200, 0, 0, [])
     assert stats(client, model)["dropped"] == 7
 
 
 def test_reports_are_kept_if_no_record_is_valid(send: Send, client: FlaskClient, model: str) -> None:
-    assert send([{}], **reported(loss(model))).status_code == 422
+    assert send([{}], **reported(dropped_report(model))).status_code == 422
     assert stats(client, model)["dropped"] == 7
 
 
-NO_LOSSES = [
+NO_REPORTS = [
     "",
-    json.dumps([loss("модель")], ensure_ascii=False).encode().decode("latin-1"),
+    json.dumps([dropped_report("модель")], ensure_ascii=False).encode().decode("latin-1"),
     "x",
     "{}",
     "[1]",
     "[NaN]",
     "[" * 10_000,
     json.dumps([{}]),
-    json.dumps([loss("a", reason="lazy")]),
-    json.dumps([loss("a", count=0)]),
-    json.dumps([loss("a", count=-1)]),
-    json.dumps([loss("a", count=1.5)]),
-    json.dumps([loss("a", count=MAX_COUNT + 1)]),
-    json.dumps([loss("a", count=MAX_COUNT), loss("a", count=1)]),
-    json.dumps([loss("a", id="1")]),
-    json.dumps([loss("a", timestamp="1999-01-01T00:00:00Z")]),
-    json.dumps([loss("a", timestamp="2999-01-01T00:00:00Z")]),
-    json.dumps([loss("a", timestamp=at(days=-21))]),
-    json.dumps([loss("")]),
-    json.dumps([loss("a", surprise=1)]),
-    json.dumps([loss("a") for _ in range(101)]),
+    json.dumps([dropped_report("a", reason="lazy")]),
+    json.dumps([dropped_report("a", count=0)]),
+    json.dumps([dropped_report("a", count=-1)]),
+    json.dumps([dropped_report("a", count=1.5)]),
+    json.dumps([dropped_report("a", count=MAX_COUNT + 1)]),
+    json.dumps([dropped_report("a", count=MAX_COUNT), dropped_report("a", count=1)]),
+    json.dumps([dropped_report("a", id="1")]),
+    json.dumps([dropped_report("a", timestamp="1999-01-01T00:00:00Z")]),
+    json.dumps([dropped_report("a", timestamp="2999-01-01T00:00:00Z")]),
+    json.dumps([dropped_report("a", timestamp=at(days=-21))]),
+    json.dumps([dropped_report("")]),
+    json.dumps([dropped_report("a", surprise=1)]),
+    json.dumps([dropped_report("a") for _ in range(101)]),
 ]
 
 
-@pytest.mark.parametrize("header", NO_LOSSES, ids=range(len(NO_LOSSES)))
+@pytest.mark.parametrize("header", NO_REPORTS, ids=range(len(NO_REPORTS)))
 def test_a_malformed_report_of_losses_is_422_and_nothing_is_stored(
     client: FlaskClient, record: Any, total: Any, header: str
 ) -> None:

@@ -103,11 +103,11 @@ class DataDirectory:
             file.write(f"{os.getpid()}\n")
 
     def _wait_for_last_owner(self, descriptor: int) -> None:
-        patience = time.monotonic() + LAST_OWNER_SECONDS
+        deadline = time.monotonic() + LAST_OWNER_SECONDS
         while not _try_lock(descriptor):
             owner = read_number(self.lock_file)
             lives = owner is not None and is_alive(owner)
-            if lives or time.monotonic() > patience:
+            if lives or time.monotonic() > deadline:
                 holder = f"process {owner}" if lives else "PostgreSQL, though the process that started it has died"
                 raise EmbeddedPostgresError(
                     f"The data directory {self.path} is in use by {holder}: end that first, or choose another."
@@ -117,8 +117,8 @@ class DataDirectory:
     def wait_until_released(self, seconds: float) -> None:
         """Wait until every process that had inherited the lock is gone, or until the time is over."""
         with contextlib.suppress(FileNotFoundError), _open(self.lock_file) as file:
-            patience = time.monotonic() + seconds
-            while not _try_lock(file.fileno()) and time.monotonic() < patience:
+            deadline = time.monotonic() + seconds
+            while not _try_lock(file.fileno()) and time.monotonic() < deadline:
                 time.sleep(0.05)
 
     def in_use(self) -> bool:

@@ -23,12 +23,12 @@ class Batch:
     """The sender removes records that are stored or dropped; an empty batch is done."""
 
     lines: list[bytes] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)  # of the lines, and before them of those that are settled
+    numbers: list[int] = field(default_factory=list)  # of the lines, and before them of those that are done
     reports: list[Report] = field(default_factory=list)
     youngest_ns: int = 0
     markers: list[Marker] = field(default_factory=list)
     segment: Segment | None = None
 
-    def unsettled(self) -> list[tuple[int, bytes]]:
+    def left(self) -> list[tuple[int, bytes]]:
         """The lines that are left, with their numbers."""
         return list(zip(self.numbers[len(self.numbers) - len(self.lines) :], self.lines))

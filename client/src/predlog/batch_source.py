@@ -14,7 +14,7 @@ from predlog.wakeup import Wakeup
 
 
 class Source(Protocol):
-    """Hands out batches; each is settled by done(), or given back to be tried again."""
+    """Hands out batches; each is ended by done(), or given back to be tried again."""
 
     def pending(self) -> Iterator[Batch]:
         """Return the waiting batches, oldest first."""
@@ -58,7 +58,7 @@ class Memory:
     def done(self, batch: Batch) -> None:
         """Forget the batch."""
         self._held = None
-        self._intake.ledger.settle(batch.numbers)
+        self._intake.ledger.done(batch.numbers)
         for marker in batch.markers:
             marker.passed = True
 

@@ -56,17 +56,17 @@ class Delivery:
         self._reports_at_once = MAX_REPORTS
         self._failures = 0
 
-    def attempt(self, batch: Batch, patience: Callable[[], float]) -> Wait | None:
-        """Send the batch, emptying it as it is settled; None once it is empty, else how long to wait.
+    def attempt(self, batch: Batch, time_left: Callable[[], float]) -> Wait | None:
+        """Send the batch, removing what is stored or dropped; None once it is empty, else how long to wait.
 
-        `patience` says, before each request, how many seconds it may take; none left ends the attempt.
+        `time_left` says, before each request, how many seconds it may take; none left ends the attempt.
         """
         if batch.lines and time.time_ns() - batch.youngest_ns > self._max_age_ns:
             self._drop(batch.lines, EXPIRED)
             batch.lines = []
         with_reports = True
         while batch.lines or batch.reports:
-            timeout = patience()
+            timeout = time_left()
             if timeout <= 0:
                 return Wait(0.0)
             lines = batch.lines[: self._at_once]
@@ -78,7 +78,7 @@ class Delivery:
             if isinstance(said, Later):
                 return self._later(said)
             if isinstance(said, Acknowledged):
-                del batch.lines[: len(lines)], batch.reports[:reported]  # first: they are settled, whatever follows
+                del batch.lines[: len(lines)], batch.reports[:reported]  # first: they are done, whatever follows
                 self._acknowledged(said, lines)
             elif dropped and lines and said.status != 413:
                 with_reports = False  # which of the two it could not read is seen once they go apart

@@ -38,7 +38,7 @@ class Direct:
         self._owner = 0
 
     def send(self, seconds: float) -> bool:
-        """Whether all that waited was settled within that many seconds; never raises for the network's sake."""
+        """Whether all that waited was stored or dropped within that many seconds; no error of the network is raised."""
         deadline = time.monotonic() + seconds
 
         def work() -> bool:

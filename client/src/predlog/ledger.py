@@ -1,4 +1,4 @@
-"""What this process has taken and not settled yet, counted in a file that outlives it.
+"""What this process has taken and not delivered yet, counted in a file that outlives it.
 
 One byte for each record holds the code of its model from the moment it is logged until it is acknowledged, in the
 spool, or counted as dropped. A process that finds the file unlocked knows that its process has ended, and which records
@@ -86,7 +86,7 @@ class Ledger:
         except ValueError:
             pass  # closed in this moment
 
-    def settle(self, numbers: Iterable[int]) -> None:
+    def done(self, numbers: Iterable[int]) -> None:
         """Note that records are acknowledged, on disk, or counted as dropped."""
         marks, mask = self.marks, self.mask
         for number in numbers:

@@ -105,7 +105,7 @@ class Pipeline:
             self._starting.release()
 
     def flush(self, timeout: float) -> bool:
-        """Whether all that was logged so far was settled within that many seconds."""
+        """Whether all that was logged so far was delivered or dropped within that many seconds."""
         if self._direct is not None:
             return self._direct.send(timeout)
         deadline = time.monotonic() + timeout

@@ -143,7 +143,7 @@ class Intake:
                 number = item[1]
                 encoded = self._encode(item)
                 if encoded is None:
-                    self.ledger.settle([number])
+                    self.ledger.done([number])
                     continue
                 line = encoded
                 batch.youngest_ns = item[0]
@@ -156,8 +156,8 @@ class Intake:
 
     def put_back(self, batch: Batch) -> None:
         """Return a batch that could not be kept elsewhere to the front of the queue."""
-        left = batch.unsettled()
-        self.ledger.settle(batch.numbers[: len(batch.numbers) - len(left)])
+        left = batch.left()
+        self.ledger.done(batch.numbers[: len(batch.numbers) - len(left)])
         self.queue.extendleft(reversed([*left, *batch.markers]))
         self._dropped.give_back(batch.reports)
 

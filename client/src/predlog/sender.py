@@ -70,7 +70,7 @@ class Sender:
             last = self._closing.by is not None and self._collected()  # looked at before the source, or a file slips by
             for batch in self._source.pending():
                 try:
-                    wait = self._delivery.attempt(batch, self._patience)
+                    wait = self._delivery.attempt(batch, self._time_left)
                 except BaseException:
                     self._source.give_back(batch)
                     raise
@@ -90,7 +90,7 @@ class Sender:
                 if self._closing.left(FOREVER) <= 0:
                     return
 
-    def _patience(self) -> float:
+    def _time_left(self) -> float:
         return self._closing.left(self._settings.timeout)
 
     def _pause(self, wait: Wait) -> bool:
@@ -140,7 +140,7 @@ class Spooler:
                 self._intake.put_back(batch)
                 self._nudge.set()
                 return
-            self._intake.ledger.settle(batch.numbers)
+            self._intake.ledger.done(batch.numbers)
             if batch.markers:
                 self._finish_file()
             for marker in batch.markers:

@@ -80,7 +80,7 @@ class Spool:
         return None
 
     def remove(self, segment: Segment) -> None:
-        """Delete a file whose records are settled."""
+        """Delete a file whose records are stored or dropped."""
         try:
             segment.remove()
         except FileNotFoundError:

@@ -46,7 +46,7 @@ def wasm_url() -> Iterator[str]:
     reason = wasm.why_not()
     if reason:
         pytest.skip(reason)
-    with wasm.start(patience=1) as url:
+    with wasm.start(timeout_s=1) as url:
         yield url
 
 

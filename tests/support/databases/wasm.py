@@ -17,13 +17,13 @@ def why_not() -> str | None:
 
 
 @contextmanager
-def start(patience: float = 30) -> Iterator[str]:
-    """A client that waits for the session longer than `patience` seconds gets an error (55P03)."""
+def start(timeout_s: float = 30) -> Iterator[str]:
+    """A client that waits for the session longer than `timeout_s` seconds gets an error (55P03)."""
     tools = toolchain()
     assert tools is not None, why_not()
     node, npm = tools
     install(npm, HERE)
-    command = [node, str(HERE / "server.mjs"), str(round(patience * 1000))]
+    command = [node, str(HERE / "server.mjs"), str(round(timeout_s * 1000))]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout

@@ -36,7 +36,7 @@ class State:
         self.kept = False
 
     def save(self, lines: Any) -> None:
-        """Remember that everything up to there is settled."""
+        """Remember that everything up to there is stored or rejected."""
         self.progressed.offset, self.progressed.line = lines.offset, lines.line
         self.progressed.digest = lines.digest.hexdigest()
         text = json.dumps(asdict(self.progressed))

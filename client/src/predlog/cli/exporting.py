@@ -41,14 +41,14 @@ def export(transport: Transport, options: argparse.Namespace) -> int:
         raise CommandError(f"{printable(options.file)} exists already", Exit.USAGE)
     query = {"model_name": options.model, "from": options.from_, "to": options.to}
     query = {name: value for name, value in query.items() if value is not None}
-    return _Exporting(transport, name, query, options.file, options.patience).run()
+    return _Exporting(transport, name, query, options.file, options.retry_timeout).run()
 
 
 class _Exporting:
-    def __init__(self, transport: Transport, name: str, query: dict[str, str], file: str, patience: float) -> None:
+    def __init__(self, transport: Transport, name: str, query: dict[str, str], file: str, retry_timeout: float) -> None:
         self._transport, self._format, self._query = transport, name, query
         self._file, self._part = file, f"{file}.part"
-        self._patience = patience
+        self._retry_timeout = retry_timeout
         self._rows = 0
 
     def run(self) -> int:
@@ -79,7 +79,7 @@ class _Exporting:
                 if self._rows > before:
                     wait, quiet_since = INITIAL_BACKOFF, time.monotonic()
                 pause = random.uniform(0, wait)
-                if time.monotonic() + pause - quiet_since > self._patience:
+                if time.monotonic() + pause - quiet_since > self._retry_timeout:
                     raise CommandError(f"{broken}; run the same command again to go on") from None
                 self._progress.say(f"predlog: {broken}; going on")
                 time.sleep(pause)

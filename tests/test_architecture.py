@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parents[1]
 APP = REPOSITORY / "app"
 LAYERS = ("domain", "application", "infrastructure", "presentation")
 # They put the layers together, or are commands and processes that need the whole.
-WIRING = ("factory", "commands", "server", "__main__")
+WIRING = ("factory", "wiring", "commands", "server", "__main__")
 
 
 def modules(folder: str) -> list[Path]:
@@ -82,7 +82,8 @@ def test_only_what_puts_the_layers_together_sees_presentation_and_infrastructure
 
 
 def test_the_wiring_exists_and_sees_every_layer() -> None:
-    seen = {layer for layer in LAYERS for name in imports(APP / "factory.py") if is_of(name, f"app.{layer}")}
+    files = [APP / "factory.py", *modules("wiring")]
+    seen = {layer for file in files for layer in LAYERS for name in imports(file) if is_of(name, f"app.{layer}")}
     assert seen >= {"application", "infrastructure", "presentation"}
 
 

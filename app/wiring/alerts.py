@@ -1,0 +1,51 @@
+"""The alerts of ALERTS_FILE."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import structlog
+from flask import Flask
+
+from app.application.alert_delivery import Delivery
+from app.application.alerts import Alerts
+from app.application.replica_routing import Readers
+from app.commands.alerts import EXTENSION
+from app.domain.errors import PredlogError
+from app.infrastructure.alerts.file import AlertFileError, read
+from app.infrastructure.alerts.store import PostgresAlertStore
+from app.infrastructure.alerts.webhooks import Webhooks
+from app.wiring.databases import open_pool
+from config import Config, ConfigurationError
+
+log = structlog.get_logger(__name__)
+
+
+def make(app: Flask, readers: Readers, url: str, config: Config) -> Alerts | None:
+    """Return the alerts of ALERTS_FILE, with connections of their own so that no request waits for a webhook."""
+    if config.alerts_file is None:
+        return None
+    try:
+        file = read(config.alerts_file)
+    except AlertFileError as error:
+        raise ConfigurationError(f"ALERTS_FILE: {error}") from None
+    store = PostgresAlertStore(open_pool(url, replace(config, pool_size=2)))
+    webhooks = Webhooks(file.webhooks, config.public_url)
+    alerts = Alerts(
+        file.rules,
+        store,
+        lambda question: readers.ask(lambda reader: reader.statistics.ask(question)),
+        webhooks.messages,
+        file.every,
+        lambda rule, error: log.warning("rule not measured", rule=rule, reason=_reason(error)),
+    )
+    delivery = Delivery(
+        store, webhooks.send, lambda name, reason: log.warning("message not sent", webhook=name, reason=reason)
+    )
+    app.extensions[EXTENSION] = alerts, delivery, webhooks
+    return alerts
+
+
+def _reason(error: Exception) -> str:
+    """The text of an error of ours; of any other one its kind, because its text may have in it what was sent."""
+    return str(error) if isinstance(error, PredlogError) else type(error).__qualname__

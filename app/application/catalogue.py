@@ -5,49 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
+from app.application.catalogue_places import CatalogueReader, Found, Place, Snapshot, selection_of
 from app.application.statistics import GroupKey, Question, Statistics
-from app.domain.activity import LOOK_BACK, Activity, is_silent, usual_gap
-from app.domain.cover import COARSE_TO_FINE, DAYS, HOURS, MINUTES, RAW, Level, Materialized, Segment, cover
-from app.domain.instants import DAY, HOUR, TimeRange, floor
+from app.domain.activity import is_silent
+from app.domain.instants import DAY, HOUR, TimeRange
 from app.domain.predictions import EARLIEST, FUTURE_TOLERANCE
-from app.domain.statistics import GROUP_KEYS, Selection, Tally
+from app.domain.statistics import GROUP_KEYS, Tally
 
 T = TypeVar("T")
 NOTHING = Tally()
-KEPT_S = 60.0
-PLACES_KEPT = 10_000
 NAMES_AT_ONCE = 1000
-
-
-@dataclass(frozen=True)
-class Place:
-    """A bucket of a level that holds the first prediction of a model and version, or the last one."""
-
-    key: GroupKey
-    level: Level
-    range: TimeRange
-    is_last: bool
-
-    @classmethod
-    def of(cls, key: GroupKey, level: Level, bucket: int, *, is_last: bool) -> Place:
-        """Return the place for the bucket that begins `bucket` seconds after 1970."""
-        start = datetime.fromtimestamp(bucket, timezone.utc)
-        return cls(key, level, TimeRange(start, start + level.width), is_last)
-
-    @property
-    def accuracy(self) -> timedelta:
-        """How much later than the start of the range the prediction may be; zero if its row was found."""
-        return self.level.width
-
-    def found(self, at: datetime | None, level: Level, within: Place) -> Place:
-        """Return the bucket of the finer level that begins at `at`; the rest of `within` if this part has none."""
-        if at is not None:
-            return replace(self, level=level, range=TimeRange(at, at + level.width))
-        rest = TimeRange(self.range.end, within.range.end)
-        return replace(within, range=rest) if rest else within
 
 
 @dataclass(frozen=True)
@@ -69,18 +39,6 @@ class Entry:
     is_silent: bool | None
 
 
-class CatalogueReader(Protocol):
-    """Reads within one snapshot."""
-
-    def state(self, time_range: TimeRange) -> Materialized: ...
-
-    def activity(
-        self, selection: Selection, level: Level, segments: Sequence[Segment]
-    ) -> Mapping[GroupKey, Activity]: ...
-
-    def look_up(self, level: Level, places: Sequence[Place]) -> Sequence[datetime | None]: ...
-
-
 class CatalogueStore(Protocol):
     """The store of the log, its aggregates and the names of all models."""
 
@@ -99,7 +57,7 @@ class Catalogue:
     ) -> None:
         self._store = store
         self._statistics = statistics
-        self._found = _Found(monotonic)
+        self._found = Found(monotonic)
 
     def page(
         self,
@@ -132,7 +90,7 @@ class Catalogue:
         self, keys: Sequence[GroupKey], all_time: Mapping[GroupKey, Tally], ever: TimeRange, now: datetime
     ) -> Sequence[Entry]:
         last_hour, last_day = (self._tallies(keys, replace(ever, start=start)) for start in (now - HOUR, now - DAY))
-        traces = self._store.within_snapshot(lambda reader: _Snapshot(reader, ever, now, self._found).traces(keys))
+        traces = self._store.within_snapshot(lambda reader: Snapshot(reader, ever, now, self._found).traces(keys))
         return [
             Entry(
                 model_name=str(key.model_name),
@@ -149,107 +107,5 @@ class Catalogue:
         ]
 
     def _tallies(self, keys: Sequence[GroupKey], time_range: TimeRange) -> Mapping[GroupKey, Tally]:
-        question = Question(_selection(keys), time_range, GROUP_KEYS)
+        question = Question(selection_of(keys), time_range, GROUP_KEYS)
         return {key: tally for key, tally in self._statistics.ask(question).tallies.items() if tally.total}
-
-
-def _selection(keys: Sequence[GroupKey]) -> Selection:
-    """Select these models and versions, and few others, because neighbours in the list share names or versions."""
-    names = {str(key.model_name) for key in keys}
-    versions = {str(key.model_version) for key in keys}
-    return Selection(tuple(sorted(names)), model_versions=tuple(sorted(versions)))
-
-
-@dataclass(frozen=True)
-class _Trace:
-    first: Place
-    last: Place
-    gap: timedelta | None
-
-
-class _Found:
-    """The places that were found in valid buckets, which stay unchanged for a generation of the aggregates.
-
-    They are kept for KEPT_S seconds at most, because a restored database may count the same generations again.
-    """
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._generation: int | None = None
-        self._begun_at = 0.0
-        self._places: dict[Place, Place] = {}
-
-    def of(self, generation: int | None) -> dict[Place, Place]:
-        """Return the places of this generation; the caller reads and adds to them."""
-        is_old = self._monotonic() - self._begun_at > KEPT_S
-        if generation is None or generation != self._generation or is_old or len(self._places) > PLACES_KEPT:
-            self._generation, self._begun_at, self._places = generation, self._monotonic(), {}
-        return self._places
-
-
-class _Snapshot:
-    """The log as it is at one moment."""
-
-    def __init__(self, reader: CatalogueReader, ever: TimeRange, now: datetime, found: _Found) -> None:
-        self._reader = reader
-        self._ever = ever
-        self._now = now
-        self._state = reader.state(ever)
-        self._found = found.of(self._state.generation)
-
-    def traces(self, keys: Sequence[GroupKey]) -> Mapping[GroupKey, _Trace]:
-        """Return the first and last place and the usual gap of each key that still has predictions."""
-        selection = _selection(keys)
-        activities = {level: self._activity(selection, level) for level in LOOK_BACK}
-        days, minutes = activities[DAYS], activities[MINUTES]
-        keys = [key for key in keys if key in days]
-        first = [Place.of(key, DAYS, min(days[key].calls), is_last=False) for key in keys]
-        last = [
-            Place.of(key, MINUTES, max(minutes[key].calls), is_last=True)
-            if key in minutes
-            else Place.of(key, DAYS, max(days[key].calls), is_last=True)
-            for key in keys
-        ]
-        found = self._find([*first, *last])
-        gaps = [usual_gap([activity[key] for activity in activities.values() if key in activity]) for key in keys]
-        return dict(zip(keys, map(_Trace, found, found[len(keys) :], gaps)))
-
-    def _activity(self, selection: Selection, level: Level) -> Mapping[GroupKey, Activity]:
-        back = LOOK_BACK[level]
-        start = floor(self._now - back, level.width) if back else self._ever.start
-        levels = [finer for finer in COARSE_TO_FINE if finer.width <= level.width]
-        return self._reader.activity(selection, level, cover(replace(self._ever, start=start), self._state, levels))
-
-    def _find(self, places: Sequence[Place]) -> Sequence[Place]:
-        """Narrow each place down as far as retention allows: to the hour, to the minute, to the row."""
-        known = {place: self._found[place] for place in places if place in self._found and self._is_valid(place)}
-        unknown = [place for place in places if place not in known]
-        narrowed: Sequence[Place] = unknown
-        for level in (HOURS, MINUTES, RAW):
-            narrowed = self._narrowed(narrowed, level)
-        now_known = dict(zip(unknown, narrowed))
-        self._found.update({place: found for place, found in now_known.items() if self._is_valid(place)})
-        return [(known | now_known)[place] for place in places]
-
-    def _narrowed(self, places: Sequence[Place], level: Level) -> Sequence[Place]:
-        searched = [self._searchable(place, level) for place in places]
-        wanted = [place for place in searched if place]
-        found = dict(zip(wanted, self._reader.look_up(level, wanted)))
-        return [part.found(found[part], level, place) if part else place for place, part in zip(places, searched)]
-
-    def _searchable(self, place: Place, level: Level) -> Place | None:
-        """Return the part of a place for which the level is complete; None if there is none."""
-        if place.level.width <= level.width or not self._state.reaches(level, place.range.start):
-            return None
-        if level is RAW:
-            return place
-        if any(place.range.overlaps(part) for part in self._state.invalidations):
-            return None
-        # Only whole buckets are materialised: the current hour is missing, though its first minutes are there.
-        part = place.range.intersection(TimeRange(self._ever.start, floor(self._state.up_to, level.width)))
-        if place.is_last and part != place.range:
-            return None  # a later prediction may be in the rest
-        return replace(place, range=part) if part else None
-
-    def _is_valid(self, place: Place) -> bool:
-        return self._state.supports([Segment(place.level, place.range)])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TypeVar
 
-from app.application.catalogue import CatalogueReader, Place
+from app.application.catalogue_places import CatalogueReader, Place
 from app.application.statistics import GroupKey
 from app.domain.activity import Activity
 from app.domain.cover import RAW, Level, Segment

@@ -11,7 +11,8 @@ from typing import TypeVar
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.application.catalogue import Catalogue, CatalogueReader, Place
+from app.application.catalogue import Catalogue
+from app.application.catalogue_places import CatalogueReader, Place
 from app.application.statistics import GroupKey, Part, Question, Reading, Statistics
 from app.domain.activity import Activity
 from app.domain.cover import RAW, Level, Materialized, Segment

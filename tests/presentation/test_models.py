@@ -13,7 +13,8 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, Engine
 
-from app.application.catalogue import Catalogue, CatalogueReader, Entry
+from app.application.catalogue import Catalogue, Entry
+from app.application.catalogue_places import CatalogueReader
 from app.application.statistics import Statistics
 from app.domain.instants import DAY, HOUR, MINUTE, floor
 from app.domain.sketch import RELATIVE_ERROR

@@ -9,23 +9,18 @@ import argparse
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from flask.cli import cli as flask_commands
-from sqlalchemy.exc import DBAPIError
-
-from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from app.infrastructure.postgres.database import Database
-from app.infrastructure.postgres.session_settings import WrongEncoding
+from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError, Urls
 from app.presentation.version import __version__
-from app.server import alert_loop, idle_connections, listening, process_lifecycle, startup_check
+from app.server import idle_connections, listening, process_lifecycle
+from app.server.waiting import Waiting
 from app.settings.pages import help_text
 from config import Config, ConfigurationError, load
 
@@ -35,6 +30,7 @@ MAX_RESTARTS = 5
 STEADY_S = 30
 # The bytes that the server buffers of an unread answer, and accepts of a request's headers.
 BUFFER_BYTES = 64 * 1024
+CONFIGURATION_ERROR = 2  # exit code
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -50,6 +46,8 @@ def main() -> int:
     """Serve, or run the command that the first argument names; returns the exit code."""
     words = sys.argv[1:]
     if words and not words[0].startswith("-"):
+        from flask.cli import cli as flask_commands  # a start has no need of it
+
         return flask_commands.main(["--app", WSGI, *words], prog_name="predlog-server")
     return serve(_arguments())
 
@@ -63,23 +61,25 @@ def serve(arguments: argparse.Namespace) -> int:
         signal.signal(number, _raise_stop)
     try:
         config = load()
-        alert_loop.check(config)
+        if config.alerts_file:
+            from app.server import alert_loop
+
+            alert_loop.check(config)
         # Checked here, because starting a database first would delay the error.
         config = replace(config, host=listening.address(config.host, config.port))
-        with _database(config), _folder():
-            url = config.database_url or os.environ["DATABASE_URL"]
-            if arguments.migrate:
-                _wait_for_database(config, config.database_direct_url or os.environ.get("DATABASE_DIRECT_URL") or url)
-                _migrate()
-            _wait_for_database(config, url)
-            startup_check.check(config, url)
-            return _serve(config)
+        # The first two processes import side by side, and while the database starts.
+        with (
+            _folder(),
+            _server(config) as server,
+            _preparation(config, arguments) as preparation,
+            _database(config) as urls,
+        ):
+            if code := _prepare(preparation, urls):
+                return code
+            return _serve(config, server, {"DATABASE_URL": urls.service} if urls else {})
     except (ConfigurationError, EmbeddedPostgresError) as error:
         print(f"predlog: {error}", file=sys.stderr)
-        return 2
-    except subprocess.CalledProcessError as error:
-        print(f"predlog: the migrations failed (exit code {error.returncode})", file=sys.stderr)
-        return 1
+        return CONFIGURATION_ERROR
     except Stop:
         return 0
 
@@ -102,16 +102,14 @@ def _raise_stop(number: int, frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def _database(config: Config) -> Iterator[None]:
-    """Start the embedded server if no database is set; child processes find it in the environment."""
+def _database(config: Config) -> Iterator[Urls | None]:
+    """Start the embedded server if no database is set, and yield its addresses."""
     if config.database_url is not None:
-        yield
+        yield None
         return
     with EmbeddedPostgres(config.embedded_data_dir) as server:
-        os.environ["DATABASE_URL"] = server.urls.service
-        os.environ["DATABASE_DIRECT_URL"] = server.urls.owner
         print(f"Embedded PostgreSQL: {server.data_dir}", file=sys.stderr)
-        yield
+        yield server.urls
 
 
 @contextlib.contextmanager
@@ -121,87 +119,68 @@ def _folder() -> Iterator[None]:
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
     with tempfile.TemporaryDirectory(prefix="predlog-", dir=memory) as folder:
         os.environ[process_lifecycle.FOLDER] = folder
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.path.join(folder, "metrics")
+        os.mkdir(os.environ["PROMETHEUS_MULTIPROC_DIR"])
         yield
 
 
-def _wait_for_database(config: Config, url: str) -> None:
-    """Wait for the database, which may start at the same time as the service and take a moment longer."""
-    database = Database(url, pool_size=1, connect_args={"connect_timeout": 3})
-    until = time.monotonic() + config.start_timeout_s
-    try:
-        while True:
-            try:
-                database.engine.connect().close()
-                return
-            except WrongEncoding as error:
-                raise ConfigurationError(str(error)) from None
-            except DBAPIError as error:
-                if time.monotonic() > until:
-                    reason = str(error.orig).strip()
-                    raise ConfigurationError(f"the database is not available: {reason}") from None
-            time.sleep(0.5)
-    finally:
-        database.engine.dispose()
+def _preparation(config: Config, arguments: argparse.Namespace) -> Waiting:
+    options = () if arguments.migrate else ("--no-migrate",)
+    return Waiting("app.server.preparation", *options, environment={**os.environ, "HOST": config.host})
 
 
-def _migrate() -> None:
-    for command in (("db", "upgrade"), ("lifecycle", "apply")):
-        subprocess.run([sys.executable, "-m", "flask", "--app", WSGI, *command], check=True)
-
-
-def _serve(config: Config) -> int:
-    """Keep the WSGI server running. It has a session of its own, so that Ctrl-C reaches this process first."""
+def _server(config: Config) -> Waiting:
     threads = str(config.connections + idle_connections.SPARE)
-    command = [
-        *(sys.executable, "-m", "granian", "wsgi:app", "--interface", "wsgi", "--no-ws"),
+    # The owner's password is for migrations and commands; the workers do not need it.
+    environment = {**os.environ, "DATABASE_DIRECT_URL": ""}
+    return Waiting(
+        *("app.server.granian_server", "wsgi:app", "--interface", "wsgi", "--no-ws"),
         *("--host", config.host, "--port", str(config.port)),
         # A thread for each connection: many threads wait for slow clients, and THREADS of them work at once.
         *("--workers", str(config.workers), "--backpressure", threads, "--blocking-threads", threads),
         *("--http", "1", "--http1-buffer-size", str(BUFFER_BYTES)),
         *("--respawn-failed-workers", "--workers-kill-timeout", "20", "--log-level", "error"),
-    ]
-    figures = os.path.join(os.environ[process_lifecycle.FOLDER], "metrics")
-    os.mkdir(figures)
-    # The owner's password is for migrations and commands; the workers do not need it.
-    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": figures, "DATABASE_DIRECT_URL": ""}
-    server: subprocess.Popen[bytes] | None = None
+        environment=environment,
+    )
+
+
+def _prepare(preparation: Waiting, urls: Urls | None) -> int:
+    """Have the database prepared; return the exit code of the service, 0 if it may serve."""
+    with preparation:  # it must end before the database does
+        code = preparation.go_on({"DATABASE_URL": urls.service, "DATABASE_DIRECT_URL": urls.owner} if urls else {})
+    if code in (0, CONFIGURATION_ERROR):  # with that code it has said why
+        return code
+    print(f"predlog: the database could not be prepared (exit code {code})", file=sys.stderr)
+    return 1
+
+
+def _serve(config: Config, server: Waiting, settings: Mapping[str, str]) -> int:
+    """Keep the WSGI server running."""
     failures = 0
     try:
-        while failures < MAX_RESTARTS:
+        while True:
             began = time.monotonic()
-            server = subprocess.Popen(
-                command, env=environment, start_new_session=True, preexec_fn=process_lifecycle.die_with_parent
-            )
             print(f"Predlog: {listening.url(config.host, config.port)} (Ctrl-C stops it)", file=sys.stderr)
-            server.wait()
-            print(f"predlog: the server ended with {server.returncode}, starting it again", file=sys.stderr)
+            code = server.go_on(settings)
+            print(f"predlog: the server ended with {code}, starting it again", file=sys.stderr)
             failures = 0 if time.monotonic() - began > STEADY_S else failures + 1
+            if failures == MAX_RESTARTS:
+                return 1
             time.sleep(1)
-        return 1
+            server = _server(config)
     except Stop as stop:
         _ignore_signals()
         process_lifecycle.begin(process_lifecycle.UNREADY)
         if stop.number == signal.SIGTERM:  # a load balancer needs time to see it; a person at a terminal does not
             time.sleep(config.shutdown_delay_s)
-        if server is not None:
-            _end(server)
+        process_lifecycle.begin(process_lifecycle.END)
+        server.end(25)  # requests in flight finish
         return 0
 
 
 def _ignore_signals() -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-
-
-def _end(server: subprocess.Popen[bytes]) -> None:
-    """Let requests in flight finish."""
-    process_lifecycle.begin(process_lifecycle.END)
-    server.send_signal(signal.SIGTERM)
-    try:
-        server.wait(timeout=25)
-    except subprocess.TimeoutExpired:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from app.presentation.resources import cloudevents, metrics, traces
 from app.presentation.services import EXTENSION, Services
 from app.server.process_lifecycle import is_stopping
 from app.wiring import alerts, databases, http, migrations
+from app.wiring.pools import open_pool
 
 
 def create_app(config: configuration.Config | None = None) -> Flask:
@@ -64,9 +65,9 @@ def create_app(config: configuration.Config | None = None) -> Flask:
         config = maintenance.with_embedded_database(config)
     url = config.database_url or ""
     meters = metrics.register(app, config.pool_size)
-    database = databases.open_pool(url, config)
+    database = open_pool(url, config)
     pool.attach(meters.pool("primary"), database.engine)
-    direct = databases.open_pool(config.database_direct_url, config) if config.database_direct_url else database
+    direct = open_pool(config.database_direct_url, config) if config.database_direct_url else database
     readers = databases.readers(database, config, meters)
     log = Predictions(PostgresPredictionStore(database))
     app.extensions[EXTENSION] = Services(

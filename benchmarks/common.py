@@ -90,9 +90,16 @@ def running(
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    try:
+    with stopped(process):
         _wait(port, path)
         yield process
+
+
+@contextmanager
+def stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Stop the process, the leader of a session, at the end of the block."""
+    try:
+        yield
     finally:
         process.send_signal(signal.SIGINT)
         try:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, make_url
 
-from support.service import Service, free_port, is_alive, running
+from conftest import Server
+from support.service import ROOT, Service, free_port, is_alive, running
 
 CALL = {"model_name": "m", "duration_ms": 1, "was_successful": True, "timestamp": "2025-06-09T12:00:00"}
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -114,6 +118,46 @@ def test_a_database_that_is_away_stops_the_start_with_a_sentence(public_folder: 
     assert service.process.wait(timeout=60) == 2
     assert "the database is not available" in service.log
     assert "secret" not in service.log
+
+
+@linux_only
+def test_ctrl_c_stops_the_wait_for_a_database_that_is_away(public_folder: Path) -> None:
+    service = Service(public_folder, DATABASE_URL=f"postgresql://user@127.0.0.1:{free_port()}/none")
+    until = time.monotonic() + 30
+    while not (processes := service.descendants()) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert processes
+    assert service.stop(signal.SIGINT) == 0
+    assert not any(map(is_alive, processes))
+
+
+def test_a_database_that_cannot_be_migrated_stops_the_start_with_a_sentence(
+    public_folder: Path, servers: Callable[[str], Server], model: str
+) -> None:
+    server = servers("plain")
+    url = make_url(server.url).set(database=model)
+    with create_engine(server.url, isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.exec_driver_sql(f'CREATE DATABASE "{model}"')
+    with create_engine(url, isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE alembic_version AS SELECT '0003' AS version_num")
+    service = Service(public_folder, DATABASE_URL=url.render_as_string(hide_password=False))
+    assert service.process.wait(timeout=60) == 1
+    assert "The database is at revision 0003 of Predlog 0.1." in service.log
+    assert "predlog: the database could not be prepared (exit code 1)" in service.log
+
+
+def test_the_supervisor_imports_neither_flask_nor_sqlalchemy() -> None:
+    heavy = "{'flask', 'sqlalchemy', 'alembic'} & set(sys.modules)"
+    said = subprocess.check_output([sys.executable, "-c", f"import app.__main__, sys; print({heavy})"], cwd=ROOT)
+    assert said.decode().strip() == "set()"
+
+
+def test_workers_are_forked_from_a_process_without_threads_or_files_of_metrics(tmp_path: Path) -> None:
+    look = "import app.server.granian_server, sys, threading; print(threading.active_count(), 'wsgi' in sys.modules)"
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    said = subprocess.check_output([sys.executable, "-c", look], cwd=ROOT, env=environment)
+    assert said.decode().split() == ["1", "False"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_port_in_use_stops_the_start_with_a_sentence(public_folder: Path) -> None:

@@ -15,6 +15,7 @@ from app.commands.group import Commands
 from app.commands.table import table
 from app.infrastructure.maintenance import engines
 from app.infrastructure.postgres.database import Database
+from app.wiring.life_cycle import life_cycle_of
 from config import Config, ConfigurationError
 
 EXTENSION = "predlog.maintenance"
@@ -26,7 +27,7 @@ life_cycle = Commands("lifecycle", help="Retention, columnstore and jobs.")
 
 def register(app: Flask, database: Database, config: Config) -> None:
     """Attach the commands to the application."""
-    app.extensions[EXTENSION] = (database, _life_cycle(config))
+    app.extensions[EXTENSION] = (database, life_cycle_of(config))
     app.cli.add_command(stats)
     app.cli.add_command(life_cycle)
     app.cli.add_command(alerts.commands)
@@ -118,12 +119,6 @@ def retain() -> None:
 def _tools() -> tuple[Maintenance, LifeCycle]:
     database, settings = current_app.extensions[EXTENSION]
     return engines.maintenance(database), settings
-
-
-def _life_cycle(config: Config) -> LifeCycle:
-    levels = ("raw", "minute", "hour", "day")
-    keep = {level: getattr(config, f"{level}_retention") for level in levels}
-    return LifeCycle({level: time for level, time in keep.items() if time}, config.columnstore_after)
 
 
 def _watermark(overview: Overview) -> str:

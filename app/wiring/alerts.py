@@ -15,7 +15,7 @@ from app.domain.errors import PredlogError
 from app.infrastructure.alerts.file import AlertFileError, read
 from app.infrastructure.alerts.store import PostgresAlertStore
 from app.infrastructure.alerts.webhooks import Webhooks
-from app.wiring.databases import open_pool
+from app.wiring.pools import open_pool
 from config import Config, ConfigurationError
 
 log = structlog.get_logger(__name__)

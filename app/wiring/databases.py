@@ -1,4 +1,4 @@
-"""The pools of connections, and what reads from the primary and from a replica."""
+"""What reads from the primary, and from a replica."""
 
 from __future__ import annotations
 
@@ -13,44 +13,13 @@ from app.infrastructure.error_store import PostgresErrorStore
 from app.infrastructure.export_store import PostgresPredictionExport
 from app.infrastructure.postgres import pool
 from app.infrastructure.postgres.database import Database
-from app.infrastructure.postgres.statement_watchdog import GRACE_S
 from app.infrastructure.prediction_list import PostgresPredictionList
 from app.infrastructure.replica import StreamingReplica
 from app.infrastructure.segment_memory import segment_memory
 from app.infrastructure.statistics_store import PostgresStatisticsStore
 from app.presentation.instruments import Meters
+from app.wiring.pools import open_pool
 from config import Config
-
-
-def open_pool(url: str, config: Config, *, for_export: bool = False) -> Database:
-    """Make a pool of connections; the first one is opened when it is needed."""
-    settings = {
-        # The statements are short: JIT compilation or parallel workers would take longer than the statements.
-        "jit": "off",
-        "max_parallel_workers_per_gather": "0",
-        "statement_timeout": str(config.statement_timeout_ms),
-        "lock_timeout": str(config.lock_timeout_ms),
-        **(export_store.SETTINGS if for_export else {}),
-    }
-    return Database(
-        url,
-        settings,
-        timeout_s=config.statement_timeout_ms / 1000 + GRACE_S,
-        pool_size=config.max_concurrent_exports if for_export else config.pool_size,
-        max_overflow=0,
-        pool_use_lifo=True,  # the connection used last knows most of the chunks already
-        pool_timeout=config.pool_timeout_s,
-        hide_parameters=True,
-        connect_args={
-            "connect_timeout": 3,
-            "application_name": "predlog",
-            # The driver notices within half a minute that a server has vanished, instead of within two hours.
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 4,
-            "tcp_user_timeout": 30_000,
-        },
-    )
 
 
 def readers(database: Database, config: Config, meters: Meters) -> Readers:
@@ -76,5 +45,7 @@ def _reader(database: Database, statistics: Statistics, url: str, config: Config
         model_statistics=ModelStatistics(names, statistics),
         error_groups=PostgresErrorStore(database, config.list_timeout_ms),
         # A pool of its own: an export holds a connection for long, and must not take one from writes or questions.
-        export=PostgresPredictionExport(open_pool(url, config, for_export=True)),
+        export=PostgresPredictionExport(
+            open_pool(url, config, export_store.SETTINGS, size=config.max_concurrent_exports)
+        ),
     )

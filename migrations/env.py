@@ -44,6 +44,18 @@ MADE_MEANWHILE = (errors.UniqueViolation, errors.DuplicateTable)
 
 EXTENSION = "SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'timescaledb'"
 OUT_OF_REACH = f"{EXTENSION} AND extnamespace::regnamespace::name <> ALL (current_schemas(true))"
+CITUS = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')"
+# The triggers of the migrations write to nothing but shards on the same node, which is why Citus's warning about them
+# does not hold. One shard after the other: a transaction that has used several connections may not alter tables.
+CITUS_SETTINGS = (
+    "SET citus.enable_unsafe_triggers = on",
+    "SET citus.multi_shard_modify_mode = 'sequential'",
+    "SET citus.create_object_propagation = 'immediate'",
+)
+DISTRIBUTE = "SELECT create_distributed_table('{table}', 'model_name', colocate_with => 'prediction_log')"
+# Citus refuses several statements about a distributed table in one string. A statement ends with a semicolon that is
+# in no quotes and in no comment.
+STATEMENT = re.compile(r"(?:--[^\n]*|'[^']*'|(\$\w*\$).*?\1|[^;])+", re.DOTALL)
 # Functions with their owner's rights must find names only in Predlog's schema and in TimescaleDB's, and in temporary
 # tables last.
 PIN_SEARCH_PATH = """
@@ -83,7 +95,7 @@ class StorageEngineOperation(MigrateOperation):
 
     @classmethod
     def storage_engine(cls, operations: Operations) -> str:
-        """`timescale` or `plain`."""
+        """`timescale`, `plain` or `citus`."""
         return str(operations.get_bind().scalar(text("SELECT engine FROM prediction_stats_state")))
 
 
@@ -93,16 +105,51 @@ class RunSqlOperation(MigrateOperation):
 
     @classmethod
     def run_sql(cls, operations: Operations, *names: str) -> None:
-        """Run these files in order; those in `plain/` and `timescale/` only if that is the database's engine."""
-        other = "plain/" if operations.storage_engine() == "timescale" else "timescale/"
-        _run_sql(operations.get_bind(), [name for name in names if not name.startswith(other)])
+        """Run these files in order; those in `timescale/`, `plain/` and `citus/` only if that is the database's engine.
+
+        On Citus a file in `citus/` replaces the file of the same name in another folder, and other files in `plain/`
+        run, too.
+        """
+        engine = operations.storage_engine()
+        files = [_file(name, engine) for name in names]
+        _run_sql(operations.get_bind(), [file for file in files if file], statement_by_statement=engine == "citus")
 
 
-def _run_sql(connection: Connection, names: Iterable[str]) -> None:
+@Operations.register_operation("distribute")
+class DistributeOperation(MigrateOperation):
+    """Spread tables over the nodes of Citus by the name of the model."""
+
+    @classmethod
+    def distribute(cls, operations: Operations, *tables: str) -> None:
+        """Distribute these tables so that all rows of a model are on one node; on other engines do nothing.
+
+        Tables in one group must have the same collation, and the names of models are sorted by their bytes.
+        """
+        if operations.storage_engine() == "citus":
+            for table in tables:
+                operations.execute(f'ALTER TABLE {table} ALTER COLUMN model_name TYPE text COLLATE "C"')
+                operations.execute(DISTRIBUTE.format(table=table))
+
+
+def _file(name: str, engine: str) -> str | None:
+    folder, _, file = name.partition("/")
+    if engine == "citus" and folder != "timescale" and (SQL / "citus" / f"{file}.sql").exists():
+        return f"citus/{file}"
+    other = {"timescale": ("plain", "citus"), "plain": ("timescale", "citus"), "citus": ("timescale",)}
+    return None if folder in other[engine] else name
+
+
+def _run_sql(connection: Connection, names: Iterable[str], *, statement_by_statement: bool = False) -> None:
     with connection.connection.cursor() as cursor:
         for name in names:
-            cursor.execute((SQL / f"{name}.sql").read_text())
+            sql = (SQL / f"{name}.sql").read_text()
+            for statement in _statements(sql) if statement_by_statement else [sql]:
+                cursor.execute(statement)
         cursor.execute(PIN_SEARCH_PATH)
+
+
+def _statements(sql: str) -> list[str]:
+    return [match[0] for match in STATEMENT.finditer(sql) if match[0].strip()]
 
 
 def include_name(name: str | None, type_: str, parent_names: dict[str, str | None]) -> bool:
@@ -117,6 +164,9 @@ def run_migrations_online() -> None:
         with _alone(connection), reader_limits.enforced(engine):
             # The timeouts of the service's statements do not hold for migrations.
             connection.execute(text("SET statement_timeout = 0"))
+            if connection.scalar(text(CITUS)):
+                for setting in CITUS_SETTINGS:
+                    connection.execute(text(setting))
             connection.commit()
             _bring_over(connection)
             context.configure(
@@ -223,7 +273,26 @@ def _check(connection: Connection) -> None:
         raise SystemExit(
             f"TimescaleDB is in the schema {schema}, which the search path leaves out: name it, too, at the end."
         )
+    if connection.scalar(text(CITUS)):
+        _refuse_citus(connection)
     connection.commit()
+
+
+def _refuse_citus(connection: Connection) -> None:
+    """End the command with an error if Predlog would be wrong, or would not work, on this Citus as it is set up."""
+    with connection.connection.cursor() as cursor:
+        cursor.execute((SQL / "citus" / "refusals.sql").read_text())
+        if refusal := cursor.fetchone():
+            raise SystemExit(refusal[0])
+        cursor.execute("SELECT to_regclass('prediction_stats_state') IS NOT NULL")
+        if (cursor.fetchone() or (False,))[0]:
+            cursor.execute("SELECT engine FROM prediction_stats_state WHERE engine <> 'citus'")
+            if engine := cursor.fetchone():
+                raise SystemExit(
+                    f"The database has Citus, and its tables were made for the engine {engine[0]}, which Citus cannot "
+                    "distribute: export the predictions, and import them into a new database that has Citus from the "
+                    "beginning."
+                )
 
 
 if context.is_offline_mode():

@@ -26,11 +26,13 @@ import config as configuration
 from app.factory import create_app
 from app.infrastructure.embedded import EmbeddedPostgres
 from app.infrastructure.roles import service_role
-from support.databases import Provider, reasons, timescale_provider
+from support.databases import Provider, citus, reasons, timescale_provider
 from support.replication import plain_server
 from support.service import running
 
+CITUS = Provider("citus", citus.why_not, citus.start, background_jobs=False)
 UNGUARDED = {"auth": configuration.NO_AUTH, "auth_failures_per_minute": 0}
+ENGINES = ["plain", "timescale", *(["citus"] if os.environ.get("TEST_CITUS") else [])]
 PENDING = """
 SELECT count(*) FROM prediction_invalidation, prediction_stats_state WHERE invalid_to <= watermark
 """
@@ -60,7 +62,9 @@ class Server:
 def pytest_report_header() -> list[str]:
     provider = timescale_provider()
     chosen = f"timescale ({provider.name})" if provider else "no timescale"
-    return [f"storage engines: plain (embedded), {chosen}", *(f"  not taken: {reason}" for reason in reasons())]
+    distributed = "no citus" if citus.why_not() else "citus"
+    engines = f"storage engines: plain (embedded), {chosen}, {distributed}"
+    return [engines, *(f"  not taken: {reason}" for reason in [*reasons(), *filter(None, [citus.why_not()])])]
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +82,9 @@ def servers() -> Iterator[Callable[[str], Server]]:
 
 
 def _start(engine: str, stack: ExitStack) -> Server:
-    provider = timescale_provider() if engine == "timescale" else None
+    provider = timescale_provider() if engine == "timescale" else CITUS if engine == "citus" else None
+    if provider is CITUS and (reason := citus.why_not()):
+        pytest.skip(reason)
     service_url = ""
     if provider:
         url = service_url = stack.enter_context(provider.start())
@@ -129,7 +135,7 @@ def make_app(url: str, **settings: Any) -> Flask:
     return create_app(make_config(url, **settings))
 
 
-@pytest.fixture(scope="session", params=["plain", "timescale"])
+@pytest.fixture(scope="session", params=ENGINES)
 def server(request: pytest.FixtureRequest, servers: Callable[[str], Server]) -> Server:
     """A migrated database: a test that asks for it runs on both engines."""
     return servers(request.param)

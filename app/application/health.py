@@ -13,7 +13,8 @@ from app.domain.errors import NotReady
 class SchemaState:
     """The revision of the database, the revision that this code needs, and the storage engine.
 
-    `is_writable`: whether the server takes writes; `missing`: tables that do not exist or that the role may not use.
+    `is_writable`: whether the server takes writes; `missing`: tables that do not exist or that the role may not use;
+    `nodes_away`: addresses of servers that hold a part of the models and do not answer.
     """
 
     revision: str | None
@@ -21,6 +22,7 @@ class SchemaState:
     engine: str | None
     is_writable: bool = True
     missing: tuple[str, ...] = ()
+    nodes_away: tuple[str, ...] = ()
 
 
 class Schema(Protocol):
@@ -36,8 +38,11 @@ class Readiness:
         self._schema = schema
         self._is_stopping = is_stopping
 
-    def check(self) -> str:
-        """Return the name of the storage engine. Raises NotReady or StorageUnavailable."""
+    def check(self) -> SchemaState:
+        """Return the state, which has an engine. Raises NotReady or StorageUnavailable.
+
+        While some nodes are away the service is ready, because the models on other nodes can be logged.
+        """
         if self._is_stopping():
             raise NotReady("The service is shutting down.")
         state = self._schema.state()
@@ -47,4 +52,4 @@ class Readiness:
             raise NotReady(f"The database has no {' and no '.join(state.missing)} that the service may use.")
         if not state.is_writable:
             raise NotReady("The database is read-only.")
-        return state.engine
+        return state

@@ -55,6 +55,15 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Node:
+    """A server that holds a part of the tables: how many shards, and their size in bytes; None if it is away."""
+
+    name: str
+    shards: int | None
+    size: int | None
+
+
+@dataclass(frozen=True)
 class Overview:
     """The life cycle as it is now."""
 
@@ -63,6 +72,7 @@ class Overview:
     hours_pending_repair: int
     relations: Sequence[Relation]
     jobs: Sequence[Job]
+    nodes: Sequence[Node] = ()
 
 
 class Maintenance(Protocol):

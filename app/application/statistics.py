@@ -77,12 +77,15 @@ class Part(NamedTuple):
 class Reading:
     """The tallies of each part, and the state of the aggregates in the same snapshot.
 
-    Points are numbered from the first point of a part; `dropped` is about the whole range.
+    Points are numbered from the first point of a part; `dropped` is about the whole range. `is_one_snapshot` is False
+    if the models are on several nodes: then a batch that is being committed may be in the tallies of some of its
+    models.
     """
 
     parts: Sequence[Mapping[GroupKey, Tally]]
     dropped: Mapping[GroupKey, Tally]
     state: Materialized
+    is_one_snapshot: bool = True
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,8 @@ class _Plan:
         total = sum(tally.total for tally in tallies.values())
         raw = sum(tally.read_raw for tally in tallies.values())
         pending = hours_pending_repair(self.range, reading.state)
-        freshness = Freshness(reading.state.up_to, raw / total if total else 0.0, pending)
+        share = raw / total if total else 0.0
+        freshness = Freshness(reading.state.up_to, share, pending, is_one_snapshot=reading.is_one_snapshot)
         return Answer(tallies, self.range, freshness)
 
 

@@ -10,7 +10,7 @@ import click
 from flask import Flask, current_app
 
 from app.application.retention import LifeCycle, Maintenance, Overview
-from app.commands import alerts, dropped, grafana, keys, purge, roles
+from app.commands import alerts, capacity, dropped, grafana, keys, purge, roles
 from app.commands.group import Commands
 from app.commands.table import table
 from app.infrastructure.maintenance import engines
@@ -31,6 +31,7 @@ def register(app: Flask, database: Database, config: Config) -> None:
     app.cli.add_command(stats)
     app.cli.add_command(life_cycle)
     app.cli.add_command(alerts.commands)
+    app.cli.add_command(capacity.command)
     app.cli.add_command(grafana.commands)
     app.cli.add_command(keys.commands)
     app.cli.add_command(dropped.commands)
@@ -84,11 +85,12 @@ def refresh(piece_hours: int) -> None:
 
 @life_cycle.command()
 def show() -> None:
-    """Show sizes, compression, chunks, jobs and their last runs."""
+    """Show sizes, compression, chunks or shards, jobs and their last runs, and nodes."""
     maintenance, _ = _tools()
     overview = maintenance.overview()
     click.echo(f"Storage engine: {overview.engine}\n{_watermark(overview)}\n")
-    click.echo(table(("relation", "rows ≈", "size", "chunks", "columnstore", "ratio", "kept from"), [
+    parts = "shards" if overview.nodes else "chunks"
+    click.echo(table(("relation", "rows ≈", "size", parts, "columnstore", "ratio", "kept from"), [
         (r.name, _count(r.rows), _bytes(r.size), _count(r.chunks), _count(r.columnstore_chunks),
          f"{r.ratio:.1f}" if r.ratio else "–", f"{r.kept_from:%Y-%m-%d}" if r.kept_from else "all")
         for r in overview.relations
@@ -101,6 +103,12 @@ def show() -> None:
             for j in overview.jobs
         ]))  # fmt: skip
 
+    if overview.nodes:
+        click.echo()
+        click.echo(table(("node", "shards", "size"), [
+            (n.name, _count(n.shards), "away" if n.size is None else _bytes(n.size)) for n in overview.nodes
+        ]))  # fmt: skip
+
 
 @life_cycle.command()
 def apply() -> None:
@@ -111,7 +119,10 @@ def apply() -> None:
 
 @life_cycle.command()
 def retain() -> None:
-    """Drop rows and buckets beyond the retention settings. Run it daily on the plain engine, which has no jobs."""
+    """Drop rows and buckets beyond the retention settings.
+
+    Run it daily on the engines plain and citus, which have no jobs.
+    """
     maintenance, settings = _tools()
     maintenance.retain(settings)
 
@@ -122,7 +133,7 @@ def _tools() -> tuple[Maintenance, LifeCycle]:
 
 
 def _watermark(overview: Overview) -> str:
-    if overview.engine == "plain":
+    if overview.engine != "timescale":
         return "The aggregates are exact at every moment."
     pending = f", {overview.hours_pending_repair} hours pending repair" if overview.hours_pending_repair else ""
     return f"Materialised to {overview.watermark:%Y-%m-%d %H:%M} UTC{pending}."

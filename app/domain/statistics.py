@@ -158,9 +158,11 @@ class Freshness:
     `raw_share`: the share of the counted predictions that were read from raw rows, 0 … 1.
     `hours_pending_repair`: hours in the range with an invalidation; they are read from raw rows until their refresh.
     `replica_lag_s`: how many seconds the answer may be behind the primary; None if the primary itself answered.
+    `is_one_snapshot`: False if each node that holds a part of the models counted at a moment of its own.
     """
 
     watermark: datetime
     raw_share: float
     hours_pending_repair: int
     replica_lag_s: float | None = None
+    is_one_snapshot: bool = True

@@ -6,14 +6,15 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from app.application.catalogue_places import CatalogueReader, Place
 from app.application.statistics import GroupKey
 from app.domain.activity import Activity
 from app.domain.cover import RAW, Level, Segment
 from app.domain.statistics import Selection
-from app.infrastructure.postgres.database import Database, retried
+from app.infrastructure.citus import is_distributed
+from app.infrastructure.postgres.database import Database, Row, retried
 from app.infrastructure.statistics_store import PostgresStatisticsStore
 
 T = TypeVar("T")
@@ -145,8 +146,13 @@ class PostgresCatalogueStore:
         return retried(lambda: self._within_snapshot(work))
 
     def _within_snapshot(self, work: Callable[[CatalogueReader], T]) -> T:
+        distributed = is_distributed(self._database)
         with self._database.snapshot() as connection:
-            return work(SnapshotReader(lambda sql, values: list(connection.exec_driver_sql(sql, values).fetchall())))
+
+            def run(sql: str, values: dict[str, Any]) -> list[Row]:
+                return list(connection.exec_driver_sql(sql, values).fetchall())
+
+            return work(SnapshotReader(run, lambda: distributed))
 
 
 def _where(wanted: Mapping[str, bool]) -> str:

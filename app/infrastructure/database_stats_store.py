@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from app.application.database_stats import Condition
+from app.infrastructure import citus
 from app.infrastructure.postgres.database import Database
 
 CONDITION = """
 SELECT engine,
        extract(epoch FROM greatest(now() - watermark, INTERVAL '0'))::float8,
        (SELECT count(*) FROM prediction_invalid_hour),
-       pg_database_size(current_database())
+       {size}
 FROM   prediction_stats_state
 """
+
+
+SIZE = "pg_database_size(current_database())"
 
 
 class PostgresDatabaseStatsStore:
@@ -22,4 +26,5 @@ class PostgresDatabaseStatsStore:
 
     def read(self) -> Condition:
         """Read the condition. Raises StorageUnavailable."""
-        return Condition(*self._database.read(CONDITION)[0])
+        size = citus.SIZE if citus.is_distributed(self._database) else SIZE
+        return Condition(*self._database.read(CONDITION.format(size=size))[0])

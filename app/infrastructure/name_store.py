@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.application.new_models import Model
+from app.infrastructure import citus
 from app.infrastructure.postgres.array_literals import text_array
 from app.infrastructure.postgres.database import Database
 
@@ -47,7 +48,8 @@ class PostgresNameStore:
     def known(self, models: Sequence[Model]) -> set[Model]:
         """Return those of the models that were ever logged or, without a version, reported."""
         names, versions = zip(*models)
-        found = self._database.read(KNOWN, {"names": text_array(names), "versions": text_array(versions)})
+        statement = citus.KNOWN_NAMES if citus.is_distributed(self._database) else KNOWN
+        found = self._database.read(statement, {"names": text_array(names), "versions": text_array(versions)})
         return {(name, version) for name, version in found}
 
     def grant(self, caller: str, wanted: int, per_day: int) -> int:

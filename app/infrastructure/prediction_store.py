@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from app.application.predictions import Batch, Calls
 from app.domain.errors import BehindRetention, RequestIdConflict
 from app.domain.predictions import Prediction, metadata_json
-from app.infrastructure import dropped_store
+from app.infrastructure import citus, dropped_store
 from app.infrastructure.dropped_store import reports_json
 from app.infrastructure.group_commit import GroupCommit
 from app.infrastructure.postgres.array_literals import array, text_array
@@ -28,7 +28,7 @@ INSERT INTO prediction_log
        (timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id)
 VALUES (%(timestamp)s, %(model_name)s, %(model_version)s, %(duration_ms)s, %(was_successful)s,
         %(error)s, %(metadata)s, %(request_id)s::uuid)
-ON CONFLICT (request_id, timestamp) DO NOTHING
+ON CONFLICT {{key}} DO NOTHING
 RETURNING {COLUMNS}
 """
 
@@ -48,7 +48,7 @@ WITH record AS (
     SELECT id, timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id
     FROM   record
     ORDER  BY request_id, timestamp
-    ON CONFLICT (request_id, timestamp) DO NOTHING
+    ON CONFLICT {key} DO NOTHING
     RETURNING id
 )
 SELECT stored.id FROM record LEFT JOIN stored USING (id) ORDER BY place
@@ -59,8 +59,9 @@ SELECT {COLUMNS}
 FROM   prediction_log
 WHERE  request_id = %(request_id)s::uuid AND timestamp = %(timestamp)s
 """
+OF_MODEL = "AND model_name = %(model_name)s"
 
-DROPPED_REPORTED = f"WITH reported AS ({dropped_store.INSERT})"
+DROPPED_REPORTED = f"reported AS ({dropped_store.INSERT})"
 INSERT_MANY = """
 INSERT INTO prediction_log
        (timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id)
@@ -72,7 +73,7 @@ FROM   unnest(%(timestamp)s::timestamptz[], %(model_name)s::text[], %(model_vers
 """
 # In the order of the unique index, so that two overlapping batches wait for each other without a deadlock.
 IN_ORDER = "ORDER  BY request_id, timestamp\n"
-ONLY_NEW = "ON CONFLICT (request_id, timestamp) DO NOTHING"
+ONLY_NEW = "ON CONFLICT {key} DO NOTHING"
 MAX_DEADLOCKS = 3
 
 # The bounds keep the server from reading chunks of other times.
@@ -86,7 +87,10 @@ ORDER  BY 1
 """
 
 BY_ID = f"SELECT {COLUMNS} FROM prediction_log WHERE id = %(id)s"
-DELETE = "DELETE FROM prediction_log WHERE id = %(id)s AND timestamp = %(timestamp)s RETURNING id"
+# With its timestamp the server reads one chunk only, and with its model on Citus one shard only.
+DELETE = """
+DELETE FROM prediction_log WHERE id = %(id)s AND timestamp = %(timestamp)s AND model_name = %(model_name)s RETURNING id
+"""
 
 
 class PostgresPredictionStore:
@@ -95,6 +99,10 @@ class PostgresPredictionStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._commits: GroupCommit[Prediction, Added] = GroupCommit(self._add_group)
+
+    @property
+    def _key(self) -> str:
+        return citus.REQUEST_KEYS[citus.is_distributed(self._database)]
 
     def add(self, prediction: Prediction) -> tuple[Prediction, bool]:
         """Store a prediction; return it with its id and True, or, if it was stored before, the first one and False.
@@ -108,7 +116,7 @@ class PostgresPredictionStore:
         if len(predictions) > 1:
             with suppress(BehindRetention, Deadlock, DBAPIError):  # one of them failed: store each alone
                 records = json.dumps(list(map(_record, predictions)), ensure_ascii=False, separators=(",", ":"))
-                ids = self._database.rows(INSERT_GROUP, {"records": records})
+                ids = self._database.rows(INSERT_GROUP.format(key=self._key), {"records": records})
                 return [
                     (replace(prediction, id=id), True) if id else self._outcome(prediction)
                     for prediction, (id,) in zip(predictions, ids, strict=True)
@@ -123,10 +131,11 @@ class PostgresPredictionStore:
 
     def _add_alone(self, prediction: Prediction) -> Added:
         values = _values(prediction)
+        by_request = BY_REQUEST + (OF_MODEL if citus.is_distributed(self._database) else "")
         while True:
-            if stored := self._database.rows(INSERT, values):
+            if stored := self._database.rows(INSERT.format(key=self._key), values):
                 return prediction_of(stored[0]), True
-            if stored := self._database.read(BY_REQUEST, values):
+            if stored := self._database.read(by_request, values):
                 first = prediction_of(stored[0])
                 if first.model_name != prediction.model_name:
                     raise RequestIdConflict
@@ -138,19 +147,30 @@ class PostgresPredictionStore:
 
         Return how many predictions are new.
         """
-        statement = INSERT_MANY + ("" if batch.in_order else IN_ORDER) + ONLY_NEW
+        insert = INSERT_MANY + ("" if batch.in_order else IN_ORDER) + ONLY_NEW.format(key=self._key)
         values = _arrays(batch.calls)
         if batch.dropped:
-            statement, values = DROPPED_REPORTED + statement, values | {"reports": reports_json(batch.dropped)}
+            values |= {"reports": reports_json(batch.dropped)}
+        ctes = [DROPPED_REPORTED] if batch.dropped else []
         for _ in range(MAX_DEADLOCKS):
-            try:
-                return self._database.count(statement, values)
-            except Deadlock:
-                continue
-        return self._database.count(statement, values)
+            with suppress(Deadlock):
+                return self._count(ctes, insert, values)
+        return self._count(ctes, insert, values)
+
+    def _count(self, ctes: list[str], insert: str, values: dict[str, str]) -> int:
+        """Return how many rows the insert has stored; the other statements run in the same transaction."""
+        if citus.is_distributed(self._database):
+            statement = citus.COUNTED.format(ctes=_with([*ctes, ""]), insert=insert)
+            return int(self._database.rows(statement, values)[0][0])
+        return self._database.count(_with(ctes) + insert, values)
 
     def conflicts(self, calls: Calls) -> Sequence[int]:
-        """Return the indexes of predictions whose request id and timestamp a prediction of another model has."""
+        """Return the indexes of predictions whose request id and timestamp a prediction of another model has.
+
+        On Citus there are none, because the model is a part of the key.
+        """
+        if citus.is_distributed(self._database):
+            return []
         known = [row for row, request_id in enumerate(calls.request_id) if request_id]
         if not known:
             return []
@@ -171,8 +191,12 @@ class PostgresPredictionStore:
 
     def remove(self, prediction: Prediction) -> bool:
         """Delete a prediction that `get` returned; return False if another request deleted it meanwhile."""
-        # With its timestamp the server reads one chunk only.
-        return bool(self._database.rows(DELETE, {"id": prediction.id, "timestamp": prediction.timestamp}))
+        values = {"id": prediction.id, "timestamp": prediction.timestamp, "model_name": prediction.model_name}
+        return bool(self._database.rows(DELETE, values))
+
+
+def _with(ctes: list[str]) -> str:
+    return f"WITH {', '.join(ctes)}" if ctes else ""
 
 
 def _arrays(calls: Calls) -> dict[str, str]:

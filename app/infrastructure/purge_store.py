@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from app.application.purge import PurgeFilters
 from app.domain.errors import StorageUnavailable
 from app.domain.instants import TimeRange
+from app.infrastructure import citus
 from app.infrastructure.postgres.database import Database
 
 # So few that writers wait only a moment for a delete, which blocks them on the plain engine.
@@ -149,8 +150,10 @@ class PostgresPurgeStore:
 
 
 def _delete(connection: Connection, engine: str, conditions: str, values: dict[str, Any], *, is_behind: bool) -> int:
-    if engine == "plain":
+    if engine != "timescale":
         if is_behind:
+            if engine == citus.NAME:
+                connection.exec_driver_sql(citus.ON_NODES_TOO)
             connection.exec_driver_sql(AS_RETENTION)
         return connection.exec_driver_sql(DELETE.format(conditions=conditions), values).rowcount
     connection.exec_driver_sql(UNPACK_ALL)

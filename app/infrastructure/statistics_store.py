@@ -73,10 +73,23 @@ STATE = """
              GROUP  BY date_trunc('hour', invalid_from))"""
 
 READ_STATE = "SELECT {state} FROM prediction_stats_state"
+# On Citus, about several models: each branch has the models, so that a shard does its share of all branches at once,
+# and the state is read afterwards. An edge that has not moved then had not moved before; nothing else changes.
+# Nodes cannot add up arrays of bins, so each bin has a row of its own.
+ANSWER_OF_SHARDS = """
+SELECT part, point, NULL::text, model_version,
+       sum(calls)      FILTER (WHERE successful IS NOT NULL)::bigint,
+       sum(successful)::bigint, sum(sum), min(min), max(max),
+       sum(calls)      FILTER (WHERE raw)::bigint,
+       bin::text, (CASE WHEN bin IS NOT NULL THEN sum(calls) END)::text,
+       sum(dropped)
+FROM  ({branches}) AS parts
+GROUP  BY part, point, model_version, bin"""
+
 READ = "SELECT {state}, answer.* FROM prediction_stats_state LEFT JOIN ({answer}) AS answer ON true"
 
 COUNT_GROUPS = """
-SELECT count(*) FROM (SELECT FROM ({branches}) AS calls GROUP BY {keys} LIMIT {limit:d}) AS few"""
+SELECT count(*) FROM (SELECT 1 FROM ({branches}) AS calls GROUP BY {keys} LIMIT {limit:d}) AS few"""
 ALL_NAMES = "SELECT {keys} FROM prediction_model WHERE true{conditions}"
 NAMES_OF_PART = """
 SELECT {keys} FROM {relation} WHERE {time} >= '{start}' AND {time} < '{end}'{conditions}"""
@@ -86,10 +99,14 @@ STATE_COLUMNS = 7
 
 
 class PostgresStatisticsStore:
-    """The aggregates, and raw rows if these are not enough; `run` runs a statement on a connection."""
+    """The aggregates, and raw rows if these are not enough."""
 
-    def __init__(self, run: Callable[[str, dict[str, Any]], list[Row]]) -> None:
+    def __init__(
+        self, run: Callable[[str, dict[str, Any]], list[Row]], is_distributed: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`run` runs a statement on a connection; `is_distributed` tells whether the models are on several nodes."""
         self._run = run
+        self._is_distributed = is_distributed
 
     def state(self, time_range: TimeRange) -> Materialized:
         """Return the state of the aggregates for the range."""
@@ -98,18 +115,30 @@ class PostgresStatisticsStore:
 
     def read(self, question: Question, time_range: TimeRange, parts: Sequence[Part]) -> Reading:
         """Read the parts in one statement; literal bounds let the planner leave out chunks."""
+        by_shard = self._is_distributed() and len(question.selection.model_names) != 1
         conditions, values = _conditions(question.selection)
-        branches = [branch for number, part in enumerate(parts) for branch in _branches(number, part, conditions)]
-        answer = ANSWER.format(branches="\nUNION ALL".join([*branches, *_dropped(question, time_range)]))
-        state = STATE.format(start=time_range.start, end=time_range.end)
-        rows = self._run(READ.format(state=state, answer=answer), values)
+        branches = [
+            branch for number, part in enumerate(parts) for branch in _branches(number, part, conditions, by_shard)
+        ]
+        union = "\nUNION ALL".join([*branches, *_dropped(question, time_range, by_shard)])
+        if by_shard:
+            answer = ANSWER if "model_name" in question.group_by else ANSWER_OF_SHARDS
+            answers = self._run(answer.format(branches=union), values)
+            state = self.state(time_range)
+        else:
+            bounds = STATE.format(start=time_range.start, end=time_range.end)
+            rows = self._run(READ.format(state=bounds, answer=ANSWER.format(branches=union)), values)
+            answers, state = [row[STATE_COLUMNS:] for row in rows], _state(rows[0])
         tallies = [dict[GroupKey, Tally]() for _ in parts]
         dropped = dict[GroupKey, Tally]()
-        for row in rows:
-            number, key, tally = _tally(row[STATE_COLUMNS:])
-            if tally:
-                (dropped if number is None else tallies[number])[key] = tally
-        return Reading(tallies, dropped, _state(rows[0]))
+        for row in answers:
+            number, key, tally = _tally(row)
+            of_part = dropped if number is None else tallies[number]
+            if key in of_part:
+                of_part[key].merge(tally)
+            elif tally or by_shard:
+                of_part[key] = tally
+        return Reading(tallies, dropped, state, is_one_snapshot=not by_shard)
 
     def count_groups(self, question: Question, segments: Sequence[Segment] | None, limit: int) -> int:
         """Count up to `limit` groups with predictions in the segments, or with drops in the range of the question.
@@ -122,7 +151,7 @@ class PostgresStatisticsStore:
         branches = [names] if segments is None else [_names(segment, keys, conditions) for segment in segments]
         if question.group_by == ("model_name",):  # the only groups that drops alone can make
             collation = "C" if segments is None else "default"  # both sides of a UNION need the same
-            dropped = "\nUNION ALL\n".join(_dropped(question, question.range))
+            dropped = "\nUNION ALL\n".join(_dropped(question, question.range, by_shard=False))
             branches.append(f'SELECT {keys} COLLATE "{collation}" AS {keys} FROM ({dropped}) AS dropped')
         if not branches:
             return 0
@@ -142,10 +171,10 @@ def _names(segment: Segment, keys: str, conditions: str) -> str:
     )
 
 
-def _branches(number: int, part: Part, conditions: str) -> Iterator[str]:
+def _branches(number: int, part: Part, conditions: str, by_shard: bool) -> Iterator[str]:
     level, range = part.segment.level, part.segment.range
     raw = level is RAW
-    keys, group = _keys(part.edges, part.group_by, "timestamp" if raw else "bucket")
+    keys, group = _keys(part.edges, _grouped(part.group_by, by_shard), "timestamp" if raw else "bucket")
     common = {
         "part": number,
         "start": range.start,
@@ -167,13 +196,18 @@ def _branches(number: int, part: Part, conditions: str) -> Iterator[str]:
         yield FROM_LATENCY.format(calls="sum(calls)::bigint", group=_group_by([*group, "bin"]), **common)
 
 
-def _dropped(question: Question, time_range: TimeRange) -> Iterator[str]:
+def _dropped(question: Question, time_range: TimeRange, by_shard: bool) -> Iterator[str]:
     edges = question.series.edges[1:-1] if question.series else ()
-    keys, _ = _keys(edges, () if "model_version" in question.group_by else question.group_by, "bucket")
+    group_by = () if "model_version" in question.group_by else question.group_by
+    keys, _ = _keys(edges, _grouped(group_by, by_shard), "bucket")
     conditions, _ = _conditions(replace(question.selection, model_version=None, model_versions=()))
     for segment in cover_minutes(time_range, question.levels) or [Segment(MINUTES, time_range)]:
         start, end = segment.range.start, segment.range.end
         yield FROM_DROPPED.format(keys=keys, level=segment.level, start=start, end=end, conditions=conditions)
+
+
+def _grouped(group_by: Sequence[str], by_shard: bool) -> Sequence[str]:
+    return [*group_by, "model_name"] if by_shard and "model_name" not in group_by else group_by
 
 
 def _keys(edges: Sequence[datetime], group_by: Sequence[str], time: str) -> tuple[str, list[str]]:

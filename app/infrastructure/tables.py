@@ -65,7 +65,7 @@ prediction_stats_state = Table(
     Column("minute_from", DateTime(timezone=True)),
     Column("hour_from", DateTime(timezone=True)),
     Column("day_from", DateTime(timezone=True)),
-    CheckConstraint("engine IN ('timescale', 'plain')", name="prediction_stats_state_engine"),
+    CheckConstraint("engine IN ('timescale', 'plain', 'citus')", name="prediction_stats_state_engine"),
 )
 
 # Invalidations, for rows that changed below the watermark: append-only, so that writers never wait for each other.

@@ -9,6 +9,7 @@ from app.application.replica_routing import Reader, Readers, ReplicaStatistics
 from app.application.statistics import Statistics
 from app.infrastructure import export_store
 from app.infrastructure.catalogue_store import PostgresCatalogueStore
+from app.infrastructure.citus import is_distributed
 from app.infrastructure.error_store import PostgresErrorStore
 from app.infrastructure.export_store import PostgresPredictionExport
 from app.infrastructure.postgres import pool
@@ -24,15 +25,19 @@ from config import Config
 
 def readers(database: Database, config: Config, meters: Meters) -> Readers:
     """Make what answers questions: the primary, and a replica if DATABASE_READ_URL is set."""
-    own = Statistics(PostgresStatisticsStore(database.read), segment_memory())
+    own = Statistics(_statistics_store(database), segment_memory())
     primary = _reader(database, own, config.database_url or "", config)
     if config.database_read_url is None:
         return Readers(primary)
     follower = open_pool(config.database_read_url, config)
     pool.attach(meters.pool("replica"), follower.engine)
     state = StreamingReplica(database, follower, config.max_replica_lag_s)
-    statistics = ReplicaStatistics(PostgresStatisticsStore(follower.read), segment_memory(), state)
+    statistics = ReplicaStatistics(_statistics_store(follower), segment_memory(), state)
     return Readers(primary, _reader(follower, statistics, config.database_read_url, config), state)
+
+
+def _statistics_store(database: Database) -> PostgresStatisticsStore:
+    return PostgresStatisticsStore(database.read, lambda: is_distributed(database))
 
 
 def _reader(database: Database, statistics: Statistics, url: str, config: Config) -> Reader:

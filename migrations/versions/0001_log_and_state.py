@@ -27,12 +27,12 @@ CREATE TABLE prediction_log (
     error           text,
     metadata        json,
     request_id      uuid,
-    CONSTRAINT prediction_log_pkey PRIMARY KEY (id, timestamp)
-)
+    CONSTRAINT prediction_log_pkey PRIMARY KEY (id, timestamp{model})
+){partitioned}
 """
 
 INDEXES = """
-CREATE UNIQUE INDEX prediction_log_request    ON prediction_log (request_id, timestamp);
+CREATE UNIQUE INDEX prediction_log_request    ON prediction_log (request_id, timestamp{model});
 CREATE        INDEX prediction_log_time       ON prediction_log (timestamp DESC, id DESC);
 CREATE        INDEX prediction_log_model_time ON prediction_log (model_name, timestamp DESC, id DESC)
 """
@@ -48,11 +48,16 @@ HYPERTABLE = """
 SELECT create_hypertable('prediction_log', by_range('timestamp', INTERVAL '1 day'), create_default_indexes => false)
 """
 
+# On Citus every key must contain the column that rows are distributed by. A partition of a day is dropped as one; what
+# comes for a day that has no partition goes to the default one.
+DEFAULT_PARTITION = "CREATE TABLE prediction_log_default PARTITION OF prediction_log DEFAULT"
+
 # One row. On the plain engine the aggregates are exact at every moment, so both marks stand at the end of time.
 STATE = """
 CREATE TABLE prediction_stats_state (
     engine           text         CONSTRAINT prediction_stats_state_pkey PRIMARY KEY
-                                  CONSTRAINT prediction_stats_state_engine CHECK (engine IN ('timescale', 'plain')),
+                                  CONSTRAINT prediction_stats_state_engine
+                                  CHECK (engine IN ('timescale', 'plain', 'citus')),
     invalidation_threshold       timestamptz  NOT NULL,
     watermark  timestamptz  NOT NULL,
     generation       bigint       NOT NULL DEFAULT 0,
@@ -69,16 +74,23 @@ EVERYTHING = "9999-01-01 00:00:00+00"
 
 def upgrade() -> None:
     engine = _find_engine(op.get_bind())
-    op.execute(TABLE)
+    more = {"model": "", "partitioned": ""}
+    if engine == "citus":
+        more = {"model": ", model_name", "partitioned": " PARTITION BY RANGE (timestamp)"}
+    op.execute(TABLE.format(**more))
     if engine == "timescale":
         op.execute(HYPERTABLE)
-    op.execute(INDEXES)
+    op.execute(INDEXES.format(**more))
     op.execute(FAILURES)
     op.execute(STATE)
     mark = NOTHING_YET if engine == "timescale" else EVERYTHING
     op.execute(f"INSERT INTO prediction_stats_state VALUES ('{engine}', '{mark}', '{mark}')")
+    op.run_sql("tables/prediction_model")
+    if engine == "citus":
+        op.execute(DEFAULT_PARTITION)
+        op.run_sql("citus/distribute_log")
+        op.distribute("prediction_model")
     op.run_sql(
-        "tables/prediction_model",
         "common/prediction_log_append_only",
         "common/prediction_log_retained",
         "common/prediction_log_named",
@@ -93,13 +105,18 @@ def downgrade() -> None:
         op.execute(f"DROP TABLE {table}")
     for name in ("append_only", "retained", "named"):
         op.execute(f"DROP FUNCTION prediction_log_{name}()")
+    op.execute("DROP FUNCTION IF EXISTS prediction_shards(name, text[])")
+    op.execute("DROP FUNCTION IF EXISTS prediction_log_make_partitions(integer)")
 
 
 def _find_engine(connection: Connection) -> str:
     """Find out what the database can do, and create the extension if that is possible.
 
-    The Apache-only build of TimescaleDB counts as plain PostgreSQL, because it has no continuous aggregates.
+    Citus must have been created, because its nodes are for an operator to name. The Apache-only build of TimescaleDB
+    counts as plain PostgreSQL, because it has no continuous aggregates.
     """
+    if connection.scalar(text("SELECT count(*) FROM pg_extension WHERE extname = 'citus'")):
+        return "citus"
     if not _is_loadable(connection):
         return "plain"
     attempt = connection.begin_nested()

@@ -124,6 +124,7 @@ def upgrade() -> None:
         op.execute(f"INSERT INTO prediction_stats_{level} {STATS_OF_ROWS.format(bucket=bucket)}")
         op.execute(LATENCY_TABLE.format(level=level))
         op.execute(f"INSERT INTO prediction_latency_{level} {LATENCY_OF_ROWS.format(bucket=bucket)}")
+        op.distribute(f"prediction_stats_{level}", f"prediction_latency_{level}")
     op.run_sql("tables/prediction_stats_lock", "plain/prediction_log_added", "plain/prediction_log_removed")
 
 

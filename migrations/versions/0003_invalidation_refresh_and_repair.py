@@ -61,6 +61,7 @@ WHERE  engine = 'timescale'
 def upgrade() -> None:
     op.execute(INVALIDATIONS)
     op.run_sql(
+        "citus/replicate_invalidations",
         "common/prediction_invalid_hour",
         "timescale/prediction_log_invalidate",
         "timescale/prediction_log_invalidate_row",

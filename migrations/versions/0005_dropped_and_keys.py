@@ -65,8 +65,11 @@ CREATE TABLE api_key (
 
 def upgrade() -> None:
     op.execute(REPORTS)
+    op.run_sql("tables/prediction_dropped_rollups")
+    op.distribute(
+        "prediction_dropped", "prediction_dropped_minute", "prediction_dropped_hour", "prediction_dropped_day"
+    )
     op.run_sql(
-        "tables/prediction_dropped_rollups",
         "common/prediction_dropped_rolled_up",
         "common/prediction_dropped_truncated",
         "common/prediction_dropped_bounded",

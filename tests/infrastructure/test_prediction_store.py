@@ -49,6 +49,7 @@ def store_from_2025(server: Server) -> Iterator[PostgresPredictionStore]:
 def test_a_group_is_stored_in_one_statement_and_each_call_gets_an_id(
     own: Database, store: PostgresPredictionStore, model: str
 ) -> None:
+    assert own.storage_engine, "the first of a process asks for it"
     statements: list[str] = []
     event.listen(own.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
     calls = [Prediction(model, float(i), i % 2 == 0, AT + timedelta(seconds=i)) for i in range(10)]

@@ -44,12 +44,12 @@ class PostgresServer:
         self._password = password
         self._process: subprocess.Popen[bytes] | None = None
 
-    def initialise(self) -> None:
-        """Make an empty cluster."""
+    def initialise(self, *options: str) -> None:
+        """Make an empty cluster, with these options of initdb."""
         passwords = self.folder.with_suffix(".password")
         passwords.write_text(self._password)
         self._run("initdb", "--username=predlog", "--auth=scram-sha-256", f"--pwfile={passwords}", "--locale=C",
-                  "--encoding=UTF8", "--no-sync")  # fmt: skip
+                  "--encoding=UTF8", "--no-sync", *options)  # fmt: skip
 
     @property
     def programs(self) -> Path:
@@ -79,7 +79,7 @@ class PostgresServer:
                 **self._account.process_options,
             )  # fmt: skip
         if wait:
-            self._wait()
+            self.wait()
 
     def stop(self, number: int = signal.SIGINT) -> None:
         """Shut it down (SIGINT: fast) if it runs."""
@@ -94,7 +94,8 @@ class PostgresServer:
             cwd="/", check=True, capture_output=True, **self._account.process_options,
         )  # fmt: skip
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Wait until it takes connections."""
         until = time.monotonic() + TIMEOUT
         while True:
             try:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from app.infrastructure.embedded import EmbeddedPostgres
 from conftest import Server
+from support.databases import citus
 
 
 @contextmanager
@@ -24,6 +25,10 @@ def empty_database(server: Server, options: str = "") -> Iterator[str]:
     """The URL of an empty database of the same kind as the server's, made with options; it goes away afterwards."""
     if server.provider and not server.provider.concurrent:  # has one database only: take another server
         with server.provider.start() as url:
+            yield url
+        return
+    if server.engine == "citus":
+        with citus.database(citus.cluster_of(server.url), options) as url:
             yield url
         return
     name = f"predlog_scratch_{secrets.token_hex(6)}"

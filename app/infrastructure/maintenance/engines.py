@@ -1,10 +1,12 @@
-"""The two storage engines: TimescaleDB with its Community features, or any plain PostgreSQL."""
+"""The storage engines: TimescaleDB with its Community features, any plain PostgreSQL, or several of them with Citus."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 from app.application.retention import Maintenance
+from app.infrastructure.maintenance.citus import Citus
 from app.infrastructure.maintenance.plain import Plain
 from app.infrastructure.maintenance.timescale import Timescale
 from app.infrastructure.postgres.database import Database
@@ -15,9 +17,14 @@ class StorageEngine(str, Enum):
 
     TIMESCALE = "timescale"
     PLAIN = "plain"
+    CITUS = "citus"
 
 
 def maintenance(database: Database) -> Maintenance:
     """Return the maintenance of the engine that the database was migrated to."""
-    ((engine,),) = database.read("SELECT engine FROM prediction_stats_state")
-    return Timescale(database) if engine == StorageEngine.TIMESCALE else Plain(database)
+    made: dict[StorageEngine, Callable[[Database], Maintenance]] = {
+        StorageEngine.TIMESCALE: Timescale,
+        StorageEngine.PLAIN: Plain,
+        StorageEngine.CITUS: Citus,
+    }
+    return made[StorageEngine(database.storage_engine)](database)

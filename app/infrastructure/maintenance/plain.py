@@ -71,7 +71,7 @@ class Plain:
         with self._database.maintenance() as connection:
             finer = "'infinity'::timestamptz"
             for level, keep in life_cycle.keep.items():
-                _move_edge(connection, level, finer, keep)
+                move_edge(connection, level, finer, keep)
                 finer = f"{level}_from"
                 if level == "raw":
                     _delete(connection, DROP_ROWS)
@@ -89,7 +89,8 @@ class Plain:
         return Overview("plain", watermark, 0, relations, [])
 
 
-def _move_edge(connection: Connection, level: str, finer: str, keep: timedelta) -> None:
+def move_edge(connection: Connection, level: str, finer: str, keep: timedelta) -> None:
+    """Move the edge of a level to `keep` ago, but not past the edge of the finer one; no writer is under way then."""
     connection.exec_driver_sql("BEGIN")
     if level == "raw":
         connection.exec_driver_sql("LOCK TABLE prediction_log IN SHARE MODE")

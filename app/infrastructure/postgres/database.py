@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,10 @@ UNUSABLE = (READ_ONLY, "57P01", "57P02", "57P03", "57P04", "57P05")
 FRESH_S = 1.0
 SINCE = "predlog.since"
 QUERY_CANCELED = "57014"
+STORAGE_ENGINE = "SELECT engine FROM prediction_stats_state"
+# Citus reports some broken connections to its other nodes as internal errors.
+INTERNAL_ERROR = "XX000"
+NODE_AWAY = re.compile(r"connection|remote node")
 # Errors about a table or a column that a later migration makes.
 UNDEFINED = ("42P01", "42703")
 
@@ -91,6 +96,7 @@ class Database:
             address, isolation_level="AUTOCOMMIT", poolclass=MeteredPool, connect_args=connect, **pool
         )
         session_settings.keep(self.engine, {**(settings or {}), **search_path})
+        self._storage_engine = ""
         event.listen(self.engine, "connect", _begun)
         event.listen(self.engine, "handle_error", _throw_away_what_cannot_work)
 
@@ -146,6 +152,13 @@ class Database:
     ) -> list[Row]:
         """Like `rows` for a statement that may be repeated: a connection that has died meanwhile is replaced once."""
         return retried(lambda: self._rows(statement, parameters, timeout_ms))
+
+    @property
+    def storage_engine(self) -> str:
+        """The name of the storage engine that the database was migrated to, read once. Raises StorageUnavailable."""
+        if not self._storage_engine:
+            ((self._storage_engine,),) = self.read(STORAGE_ENGINE)
+        return self._storage_engine
 
     def reconnect(self) -> None:
         """Make new connections for all later statements, because the address may lead to another server now."""
@@ -229,6 +242,8 @@ def storage_errors() -> Iterator[None]:
             raise BehindRetention(_edge(error)) from error
         if code == DROPPED_BEHIND_RETENTION:
             raise DroppedBehindRetention(_edge(error)) from error
+        if code == INTERNAL_ERROR and NODE_AWAY.search(str(error.orig)):
+            raise StorageUnavailable("A node of the database is not available.") from error
         if error.connection_invalidated or code.startswith(_LATER):
             raise StorageUnavailable("The database is not available.") from error
         raise

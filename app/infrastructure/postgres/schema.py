@@ -8,6 +8,7 @@ from pathlib import Path
 from alembic.script import ScriptDirectory
 
 from app.application.health import SchemaState
+from app.infrastructure import citus
 from app.infrastructure.postgres.database import Database, NotMigrated
 
 _APP = Path(__file__).parents[2]
@@ -52,4 +53,6 @@ class PostgresSchema:
             revision, engine, is_writable, missing = self._database.read(STATE)[0]
         except (NotMigrated, IndexError):
             return SchemaState(None, self._head, None)
-        return SchemaState(revision, self._head, engine, is_writable, tuple(missing))
+        away = self._database.read(citus.NODES_AWAY) if engine == citus.NAME else []
+        nodes = tuple(node for (node,) in away)
+        return SchemaState(revision, self._head, engine, is_writable, tuple(missing), nodes)

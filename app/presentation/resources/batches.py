@@ -98,7 +98,8 @@ def log_batch() -> Response:
     The body is a JSON array or NDJSON, gzipped or not, of at most 10,000 records and 16 MB inflated. Valid records are
     stored in one transaction, and the answer comes after it is committed; the others are listed with their errors.
     Records that have a `request_id` may be sent again without harm; if they have no `timestamp`, the `request_id` must
-    be a UUIDv7. A record whose `request_id` and `timestamp` belong to a call of another model is rejected.
+    be a UUIDv7. A record whose `request_id` and `timestamp` belong to a call of another model is rejected; on Citus it
+    is stored, because the model is a part of the key there.
 
     A batch that is mostly invalid and costs the service far more work than its sender (many tiny records, or gzip of
     the same one over and over) is answered 413: nothing is stored, and the first rejected records are listed. NDJSON

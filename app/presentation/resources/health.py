@@ -55,7 +55,14 @@ class HealthSchema(ma.Schema):
 class ReadySchema(HealthSchema):
     """Ready, and on what."""
 
-    engine = ma.fields.String(required=True, metadata={"description": "The storage engine: timescale or plain."})
+    engine = ma.fields.String(required=True, metadata={"description": "The storage engine: timescale, plain or citus."})
+    nodes_away = ma.fields.List(
+        ma.fields.String(),
+        metadata={
+            "description": "On Citus, nodes that do not answer: requests about models on them get 503, and so do "
+            "questions about all models."
+        },
+    )
 
 
 @blp.route("/")
@@ -78,6 +85,7 @@ def health() -> dict[str, str]:
 @blp.route("/ready")
 @blp.response(200, ReadySchema, example={"status": "ready", "engine": "timescale"})
 @blp.errors(503)
-def ready() -> dict[str, str]:
+def ready() -> dict[str, object]:
     """Say whether the service should get traffic: database migrated and taking writes, and not about to stop."""
-    return {"status": "ready", "engine": services().readiness.check()}
+    state = services().readiness.check()
+    return {"status": "ready", "engine": state.engine} | ({"nodes_away": state.nodes_away} if state.nodes_away else {})

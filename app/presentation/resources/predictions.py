@@ -64,7 +64,8 @@ def log_prediction(prediction: Prediction) -> Prediction:
     The answer comes after the prediction is committed. A prediction with a `request_id` may be sent again without harm:
     the same `request_id` and `timestamp` return the first one and store nothing. If the `timestamp` is left out, it is
     taken from the `request_id`, which must be a UUIDv7 then. If a prediction of another model has both, the answer is
-    409 and tells nothing of that prediction. `null` in an optional field means "not given".
+    409 and tells nothing of that prediction; on Citus that is another prediction, and this one is stored. `null` in an
+    optional field means "not given".
     """
     check_model(prediction.model_name)
     services().new_models.check(caller(), prediction)

@@ -121,6 +121,13 @@ class FreshnessSchema(ma.Schema):
             "null if the primary answered."
         },
     )
+    one_snapshot = ma.fields.Boolean(
+        metadata={
+            "description": "Left out, unless models are on several nodes of Citus and the question is about several "
+            "models. Then it is false: a batch that is being committed may be counted for some of its models, and a "
+            "moment later for all. What is counted of one model is always of one moment."
+        }
+    )
 
 
 class AnswerSchema(ma.Schema):
@@ -174,6 +181,7 @@ def counted(question: Question, answer: Answer) -> dict[str, Any]:
             "raw_share": freshness.raw_share,
             "hours_pending_repair": freshness.hours_pending_repair,
             "replica_lag_s": None if freshness.replica_lag_s is None else round(freshness.replica_lag_s, 3),
+            **({} if freshness.is_one_snapshot else {"one_snapshot": False}),
         },
     }
 

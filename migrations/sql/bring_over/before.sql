@@ -36,6 +36,9 @@ ALTER SEQUENCE prediction_stats_change_id_seq RENAME TO prediction_invalidation_
 
 ALTER TABLE prediction_stats_state RENAME settled_to      TO invalidation_threshold;
 ALTER TABLE prediction_stats_state RENAME materialized_to TO watermark;
+ALTER TABLE prediction_stats_state
+    DROP CONSTRAINT prediction_stats_state_engine,
+    ADD  CONSTRAINT prediction_stats_state_engine CHECK (engine IN ('timescale', 'plain', 'citus'));
 
 -- PostgreSQL 18 names the constraints of NOT NULL, too.
 DO $$

@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,12 +48,17 @@ cat >/dev/null
 @functools.cache
 def binaries() -> Path | None:
     """The folder with initdb and pg_ctl of the newest server that has TimescaleDB's Community build."""
+    return newest(_has_community_build)
+
+
+def newest(is_fit: Callable[[Path], bool]) -> Path | None:
+    """The folder of programs of the newest server that is fit."""
     found = [Path(folder) for pattern in PLACES for folder in Path("/").glob(pattern.lstrip("/"))]
     found.sort(key=lambda folder: [int(number) for number in re.findall(r"\d+", str(folder))], reverse=True)
     first = shutil.which("pg_config")
     if first:
         found.insert(0, Path(_output(first, "--bindir")))
-    return next((folder for folder in found if _has_community_build(folder)), None)
+    return next((folder for folder in found if is_fit(folder)), None)
 
 
 def why_not() -> str | None:
@@ -96,10 +101,15 @@ def _has_community_build(folder: Path) -> bool:
     pg_config = folder / "pg_config"
     if not (pg_config.exists() and (folder / "initdb").exists()):
         return False
-    control = Path(_output(pg_config, "--sharedir")) / "extension" / "timescaledb.control"
+    control = extensions(folder) / "timescaledb.control"
     libraries = Path(_output(pg_config, "--pkglibdir"))
     version = re.search(r"default_version = '(.+)'", control.read_text()) if control.exists() else None
     return version is not None and any(libraries.glob(f"timescaledb-tsl-{version[1]}.*"))
+
+
+def extensions(folder: Path) -> Path:
+    """The folder of the control files of the server whose programs are in `folder`."""
+    return Path(_output(folder / "pg_config", "--sharedir")) / "extension"
 
 
 def _output(*command: str | Path) -> str:

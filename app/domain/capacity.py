@@ -1,0 +1,95 @@
+"""How large servers must be for so many calls a day, reckoned from figures that docs/benchmarks.md measures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+SECONDS_PER_DAY = 86_400
+MINUTES_PER_DAY = 1_440
+
+# Service and PostgreSQL together.
+CPU_US_PER_REQUEST = 1_300.0
+CPU_US_PER_CALL = 20.0
+BYTES_IN_ROWS = 285
+BYTES_IN_COLUMNSTORE = 14
+BYTES_OF_RANDOM_REQUEST_ID = 16
+BYTES_PER_MODEL_AND_MINUTE = 104
+# On Citus nothing goes to the columnstore, and each row has the model in two more keys.
+BYTES_ON_CITUS = 369
+CPU_US_PER_CALL_ON_CITUS = 2 * CPU_US_PER_CALL
+# What PostgreSQL needs free for a vacuum, an index that is made anew, and a day that is busier than others.
+MAX_DISK_USE = 0.7
+MAX_CPU_USE = 0.6
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is to be logged and kept.
+
+    `days_in_rows` is how long new rows wait for the columnstore, `peak` the busiest second ÷ the mean one, and `batch`
+    how many calls come in one request.
+    """
+
+    calls_per_day: float
+    models: int
+    raw_days: float
+    minute_days: float
+    days_in_rows: float
+    peak: float
+    batch: int
+    has_request_ids: bool
+
+    @property
+    def mean_per_s(self) -> float:
+        """Calls in a mean second."""
+        return self.calls_per_day / SECONDS_PER_DAY
+
+    @property
+    def peak_per_s(self) -> float:
+        """Calls in the busiest second."""
+        return self.mean_per_s * self.peak
+
+
+@dataclass(frozen=True)
+class Node:
+    """A server that can be had: its cores, and its disk in bytes."""
+
+    cores: int
+    disk: float
+
+
+@dataclass(frozen=True)
+class Need:
+    """What an engine needs for a load: cores at the peak, bytes on disk, and how many servers of a kind that makes."""
+
+    cores: float
+    disk: float
+    servers: int
+
+
+def on_timescale(load: Load, node: Node) -> Need:
+    """Return what TimescaleDB needs; more than one server means that one of this kind is too small."""
+    id_bytes = BYTES_OF_RANDOM_REQUEST_ID if load.has_request_ids else 0
+    days_in_rows = min(load.days_in_rows, load.raw_days)
+    bytes_per_day = BYTES_IN_COLUMNSTORE + id_bytes
+    rows = load.calls_per_day * (BYTES_IN_ROWS * days_in_rows + bytes_per_day * (load.raw_days - days_in_rows))
+    return _need(load, node, rows + _aggregates(load), CPU_US_PER_CALL)
+
+
+def on_citus(load: Load, node: Node) -> Need:
+    """Return what Citus needs: workers of this kind, with a coordinator beside them."""
+    rows = load.calls_per_day * BYTES_ON_CITUS * load.raw_days
+    return _need(load, node, rows + _aggregates(load), CPU_US_PER_CALL_ON_CITUS)
+
+
+def _need(load: Load, node: Node, disk: float, cpu_us: float) -> Need:
+    cores = load.peak_per_s * (cpu_us + CPU_US_PER_REQUEST / load.batch) / 1e6 / MAX_CPU_USE
+    disk /= MAX_DISK_USE
+    return Need(cores, disk, max(1, math.ceil(cores / node.cores), math.ceil(disk / node.disk)))
+
+
+def _aggregates(load: Load) -> float:
+    """Bytes of the aggregates by minute, which are most of all aggregates; no model has more minutes than calls."""
+    minutes = min(load.models * MINUTES_PER_DAY, load.calls_per_day)
+    return minutes * BYTES_PER_MODEL_AND_MINUTE * load.minute_days

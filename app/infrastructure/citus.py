@@ -17,6 +17,29 @@ REQUEST_KEYS = {False: "(request_id, timestamp)", True: "(request_id, timestamp,
 # Citus counts rows that an ON CONFLICT has left out: https://github.com/citusdata/citus/issues/3377
 COUNTED = "{ctes}stored AS ({insert} RETURNING 1) SELECT count(*) FROM stored"
 
+# See half_store.EXPIRE: Citus joins the expired halves with the log, but does not look into it for each of them.
+EXPIRE_HALVES = """
+WITH expired AS (
+    DELETE FROM prediction_half
+    WHERE  request_id IN (SELECT request_id FROM prediction_half WHERE received_at < now() - %(wait)s
+                          ORDER BY received_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    RETURNING request_id, model_name, requested_at, responded_at,
+              date_trunc('minute', coalesce(requested_at, responded_at), 'UTC') AS minute
+), logged AS (
+    SELECT DISTINCT log.request_id
+    FROM   prediction_log log JOIN expired USING (request_id)
+    WHERE  log.timestamp >= now() - 3 * %(wait)s::interval
+)
+INSERT INTO prediction_dropped (id, timestamp, model_name, reason, count)
+SELECT request_id, minute, model_name, 'expired', 1
+FROM   expired
+WHERE  (requested_at IS NULL OR responded_at IS NULL)
+  AND  minute >= (SELECT coalesce(day_from, '-infinity') FROM prediction_stats_state)
+  AND  request_id NOT IN (SELECT request_id FROM logged)
+ORDER  BY request_id, model_name
+ON CONFLICT (id, model_name) DO NOTHING
+"""
+
 # The setting holds in the transaction, on the nodes as well.
 ON_NODES_TOO = "SET LOCAL citus.propagate_set_commands = 'local'"
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from app.application.halves import MILLISECOND, Halves, Joined, Side, duration_ms
 from app.application.predictions import Calls
+from app.infrastructure import citus
 from app.infrastructure.postgres.array_literals import array, text_array
 from app.infrastructure.postgres.database import Database, Row
 
@@ -112,7 +113,8 @@ class PostgresHalfStore:
 
     def expire(self, wait: timedelta, limit: int) -> None:
         """Remove up to `limit` predictions that began to wait longer ago; count the incomplete ones as dropped."""
-        self._database.count(EXPIRE, {"wait": wait, "limit": limit})
+        statement = citus.EXPIRE_HALVES if citus.is_distributed(self._database) else EXPIRE
+        self._database.count(statement, {"wait": wait, "limit": limit})
 
 
 def _times(halves: Halves, rows: dict[UUID, dict[Side, int]], side: Side) -> list[datetime | None]:

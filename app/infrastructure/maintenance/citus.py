@@ -14,9 +14,7 @@ from app.infrastructure.maintenance.plain import TIDY, Plain, move_edge
 # For so many days partitions are made ahead: as long may the daily run of retention fail.
 DAYS_AHEAD = 14
 MAKE_PARTITIONS = f"SELECT prediction_log_make_partitions({DAYS_AHEAD})"
-DROP_PARTITIONS = """
-CALL drop_old_time_partitions('prediction_log', (SELECT coalesce(raw_from, '-infinity') FROM prediction_stats_state))
-"""
+DROP_PARTITIONS = "CALL drop_old_time_partitions('prediction_log', %(edge)s)"
 
 # What came for a day without a partition: deleted day by day, so that no transaction is long.
 EDGES = "SELECT raw_from, minute_from, hour_from, day_from FROM prediction_stats_state"
@@ -58,7 +56,7 @@ class Citus(Plain):
                 if edge is None:
                     continue
                 if level == "raw":
-                    connection.exec_driver_sql(DROP_PARTITIONS)
+                    connection.exec_driver_sql(DROP_PARTITIONS, {"edge": edge})
                     _drop_rows(connection, edge)
                     continue
                 for family in ("stats", "latency"):

@@ -2,7 +2,8 @@
 -- The lock keeps reports out meanwhile. Deleting single reports takes them out of the rollups; what the rollups still
 -- hold of the range are reports that retention has deleted. If minutes are gone, whole hours are removed, and if hours
 -- are gone, whole days. A statement changes one table, because Citus runs it on the shards as it is: so the coarser
--- levels are reduced before the finer one is deleted.
+-- levels are reduced before the finer one is deleted. Nor does Citus call a function there that depends on settings, such
+-- as date_trunc.
 CREATE OR REPLACE FUNCTION prediction_dropped_remove(
     models text[], since timestamptz, until timestamptz, OUT reports bigint, OUT calls numeric
 ) LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -34,13 +35,13 @@ BEGIN
             EXECUTE format($less$
                 UPDATE prediction_dropped_%1$s s
                 SET    dropped = s.dropped - t.dropped
-                FROM  (SELECT date_trunc(%1$L, bucket, 'UTC') AS bucket, model_name, reason, sum(dropped) AS dropped
+                FROM  (SELECT date_bin(%3$L, bucket, 'epoch') AS bucket, model_name, reason, sum(dropped) AS dropped
                        FROM   prediction_dropped_%2$s
                        WHERE  ($1 IS NULL OR model_name = ANY ($1))
                          AND  bucket >= $2 AND bucket <= $3 AND bucket < $4
                        GROUP  BY 1, 2, 3) t
                 WHERE  s.model_name = t.model_name AND s.bucket = t.bucket AND s.reason = t.reason
-            $less$, coarser, level) USING models, since, until - width, before;
+            $less$, coarser, level, CASE coarser WHEN 'day' THEN INTERVAL '24 hours' ELSE '1 hour' END) USING models, since, until - width, before;
         END LOOP;
         EXECUTE format($gone$
             WITH gone AS (

@@ -201,6 +201,7 @@ def test_known_models_are_looked_up_again_after_a_while(store: PostgresNameStore
     clock = [0.0]
     new_models = NewModels(store, 5, lambda: clock[0])
     log()
+    assert store._database.storage_engine, "the first of a process asks for it"
     asked = []
     for clock[0] in (0.0, 1.0, KNOWN_FOR_S + 1):
         with statements() as sent:

@@ -138,7 +138,7 @@ def cluster(workers: int = WORKERS) -> Iterator[Cluster]:
         os.chown(folder, account.uid, account.gid)
     bin_folder = programs()
     assert bin_folder is not None, why_not()
-    settings = SETTINGS | {"unix_socket_directories": str(folder)}
+    settings = SETTINGS | {"unix_socket_directories": str(folder), "citus.local_hostname": str(folder)}
     password = secrets.token_hex(16)
     servers = [PostgresServer(bin_folder, account, folder / f"node{n}", password, settings) for n in range(1 + workers)]
     try:

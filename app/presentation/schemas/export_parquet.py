@@ -13,8 +13,8 @@ from app.application.export import Block
 from app.presentation.schemas.export_text import COLUMNS
 
 # A row group has at most so many predictions, or about so many characters: larger groups would take too much memory.
-GROUP_ROWS = 16_000
-GROUP_CHARACTERS = 4 * 2**20
+GROUP_ROWS = 8_000
+GROUP_CHARACTERS = 2 * 2**20
 # Sent between two row groups to keep the connection from being silent: the footer says where each group begins.
 PADDING = b"\0"
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg2
 import pytest
+import yaml
 
 from support.page import Block, Reader, blocks
 from support.replication import PostgresServer, plain_server
 from support.service import ROOT
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 DOCS = ROOT / "docs"
 # Pages and sections, in this order: once there are keys, an export needs one.
@@ -85,6 +94,43 @@ def test_every_command_on_the_pages_is_run_or_is_said_to_need_what_no_test_has()
         ("metrics.md", "flask"),  # writes to /etc
         ("faults.md", "python"),  # the suite itself
     }
+
+
+def snippets() -> list[tuple[str, Block]]:
+    """Every block of code on the pages, in the READMEs and in the client's pages."""
+    files = [
+        *DOCS.rglob("*.md"),
+        *ROOT.glob("*.md"),
+        *(ROOT / "client").glob("*.md"),
+        *(ROOT / "client/docs").glob("*.md"),
+    ]
+    own = [file for file in files if not {"_build", "reference"} & set(file.parts)]
+    return [(file.relative_to(ROOT).as_posix(), block) for file in own for block in blocks(file)]
+
+
+# What no test runs must at least be what it says it is: "…" stands for what the reader puts there.
+PARSERS: dict[str, Callable[[str], object]] = {
+    "python": lambda text: ast.parse(text.replace("…", "...")),
+    "toml": tomllib.loads,
+    "yaml": lambda text: list(yaml.safe_load_all(text)),
+    "json": json.loads,
+}
+# Commands are run, as is SQL (tests/test_sql_page.py); Sphinx draws the diagrams; the others have no parser here.
+WITHOUT_A_PARSER = {"sh", "console", "sql", "mermaid", "ini", "promql", "text"}
+
+
+@pytest.mark.parametrize("language", PARSERS)
+def test_a_snippet_can_be_read_as_its_language(language: str) -> None:
+    for page, block in snippets():
+        if block.language == language:
+            try:
+                PARSERS[language](block.text)
+            except (ValueError, SyntaxError, yaml.YAMLError) as error:
+                pytest.fail(f"{page}: {error}\n{block.text}")
+
+
+def test_there_is_no_snippet_in_a_language_that_no_test_knows() -> None:
+    assert {block.language for _, block in snippets()} <= WITHOUT_A_PARSER | set(PARSERS)
 
 
 def path(server: PostgresServer) -> str:

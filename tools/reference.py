@@ -71,8 +71,8 @@ def tables(metadata: MetaData) -> str:
     lines = [
         "# Tables", "",
         "Made from `app/infrastructure/tables.py`. Beside these there are the aggregates that the migrations make, by "
-        "minute, hour and day: `prediction_stats_…`, `prediction_latency_…` and `prediction_dropped_…`. They have the "
-        "same names and columns on [both storage engines](../storage-engines.md).", "",
+        "minute, hour and day: `prediction_stats_…`, `prediction_latency_…` and `prediction_dropped_…`. "
+        "[Read it with SQL](../sql.md) has their columns.", "",
     ]  # fmt: skip
     for table in metadata.sorted_tables:
         lines += [f"## {table.name}", "", *_columns(table), ""]

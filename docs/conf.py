@@ -18,11 +18,9 @@ release = re.findall(r'__version__ = "(.+)"', (ROOT / "app/presentation/version.
 html_title = f"Predlog {release}"
 html_theme = "furo"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinxcontrib.mermaid"]
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
-# GitHub draws a block with this word, too.
-myst_fence_as_directive = ["mermaid"]
 # "->" is written so in many places; "--" is an option of a program.
 smartquotes = False
 

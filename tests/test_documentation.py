@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,6 +27,9 @@ else:
 DOCS = ROOT / "docs"
 # Pages and sections, in this order: once there are keys, an export needs one.
 COMMANDS = {"export.md": "", "sizing.md": "", "access.md": "Keys"}
+OTHER_HOST = re.compile(
+    r"""<(?:script|link|img|iframe)\b[^>]*?(?:src|href)="(?:https?:)?//[^"]*"|\bimport [^;<\n]*["']https?://"""
+)
 SEED_TABLE = """
 CREATE TABLE prediction_logs
     (id serial, model_name varchar, duration_ms float, was_successful boolean, timestamp timestamp);
@@ -35,12 +39,14 @@ FROM   generate_series(1, 500) n
 """
 
 
-def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
+def test_the_pages_build_without_a_warning_and_ask_no_other_host_for_anything(tmp_path: Path) -> None:
     pytest.importorskip("sphinx")  # is for Python 3.11 and newer
     command = [sys.executable, "-m", "sphinx", "-E", "-W", "--keep-going", "--quiet", ROOT / "docs", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "index.html").is_file()
+    for page in tmp_path.rglob("*.html"):
+        assert not OTHER_HOST.findall(page.read_text()), page
 
 
 def test_the_tutorial_leads_from_a_model_server_to_an_alert(public_folder: Path) -> None:
@@ -115,8 +121,8 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "yaml": lambda text: list(yaml.safe_load_all(text)),
     "json": json.loads,
 }
-# Commands are run, as is SQL (tests/test_sql_page.py); Sphinx draws the diagrams; the others have no parser here.
-WITHOUT_A_PARSER = {"sh", "console", "sql", "mermaid", "ini", "promql", "text"}
+# Commands are run, as is SQL (tests/test_sql_page.py); the others have no parser here.
+WITHOUT_A_PARSER = {"sh", "console", "sql", "ini", "promql", "text"}
 
 
 @pytest.mark.parametrize("language", PARSERS)

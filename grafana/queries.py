@@ -24,21 +24,34 @@ def sql(template: str, **parts: str) -> str:
 
 
 COVER = """
-(
-    SELECT * FROM prediction_{family}_minute WHERE bucket >= $__timeFrom() AND bucket < '$hours_from'
-    UNION ALL
-    SELECT * FROM prediction_{family}_hour   WHERE bucket >= '$hours_from' AND bucket < '$days_from'
-    UNION ALL
-    SELECT * FROM prediction_{family}_day    WHERE bucket >= '$days_from'  AND bucket < '$days_to'
-    UNION ALL
-    SELECT * FROM prediction_{family}_hour   WHERE bucket >= '$days_to'    AND bucket < '$hours_to'
-    UNION ALL
-    SELECT * FROM prediction_{family}_minute WHERE bucket >= '$hours_to'   AND bucket < $__timeTo()
-) AS {family}
+SELECT {columns} FROM prediction_{family}_minute WHERE bucket >= $__timeFrom() AND bucket < '$hours_from'
+UNION ALL
+SELECT {columns} FROM prediction_{family}_hour   WHERE bucket >= '$hours_from' AND bucket < '$days_from'
+UNION ALL
+SELECT {columns} FROM prediction_{family}_day    WHERE bucket >= '$days_from'  AND bucket < '$days_to'
+UNION ALL
+SELECT {columns} FROM prediction_{family}_hour   WHERE bucket >= '$days_to'    AND bucket < '$hours_to'
+UNION ALL
+SELECT {columns} FROM prediction_{family}_minute WHERE bucket >= '$hours_to'   AND bucket < $__timeTo()
 """
-STATS = sql(COVER, family="stats")
-LATENCY = sql(COVER, family="latency")
-DROPPED = sql(COVER, family="dropped")
+
+
+def cover(name: str, columns: str, *families: str) -> str:
+    """The rows of these families of tables over the range, as one relation."""
+    parts = [sql(COVER, columns=columns, family=family) for family in families]
+    return sql("(\n    {parts}\n) AS {name}", parts="\nUNION ALL\n".join(parts), name=name)
+
+
+# What clients have summarised counts as predictions do.
+STATS = cover(
+    "stats",
+    "bucket, model_name, model_version, total_requests, successful_requests, duration_ms_sum, duration_ms_min, "
+    "duration_ms_max",
+    "stats",
+    "summary",
+)
+LATENCY = cover("latency", "bucket, model_name, model_version, bin, calls", "latency", "summary_latency")
+DROPPED = cover("dropped", "*", "dropped")
 
 # The selected predictions. An empty selection of models is an empty array, because IN () would be an error.
 MODELS = "model_name = ANY (ARRAY[${model:sqlstring}]::text[])"
@@ -482,8 +495,9 @@ FROM   prediction_stats_state
 CROSS  JOIN (
     SELECT model_name,
            max(bucket) AS last_call
-    FROM   prediction_stats_minute
-    WHERE  bucket >= now() - INTERVAL '1 day'
+    FROM  (SELECT model_name, bucket FROM prediction_stats_minute   WHERE bucket >= now() - INTERVAL '1 day'
+           UNION ALL
+           SELECT model_name, bucket FROM prediction_summary_minute WHERE bucket >= now() - INTERVAL '1 day') AS minutes
     GROUP  BY model_name
 ) AS called
 WHERE  last_call < least(now(), watermark) - INTERVAL '$silent_after'

@@ -28,6 +28,8 @@ from psycopg2.errors import InvalidTextRepresentation
 from sqlalchemy import Engine, create_engine, make_url
 
 from app.domain.sketch import RELATIVE_ERROR, bin_of, value_of
+from app.domain.summaries import Summary
+from app.infrastructure import summary_rows
 from app.infrastructure.roles import reader_limits, rights
 from app.presentation.services import EXTENSION
 from conftest import Server, materialize
@@ -82,6 +84,10 @@ class Known:
     def silent(self) -> str:
         return self.models[2]
 
+    @property
+    def summarised(self) -> str:
+        return self.models[0].removesuffix("-a") + "-summarised"
+
     def of(self, models: tuple[str, ...], start: datetime, end: datetime) -> list[dict[str, Any]]:
         return [c for c in self.calls if c["model_name"] in models and start <= c["timestamp"] < end]
 
@@ -113,9 +119,17 @@ def known(server: Server, database: Engine) -> Known:
                 "count": count,
             }
             connection.exec_driver_sql(INSERT_REPORT, report)
+        summaries = [_summary(f"{name}-summarised", now - age) for age in (timedelta(minutes=9), timedelta(days=2))]
+        connection.exec_driver_sql(summary_rows.INSERT, {"summaries": summary_rows.as_json(summaries)})
         if server.engine == "timescale":
             materialize(connection)
     return Known(models, tuple(calls), now)
+
+
+def _summary(model: str, at: datetime) -> Summary:
+    """Calls that a client has counted only: they are in the figures, and not among the single calls."""
+    bins = [(bin_of(2.5), 6), (bin_of(40.0), 4)]
+    return Summary(uuid4(), model, "2", whole_minutes(at), 10, 9, 6 * 2.5 + 4 * 40.0, 2.5, 40.0, bins)
 
 
 def _call(dice: random.Random, timestamp: datetime, model: str) -> dict[str, Any]:
@@ -245,6 +259,19 @@ def test_every_panel_has_something_to_show(panel: str, view: Callable[..., View]
         assert {"metric", "value"} <= rows[0].keys() or all(
             isinstance(v, float) for k, v in rows[0].items() if k != "time"
         )
+
+
+def test_what_clients_have_summarised_is_in_the_figures(
+    view: Callable[..., View], reader: Read, known: Known, client: FlaskClient
+) -> None:
+    seen = view("overview", model=[known.summarised])
+    answer = stats(client, seen.start, seen.end, model_name=known.summarised)
+    assert answer["summarized"] in (10, 20)
+    for title in ("Calls", "Error rate", "Latency"):
+        [row] = query(seen, reader, "overview", title, "stat")
+        agree(row, answer)
+    [row] = query(seen, reader, "overview", "Models")
+    agree(row, answer)
 
 
 def test_the_overview_has_the_figures_of_the_api(

@@ -19,18 +19,23 @@ PLACES_KEPT = 10_000
 
 @dataclass(frozen=True)
 class Place:
-    """A bucket of a level that holds the first prediction of a model and version, or the last one."""
+    """A bucket of a level that holds the first prediction of a model and version, or the last one.
+
+    `calls` is how many predictions the bucket has in which the search began: with a later summary it is another search.
+    """
 
     key: GroupKey
     level: Level
     range: TimeRange
     is_last: bool
+    calls: int = 0
 
     @classmethod
-    def of(cls, key: GroupKey, level: Level, bucket: int, *, is_last: bool) -> Place:
-        """Return the place for the bucket that begins `bucket` seconds after 1970."""
-        start = datetime.fromtimestamp(bucket, timezone.utc)
-        return cls(key, level, TimeRange(start, start + level.width), is_last)
+    def of(cls, key: GroupKey, activity: Activity, *, is_last: bool) -> Place:
+        """Return the place for the first or the last bucket of the activity."""
+        bucket = (max if is_last else min)(activity.calls)
+        start, level = datetime.fromtimestamp(bucket, timezone.utc), activity.level
+        return cls(key, level, TimeRange(start, start + level.width), is_last, activity.calls[bucket])
 
     @property
     def accuracy(self) -> timedelta:
@@ -109,13 +114,8 @@ class Snapshot:
         activities = {level: self._activity(selection, level) for level in LOOK_BACK}
         days, minutes = activities[DAYS], activities[MINUTES]
         keys = [key for key in keys if key in days]
-        first = [Place.of(key, DAYS, min(days[key].calls), is_last=False) for key in keys]
-        last = [
-            Place.of(key, MINUTES, max(minutes[key].calls), is_last=True)
-            if key in minutes
-            else Place.of(key, DAYS, max(days[key].calls), is_last=True)
-            for key in keys
-        ]
+        first = [Place.of(key, days[key], is_last=False) for key in keys]
+        last = [Place.of(key, minutes.get(key, days[key]), is_last=True) for key in keys]
         found = self._find([*first, *last])
         gaps = [usual_gap([activity[key] for activity in activities.values() if key in activity]) for key in keys]
         return dict(zip(keys, map(Trace, found, found[len(keys) :], gaps)))

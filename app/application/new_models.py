@@ -10,6 +10,7 @@ from app.application.predictions import Batch, Rejection
 from app.domain.dropped import DroppedReport
 from app.domain.errors import TooManyNewModels
 from app.domain.predictions import Prediction
+from app.domain.summaries import Summary
 
 # Name and version; the version is None for a report of dropped predictions, which is about all versions.
 Model = tuple[str, str | None]
@@ -50,15 +51,16 @@ class NewModels:
             raise TooManyNewModels(self._per_day)
 
     def admit(self, caller: str, batch: Batch) -> Batch:
-        """Return the batch with the predictions rejected whose models this caller may not log."""
+        """Return the batch with the predictions and summaries rejected whose models this caller may not log."""
         models: list[Model] = list(zip(batch.calls.model_name, batch.calls.model_version))
-        refused = self._refused(caller, models)
+        summarized = [_model(summary) for summary in batch.summaries.values()]
+        refused = self._refused(caller, [*models, *summarized] if summarized else models)
         if not refused:
             return batch
         error = TooManyNewModels(self._per_day)
-        return batch.without(
-            [row for row, model in enumerate(models) if model in refused], Rejection({error.field: [error.message]})
-        )
+        rejection = Rejection({error.field: [error.message]})
+        rows = [row for row, model in enumerate(models) if model in refused]
+        return batch.without(rows, rejection).without_summaries(lambda summary: _model(summary) in refused, rejection)
 
     def check_reports(self, caller: str, reports: Sequence[DroppedReport]) -> None:
         """Raises TooManyNewModels if this caller may not report one of these models."""
@@ -67,7 +69,7 @@ class NewModels:
 
     def admit_reports(self, caller: str, reports: Sequence[DroppedReport], batch: Batch) -> list[DroppedReport]:
         """Return those of the reports sent with a batch whose models this caller may report, or logs in the batch."""
-        logged = set(batch.calls.model_name)
+        logged = {*batch.calls.model_name, *(summary.model_name for summary in batch.summaries.values())}
         refused = self._refused(
             caller, [(report.model_name, None) for report in reports if report.model_name not in logged]
         )
@@ -89,3 +91,7 @@ class NewModels:
         if self._monotonic() - self._known_since > KNOWN_FOR_S or len(self._known) > MAX_KNOWN:
             self._known, self._known_since = set(), self._monotonic()
         return self._known
+
+
+def _model(summary: Summary) -> Model:
+    return summary.model_name, summary.model_version

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence, Set
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from itertools import chain, count
 from operator import itemgetter
@@ -13,6 +13,7 @@ from uuid import UUID
 from app.domain.dropped import DroppedReport
 from app.domain.errors import BehindRetention, NotFound, RequestIdConflict
 from app.domain.predictions import Prediction, metadata_json
+from app.domain.summaries import Summary
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class ModelNotAllowed(Rejection):
     """The caller's key may not log the model."""
 
 
+NO_SUMMARIES = Rejection({"summary_id": ["The service's storage engine, Citus, does not take summaries."]})
+
 Rejected = Sequence[tuple[int, Rejection]]
 
 
@@ -69,30 +72,47 @@ Rejected = Sequence[tuple[int, Rejection]]
 class Batch:
     """Many predictions at once.
 
-    `calls` are the valid predictions; `rejected` has the others, by their index in the batch. `dropped`
-    are the client's reports. `in_order` says that predictions with a request id come in the order of these ids.
+    `calls` are the valid predictions; `rejected` has the others, by their index in the batch, and `summaries` has the
+    summaries, by theirs. `dropped` are the client's reports. `in_order` says that predictions with a request id come in
+    the order of these ids.
     """
 
     calls: Calls
     rejected: Rejected = ()
     dropped: Sequence[DroppedReport] = ()
     in_order: bool = False
+    summaries: Mapping[int, Summary] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return the number of records that are not rejected."""
+        return len(self.calls) + len(self.summaries)
 
     def without_calls_before(self, retention: BehindRetention) -> Batch:
-        """Return the batch with the predictions rejected that are older than retention keeps."""
+        """Return the batch with the predictions and summaries rejected that are older than retention keeps."""
         behind = [row for row, timestamp in enumerate(self.calls.timestamp) if timestamp < retention.edge]
-        return self.without(behind, Rejection({retention.field: [retention.message]}))
+        rejection = Rejection({retention.field: [retention.message]})
+        return self.without(behind, rejection).without_summaries(
+            lambda summary: summary.timestamp < retention.edge, rejection
+        )
 
     def without(self, rows: Collection[int], rejection: Rejection) -> Batch:
         """Return the batch with the predictions at these indexes of `calls` rejected for the same reason."""
         rejected = dict(self.rejected)
-        places = [
-            place for place, _ in zip((place for place in count() if place not in rejected), self.calls.timestamp)
-        ]
+        others = rejected.keys() | self.summaries.keys()
+        places = [place for place, _ in zip((place for place in count() if place not in others), self.calls.timestamp)]
         rejected |= {places[row]: rejection for row in rows}
         gone = set(rows)
         calls = self.calls.at([row for row in range(len(self.calls)) if row not in gone])
         return replace(self, calls=calls, rejected=sorted(rejected.items(), key=itemgetter(0)))
+
+    def without_summaries(self, is_refused: Callable[[Summary], bool], rejection: Rejection) -> Batch:
+        """Return the batch with some of its summaries rejected for the same reason."""
+        refused = {place for place, summary in self.summaries.items() if is_refused(summary)}
+        if not refused:
+            return self
+        rejected = {**dict(self.rejected), **dict.fromkeys(refused, rejection)}
+        summaries = {place: summary for place, summary in self.summaries.items() if place not in refused}
+        return replace(self, summaries=summaries, rejected=sorted(rejected.items(), key=itemgetter(0)))
 
     def with_dropped(self, dropped: Sequence[DroppedReport]) -> Batch:
         """Return the batch with its sender's reports of dropped predictions."""
@@ -101,11 +121,24 @@ class Batch:
 
 @dataclass(frozen=True)
 class Receipt:
-    """The result of a batch: how many predictions were stored, were stored before, and were rejected."""
+    """The result of a batch: how many of its records were stored, were stored before, and were rejected.
+
+    `summarized` is how many predictions the summaries among the stored records count.
+    """
 
     stored: int
     duplicates: int
     rejected: Rejected
+    summarized: int = 0
+
+
+@dataclass(frozen=True)
+class Added:
+    """How many predictions and summaries of a batch are new, and how many predictions the new summaries count."""
+
+    calls: int
+    summaries: int = 0
+    summarized: int = 0
 
 
 class PredictionStore(Protocol):
@@ -113,7 +146,10 @@ class PredictionStore(Protocol):
 
     def add(self, prediction: Prediction) -> tuple[Prediction, bool]: ...
 
-    def add_many(self, batch: Batch) -> int: ...
+    @property
+    def takes_summaries(self) -> bool: ...
+
+    def add_many(self, batch: Batch) -> Added: ...
 
     def conflicts(self, calls: Calls) -> Sequence[int]: ...
 
@@ -139,17 +175,20 @@ class Predictions:
     def log_batch(self, batch: Batch) -> Receipt:
         """Store a batch and the reports of dropped predictions in it; predictions that were stored before are counted.
 
-        Predictions that are older than retention keeps are rejected. So are those whose request id and timestamp a
-        prediction of another model has. Raises StorageUnavailable.
+        Predictions and summaries that are older than retention keeps are rejected. So are predictions whose request id
+        and timestamp a prediction of another model has. Raises StorageUnavailable.
         """
+        if batch.summaries and not self._store.takes_summaries:
+            batch = batch.without_summaries(lambda _: True, NO_SUMMARIES)
         try:
-            stored = self._store.add_many(batch) if batch.calls or batch.dropped else 0
+            added = self._store.add_many(batch) if len(batch) or batch.dropped else Added(0)
         except BehindRetention as error:
             return self.log_batch(batch.without_calls_before(error))
-        if stored < len(batch.calls):
+        if added.calls < len(batch.calls):
             conflict = Rejection({"request_id": [RequestIdConflict.message]})
             batch = batch.without(self._store.conflicts(batch.calls), conflict)
-        return Receipt(stored, len(batch.calls) - stored, batch.rejected)
+        stored = added.calls + added.summaries
+        return Receipt(stored, len(batch) - stored, batch.rejected, added.summarized)
 
     def get(self, prediction_id: int, models: Set[str] | None = None) -> Prediction:
         """Return one prediction. Raises NotFound, also if its model is not among `models` (None: any)."""

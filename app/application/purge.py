@@ -49,9 +49,9 @@ class PurgeFilters:
 class Purged:
     """How far a purge has come.
 
-    `deleted` counts predictions. `buckets_deleted` counts buckets of the aggregates from before `raw_from`, the
-    retention edge of raw rows; only a purge of a whole model deletes these. `is_complete` says that nothing is left to
-    do.
+    `deleted` counts predictions, summarised ones included. `buckets_deleted` counts buckets of the aggregates from
+    before `raw_from`, the retention edge of raw rows; only a purge of a whole model deletes these. `is_complete` says
+    that nothing is left to do.
     """
 
     deleted: int = 0
@@ -73,7 +73,7 @@ class PurgeStore(Protocol):
         ...
 
     def count(self, filters: PurgeFilters, within: TimeRange) -> int:
-        """Count the predictions that would be removed."""
+        """Count the predictions that would be removed, summarised ones included."""
         ...
 
     def remove_predictions(self, filters: PurgeFilters, within: TimeRange) -> tuple[int, datetime | None]:
@@ -85,6 +85,13 @@ class PurgeStore(Protocol):
 
     def remove_halves(self, filters: PurgeFilters, within: TimeRange) -> None:
         """Remove the halves of predictions that wait for the other half."""
+        ...
+
+    def remove_summaries(self, filters: PurgeFilters, within: TimeRange) -> int:
+        """Remove what was summarised of a whole model, or of the minutes that begin in a range; return how much.
+
+        Minutes behind the retention edge stay, unless a whole model is removed.
+        """
         ...
 
     def first_bucket(self, filters: PurgeFilters, before: datetime) -> datetime | None:
@@ -118,9 +125,10 @@ class Purge:
         If the caller stops between two pieces, the same purge can be run again and removes the rest. Reports of dropped
         predictions stay. Raises StorageUnavailable.
         """
-        deleted, buckets, raw_from = 0, 0, self._store.raw_from()
+        buckets, raw_from = 0, self._store.raw_from()
         range = filters.range(now)
         self._store.remove_halves(filters, range)
+        deleted = 0 if filters.request_id else self._store.remove_summaries(filters, range)
         start: datetime | None = range.start
         while start is not None:
             number, start = self._store.remove_predictions(filters, TimeRange(start, range.end))

@@ -77,13 +77,13 @@ class Part(NamedTuple):
 class Reading:
     """The tallies of each part, and the state of the aggregates in the same snapshot.
 
-    Points are numbered from the first point of a part; `dropped` is about the whole range. `is_one_snapshot` is False
-    if the models are on several nodes: then a batch that is being committed may be in the tallies of some of its
-    models.
+    Points are numbered from the first point of a part; `beside` has what clients summarised or dropped in the whole
+    range. `is_one_snapshot` is False if the models are on several nodes: then a batch that is being committed may be in
+    the tallies of some of its models.
     """
 
     parts: Sequence[Mapping[GroupKey, Tally]]
-    dropped: Mapping[GroupKey, Tally]
+    beside: Mapping[GroupKey, Tally]
     state: Materialized
     is_one_snapshot: bool = True
 
@@ -226,7 +226,7 @@ class _Plan:
         tallies: dict[GroupKey, Tally] = {}
         for part, first in self.parts.items():
             _add(tallies, parts[part], first)
-        _add(tallies, reading.dropped, 0)
+        _add(tallies, reading.beside, 0)
         total = sum(tally.total for tally in tallies.values())
         raw = sum(tally.read_raw for tally in tallies.values())
         pending = hours_pending_repair(self.range, reading.state)

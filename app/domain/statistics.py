@@ -53,7 +53,8 @@ class Series:
 class Tally:
     """Counts, sums (milliseconds), extremes and the latency sketch of a set of predictions.
 
-    `dropped` is how many predictions clients dropped, at most SATURATION. Nothing else is known of them.
+    `summarized` is how many of the predictions clients have counted instead of sending them whole. `dropped` is how
+    many predictions clients dropped, at most SATURATION. Nothing else is known of them.
     """
 
     total: int = 0
@@ -62,6 +63,7 @@ class Tally:
     duration_ms_min: float | None = None
     duration_ms_max: float | None = None
     read_raw: int = 0
+    summarized: int = 0
     dropped: int = 0
     sketch: LatencySketch = field(default_factory=LatencySketch)
 
@@ -113,6 +115,7 @@ class Tally:
             (x for x in (self.duration_ms_max, other.duration_ms_max) if x is not None), default=None
         )
         self.read_raw += other.read_raw
+        self.summarized += other.summarized
         self.dropped = min(self.dropped + other.dropped, SATURATION)
         self.sketch.merge(other.sketch)
 

@@ -53,6 +53,13 @@ FROM   prediction_stats_{source}
 WHERE  bucket >= '{start}' AND bucket < '{end}'
   AND  model_name IN %(model_names)s AND model_version IN %(model_versions)s"""
 
+# The rollups of summaries are up to date at any moment, so one level has all.
+FROM_SUMMARIES = """
+SELECT model_name, model_version, extract(epoch FROM bucket)::bigint AS bucket, total_requests AS calls
+FROM   prediction_summary_{level}
+WHERE  bucket >= '{start}' AND bucket < '{end}'
+  AND  model_name IN %(model_names)s AND model_version IN %(model_versions)s"""
+
 ACTIVITY = """
 SELECT model_name, model_version,
        array_to_string(array_agg(bucket), ',') AS buckets, array_to_string(array_agg(calls), ',') AS calls
@@ -65,12 +72,18 @@ FIND_ROW = """
 (SELECT {number} AS place, timestamp AS at
  FROM   prediction_log
  WHERE  model_name = %(model_name_{number})s AND model_version = %(model_version_{number})s
-   AND  timestamp >= '{start}' AND timestamp < '{end}'
+   AND  timestamp >= '{start}' AND timestamp < '{end}'{conditions}
  ORDER  BY timestamp {order} LIMIT 1)"""
+# Of a minute with summaries the first and the last instant are not known: it has no row to be found.
+NO_SUMMARY = """
+   AND  NOT EXISTS (
+            SELECT FROM prediction_summary_minute
+            WHERE  model_name = %(model_name_{number})s AND model_version = %(model_version_{number})s
+              AND  bucket >= '{start}' AND bucket < '{end}')"""
 
 FIND_BUCKET = """
 SELECT {number} AS place, {extreme}(bucket) AS at
-FROM   prediction_stats_{level}
+FROM   prediction_{family}_{level}
 WHERE  model_name = %(model_name_{number})s AND model_version = %(model_version_{number})s
   AND  bucket >= '{start}' AND bucket < '{end}'
 HAVING count(*) > 0"""
@@ -78,6 +91,10 @@ HAVING count(*) > 0"""
 
 class SnapshotReader(PostgresStatisticsStore):
     """Reads on one connection, in one snapshot."""
+
+    @property
+    def _takes_summaries(self) -> bool:
+        return not self._is_distributed()
 
     def names(
         self, model_names: Sequence[str], search: str | None, after: tuple[str, str] | None, limit: int
@@ -100,8 +117,10 @@ class SnapshotReader(PostgresStatisticsStore):
 
     def activity(self, selection: Selection, level: Level, segments: Sequence[Segment]) -> Mapping[GroupKey, Activity]:
         """Return the number of predictions in each bucket of the level, for these versions of these models."""
-        branches = "\nUNION ALL".join(_branch(level, segment) for segment in segments)
-        rows = self._run(ACTIVITY.format(branches=branches), vars(selection))
+        branches = [_branch(level, segment) for segment in segments]
+        if self._takes_summaries:
+            branches.append(_summaries(level, segments))
+        rows = self._run(ACTIVITY.format(branches="\nUNION ALL".join(branches)), vars(selection))
         activities = {}
         for model_name, model_version, buckets, calls in rows:
             counts: Counter[int] = Counter()
@@ -118,8 +137,15 @@ class SnapshotReader(PostgresStatisticsStore):
         for number, place in enumerate(places):
             values[f"model_name_{number}"] = place.key.model_name
             values[f"model_version_{number}"] = place.key.model_version
-        branches = "\nUNION ALL".join(_look_up(number, level, place) for number, place in enumerate(places))
-        found = {number: at.astimezone(timezone.utc) for number, at in self._run(branches, values)}
+        branches = [
+            branch
+            for number, place in enumerate(places)
+            for branch in _look_up(number, level, place, self._takes_summaries)
+        ]
+        found: dict[int, datetime] = {}
+        for number, at in self._run("\nUNION ALL".join(branches), values):
+            nearer = max if places[number].is_last else min
+            found[number] = nearer(found.get(number, at), at).astimezone(timezone.utc)
         return [found.get(number) for number in range(len(places))]
 
 
@@ -168,8 +194,16 @@ def _branch(level: Level, segment: Segment) -> str:
     return FROM_BUCKETS.format(bucket=bucket, source=segment.level, **bounds)
 
 
-def _look_up(number: int, level: Level, place: Place) -> str:
-    template = FIND_ROW if level is RAW else FIND_BUCKET
+def _summaries(level: Level, segments: Sequence[Segment]) -> str:
+    start, end = min(segment.range.start for segment in segments), max(segment.range.end for segment in segments)
+    return FROM_SUMMARIES.format(level=level, start=start, end=end)
+
+
+def _look_up(number: int, level: Level, place: Place, with_summaries: bool) -> list[str]:
     order, extreme = ("DESC", "max") if place.is_last else ("ASC", "min")
-    bounds = {"start": place.range.start, "end": place.range.end}
-    return template.format(number=number, level=level, order=order, extreme=extreme, **bounds)
+    bounds = {"number": number, "start": place.range.start, "end": place.range.end}
+    if level is RAW:
+        conditions = NO_SUMMARY.format(**bounds) if with_summaries else ""
+        return [FIND_ROW.format(order=order, conditions=conditions, **bounds)]
+    families = ("stats", "summary") if with_summaries else ("stats",)
+    return [FIND_BUCKET.format(extreme=extreme, family=family, level=level, **bounds) for family in families]

@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from app.application.predictions import Batch, Calls
+from app.application.predictions import Added, Batch, Calls
 from app.domain.errors import BehindRetention, RequestIdConflict
 from app.domain.predictions import Prediction, metadata_json
-from app.infrastructure import citus, dropped_store
+from app.infrastructure import citus, dropped_store, summary_rows
 from app.infrastructure.dropped_store import reports_json
 from app.infrastructure.group_commit import GroupCommit
 from app.infrastructure.postgres.array_literals import array, text_array
@@ -21,7 +21,7 @@ from app.infrastructure.postgres.database import Database, Deadlock
 from app.infrastructure.prediction_rows import COLUMNS, prediction_of
 
 # The stored prediction, and whether it is new.
-Added = tuple[Prediction, bool]
+Outcome = tuple[Prediction, bool]
 
 INSERT = f"""
 INSERT INTO prediction_log
@@ -74,6 +74,12 @@ FROM   unnest(%(timestamp)s::timestamptz[], %(model_name)s::text[], %(model_vers
 # In the order of the unique index, so that two overlapping batches wait for each other without a deadlock.
 IN_ORDER = "ORDER  BY request_id, timestamp\n"
 ONLY_NEW = "ON CONFLICT {key} DO NOTHING"
+# With summaries the statement must count two kinds of rows.
+WITH_SUMMARIES = """
+{ctes}stored AS ({insert} RETURNING 1)
+SELECT (SELECT count(*) FROM stored), (SELECT count(*) FROM summarized),
+       (SELECT coalesce(sum(total_requests), 0)::bigint FROM summarized)
+"""
 MAX_DEADLOCKS = 3
 
 # The bounds keep the server from reading chunks of other times.
@@ -98,7 +104,7 @@ class PostgresPredictionStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._commits: GroupCommit[Prediction, Added] = GroupCommit(self._add_group)
+        self._commits: GroupCommit[Prediction, Outcome] = GroupCommit(self._add_group)
 
     @property
     def _key(self) -> str:
@@ -111,7 +117,7 @@ class PostgresPredictionStore:
         """
         return self._commits.write(prediction)
 
-    def _add_group(self, predictions: Sequence[Prediction]) -> Sequence[Added | BaseException]:
+    def _add_group(self, predictions: Sequence[Prediction]) -> Sequence[Outcome | BaseException]:
         """Store predictions that arrived at the same time, each with its own outcome."""
         if len(predictions) > 1:
             with suppress(BehindRetention, Deadlock, DBAPIError):  # one of them failed: store each alone
@@ -123,13 +129,13 @@ class PostgresPredictionStore:
                 ]
         return [self._outcome(prediction) for prediction in predictions]
 
-    def _outcome(self, prediction: Prediction) -> Added | BaseException:
+    def _outcome(self, prediction: Prediction) -> Outcome | BaseException:
         try:
             return self._add_alone(prediction)
         except Exception as error:
             return error
 
-    def _add_alone(self, prediction: Prediction) -> Added:
+    def _add_alone(self, prediction: Prediction) -> Outcome:
         values = _values(prediction)
         by_request = BY_REQUEST + (OF_MODEL if citus.is_distributed(self._database) else "")
         while True:
@@ -142,20 +148,30 @@ class PostgresPredictionStore:
                 return first, False
             # The first prediction was deleted between the two statements: store this one after all.
 
-    def add_many(self, batch: Batch) -> int:
-        """Store a batch and its reports of dropped predictions in one transaction.
+    def add_many(self, batch: Batch) -> Added:
+        """Store a batch, its summaries and its reports of dropped predictions in one transaction."""
+        for _ in range(MAX_DEADLOCKS):
+            with suppress(Deadlock):
+                return self._add_many(batch)
+        return self._add_many(batch)
 
-        Return how many predictions are new.
-        """
+    @property
+    def takes_summaries(self) -> bool:
+        """Whether the storage engine keeps summaries. Raises StorageUnavailable."""
+        return not citus.is_distributed(self._database)
+
+    def _add_many(self, batch: Batch) -> Added:
         insert = INSERT_MANY + ("" if batch.in_order else IN_ORDER) + ONLY_NEW.format(key=self._key)
         values = _arrays(batch.calls)
         if batch.dropped:
-            values |= {"reports": reports_json(batch.dropped)}
+            values["reports"] = reports_json(batch.dropped)
         ctes = [DROPPED_REPORTED] if batch.dropped else []
-        for _ in range(MAX_DEADLOCKS):
-            with suppress(Deadlock):
-                return self._count(ctes, insert, values)
-        return self._count(ctes, insert, values)
+        if not batch.summaries:
+            return Added(self._count(ctes, insert, values))
+        # The statement writes to the log in any case, whose lock keeps the names of new models (see the migrations).
+        ctes.append(f"summarized AS ({summary_rows.INSERT})")
+        values["summaries"] = summary_rows.as_json(batch.summaries.values())
+        return Added(*self._database.rows(WITH_SUMMARIES.format(ctes=_with([*ctes, ""]), insert=insert), values)[0])
 
     def _count(self, ctes: list[str], insert: str, values: dict[str, str]) -> int:
         """Return how many rows the insert has stored; the other statements run in the same transaction."""

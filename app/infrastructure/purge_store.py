@@ -13,6 +13,7 @@ from app.application.purge import PurgeFilters
 from app.domain.errors import StorageUnavailable
 from app.domain.instants import TimeRange
 from app.infrastructure import citus
+from app.infrastructure.citus import is_distributed
 from app.infrastructure.postgres.database import Database
 
 # So few that writers wait only a moment for a delete, which blocks them on the plain engine.
@@ -26,6 +27,16 @@ CONDITIONS = {
 }
 WITHIN = "timestamp >= %(start)s AND timestamp < %(end)s"
 COUNT = "SELECT count(*) FROM prediction_log WHERE {conditions}"
+COUNT_SUMMARIZED = """
+SELECT coalesce(sum(total_requests), 0)::bigint FROM {relation} WHERE {conditions}
+"""
+# The minutes that begin in the range and are not behind the retention edge.
+MINUTES_WITHIN = """
+bucket >= greatest(%(start)s, (SELECT raw_from FROM prediction_stats_state)) AND bucket < %(end)s"""
+REMOVE_SUMMARIES = """
+SELECT prediction_summary_remove(%(model_name)s::text, %(model_version)s::text, %(start)s::timestamptz,
+                                 %(end)s::timestamptz)
+"""
 
 # By id, too, because many predictions may have the same timestamp.
 LAST_OF_PIECE = """
@@ -86,10 +97,13 @@ class PostgresPurgeStore:
         return _utc(edge)
 
     def count(self, filters: PurgeFilters, within: TimeRange) -> int:
-        """Count the predictions that would be removed, however long it takes."""
+        """Count the predictions that would be removed, summarised ones included, however long it takes."""
         conditions, values = _conditions(filters, within)
+        statements = [COUNT.format(conditions=conditions)]
+        if not (filters.request_id or is_distributed(self._database)):
+            statements.append(_count_summarized(filters))
         with self._database.maintenance() as connection:
-            return int(connection.exec_driver_sql(COUNT.format(conditions=conditions), values).scalar_one())
+            return sum(int(connection.exec_driver_sql(count, values).scalar_one()) for count in statements)
 
     def remove_predictions(self, filters: PurgeFilters, within: TimeRange) -> tuple[int, datetime | None]:
         """Remove the oldest of them.
@@ -116,6 +130,15 @@ class PostgresPurgeStore:
         """Remove the halves of calls, and what is kept of complete calls to tell events that come again."""
         conditions, values = _conditions(filters)
         self._database.count(HALVES.format(conditions=conditions or "true"), values | vars(within))
+
+    def remove_summaries(self, filters: PurgeFilters, within: TimeRange) -> int:
+        """Remove what was summarised, on all levels at once; new summaries wait meanwhile. Return how much."""
+        if is_distributed(self._database):
+            return 0
+        bounds = {"start": None, "end": None} if filters.is_whole_model else vars(within)
+        values = {"model_name": filters.model_name, "model_version": filters.model_version, **bounds}
+        with self._transaction() as connection:
+            return int(connection.exec_driver_sql(REMOVE_SUMMARIES, values).scalar_one())
 
     def first_bucket(self, filters: PurgeFilters, before: datetime) -> datetime | None:
         """Return the first day that the aggregates have of a model before the retention edge."""
@@ -159,6 +182,14 @@ def _delete(connection: Connection, engine: str, conditions: str, values: dict[s
     connection.exec_driver_sql(UNPACK_ALL)
     connection.exec_driver_sql(NOTED, values)
     return int(connection.exec_driver_sql(DELETE_AND_INVALIDATE.format(conditions=conditions), values).scalar_one())
+
+
+def _count_summarized(filters: PurgeFilters) -> str:
+    conditions, _ = _conditions(filters)
+    if filters.is_whole_model:
+        return COUNT_SUMMARIZED.format(relation="prediction_summary_day", conditions=conditions)
+    within = " AND ".join(filter(None, [conditions, MINUTES_WITHIN]))
+    return COUNT_SUMMARIZED.format(relation="prediction_summary_minute", conditions=within)
 
 
 def _conditions(filters: PurgeFilters, within: TimeRange | None = None) -> tuple[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ from app.domain.dropped import SATURATION
 from app.domain.instants import TimeRange
 from app.domain.sketch import LatencySketch
 from app.domain.statistics import GROUP_KEYS, Selection, Tally
+from app.infrastructure import summary_rows
 from app.infrastructure.postgres.database import Row
 
 # Every branch has the same columns: the counts of rows or buckets, or the predictions in one bin of the sketch.
@@ -86,7 +87,9 @@ SELECT part, point, NULL::text, model_version,
 FROM  ({branches}) AS parts
 GROUP  BY part, point, model_version, bin"""
 
-READ = "SELECT {state}, answer.* FROM prediction_stats_state LEFT JOIN ({answer}) AS answer ON true"
+READ = """
+SELECT {state}, {has_summaries}, answer.*
+FROM   prediction_stats_state LEFT JOIN ({answer}) AS answer ON true"""
 
 COUNT_GROUPS = """
 SELECT count(*) FROM (SELECT 1 FROM ({branches}) AS calls GROUP BY {keys} LIMIT {limit:d}) AS few"""
@@ -107,6 +110,7 @@ class PostgresStatisticsStore:
         """`run` runs a statement on a connection; `is_distributed` tells whether the models are on several nodes."""
         self._run = run
         self._is_distributed = is_distributed
+        self._has_summaries = False  # when it was read last; on Citus there are none
 
     def state(self, time_range: TimeRange) -> Materialized:
         """Return the state of the aggregates for the range."""
@@ -120,28 +124,37 @@ class PostgresStatisticsStore:
         branches = [
             branch for number, part in enumerate(parts) for branch in _branches(number, part, conditions, by_shard)
         ]
-        union = "\nUNION ALL".join([*branches, *_dropped(question, time_range, by_shard)])
+        branches += _dropped(question, time_range, by_shard)
+        with_summaries = self._has_summaries
+        if with_summaries:
+            branches += _summarized(question, time_range, conditions)
+        union = "\nUNION ALL".join(branches)
         if by_shard:
             answer = ANSWER if "model_name" in question.group_by else ANSWER_OF_SHARDS
             answers = self._run(answer.format(branches=union), values)
             state = self.state(time_range)
         else:
+            any_summaries = "false" if self._is_distributed() else summary_rows.ANY
             bounds = STATE.format(start=time_range.start, end=time_range.end)
-            rows = self._run(READ.format(state=bounds, answer=ANSWER.format(branches=union)), values)
-            answers, state = [row[STATE_COLUMNS:] for row in rows], _state(rows[0])
+            answer = ANSWER.format(branches=union)
+            rows = self._run(READ.format(state=bounds, has_summaries=any_summaries, answer=answer), values)
+            self._has_summaries = rows[0][STATE_COLUMNS]
+            if self._has_summaries and not with_summaries:
+                return self.read(question, time_range, parts)
+            answers, state = [row[STATE_COLUMNS + 1 :] for row in rows], _state(rows[0])
         tallies = [dict[GroupKey, Tally]() for _ in parts]
-        dropped = dict[GroupKey, Tally]()
+        beside = dict[GroupKey, Tally]()
         for row in answers:
             number, key, tally = _tally(row)
-            of_part = dropped if number is None else tallies[number]
+            of_part = beside if number is None else tallies[number]
             if key in of_part:
                 of_part[key].merge(tally)
             elif tally or by_shard:
                 of_part[key] = tally
-        return Reading(tallies, dropped, state, is_one_snapshot=not by_shard)
+        return Reading(tallies, beside, state, is_one_snapshot=not by_shard)
 
     def count_groups(self, question: Question, segments: Sequence[Segment] | None, limit: int) -> int:
-        """Count up to `limit` groups with predictions in the segments, or with drops in the range of the question.
+        """Count up to `limit` groups: with predictions in the segments, or with summaries or drops in the range.
 
         Without segments, the groups of all models that were ever logged are counted.
         """
@@ -149,6 +162,9 @@ class PostgresStatisticsStore:
         keys = ", ".join(question.group_by)
         names = ALL_NAMES.format(keys=keys, conditions=conditions)
         branches = [names] if segments is None else [_names(segment, keys, conditions) for segment in segments]
+        if segments is not None and not self._is_distributed():
+            summarized = summary_rows.segments(question, question.range)
+            branches += [_names(segment, keys, conditions, "summary") for segment in summarized]
         if question.group_by == ("model_name",):  # the only groups that drops alone can make
             collation = "C" if segments is None else "default"  # both sides of a UNION need the same
             dropped = "\nUNION ALL\n".join(_dropped(question, question.range, by_shard=False))
@@ -159,11 +175,11 @@ class PostgresStatisticsStore:
         return int(self._run(statement, values)[0][0])
 
 
-def _names(segment: Segment, keys: str, conditions: str) -> str:
+def _names(segment: Segment, keys: str, conditions: str, family: str = "stats") -> str:
     raw = segment.level is RAW
     return NAMES_OF_PART.format(
         keys=keys,
-        relation="prediction_log" if raw else f"prediction_stats_{segment.level}",
+        relation="prediction_log" if raw else f"prediction_{family}_{segment.level}",
         time="timestamp" if raw else "bucket",
         start=segment.range.start,
         end=segment.range.end,
@@ -208,6 +224,11 @@ def _dropped(question: Question, time_range: TimeRange, by_shard: bool) -> Itera
 
 def _grouped(group_by: Sequence[str], by_shard: bool) -> Sequence[str]:
     return [*group_by, "model_name"] if by_shard and "model_name" not in group_by else group_by
+
+
+def _summarized(question: Question, time_range: TimeRange, conditions: str) -> Iterator[str]:
+    keys, group = _keys(question.series.edges[1:-1] if question.series else (), question.group_by, "bucket")
+    return summary_rows.branches(question, time_range, keys, group, conditions)
 
 
 def _keys(edges: Sequence[datetime], group_by: Sequence[str], time: str) -> tuple[str, list[str]]:
@@ -264,6 +285,7 @@ def _tally(row: Row) -> tuple[int | None, GroupKey, Tally]:
         duration_ms_min=low,
         duration_ms_max=high,
         read_raw=read_raw or 0,
+        summarized=(calls or 0) if number is None else 0,
         dropped=min(int(dropped or 0), SATURATION),
         sketch=LatencySketch(zip(_integers(bins), _integers(bin_calls))),
     )

@@ -95,6 +95,32 @@ prediction_dropped = Table(
     Index("prediction_dropped_reported", "reported_at"),
 )
 
+# Summaries: predictions that clients have counted instead of sending each of them whole, by model, version and minute.
+# A summary that is sent twice counts once by its id. Triggers keep the rollups that statistics read.
+prediction_summary = Table(
+    "prediction_summary",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("timestamp", DateTime(timezone=True), nullable=False),
+    Column("model_name", Text, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("total_requests", BigInteger, nullable=False),
+    Column("successful_requests", BigInteger, nullable=False),
+    Column("duration_ms_sum", Double, nullable=False),
+    Column("duration_ms_min", Double, nullable=False),
+    Column("duration_ms_max", Double, nullable=False),
+    Column("bins", ARRAY(Integer), nullable=False),
+    Column("bin_calls", ARRAY(BigInteger), nullable=False),
+    Column("reported_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    PrimaryKeyConstraint("id", "model_name", name="prediction_summary_pkey"),
+    CheckConstraint(
+        "total_requests > 0 AND successful_requests BETWEEN 0 AND total_requests", name="prediction_summary_counts"
+    ),
+    CheckConstraint("cardinality(bins) = cardinality(bin_calls)", name="prediction_summary_bins"),
+    Index("prediction_summary_model_time", "model_name", "timestamp"),
+    Index("prediction_summary_reported", "reported_at"),
+)
+
 # Every model and version that was ever logged, in the order of their bytes; one without calls may stay for a while.
 prediction_model = Table(
     "prediction_model",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
 from itertools import accumulate
@@ -31,14 +32,19 @@ from app.domain.predictions import (
     metadata_json,
     timestamp_problem,
 )
+from app.domain.summaries import Summary
+from app.presentation import summary_decoder
 from app.presentation.errors import problem
 from app.presentation.json_splitting import elements, lines
 from app.presentation.middleware.arguments import MAX_RECORD_BYTES, json_advice, loads
 from app.presentation.middleware.authentication import MODEL_NOT_ALLOWED
 from app.presentation.schemas.predictions import PredictionSchema, call_time
+from app.presentation.schemas.summaries import SummarySchema
 from app.presentation.work_budget import OutOfWork, Work, refuse
 
 MAX_RECORDS = 10_000
+# Each bin of a summary is a row of three tables: the bins of a batch cost no more than as many predictions.
+MAX_BINS = 20_000
 # The models that may be logged; None stands for any.
 Models = frozenset[str] | None
 
@@ -58,6 +64,7 @@ class Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 _RECORD = msgspec.json.Decoder(Record)
 _RECORDS = msgspec.json.Decoder(list[Record])
+_PIECES = msgspec.json.Decoder(list[msgspec.Raw])
 _METADATA = msgspec.json.Decoder(dict[str, Any])
 # Parts of well-formed JSON that may have to be refused (NUL, half a surrogate pair, a number beyond a double), or that
 # make the text longer when it is written anew. A match inside a string is harmless: marshmallow then looks at the
@@ -67,6 +74,7 @@ _UNSURE = re.compile(rb"[\x00-\x1f]|\\u(?:0000|[dD][89a-fA-F])|[0-9][eE]|[0-9]{3
 _NO_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[^][{}"]+')
 _STEPS = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
 _SCHEMA = PredictionSchema()
+_SUMMARY = SummarySchema()
 _NOT_TAKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 # Markers of a timestamp and of metadata that marshmallow must look at: neither value can be stored.
 _NO_TIME = datetime.max.replace(tzinfo=timezone.utc)
@@ -83,7 +91,7 @@ def read_array(body: bytes, models: Models = None, sent: int | None = None) -> B
     try:
         records = _RECORDS.decode(body)
     except _NOT_TAKEN:
-        places, records = _decoded(elements(body), look)
+        places, records = _decoded(_pieces(body), look)
     else:
         _check_number(len(records))
         places = range(len(records))
@@ -111,27 +119,53 @@ def read_pieces(pieces: Sequence[bytes], models: Models, work: Work) -> Batch:
     return _batch(places, records, lambda: pieces, look, models)
 
 
+def _pieces(body: bytes) -> Iterable[bytes]:
+    """Return the elements of an array: quickly if there are summaries among them, which a valid body may have."""
+    if summary_decoder.MARK in body:
+        with suppress(*_NOT_TAKEN):
+            return list(map(bytes, _PIECES.decode(body)))
+    return elements(body)
+
+
 def _work(body: bytes, sent: int | None) -> Work:
     return Work(len(body), len(body) if sent is None else sent)
 
 
 class _CloserLook:
-    """The results of marshmallow for the records that msgspec refuses, by their index in the batch."""
+    """The results for the records that are not plainly predictions, by their index in the batch.
+
+    Summaries are decoded here, and marshmallow looks at what msgspec refuses.
+    """
 
     def __init__(self, work: Work) -> None:
         self._work = work
+        self._bins = MAX_BINS
         self.taken: dict[int, Calls] = {}
+        self.summaries: dict[int, Summary] = {}
         self.rejected: dict[int, Rejection] = {}
 
     def take(self, place: int, piece: bytes) -> None:
         """Accept or reject a record. Answers 413 if it is one too many."""
         try:
+            if summary := summary_decoder.read(piece):
+                self._summarize(place, summary)
+                return
             self._work.spend(len(piece))
-            self.taken[place] = _closer(piece)
+            found = _closer(piece)
+            if isinstance(found, Summary):
+                self._summarize(place, found)
+            else:
+                self.taken[place] = found
         except ma.ValidationError as error:
             self.rejected[place] = Rejection(error.normalized_messages())
         except OutOfWork:
             refuse(sorted(self.rejected.items()))
+
+    def _summarize(self, place: int, summary: Summary) -> None:
+        self._bins -= len(summary.bins)
+        if self._bins < 0:
+            problem(413, f"The summaries of a batch must have at most {MAX_BINS} bins together.")
+        self.summaries[place] = summary
 
 
 def _decoded(pieces: Iterable[bytes], look: _CloserLook) -> tuple[list[int], list[Record]]:
@@ -168,11 +202,14 @@ def _batch(
     if look.taken:
         calls, places = Calls.together([calls, *look.taken.values()]), [*places, *look.taken]
         calls = calls.at(sorted(range(len(places)), key=places.__getitem__))
-    batch = Batch(calls, sorted(look.rejected.items()), in_order=_in_order(calls))
-    if models is None or models.issuperset(calls.model_name):
+    batch = Batch(calls, sorted(look.rejected.items()), in_order=_in_order(calls), summaries=look.summaries)
+    if models is None:
         return batch
-    others = [row for row, name in enumerate(calls.model_name) if name not in models]
-    return batch.without(others, ModelNotAllowed({"model_name": [MODEL_NOT_ALLOWED]}))
+    not_allowed = ModelNotAllowed({"model_name": [MODEL_NOT_ALLOWED]})
+    if not models.issuperset(calls.model_name):
+        others = [row for row, name in enumerate(calls.model_name) if name not in models]
+        batch = batch.without(others, not_allowed)
+    return batch.without_summaries(lambda summary: summary.model_name not in models, not_allowed)
 
 
 def _in_order(calls: Calls) -> bool:
@@ -180,13 +217,16 @@ def _in_order(calls: Calls) -> bool:
     return all(map(le, ids, ids[1:]))
 
 
-def _closer(piece: bytes) -> Calls:
+def _closer(piece: bytes) -> Calls | Summary:
     if len(piece) > MAX_RECORD_BYTES:
         raise ma.ValidationError(f"Must be at most {MAX_RECORD_BYTES} bytes.")
     try:
         decoded = loads(piece.decode())
     except (ValueError, RecursionError) as error:
         raise ma.ValidationError(["Invalid JSON.", *json_advice(error)]) from None
+    if isinstance(decoded, dict) and summary_decoder.ID in decoded:
+        summary: Summary = _SUMMARY.load(decoded)
+        return summary
     return Calls.of(_SCHEMA.load(decoded))
 
 

@@ -60,6 +60,7 @@ class Meters:
         self._stored = counter("records_stored_total", "Records that were committed.")
         self._duplicates = counter("records_duplicate_total", "Records that had been stored before.")
         self._rejected = counter("records_rejected_total", "Records that could not be used, by their fault.", "reason")
+        self._summarized = counter("predictions_summarized_total", "Predictions that committed summaries count.")
         self._dropped = counter("records_dropped_total", "Predictions that clients reported as dropped.", "reason")
         for family, reasons in (
             (self._refused, REFUSALS),
@@ -103,6 +104,7 @@ class Meters:
         """Count a committed batch, and its sender's reports of dropped predictions."""
         self._stored.inc(receipt.stored)
         self._duplicates.inc(receipt.duplicates)
+        self._summarized.inc(receipt.summarized)
         for why, number in Counts(_reason_of(rejection) for _, rejection in receipt.rejected).items():
             self._rejected.labels(why).inc(number)
         self.dropped(dropped)

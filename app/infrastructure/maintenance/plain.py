@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from app.application.retention import LifeCycle, Overview, Progress, Relation
 from app.infrastructure.dropped_store import RETAIN as RETAIN_DROPPED
 from app.infrastructure.postgres.database import Database
+from app.infrastructure.summary_rows import RETAIN as RETAIN_SUMMARIES
 
 PIECE = 20_000
 
@@ -79,6 +80,7 @@ class Plain:
                 for family in ("stats", "latency"):
                     _delete(connection, DROP_BUCKETS.format(relation=f"prediction_{family}_{level}", level=level))
             connection.exec_driver_sql(RETAIN_DROPPED)
+            connection.exec_driver_sql(RETAIN_SUMMARIES)
             connection.exec_driver_sql(TIDY)
 
     def overview(self) -> Overview:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from app.application.retention import Job, LifeCycle, Overview, Progress, Relation
 from app.infrastructure.dropped_store import RETAIN as RETAIN_DROPPED
 from app.infrastructure.postgres.database import Database
+from app.infrastructure.summary_rows import RETAIN as RETAIN_SUMMARIES
 
 HOLD = "SELECT prediction_stats_hold()"
 RELEASE = "SELECT prediction_stats_release()"
@@ -72,7 +73,8 @@ SELECT j.proc_name, coalesce(a.view_name, j.hypertable_name), j.schedule_interva
 FROM   timescaledb_information.jobs j
 LEFT   JOIN timescaledb_information.job_stats s ON s.job_id = j.job_id
 LEFT   JOIN timescaledb_information.continuous_aggregates a ON a.materialization_hypertable_name = j.hypertable_name
-WHERE  j.proc_name IN (%(job)s, 'prediction_dropped_retain', 'prediction_model_job', 'policy_compression')
+WHERE  j.proc_name IN (%(job)s, 'prediction_dropped_retain', 'prediction_summary_retain', 'prediction_model_job',
+                       'policy_compression')
 ORDER  BY j.job_id
 """
 
@@ -105,6 +107,7 @@ class Timescale:
         with self._instead_of_the_job() as connection:
             connection.exec_driver_sql("CALL prediction_stats_retain(%(keep)s::jsonb)", {"keep": _keep(life_cycle)})
             connection.exec_driver_sql(RETAIN_DROPPED)
+            connection.exec_driver_sql(RETAIN_SUMMARIES)
             connection.exec_driver_sql("CALL prediction_model_tidy(NULL)")
 
     def overview(self) -> Overview:

@@ -17,7 +17,8 @@ SERVICE = "predlog_service"
 READER = "predlog_reader"
 
 LEVELS = ("minute", "hour", "day")
-AGGREGATES = tuple(f"prediction_{family}_{level}" for family in ("stats", "latency", "dropped") for level in LEVELS)
+FAMILIES = ("stats", "latency", "dropped", "summary", "summary_latency")
+AGGREGATES = tuple(f"prediction_{family}_{level}" for family in FAMILIES for level in LEVELS)
 
 Rights = Mapping[str, frozenset[str]]
 READ = frozenset({"SELECT"})
@@ -39,11 +40,12 @@ SERVICE_RIGHTS: Rights = {
     "prediction_invalid_hour": READ,
     "prediction_invalidation": frozenset({"SELECT", "INSERT"}),
     "prediction_stats_state": READ,
+    "prediction_summary": frozenset({"SELECT", "INSERT"}),
     **dict.fromkeys(AGGREGATES, READ),
 }
 SERVICE_FUNCTIONS = frozenset({
     "prediction_dropped_remove", "prediction_end_reads", "prediction_model_remove_unused", "prediction_model_unused",
-    "prediction_stats_forget",
+    "prediction_stats_forget", "prediction_summary_remove",
 })  # fmt: skip
 # The right is to the whole log, because TimescaleDB cannot grant single columns of a table in the columnstore.
 READER_RIGHTS: Rights = dict.fromkeys(
@@ -54,6 +56,7 @@ READER_RIGHTS: Rights = dict.fromkeys(
         "prediction_invalidation",
         "prediction_invalid_hour",
         "prediction_dropped",
+        "prediction_summary",
     ),
     READ,
 )

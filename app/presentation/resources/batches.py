@@ -18,6 +18,7 @@ from app.presentation.middleware.request_body import Body, incomplete, is_gzip
 from app.presentation.resources.predictions import EXAMPLE
 from app.presentation.schemas.dropped_header import HEADER, LEFT_OUT_HEADER, DroppedReportSchema
 from app.presentation.schemas.predictions import PredictionSchema
+from app.presentation.schemas.summaries import SummarySchema
 
 blp = Blueprint("batches", __name__, url_prefix="/api/v1", description="Logged calls, many at once")
 
@@ -56,7 +57,11 @@ class ReceiptSchema(ma.Schema):
         "required": True,
         "content": {
             "application/json": {
-                "schema": {"type": "array", "maxItems": batch_decoder.MAX_RECORDS, "items": PredictionSchema},
+                "schema": {
+                    "type": "array",
+                    "maxItems": batch_decoder.MAX_RECORDS,
+                    "items": {"anyOf": [PredictionSchema, SummarySchema]},
+                },
                 "example": [EXAMPLE],
             },
             "application/x-ndjson": {"schema": {"type": "string"}, "example": json.dumps(EXAMPLE) + "\n"},
@@ -100,6 +105,11 @@ def log_batch() -> Response:
     Records that have a `request_id` may be sent again without harm; if they have no `timestamp`, the `request_id` must
     be a UUIDv7. A record whose `request_id` and `timestamp` belong to a call of another model is rejected; on Citus it
     is stored, because the model is a part of the key there.
+
+    A record with a `summary_id` is a summary: predictions of one version of a model in one minute that the client has
+    counted instead of sending each of them whole. All statistics count them; a range counts a minute that begins in it.
+    The same `summary_id` again, of the same model, counts nothing new. The summaries of a batch have at most 20,000
+    bins together.
 
     A batch that is mostly invalid and costs the service far more work than its sender (many tiny records, or gzip of
     the same one over and over) is answered 413: nothing is stored, and the first rejected records are listed. NDJSON

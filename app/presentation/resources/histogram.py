@@ -33,6 +33,7 @@ EXAMPLE = {
         {"from_ms": 244.73679925652837, "to_ms": 735.2569376802775, "count": 129},
     ],
     "total_requests": 500,
+    "summarized": 0,
     "dropped": 0,
     "completeness": 1.0,
     "bucket": "1d",
@@ -43,6 +44,7 @@ EXAMPLE = {
             "to": "2025-06-02T00:00:00+00:00",
             "counts": [371, 129],
             "total_requests": 500,
+            "summarized": 0,
             "dropped": 0,
             "completeness": 1.0,
         }
@@ -88,6 +90,9 @@ class CountedSchema(ma.Schema):
     """How many predictions were logged, and how many were dropped."""
 
     total_requests = ma.fields.Integer(required=True, metadata={"description": "The sum of the counts."})
+    summarized = ma.fields.Integer(
+        required=True, metadata={"description": "How many of `total_requests` clients have counted only."}
+    )
     dropped = ma.fields.Integer(
         required=True, metadata={"description": "Predictions that clients reported as dropped."}
     )
@@ -152,4 +157,9 @@ def histogram(query: dict[str, Any]) -> Response:
 
 
 def _counted(tally: Tally) -> dict[str, Any]:
-    return {"total_requests": tally.total, "dropped": tally.dropped, "completeness": tally.completeness}
+    return {
+        "total_requests": tally.total,
+        "summarized": tally.summarized,
+        "dropped": tally.dropped,
+        "completeness": tally.completeness,
+    }

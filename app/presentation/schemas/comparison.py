@@ -39,7 +39,7 @@ DURATIONS = {1: "b is slower", -1: "b is faster", 0: "no difference beyond chanc
 TOO_FEW = "not enough calls"
 ZERO = "no ratio to 0 ms"
 
-COUNTED_EXAMPLE: dict[str, Any] = {"dropped": 0, "completeness": 1.0, **ANSWER_EXAMPLE}
+COUNTED_EXAMPLE: dict[str, Any] = {"summarized": 0, "dropped": 0, "completeness": 1.0, **ANSWER_EXAMPLE}
 del COUNTED_EXAMPLE["percentile_relative_error"]
 EXAMPLE = {
     "a": {

@@ -28,6 +28,7 @@ TALLY_EXAMPLE = {
     "min_duration_ms": 48,
     "max_duration_ms": 917.25,
     "percentiles": {"50": 121.4, "90": 201.1, "95": 246.2, "99": 402.7},
+    "summarized": 0,
     "dropped": 0,
     "completeness": 1.0,
 }
@@ -76,6 +77,13 @@ class TallySchema(ma.Schema):
         metadata={
             "description": "With `under_ms`: the share of calls that took at most so many milliseconds, with the "
             "limits between which the true share is; null without calls."
+        },
+    )
+    summarized = ma.fields.Integer(
+        required=True,
+        metadata={
+            "description": "How many of `total_requests` clients have counted instead of sending them whole. All "
+            "figures include them; a range counts the minutes that begin in it."
         },
     )
     dropped = ma.fields.Integer(
@@ -164,6 +172,7 @@ def tallied(tally: Tally, percentiles: Sequence[float], under_ms: Sequence[float
         "max_duration_ms": milliseconds(tally.duration_ms_max),
         "percentiles": dict(values),
         **({"under_ms": dict(shares)} if under_ms else {}),
+        "summarized": tally.summarized,
         "dropped": tally.dropped,
         "completeness": tally.completeness,
     }

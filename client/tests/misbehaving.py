@@ -22,6 +22,10 @@ from urllib.parse import parse_qs, urlsplit
 KNOWN = {
     "model_name", "duration_ms", "was_successful", "timestamp", "request_id", "model_version", "error", "metadata",
 }  # fmt: skip
+SUMMARY = {
+    "summary_id", "model_name", "timestamp", "count", "successful_count", "duration_ms_sum", "duration_ms_min",
+    "duration_ms_max", "bins",
+}  # fmt: skip
 REASONS = {"queue_full", "spool_full", "rejected", "expired", "exit"}
 
 
@@ -36,6 +40,8 @@ def errors_of(record: Any) -> dict[str, list[str]]:
     """What the service's contract finds wrong with a record."""
     if not isinstance(record, dict):
         return {"_schema": ["Invalid input type."]}
+    if "summary_id" in record:
+        return errors_of_summary(record)
     errors = {name: ["Unknown field."] for name in record.keys() - KNOWN}
     name, duration = record.get("model_name"), record.get("duration_ms")
     if not isinstance(name, str) or not 1 <= len(name) <= 200:
@@ -56,6 +62,24 @@ def errors_of(record: Any) -> dict[str, list[str]]:
     except (KeyError, ValueError, AssertionError, TypeError, AttributeError):
         errors["request_id"] = ["request_id and timestamp are what makes a retry safe."]
     return errors
+
+
+def errors_of_summary(summary: dict[str, Any]) -> dict[str, list[str]]:
+    """What the service's contract finds wrong with a summary; a version may be left out."""
+    count, total = summary["count"], summary["duration_ms_sum"]
+    low, high = summary["duration_ms_min"], summary["duration_ms_max"]
+    bins = [place for place, _ in summary["bins"]]
+    good = (
+        summary.keys() - {"model_version"} == SUMMARY
+        and uuid.UUID(summary["summary_id"]).version == 7
+        and datetime.fromisoformat(summary["timestamp"]).second == 0
+        and datetime.fromisoformat(summary["timestamp"]).utcoffset() == timedelta(0)
+        and 0 < summary["successful_count"] == count == sum(calls for _, calls in summary["bins"])
+        and low * count * (1 - 1e-9) <= total <= high * count * (1 + 1e-9)
+        and bins == sorted(set(bins))
+        and len(bins) <= 2000
+    )
+    return {} if good else {"bins": ["This summary cannot be true."]}
 
 
 class Service(ThreadingHTTPServer):
@@ -98,6 +122,18 @@ class Service(ThreadingHTTPServer):
     def models(self) -> Counter[str]:
         return Counter(record["model_name"] for record in self.records.values())
 
+    @property
+    def summaries(self) -> list[dict[str, Any]]:
+        return [record for record in self.records.values() if "summary_id" in record]
+
+    @property
+    def counted(self) -> Counter[str]:
+        """All predictions by model: whole ones, and those in summaries."""
+        counts: Counter[str] = Counter()
+        for record in self.records.values():
+            counts[record["model_name"]] += record.get("count", 1)
+        return counts
+
     def lost_by(self, *names: str) -> Counter[Any]:
         counts: Counter[Any] = Counter()
         for report in self.reports.values():
@@ -111,7 +147,7 @@ class Service(ThreadingHTTPServer):
             if errors:
                 said["rejected"].append({"index": index, "errors": errors})
                 continue
-            key = record["request_id"], record["timestamp"]
+            key = record.get("summary_id") or record["request_id"], record["timestamp"]
             said["duplicates" if key in self.records else "stored"] += 1
             self.records.setdefault(key, record)
             self.copies[key] += 1

@@ -6,9 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from predlog.dropped import Report
+from predlog.record import count_of
 
 if TYPE_CHECKING:
     from predlog.spool_file import Segment
+
+
+Numbers = tuple[int, ...]  # of the records that a line is about: several, if it is a summary
 
 
 class Marker:
@@ -23,12 +27,17 @@ class Batch:
     """The sender removes records that are stored or dropped; an empty batch is done."""
 
     lines: list[bytes] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)  # of the lines, and before them of those that are done
+    numbers: list[Numbers] = field(default_factory=list)  # of the lines, and before them of those that are done
     reports: list[Report] = field(default_factory=list)
     youngest_ns: int = 0
     markers: list[Marker] = field(default_factory=list)
     segment: Segment | None = None
 
-    def left(self) -> list[tuple[int, bytes]]:
+    @property
+    def records(self) -> int:
+        """How many records the lines that are left are about."""
+        return sum(map(count_of, self.lines))
+
+    def left(self) -> list[tuple[Numbers, bytes]]:
         """The lines that are left, with their numbers."""
         return list(zip(self.numbers[len(self.numbers) - len(self.lines) :], self.lines))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Protocol
 
 from predlog.batch import Batch
@@ -58,7 +59,7 @@ class Memory:
     def done(self, batch: Batch) -> None:
         """Forget the batch."""
         self._held = None
-        self._intake.ledger.done(batch.numbers)
+        self._intake.ledger.done(chain.from_iterable(batch.numbers))
         for marker in batch.markers:
             marker.passed = True
 
@@ -72,7 +73,7 @@ class Memory:
     def waiting(self) -> int:
         """Records on the queue and in hand."""
         held = self._held
-        return len(self._intake.queue) + (len(held.lines) if held is not None else 0)
+        return len(self._intake.queue) + self._intake.beside + (held.records if held is not None else 0)
 
     def reports(self) -> list[Report]:
         """Those of the batch in hand."""

@@ -63,6 +63,9 @@ class Client(ClientBase):
     environment, release, host: the same as fields of metadata; host=True takes the name of this machine.
     trace_ids: log OpenTelemetry's current trace_id and span_id (True if opentelemetry was imported before).
     exception_text: False logs of an exception its type alone.
+    sample: share of the successful calls that are sent whole, from 0 to 1 (1). The others are counted here, by model,
+        version and minute, and sent as summaries, so that all statistics stay as exact; failures are sent whole.
+    sample_keep_slow_ms: calls that took at least so many milliseconds are sent whole, too.
     before_send: a function that is given each record as a dict with the names of log(), in the client's thread, and
         returns it, changed or not, or None to withhold it. A record for which it raises is rejected.
     ignore: exceptions that leave no record.
@@ -102,6 +105,8 @@ class Client(ClientBase):
         host: bool | None = None,
         trace_ids: bool | None = None,
         exception_text: bool | None = None,
+        sample: float | None = None,
+        sample_keep_slow_ms: float | None = None,
         before_send: BeforeSend | None = None,
         ignore: type[BaseException] | Exceptions | None = None,
         is_failure: IsFailure | None = None,

@@ -13,6 +13,8 @@ class Stats:
     """Stored by the service."""
     duplicates: int = 0
     """Acknowledged again: an earlier try had been stored although its answer was lost."""
+    summarized: int = 0
+    """Counted by the service in summaries, of those that sampling does not send whole."""
     queued: int = 0
     """In memory, not acknowledged yet; a batch that is being encoded just now is in none of the figures."""
     spooled: int = 0
@@ -36,4 +38,5 @@ class Tally:
 
     sent: int = 0
     duplicates: int = 0
+    summarized: int = 0
     torn: int = 0

@@ -11,7 +11,7 @@ from predlog import response
 from predlog.batch import Batch
 from predlog.counts import Tally
 from predlog.dropped import EXPIRED, MAX_REPORTS, REJECTED, Dropped, header
-from predlog.record import belongs_to
+from predlog.record import SUMMARY, count_of
 from predlog.response import Acknowledged, Later, Refused, Verdict
 from predlog.settings import Settings
 from predlog.throttled_log import Trouble, logger
@@ -108,14 +108,23 @@ class Delivery:
         self._failures = 0
         self._at_once = min(self._most, self._at_once * 2)
         self._reports_at_once = MAX_REPORTS
-        self._tally.sent += said.stored
-        self._tally.duplicates += said.duplicates
+        self._count(said, lines)
         self._drop([lines[index] for index, _ in said.rejected], REJECTED)
         self._trouble.back()
         if said.rejected:
             fields = _names(errors for _, errors in said.rejected)
             text = "Predlog: the service rejected %d records for their %s; they are counted as rejected"
             self._trouble.warn(f"rejected {fields}", text, len(said.rejected), fields)
+
+    def _count(self, said: Acknowledged, lines: Sequence[bytes]) -> None:
+        """Add up what was stored; of a summary the predictions count that it stands for, and not itself."""
+        refused = {index for index, _ in said.rejected}
+        accepted = [line for place, line in enumerate(lines) if place not in refused]
+        summaries = [line for line in accepted if line.startswith(SUMMARY)]
+        self._tally.summarized += sum(map(count_of, summaries))
+        stored = max(0, said.stored - len(summaries))
+        self._tally.sent += stored
+        self._tally.duplicates += said.stored + said.duplicates - len(summaries) - stored
 
     def _refused(self, said: Refused, lines: Sequence[bytes]) -> None:
         self._drop(lines, REJECTED)
@@ -136,8 +145,7 @@ class Delivery:
         return Wait(_jitter.uniform(0, min(MAX_BACKOFF, INITIAL_BACKOFF * 2**doublings)))
 
     def _drop(self, lines: Sequence[bytes], reason: str) -> None:
-        for line in lines:
-            self._dropped.add(*belongs_to(line), reason)
+        self._dropped.add_lines(lines, reason)
 
 
 def _names(errors: Any) -> str:

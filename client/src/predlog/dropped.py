@@ -6,10 +6,11 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from predlog.record import belongs_to, count_of
 from predlog.text import NAME_CHARACTERS, clean
 from predlog.uuid7 import uuid7
 
@@ -65,6 +66,11 @@ class Dropped:
             self._counts[name[:NAME_CHARACTERS], minute - minute % self._step, reason] += count
             if len(self._counts) > MAX_KEYS and self._step != _STEPS[-1]:
                 self._coarsen()
+
+    def add_lines(self, lines: Iterable[bytes], reason: str) -> None:
+        """Count encoded records as dropped, each for as many as it stands for."""
+        for line in lines:
+            self.add(*belongs_to(line), reason, count_of(line))
 
     def by_model(self) -> Counter[str]:
         """Return the number of dropped records that were not reported yet, by model."""

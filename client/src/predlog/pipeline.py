@@ -179,6 +179,7 @@ class Pipeline:
         return Stats(
             sent=self._tally.sent,
             duplicates=self._tally.duplicates,
+            summarized=self._tally.summarized,
             queued=self._source.waiting(),
             spooled=spooled,
             torn=self._tally.torn,
@@ -212,7 +213,7 @@ class Pipeline:
         self._source.let_go()
         if self._spooler is not None and self._collected():
             self._spooler.run()
-        left = sum(not isinstance(item, Marker) for item in list(self.intake.queue))
+        left = sum(not isinstance(item, Marker) for item in list(self.intake.queue)) + self.intake.beside
         self.intake.queue.clear()
         return left
 

@@ -25,6 +25,11 @@ class Preparation:
 
     def line(self, record: Record, odd: list[str]) -> bytes | None:
         """The line, or None if the hook wants the record not sent; raises InvalidRecord."""
+        prepared = self.record(record)
+        return None if prepared is None else encode(prepared, odd)
+
+    def record(self, record: Record) -> Record | None:
+        """The record as it is to be sent, or None if the hook wants it not sent; raises InvalidRecord."""
         if self._metadata or self._version is not None:
             record = self._complete(record)
         if self._before_send is not None:
@@ -35,7 +40,7 @@ class Preparation:
             record = (record[0], record[1], *(fields.pop(name, None) for name in FIELDS))
             if fields:
                 raise InvalidRecord("before_send returned a field that a record does not have")
-        return encode(record, odd)
+        return record
 
     def _complete(self, record: Record) -> Record:
         time_ns, number, name, duration, success, version, error, metadata, timestamp, request_id = record

@@ -25,6 +25,7 @@ class Collector(BaseCollector):
         for name, text, value in (
             ("sent", "Records that the service has stored.", stats.sent),
             ("duplicates", "Records that the service had stored before.", stats.duplicates),
+            ("summarized", "Records that the service has counted in summaries.", stats.summarized),
             ("withheld", "Records that before_send took out.", stats.withheld),
             ("torn", "Half-written lines found in spool files.", stats.torn),
         ):

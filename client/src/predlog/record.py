@@ -34,6 +34,7 @@ FIELDS = (
 MAX_DURATION_MS = 1e292
 REQUEST_ID = "request_id"  # the key in metadata of one that is no UUID
 
+SUMMARY = b'{"summary_id":'  # how a summary (see sampling.py) begins, and no other record
 _REQUEST_IDS = uuid.UUID("8d0c4b5e-52f3-5f0b-9d0e-6a3b6f1f7c11")
 _UUID = re.compile(
     r"(?:urn:)?(?:uuid:)?\{?([0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12})\}?", re.ASCII | re.IGNORECASE
@@ -52,17 +53,15 @@ def encode(record: Record, odd: list[str] | None = None) -> bytes:
     Values of metadata that JSON cannot say are replaced, and named in `odd`.
     """
     time_ns, bits, name, duration, success, version, error, metadata, timestamp, request_id = record
-    if not isinstance(name, str) or not 0 < len(name) <= NAME_CHARACTERS:
-        raise InvalidRecord("model_name must be a string of 1 to 200 characters")
     fields: dict[str, Any] = {
-        "model_name": clean(name),
+        "model_name": _name(name),
         "duration_ms": _duration(duration),
         "was_successful": _success(success),
         "timestamp": _timestamp(timestamp, time_ns),
     }
     identifier, foreign = (None, "") if request_id is None else _request_id(request_id)
     fields["request_id"] = identifier or uuid7.spell(time_ns, bits)
-    if version is not None and (text := clean(text_of(version))[:NAME_CHARACTERS]):
+    if version is not None and (text := _version(version)):
         fields["model_version"] = text
     if error is not None:
         fields["error"] = clean(error if isinstance(error, str) else describe(error))[:ERROR_CHARACTERS]
@@ -72,6 +71,18 @@ def encode(record: Record, odd: list[str] | None = None) -> bytes:
     if metadata is None:
         return line
     return line[:-1] + b',"metadata":' + metadata_json(metadata, [] if odd is None else odd) + b"}"
+
+
+def measured(record: Record) -> tuple[str, str, float, bool, int]:
+    """What statistics need of a record; raises InvalidRecord.
+
+    Model, version ("" if there is none), milliseconds, whether the call succeeded, and its moment (ns since 1970).
+    """
+    time_ns, _, name, duration, success, version, _, _, timestamp, _ = record
+    if timestamp is not None:
+        _timestamp(timestamp, time_ns)  # raises if it is none
+    text = "" if version is None else _version(version)
+    return _name(name), text, float(_duration(duration)), _success(success), made_at(record)
 
 
 def readable(record: Record) -> dict[str, Any]:
@@ -84,6 +95,15 @@ def readable(record: Record) -> dict[str, Any]:
         fields["request_id"] = uuid7.spell(time_ns, number)
     fields["metadata"] = {} if fields["metadata"] is None else snapshot(fields["metadata"])
     return fields
+
+
+def count_of(line: bytes) -> int:
+    """How many predictions an encoded record stands for: one, if it is no summary. Never raises, as belongs_to()."""
+    try:
+        count = json.loads(line)["count"] if line.startswith(SUMMARY) else 1
+        return count if type(count) is int and count > 0 else 1
+    except Exception:
+        return 1
 
 
 def belongs_to(line: bytes) -> tuple[str, int]:
@@ -117,6 +137,16 @@ def made_at(record: Record) -> int:
 def _nanoseconds(found: datetime) -> int:
     aware = found.replace(tzinfo=timezone.utc) if found.tzinfo is None else found
     return int(aware.timestamp()) * 1_000_000_000
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= NAME_CHARACTERS:
+        raise InvalidRecord("model_name must be a string of 1 to 200 characters")
+    return clean(value)
+
+
+def _version(value: object) -> str:
+    return clean(text_of(value))[:NAME_CHARACTERS]
 
 
 def _duration(value: Any) -> float:

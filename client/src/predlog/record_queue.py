@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import chain
 from typing import Union
 
 from predlog import lifecycle
-from predlog.batch import Batch, Marker
+from predlog.batch import Batch, Marker, Numbers
 from predlog.context import Enrich
 from predlog.dropped import CLOSED, QUEUE_FULL, REJECTED, Dropped
 from predlog.forks import mine, new_mark
 from predlog.ledger import Ledger, Marks
 from predlog.preparation import Preparation
-from predlog.record import METADATA, SUCCESS, InvalidRecord, Record, made_at
+from predlog.record import METADATA, SUCCESS, InvalidRecord, Record, encode, made_at
+from predlog.sampling import Sampling, Summaries
 from predlog.settings import Settings
 from predlog.text import printable
 from predlog.throttled_log import Trouble
@@ -22,7 +24,9 @@ from predlog.wakeup import Wakeup
 
 ODD_NAMED = 3  # values of one record that a warning names
 
-Encoded = tuple[int, bytes]  # a record's number and line, put back
+MAX_SUMMARIZED = 10_000  # records that one batch counts in summaries
+
+Encoded = tuple[Numbers, bytes]  # the numbers of records and their line, put back
 Item = Union[Record, Encoded, Marker]
 
 
@@ -42,13 +46,18 @@ class Intake:
         self.codes = ledger.codes
         self.running = new_mark()  # whether the threads run, in this process
         self.withheld = 0
+        self.beside = 0  # records that wait in summaries which were put back, beside one for each of these
         self._preparation = Preparation(settings)
         self.heir: Intake | None = None  # in a forked child: the one to use instead
         self._room = settings.queue_size
         self._room_for_successes = settings.queue_size - settings.queue_size // 10
         self._batch_size = settings.batch_size
         self._batch_bytes = settings.batch_bytes
-        self.short = min(settings.batch_size, self._room_for_successes) - 1  # with fewer waiting, nobody is woken
+        self._sampling = Sampling(settings) if settings.sample < 1 else None
+        batch = min(settings.batch_size, self._room_for_successes)
+        if self._sampling is not None:  # most need no room in a batch, and the more a summary counts the less it costs
+            batch = max(batch, min(self._room_for_successes // 2, ledger.size // 4, MAX_SUMMARIZED))
+        self.short = batch - 1  # with fewer waiting, nobody is woken
         # With fewer waiting, the caller's thread has nothing more to do than to append. While the thread that collects
         # is awake that goes up to where marks could meet those of older records.
         self.quick = self.short
@@ -128,7 +137,9 @@ class Intake:
         """Return the next records, encoded, with reports of dropped ones; None if there are neither."""
         batch = Batch()
         size = 0
-        while len(batch.lines) < self._batch_size and size < self._batch_bytes:
+        summaries = None if self._sampling is None else Summaries(self._sampling)
+        room = self._batch_size
+        while len(batch.lines) < room and size < self._batch_bytes:
             try:
                 item = self.queue.popleft()
             except IndexError:
@@ -137,19 +148,26 @@ class Intake:
                 batch.markers.append(item)
                 continue
             if len(item) == 2:
-                number, line = item
+                numbers, line = item
+                self.beside -= len(numbers) - 1
                 batch.youngest_ns = time.time_ns()
             else:
-                number = item[1]
-                encoded = self._encode(item)
+                numbers = (item[1],)
+                encoded = self._encode(item, summaries)
                 if encoded is None:
-                    self.ledger.done([number])
+                    self.ledger.done(numbers)
+                    continue
+                batch.youngest_ns = item[0]
+                if summaries is not None and not encoded:
+                    room = self._batch_size - len(summaries) if summaries.records < MAX_SUMMARIZED else 0
                     continue
                 line = encoded
-                batch.youngest_ns = item[0]
-            batch.numbers.append(number)
+            batch.numbers.append(numbers)
             batch.lines.append(line)
             size += len(line)
+        for numbers, line in () if summaries is None else summaries.lines():
+            batch.numbers.append(numbers)
+            batch.lines.append(line)
         if with_reports:
             batch.reports = self._dropped.take()
         return batch if batch.lines or batch.reports or batch.markers else None
@@ -157,7 +175,8 @@ class Intake:
     def put_back(self, batch: Batch) -> None:
         """Return a batch that could not be kept elsewhere to the front of the queue."""
         left = batch.left()
-        self.ledger.done(batch.numbers[: len(batch.numbers) - len(left)])
+        self.ledger.done(chain.from_iterable(batch.numbers[: len(batch.numbers) - len(left)]))
+        self.beside += sum(len(numbers) - 1 for numbers, _ in left)
         self.queue.extendleft(reversed([*left, *batch.markers]))
         self._dropped.give_back(batch.reports)
 
@@ -176,12 +195,17 @@ class Intake:
         self._start()
         return False
 
-    def _encode(self, record: Record) -> bytes | None:
+    def _encode(self, record: Record, summaries: Summaries | None) -> bytes | None:
+        """The line of a record: an empty one if it is counted in a summary, None if it is not sent at all."""
         odd: list[str] = []
         try:
-            line = self._preparation.line(record, odd)
-            if line is None:
+            prepared = self._preparation.record(record)
+            if prepared is None:
                 self.withheld += 1
+                return None
+            if summaries is not None and summaries.take(prepared, record):
+                return b""
+            line = encode(prepared, odd)
             for value in odd[:ODD_NAMED]:
                 text = "Predlog: a value that JSON has no word for was replaced: %s"
                 self._trouble.warn(f"odd {value}", text, printable(value)[:200])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import chain
 
 from predlog.batch_source import Source
 from predlog.delivery import Delivery, Wait
@@ -140,7 +141,7 @@ class Spooler:
                 self._intake.put_back(batch)
                 self._nudge.set()
                 return
-            self._intake.ledger.done(batch.numbers)
+            self._intake.ledger.done(chain.from_iterable(batch.numbers))
             if batch.markers:
                 self._finish_file()
             for marker in batch.markers:

@@ -45,6 +45,8 @@ class Settings:
     host: bool = False
     trace_ids: bool | None = None
     exception_text: bool = True
+    sample: float = 1.0
+    sample_keep_slow_ms: float | None = None
     before_send: BeforeSend | None = None
     ignore: Exceptions = ()
     is_failure: IsFailure | None = None
@@ -64,6 +66,9 @@ class Settings:
         for name in ("flush_interval", "timeout", "max_age"):
             _seconds(name, getattr(self, name))
         _seconds("exit_timeout", self.exit_timeout, zero=True)
+        _number("sample", self.sample, most=1.0)
+        if self.sample_keep_slow_ms is not None:
+            _number("sample_keep_slow_ms", self.sample_keep_slow_ms)
         if self.mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}")
         if self.mode == "sync" and self.spool_dir is not None:
@@ -99,7 +104,7 @@ _PATHS = {"spool_dir", "ledger_dir", "ca_file", "client_certificate", "client_ke
 
 _KINDS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("queue_size", "batch_size", "spool_max_bytes"), int),
-    **dict.fromkeys(("flush_interval", "timeout", "max_age", "exit_timeout"), float),
+    **dict.fromkeys(("flush_interval", "timeout", "max_age", "exit_timeout", "sample", "sample_keep_slow_ms"), float),
     **dict.fromkeys(("spool_dir", "ledger_dir", "mode", "version", "environment", "release"), str),
     **dict.fromkeys(("proxy", "ca_file", "client_certificate", "client_key", "unix_socket"), str),
     **dict.fromkeys(("host", "trace_ids", "exception_text", "debug"), environment.yes_or_no),
@@ -119,6 +124,12 @@ def _whole(name: str, value: object, least: int, most: int | None = None) -> Non
     if type(value) is not int or value < least or (most is not None and value > most):
         limit = f"at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name} must be a whole number, {limit}, not {value!r}")
+
+
+def _number(name: str, value: object, most: float = math.inf) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+        limit = "0 or more" if math.isinf(most) else f"from 0 to {most:g}"
+        raise ValueError(f"{name} must be a number, {limit}, not {value!r}")
 
 
 def _seconds(name: str, value: object, zero: bool = False) -> None:

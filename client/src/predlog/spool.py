@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 from predlog.batch import Batch
 from predlog.dropped import SPOOL_FULL, Dropped
-from predlog.record import belongs_to
 from predlog.settings import Settings
 from predlog.spool_file import PREFIX, SUFFIX, Segment, frames, opened, supported
 from predlog.throttled_log import Trouble
@@ -57,7 +56,7 @@ class Spool:
         self._records += len(batch.lines)
         self._bytes += len(data)
         assert self._writing is not None
-        self._own[self._writing.path] = self._records
+        self._own[self._writing.path] = self._own.get(self._writing.path, 0) + batch.records
         return True
 
     def rotate(self) -> bool:
@@ -136,8 +135,7 @@ class Spool:
 
     def _drop(self, lines: list[bytes], reports: list[dict[str, object]]) -> None:
         self._dropped.give_back(reports)
-        for line in lines:
-            self._dropped.add(*belongs_to(line), SPOOL_FULL)
+        self._dropped.add_lines(lines, SPOOL_FULL)
         if lines:
             self._trouble.warn("full", "Predlog: the spool is full, its oldest records are dropped and counted")
 

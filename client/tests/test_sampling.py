@@ -1,0 +1,268 @@
+"""Sampling: a share is sent whole, the rest is counted, and together they are all that was logged."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import time
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import predlog
+from misbehaving import free_port, wait_until
+from predlog.record import SUMMARY, belongs_to, count_of
+from predlog.sampling import MAX_BINS, Sampling, Summaries, bin_of
+from predlog.settings import Settings
+
+
+@pytest.fixture
+def client(make_client):
+    return make_client(sample=0.1)
+
+
+def log(client, count=1000, **fields):
+    for index in range(count):
+        client.log("m", **{"duration_ms": index / 7, "was_successful": True, **fields})
+
+
+def whole(service):
+    return [record for record in service.records.values() if "summary_id" not in record]
+
+
+# What is sent whole, and what is counted
+
+
+def test_a_share_is_sent_whole_and_the_rest_is_counted(service, client):
+    log(client, 2000)
+    assert client.flush()
+    assert service.counted == {"m": 2000}
+    assert 100 < len(whole(service)) < 320 and 0 < len(service.summaries) < 20
+    stats = client.stats()
+    assert (stats.sent, stats.summarized, stats.duplicates) == (len(whole(service)), 2000 - len(whole(service)), 0)
+
+
+def test_failures_and_slow_calls_are_sent_whole(service, make_client):
+    client = make_client(sample=0, sample_keep_slow_ms=100)
+    log(client, 50, was_successful=False, error=ValueError("no"))
+    log(client, 40, duration_ms=100)
+    log(client, 30, duration_ms=99.9, version="2")
+    assert client.flush()
+    assert Counter(record["was_successful"] for record in whole(service)) == {False: 50, True: 40}
+    (summary,) = service.summaries
+    assert (summary["count"], summary["model_version"], summary["bins"]) == (30, "2", [[231, 30]])
+
+
+def test_a_summary_says_what_its_calls_would(service, make_client):
+    client = make_client(sample=0)
+    for duration in (0.0, 0.1, 0.2, 0.3, 7, 7.0):
+        client.log("m", duration, True)
+    assert client.flush()
+    (summary,) = service.summaries
+    assert (summary["duration_ms_min"], summary["duration_ms_max"], summary["duration_ms_sum"]) == (0, 7, 14.6)
+    assert summary["bins"] == [[-100_000, 1], [-115, 1], [-80, 1], [-60, 1], [98, 2]]
+    assert 0 <= (datetime.now(timezone.utc) - datetime.fromisoformat(summary["timestamp"])).total_seconds() < 180
+
+
+def test_without_sampling_all_is_sent_whole(service, make_client):
+    client = make_client()
+    log(client, 20)
+    assert client.flush() and len(whole(service)) == 20
+
+
+def test_what_cannot_be_counted_is_sent_whole_or_rejected(service, make_client):
+    client = make_client(sample=0)
+    now = datetime.now(timezone.utc)
+    client.log("again", 1, True, timestamp=now, request_id="order 7")  # the service stores it once
+    client.log("again", 1, True, timestamp=now, request_id="order 7")
+    client.log("id", 1, True, request_id="order 7")
+    client.log("old", 1, True, timestamp=now - timedelta(days=2))
+    client.log("late", 1, True, timestamp=now - timedelta(hours=2))
+    client.log("endless", 1e200, True)
+    client.log("m", "fast", True)
+    client.log("m", 1, True, timestamp="soon")
+    client.log("", 1, True)
+    assert client.flush()
+    assert Counter(record["model_name"] for record in whole(service)) == {"again": 1, "old": 1, "endless": 1}
+    assert {summary["model_name"]: summary["count"] for summary in service.summaries} == {"id": 1, "late": 1}
+    assert client.stats().dropped == {"rejected": 3}
+
+
+def test_before_send_is_asked_of_every_call(service, make_client):
+    def before_send(record):
+        if record["model_name"] == "secret":
+            return None
+        return {**record, "model_name": "renamed"}
+
+    client = make_client(sample=0, before_send=before_send)
+    log(client, 10)
+    client.log("secret", 1, True)
+    assert client.flush()
+    assert service.counted == {"renamed": 10} and not whole(service) and client.stats().withheld == 1
+
+
+def test_defaults_hold_for_what_is_counted(service, make_client):
+    client = make_client(sample=0, version="9", metadata={"a": 1})
+    log(client, 10)
+    assert client.flush() and service.summaries[0]["model_version"] == "9"
+
+
+def test_a_copy_samples_too(service, make_client):
+    copy = pickle.loads(pickle.dumps(make_client(sample=0)))
+    log(copy, 10)
+    assert copy.close(5) and not whole(service) and service.counted == {"m": 10}
+
+
+def test_mode_sync_may_sample(service, make_client):
+    client = make_client(sample=0, mode="sync")
+    log(client, 3)
+    assert service.counted == {"m": 3} and client.stats().summarized == 3
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, "all", True, float("nan")])
+def test_a_share_is_from_0_to_1(make_client, wrong):
+    with pytest.raises(ValueError, match="sample must be a number, from 0 to 1"):
+        make_client(sample=wrong)
+
+
+def test_the_environment_may_say_so(service, make_client, monkeypatch):
+    monkeypatch.setenv("PREDLOG_SAMPLE", "0")
+    monkeypatch.setenv("PREDLOG_SAMPLE_KEEP_SLOW_MS", "50")
+    client = make_client()
+    log(client, 5, duration_ms=1)
+    log(client, 4, duration_ms=60)
+    assert client.flush() and len(whole(service)) == 4 and service.counted == {"m": 9}
+
+
+# Nothing is lost or counted twice
+
+
+@pytest.mark.parametrize("spooled", [False, True])
+def test_retries_count_nothing_twice(service, make_client, tmp_path, spooled):
+    service.moods.extend([503, "reset", "lose", 500])
+    client = make_client(sample=0.1, **({"spool_dir": tmp_path} if spooled else {}))
+    log(client, 1000)
+    assert client.flush(20)
+    assert service.counted == {"m": 1000} and not service.lost
+    assert client.stats().sent + client.stats().duplicates + client.stats().summarized == 1000
+
+
+def test_a_summary_that_is_refused_is_counted_with_all_its_calls(service, make_client):
+    service.refuse = lambda record: "summary_id" in record
+    client = make_client(sample=0)
+    log(client, 300)
+    assert client.flush()
+    wait_until(lambda: service.lost == 300)
+    assert client.stats().dropped == {"rejected": 300}
+
+
+def test_what_expires_is_counted_with_all_its_calls(service, make_client):
+    service.mood = 503
+    client = make_client(sample=0, max_age=0.3)
+    log(client, 300)
+    time.sleep(0.5)
+    service.mood = "ok"
+    assert client.flush(10)
+    wait_until(lambda: sum(service.counted.values()) + service.lost == 300)
+
+
+def test_what_waits_is_counted_with_all_its_calls(service, make_client):
+    with free_port() as port:
+        client = make_client(f"http://127.0.0.1:{port}", sample=0)
+        log(client, 300)
+        assert not client.flush(0.2) and client.stats().queued == 300
+        assert not client.close(0.1)
+        assert client.stats().dropped == {"exit": 300}
+
+
+def test_the_spool_holds_what_is_counted(service, make_client, tmp_path):
+    with free_port() as port:
+        away = make_client(f"http://127.0.0.1:{port}", sample=0.1, spool_dir=tmp_path)
+        log(away, 1000)
+        assert away.close(2) and away.stats().spooled == 1000
+    client = make_client(spool_dir=tmp_path)
+    client.log("next", 1, True)
+    assert client.flush(10)
+    wait_until(lambda: service.counted == {"m": 1000, "next": 1})
+
+
+@pytest.mark.parametrize("failing", ["ok", 503])
+def test_the_next_process_knows_what_a_killed_one_had(program, service, failing):
+    service.mood = failing
+    program.run(
+        """
+        import os, signal, time, predlog
+        log = predlog.Client(flush_interval=0.05, sample=0.1)
+        for index in range(3000):
+            log.log("m", duration_ms=index, was_successful=True)
+            if index % 100 == 0:
+                time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        code=-signal.SIGKILL,
+    )
+    service.mood = "ok"
+    with predlog.Client(service.url, flush_interval=0.05) as client:
+        client.log("next", 1, True)
+    total = service.counted["m"] + service.lost
+    assert total >= 3000  # what was stored but not acknowledged counts as dropped, too
+    assert service.counted["m"] <= 3000
+    if failing != "ok":
+        assert (service.counted["m"], service.lost) == (0, 3000)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_counts_its_own(program, service):
+    program.run("""
+        import os, predlog
+        log = predlog.Client(flush_interval=0.05, sample=0)
+        for _ in range(100):
+            log.log("parent", duration_ms=1, was_successful=True)
+        pid = os.fork()
+        for _ in range(10):
+            log.log("child" if pid == 0 else "parent", duration_ms=1, was_successful=True)
+        assert log.close(10)
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+    """)
+    assert service.counted == {"parent": 110, "child": 10}
+
+
+# Summaries
+
+
+def record(number, duration, name="m", version=None, timestamp=None):
+    return (time.time_ns(), number, name, duration, True, version, None, None, timestamp, None)
+
+
+durations = st.floats(0, 1e11) | st.sampled_from([0, 1, 5e-324, 1e-300, 7])
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["1", None]), durations, st.integers(0, 3))))
+def test_summaries_add_up_to_their_records(calls):
+    now = datetime.now(timezone.utc)
+    summaries = Summaries(Sampling(Settings(sample=0)))
+    records = [
+        record(number, duration, name, version, now - timedelta(minutes=minutes))
+        for number, (name, version, duration, minutes) in enumerate(calls)
+    ]
+    assert all(summaries.take(one, (*one[:-2], None, None)) for one in records)
+    lines = list(summaries.lines())
+    assert sorted(number for numbers, _ in lines for number in numbers) == list(range(len(calls)))
+    assert [len(numbers) for numbers, _ in lines] == [count_of(line) for _, line in lines]
+    assert all(line.startswith(SUMMARY) and belongs_to(line)[0] in "abc" for _, line in lines)
+
+
+def test_more_bins_than_a_summary_may_have_make_several():
+    summaries = Summaries(Sampling(Settings(sample=0)))
+    spread = [1.021**index * 1e-30 for index in range(-2000, 3000)]
+    for number, duration in enumerate(spread):
+        assert summaries.take(record(number, duration), record(number, duration))
+    lines = list(summaries.lines())
+    assert len(lines) > 1 and sum(count_of(line) for _, line in lines) == len(spread)
+    assert len({bin_of(duration) for duration in spread}) > MAX_BINS

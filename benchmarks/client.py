@@ -151,6 +151,7 @@ def measure(calls: int, rounds: int) -> dict[str, list[int]]:
     with service() as up, tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
         clients = {
             "idle": predlog.Client(up),
+            "idle, sample=0.1": predlog.Client(up, sample=0.1),
             "server down": predlog.Client(closed_port(), exit_timeout=0),
             "server down, queue full": predlog.Client(closed_port(), exit_timeout=0, queue_size=100),
             "idle, spooling": predlog.Client(up, spool_dir=os.path.join(directory, "up")),

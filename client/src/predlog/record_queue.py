@@ -24,8 +24,6 @@ from predlog.wakeup import Wakeup
 
 ODD_NAMED = 3  # values of one record that a warning names
 
-MAX_SUMMARIZED = 10_000  # records that one batch counts in summaries
-
 Encoded = tuple[Numbers, bytes]  # the numbers of records and their line, put back
 Item = Union[Record, Encoded, Marker]
 
@@ -54,9 +52,11 @@ class Intake:
         self._batch_size = settings.batch_size
         self._batch_bytes = settings.batch_bytes
         self._sampling = Sampling(settings) if settings.sample < 1 else None
+        # Records that one batch counts in summaries: with those of its lines and of the queue they find a mark each.
+        self._most_summarized = ledger.size // 4
         batch = min(settings.batch_size, self._room_for_successes)
         if self._sampling is not None:  # most need no room in a batch, and the more a summary counts the less it costs
-            batch = max(batch, min(self._room_for_successes // 2, ledger.size // 4, MAX_SUMMARIZED))
+            batch = max(batch, min(self._room_for_successes // 2, self._most_summarized))
         self.short = batch - 1  # with fewer waiting, nobody is woken
         # With fewer waiting, the caller's thread has nothing more to do than to append. While the thread that collects
         # is awake that goes up to where marks could meet those of older records.
@@ -159,7 +159,7 @@ class Intake:
                     continue
                 batch.youngest_ns = item[0]
                 if summaries is not None and not encoded:
-                    room = self._batch_size - len(summaries) if summaries.records < MAX_SUMMARIZED else 0
+                    room = self._batch_size - len(summaries) if summaries.records < self._most_summarized else 0
                     continue
                 line = encoded
             batch.numbers.append(numbers)

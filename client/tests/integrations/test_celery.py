@@ -7,12 +7,12 @@ import pytest
 celery = pytest.importorskip("celery")
 
 
-def run(program, service, body, tasks="None"):
+def run(program, service, body, tasks="None", options=""):
     program.run(f"""
         import celery, predlog
         from predlog.integrations.celery import TaskTracking
         app = celery.Celery("tasks", broker="memory://", backend="cache+memory://")
-        log = predlog.Client()
+        log = predlog.Client({options})
         tracking = TaskTracking(log, {tasks})
         @app.task(bind=True, name="prices.predict", max_retries=1)
         def predict(self, rooms):
@@ -37,6 +37,10 @@ def test_tasks_may_be_named_and_the_others_are_not_logged(program, service):
 def test_a_task_that_raises_is_a_failure_with_its_exception(program, service):
     [record] = run(program, service, "raise ValueError('below zero')")
     assert record["error"] == "ValueError: below zero"
+
+
+def test_an_ignored_exception_leaves_no_record(program, service):
+    assert run(program, service, "raise ValueError('below zero')", options="ignore=ValueError") == []
 
 
 def test_only_the_last_try_of_a_task_is_logged(program, service):

@@ -18,6 +18,8 @@ SITE = """
         MIDDLEWARE=["predlog.integrations.django.Middleware"], ROOT_URLCONF="__main__", PREDLOG=options,
         ALLOWED_HOSTS=["testserver"], LOGGING_CONFIG=None, DEBUG_PROPAGATE_EXCEPTIONS=False,
     )
+    if options.pop("IGNORING", None):
+        options["IGNORE_EXCEPTIONS"] = ValueError
     django.setup()
     def predict(request, model):
         request.predlog.metadata["rooms"] = 3
@@ -78,6 +80,10 @@ def test_routes_name_models(get):
 def test_an_exception_is_logged_as_it_was(get):
     status, [record] = get("/fail")
     assert status == 500 and record["error"] == "ValueError: below zero"
+
+
+def test_an_ignored_exception_leaves_no_record(get):
+    assert get("/fail", IGNORING=True) == (500, [])
 
 
 def test_a_stream_is_timed_to_its_end(get):

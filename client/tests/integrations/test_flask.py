@@ -66,6 +66,16 @@ def test_an_exception_is_logged_as_it_was(get):
     assert status == 500 and record["error"] == "ValueError: below zero"
 
 
+def test_an_ignored_exception_leaves_no_record(get):
+    status, records = get("/fail", PREDLOG_IGNORE_EXCEPTIONS=ValueError)
+    assert status == 500 and not records
+
+
+def test_is_failure_judges_an_exception_that_became_an_answer(get):
+    status, [record] = get("/fail", PREDLOG_IS_FAILURE=lambda error: "zero" not in str(error))
+    assert status == 500 and record["was_successful"]
+
+
 def test_a_stream_is_timed_to_its_end(get):
     _, [record] = get("/stream")
     assert record["duration_ms"] >= 90

@@ -130,11 +130,9 @@ async def flush(log: Client) -> None:
     """Send what waits, within the client's exit_timeout, and let the event loop go on meanwhile."""
     seconds = log._settings.exit_timeout
     try:
-        loop = asyncio.get_running_loop()
+        await log.aflush(seconds)
     except RuntimeError:  # another loop, trio's say: the server is ending anyway
         log.flush(seconds)
-        return
-    await loop.run_in_executor(None, log.flush, seconds)
 
 
 def _path(scope: dict[str, Any]) -> str:

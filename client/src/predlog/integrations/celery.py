@@ -35,6 +35,7 @@ class TaskTracking:
         self._tasks = tasks
         self._is_success = is_success
         self._calls: dict[str, Call] = {}
+        self._raised: dict[str, BaseException] = {}
         task_prerun.connect(self._begin, weak=False)
         task_failure.connect(self._note, weak=False)
         task_postrun.connect(self._end, weak=False)
@@ -56,18 +57,17 @@ class TaskTracking:
             self._calls[task_id] = self.log.track(model).__enter__()
 
     def _note(self, task_id: str, exception: BaseException, **_: Any) -> None:
-        call = self._calls.get(task_id)
-        if call is not None:
-            call.error = exception
+        if task_id in self._calls:
+            self._raised[task_id] = exception
 
     def _end(self, task_id: str, state: str, **_: Any) -> None:
-        call = self._calls.pop(task_id, None)
+        call, raised = self._calls.pop(task_id, None), self._raised.pop(task_id, None)
         success = None if call is None else self._is_success(state)
         if call is None or success is None:
             return
-        if not success and call.error is None:
+        if not success and raised is None and call.error is None:
             call.error = state
-        call.__exit__(None, None, None)
+        call.__exit__(None if raised is None else type(raised), raised, None)
 
     def _flush(self, **_: Any) -> None:
         self.log.flush(self.log._settings.exit_timeout)

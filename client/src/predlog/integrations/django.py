@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from predlog.client import Client
 
 
+LOGGED = "predlog_request"  # the attribute of a request that holds what process_exception needs
+
+
 @functools.cache
 def requests() -> Requests:
     """What the setting PREDLOG asks for: a dict of the client's options and those of `Requests`, in capitals."""
@@ -53,11 +56,12 @@ class Middleware:
 
     def process_exception(self, request: Any, exception: BaseException) -> None:
         """Django tells the exception here, and makes an answer with status 500 of it."""
-        if getattr(request, "predlog", None) is not None:
-            request.predlog.error = exception
+        logged = getattr(request, LOGGED, None)
+        if logged is not None:
+            logged.raised = exception
 
     def _answer(self, request: Any, logged: Request) -> Any:
-        request.predlog = logged.call
+        _attach(request, logged)
         try:
             response = self._get_response(request)
         except BaseException as error:
@@ -68,13 +72,18 @@ class Middleware:
     async def _answer_later(self, request: Any, logged: Request | None) -> Any:
         if logged is None:
             return await self._get_response(request)
-        request.predlog = logged.call
+        _attach(request, logged)
         try:
             response = await self._get_response(request)
         except BaseException as error:
             logged.end(error)
             raise
         return _finished(request, response, logged)
+
+
+def _attach(request: Any, logged: Request) -> None:
+    request.predlog = logged.call
+    setattr(request, LOGGED, logged)
 
 
 def _finished(request: Any, response: Any, logged: Request) -> Any:

@@ -55,8 +55,9 @@ class Predlog:
             call.model_name = request.url_rule.rule
 
     def _note(self, app: Flask, exception: BaseException, **_: Any) -> None:
-        if self.call is not None:
-            self.call.error = exception
+        logged: Request | None = request.environ.get(REQUEST)
+        if logged is not None:
+            logged.raised = exception
 
     def _finish(self, app: Flask, response: Response, **_: Any) -> None:
         """An answer that is whole ends the call, however slowly it is read."""

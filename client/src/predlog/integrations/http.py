@@ -21,6 +21,7 @@ IGNORED = (
 IsSuccess = Callable[[int], Optional[bool]]
 
 _REQUESTS: tuple[str, ...] = ("routes", "ignore", "is_success")  # options of Requests
+_EXCEPTIONS = "ignore_exceptions"  # the client's ignore, since the paths have that name
 _PLACEHOLDER = re.compile(r"(\{\w+(?::\w+)?\}|<(?:\w+:)?\w+>)")
 
 
@@ -78,6 +79,7 @@ class Request:
     def __init__(self, call: Call, is_success: IsSuccess) -> None:
         self.call = call
         self.status: int | None = None
+        self.raised: BaseException | None = None  # told by a host that made an answer of it
         self._is_success = is_success
         self._ended = False
 
@@ -86,6 +88,7 @@ class Request:
         if self._ended:
             return
         self._ended = True
+        raised = raised or self.raised
         call = self.call
         if raised is None and call.error is None and not self._judge():
             return
@@ -129,11 +132,15 @@ def _placeholder(part: str) -> str:
 def from_settings(settings: Mapping[str, Any]) -> tuple[Client, dict[str, Any]]:
     """A client, and the options of `Requests`, of a host's settings with names like `Client`'s options, in any case.
 
+    `ignore` is that of `Requests`; the client's is `ignore_exceptions`.
+
     Raises ValueError for a value, and TypeError for a name that is none of them.
     """
     from predlog.client import Client
 
     options = {name.lower(): value for name, value in settings.items()}
     requests = {name: options.pop(name) for name in _REQUESTS if name in options}
+    if _EXCEPTIONS in options:
+        options["ignore"] = options.pop(_EXCEPTIONS)
     log: Client | None = options.pop("log", None)
     return log or Client(**options), requests

@@ -16,6 +16,11 @@ import predlog
 from misbehaving import Service
 from predlog import delivery
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-table", action="store_true", help="write the table of hosts into README.md (tests/hosts)")
+
+
 SOURCES = str(Path(__file__).resolve().parent.parent / "src")
 
 

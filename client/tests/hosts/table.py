@@ -1,9 +1,13 @@
-"""The table of client/README.md: `python -m hosts.table [--write] [NAME…]` runs the hosts and prints how it went."""
+"""The table of client/README.md: `python -m hosts.table [--write] [NAME…]` runs the hosts and prints how it went.
+
+`pytest tests/hosts --write-table` runs them as tests, and writes the rows of those that passed.
+"""
 
 from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from hosts.hosts import HOSTS
@@ -28,6 +32,12 @@ def rows(readme: str) -> dict[str, str]:
     return {line.split("|")[1].strip(): line for line in table[1].splitlines(keepends=True)}
 
 
+def write(table: Mapping[str, str]) -> None:
+    """Put these rows into the README, in the order of the hosts."""
+    text = HEAD + "".join(table[host.name] for host in HOSTS if host.name in table)
+    README.write_text(TABLE.sub(lambda _: text, README.read_text()))
+
+
 def main() -> None:
     """Hosts that are not installed, or not asked for, keep the rows that they have."""
     parser = argparse.ArgumentParser(prog="python -m hosts.table", description=main.__doc__)
@@ -45,8 +55,7 @@ def main() -> None:
             table[host.name] = row(host, run(host, service))
             print(table[host.name], end="", flush=True)
     if arguments.write:
-        text = HEAD + "".join(table[host.name] for host in HOSTS if host.name in table)
-        README.write_text(TABLE.sub(lambda _: text, README.read_text()))
+        write(table)
 
 
 if __name__ == "__main__":

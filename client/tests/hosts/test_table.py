@@ -7,7 +7,7 @@ import pytest
 from hosts import service as real
 from hosts.hosts import HOSTS
 from hosts.run import python_for, run
-from hosts.table import README, rows
+from hosts.table import README, row, rows, write
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +18,15 @@ def real_service():
         yield service
 
 
+@pytest.fixture(scope="module")
+def table(request):
+    """The rows of the README, and with --write-table those that the tests have replaced are written back."""
+    found = rows(README.read_text())
+    yield found
+    if request.config.getoption("--write-table"):
+        write(found)
+
+
 def assert_all_is_known(host, sent, stored, dropped):
     """What is in a request at the moment of a kill may be stored and counted as dropped all the same."""
     assert (stored, dropped) == (sent, 0) or (host.loses and stored + dropped >= sent), (sent, stored, dropped)
@@ -25,11 +34,12 @@ def assert_all_is_known(host, sent, stored, dropped):
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("host", HOSTS, ids=[host.name for host in HOSTS])
-def test_what_a_host_sent_is_stored_or_counted_as_dropped(host, real_service):
+def test_what_a_host_sent_is_stored_or_counted_as_dropped(host, real_service, table):
     if python_for(host) is None:
         pytest.skip(f"not installed: {', '.join(host.needs)} (make test-hosts)")
     result = run(host, real_service)
     assert_all_is_known(host, result.sent, result.stored, result.dropped)
+    table[host.name] = row(host, result)
 
 
 def test_the_readme_has_a_row_for_each_host_and_none_else():

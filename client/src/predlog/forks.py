@@ -39,7 +39,7 @@ def new_mark() -> Mark:
         try:
             page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             page.madvise(_WIPE_ON_FORK)  # the kernel hands a child zeros
-            return page
+            return memoryview(page)  # which is read in a quarter of the time
         except (OSError, ValueError, AttributeError):
             pass  # an older kernel
     return _Pid() if hasattr(os, "fork") else bytearray(1)

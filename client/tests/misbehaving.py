@@ -46,7 +46,7 @@ def errors_of(record: Any) -> dict[str, list[str]]:
     name, duration = record.get("model_name"), record.get("duration_ms")
     if not isinstance(name, str) or not 1 <= len(name) <= 200:
         errors["model_name"] = ["Length must be between 1 and 200."]
-    if type(duration) not in (int, float) or not math.isfinite(duration) or duration < 0:
+    if isinstance(duration, bool) or not isinstance(duration, (int, float)) or not 0 <= duration < math.inf:
         errors["duration_ms"] = ["Must be greater than or equal to 0."]
     if type(record.get("was_successful")) is not bool:
         errors["was_successful"] = ["Not a valid boolean."]

@@ -9,10 +9,14 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from conftest import Program
 from misbehaving import Service, free_port, wait_until
 from predlog.cli import console
 from predlog.cli.main import main
@@ -20,7 +24,7 @@ from predlog.cli.ndjson import Lines
 
 
 @pytest.fixture
-def run(service, monkeypatch, capsys):
+def run(service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     monkeypatch.setenv("PREDLOG_URL", service.url)
 
     def run(*arguments: str, code: int = 0) -> tuple[str, str]:
@@ -49,7 +53,13 @@ def prediction(identifier: int, seconds: int = 0, **fields: object) -> dict[str,
     }  # fmt: skip
 
 
-def test_send_stores_every_record_once_however_often_it_is_run(service, run, file):
+def has_more_requests(service: Service, number: int) -> bool:
+    return len(service.requests) > number
+
+
+def test_send_stores_every_record_once_however_often_it_is_run(
+    service: Service, run: Callable[..., Any], file: Path
+) -> None:
     write(file, 2500)
     assert "2,500 stored, 0 were there already, 0 rejected" in run("send", str(file))[0]
     first = dict(service.records)
@@ -60,7 +70,7 @@ def test_send_stores_every_record_once_however_often_it_is_run(service, run, fil
     assert service.records == first
 
 
-def test_send_goes_on_after_being_stopped(service, run, file):
+def test_send_goes_on_after_being_stopped(service: Service, run: Callable[..., Any], file: Path) -> None:
     write(file, 5000)
     service.moods.extend(["ok", "ok", 401])
     _, errors = run("send", str(file), code=3)
@@ -70,11 +80,13 @@ def test_send_goes_on_after_being_stopped(service, run, file):
     assert len(service.records) == 5000 and set(service.copies.values()) == {1}
 
 
-def test_send_killed_at_any_moment_stores_each_record_once_in_the_end(program, service, file):
+def test_send_killed_at_any_moment_stores_each_record_once_in_the_end(
+    program: Program, service: Service, file: Path
+) -> None:
     write(file, 20_000)
     for number in range(5):
         sending = program.start("-m", "predlog", "send", str(file))
-        wait_until(lambda n=number: len(service.requests) > 2 * n)
+        wait_until(partial(has_more_requests, service, 2 * number))
         os.kill(sending.pid, signal.SIGKILL)
         sending.wait()
     sending = program.start("-m", "predlog", "send", str(file))
@@ -83,14 +95,18 @@ def test_send_killed_at_any_moment_stores_each_record_once_in_the_end(program, s
     assert sorted(record["duration_ms"] for record in service.records.values()) == list(range(20_000))
 
 
-def test_a_lost_answer_makes_duplicates_and_no_second_record(service, run, file):
+def test_a_lost_answer_makes_duplicates_and_no_second_record(
+    service: Service, run: Callable[..., Any], file: Path
+) -> None:
     write(file, 100)
     service.moods.extend(["store_and_reset", "store_and_half"])
     assert "0 stored, 100 were there already" in run("send", str(file))[0]
     assert len(service.records) == 100
 
 
-def test_lines_added_to_a_file_are_sent_and_the_rest_is_not_sent_again(service, run, file):
+def test_lines_added_to_a_file_are_sent_and_the_rest_is_not_sent_again(
+    service: Service, run: Callable[..., Any], file: Path
+) -> None:
     write(file, 10)
     run("send", str(file))
     with file.open("a") as more:
@@ -103,7 +119,9 @@ def test_lines_added_to_a_file_are_sent_and_the_rest_is_not_sent_again(service, 
     assert "line 13: not JSON" in errors
 
 
-def test_a_file_that_has_changed_is_sent_from_its_first_line(service, run, file):
+def test_a_file_that_has_changed_is_sent_from_its_first_line(
+    service: Service, run: Callable[..., Any], file: Path
+) -> None:
     write(file, 10)
     run("send", str(file))
     write(file, 10, model_version="2")
@@ -111,7 +129,9 @@ def test_a_file_that_has_changed_is_sent_from_its_first_line(service, run, file)
     assert "has changed" in errors and len(service.records) == 20
 
 
-def test_a_record_without_a_time_gets_that_of_the_file_in_every_run(service, run, file):
+def test_a_record_without_a_time_gets_that_of_the_file_in_every_run(
+    service: Service, run: Callable[..., Any], file: Path
+) -> None:
     write(file, 3)
     os.utime(file, (1_749_470_400, 1_749_470_400))
     service.moods.append(404)
@@ -121,7 +141,7 @@ def test_a_record_without_a_time_gets_that_of_the_file_in_every_run(service, run
     assert {timestamp for _, timestamp in service.records} == {"2025-06-09T12:00:00.000000+00:00"}
 
 
-def test_what_a_record_says_itself_is_sent_to_the_digit(service, run, file):
+def test_what_a_record_says_itself_is_sent_to_the_digit(service: Service, run: Callable[..., Any], file: Path) -> None:
     identifier = "6f1d3b1e-0d5c-4a43-9c1b-0c2f5d0f6a11"
     body = (
         '{"model_name":"m","duration_ms":1.10,"was_successful":true,'
@@ -132,7 +152,7 @@ def test_what_a_record_says_itself_is_sent_to_the_digit(service, run, file):
     assert list(service.records) == [(identifier, "2025-06-09T12:00:00+00:00")]
 
 
-def test_rejected_lines_are_named_by_their_number(service, run, file):
+def test_rejected_lines_are_named_by_their_number(service: Service, run: Callable[..., Any], file: Path) -> None:
     lines = write(file, 6)
     lines[1] = '{"model_name": "m", "duration_ms": -1, "was_successful": true}'
     lines[3] = "{broken"
@@ -147,14 +167,16 @@ def test_rejected_lines_are_named_by_their_number(service, run, file):
     assert "line 7: not a JSON object" in errors
 
 
-def test_too_large_a_batch_is_halved(service, run, file):
+def test_too_large_a_batch_is_halved(service: Service, run: Callable[..., Any], file: Path) -> None:
     service.most_records = 100
     write(file, 1500)
     run("send", str(file))
     assert len(service.records) == 1500
 
 
-def test_null_for_request_id_and_timestamp_counts_as_not_given(service, run, file):
+def test_null_for_request_id_and_timestamp_counts_as_not_given(
+    service: Service, run: Callable[..., Any], file: Path
+) -> None:
     file.write_text(
         '{"model_name":"m","duration_ms":1,"was_successful":true,"request_id":null,"timestamp":null}\n'
         '{"model_name":"m","duration_ms":2,"was_successful":true,"request_id":null}\n'
@@ -164,7 +186,9 @@ def test_null_for_request_id_and_timestamp_counts_as_not_given(service, run, fil
     assert len(service.records) == 2
 
 
-def test_send_waits_for_a_service_that_comes_back(monkeypatch, capsys, file):
+def test_send_waits_for_a_service_that_comes_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], file: Path
+) -> None:
     write(file, 10)
     with free_port() as port:
         monkeypatch.setenv("PREDLOG_URL", f"http://127.0.0.1:{port}")
@@ -179,7 +203,7 @@ def test_send_waits_for_a_service_that_comes_back(monkeypatch, capsys, file):
     service.stop()
 
 
-def test_send_gives_up_after_its_retry_timeout(run, file):
+def test_send_gives_up_after_its_retry_timeout(run: Callable[..., Any], file: Path) -> None:
     write(file, 10)
     with free_port() as port:
         url = f"http://127.0.0.1:{port}"
@@ -187,14 +211,16 @@ def test_send_gives_up_after_its_retry_timeout(run, file):
     assert "refused" in errors and "0 lines are sent, run the same command again to go on" in errors
 
 
-def test_send_reads_standard_input(service, run, monkeypatch):
+def test_send_reads_standard_input(service: Service, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     lines = b'{"model_name": "m", "duration_ms": 1, "was_successful": true}\n' * 3
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
     assert "3 stored" in run("send", "-")[0]
     assert len(service.records) == 3
 
 
-def test_if_nothing_can_be_written_beside_the_file_the_state_goes_to_the_users(service, run, file, monkeypatch):
+def test_if_nothing_can_be_written_beside_the_file_the_state_goes_to_the_users(
+    service: Service, run: Callable[..., Any], file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(file.parent / "state"))
     write(file, 5)
     (file.parent / f".{file.name}.predlog").mkdir()
@@ -202,7 +228,7 @@ def test_if_nothing_can_be_written_beside_the_file_the_state_goes_to_the_users(s
     assert "5 lines were sent before" in run("send", str(file))[1]
 
 
-def test_the_progress_bar_is_for_terminals(monkeypatch, capsys):
+def test_the_progress_bar_is_for_terminals(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     progress = console.Progress(1000)
     progress.show(500, 5, 5, last=True)
@@ -212,11 +238,11 @@ def test_the_progress_bar_is_for_terminals(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("arguments", [["send", "/no/such/file"], ["send", "/"]])
-def test_a_file_that_cannot_be_read_is_said_so(run, arguments):
+def test_a_file_that_cannot_be_read_is_said_so(run: Callable[..., Any], arguments: Any) -> None:
     assert arguments[1] in run(*arguments, code=2)[1]
 
 
-def test_tail_prints_the_last_predictions_oldest_first(service, run):
+def test_tail_prints_the_last_predictions_oldest_first(service: Service, run: Callable[..., Any]) -> None:
     service.predictions = [
         prediction(1, 1),
         prediction(2, 2, was_successful=False, error="ValueError: \x1b[31mred", model_version="3"),
@@ -233,7 +259,9 @@ def test_tail_prints_the_last_predictions_oldest_first(service, run):
     assert json.loads(run("tail", "--once", "--json", "-n", "1")[0]) == service.predictions[2]
 
 
-def test_tail_prints_what_comes_each_once_and_waits_for_a_service_that_is_away(program, service):
+def test_tail_prints_what_comes_each_once_and_waits_for_a_service_that_is_away(
+    program: Program, service: Service
+) -> None:
     service.predictions = [prediction(1, 1)]
     tail = program.start("-m", "predlog", "tail", "--interval", "0.05", "--json")
     assert tail.stdout is not None and tail.stderr is not None
@@ -250,7 +278,7 @@ def test_tail_prints_what_comes_each_once_and_waits_for_a_service_that_is_away(p
     assert rest == "" and tail.returncode == 130
 
 
-def test_stats_prints_a_table_of_whatever_the_service_says(service, run):
+def test_stats_prints_a_table_of_whatever_the_service_says(service: Service, run: Callable[..., Any]) -> None:
     out, _ = run("stats", "--model", "a", "--model", "b", "--from", "2025-06-09", "--to", "2025-06-10")
     assert service.queries == [
         ("/api/v1/stats", {"model_name": ["a", "b"], "from": ["2025-06-09"], "to": ["2025-06-10"]})
@@ -260,12 +288,12 @@ def test_stats_prints_a_table_of_whatever_the_service_says(service, run):
     assert json.loads(run("stats", "--json")[0])["total_requests"] == 1234
 
 
-def test_stats_asks_for_the_share_under_a_duration(service, run):
+def test_stats_asks_for_the_share_under_a_duration(service: Service, run: Callable[..., Any]) -> None:
     run("stats", "--under", "200,500")
     assert service.queries == [("/api/v1/stats", {"under_ms": ["200,500"]})]
 
 
-def test_histogram_draws_a_bar_for_each_bin(service, run):
+def test_histogram_draws_a_bar_for_each_bin(service: Service, run: Callable[..., Any]) -> None:
     service.histogram = {
         "bins": [
             {"from_ms": 0, "to_ms": 0, "count": 1},
@@ -289,32 +317,36 @@ def test_histogram_draws_a_bar_for_each_bin(service, run):
     ("mood", "code", "word"),
     [(401, 3, "API key"), (404, 3, "check the host"), (422, 2, "from: Not a valid datetime"), (503, 3, "503")],
 )
-def test_what_the_service_refuses_is_explained(service, run, mood, code, word):
+def test_what_the_service_refuses_is_explained(
+    service: Service, run: Callable[..., Any], mood: str, code: Any, word: Any
+) -> None:
     service.mood = mood
     assert word in run("stats", code=code)[1]
 
 
-def test_a_service_that_is_away_is_said_so(run):
+def test_a_service_that_is_away_is_said_so(run: Callable[..., Any]) -> None:
     with free_port() as port:
         for command in ("stats", "tail"):
             _, errors = run(command, "--url", f"http://127.0.0.1:{port}", code=3)
             assert errors.startswith("predlog: the service cannot be reached: ConnectionRefusedError")
 
 
-def test_without_a_url_the_command_says_what_to_do(monkeypatch, capsys):
+def test_without_a_url_the_command_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["stats"]) == 2
     assert "PREDLOG_URL" in capsys.readouterr().err
     assert main(["stats", "--url", "ftp://logs"]) == 2
 
 
 @pytest.mark.parametrize("arguments", [[], ["tail", "-n", "0"], ["tail", "--interval", "-1"], ["nonsense"]])
-def test_wrong_usage_ends_with_2(arguments):
+def test_wrong_usage_ends_with_2(arguments: Any) -> None:
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
 
 
-def test_a_reader_that_has_had_enough_ends_the_command_quietly(program, service):
+def test_a_reader_that_has_had_enough_ends_the_command_quietly(program: Program, service: Service) -> None:
     service.predictions = [prediction(number, error="e" * 4000) for number in range(500)]
     tail = program.start("-m", "predlog", "tail", "--once", "-n", "500")
     assert tail.stdout is not None and tail.stderr is not None
@@ -325,7 +357,9 @@ def test_a_reader_that_has_had_enough_ends_the_command_quietly(program, service)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sets the locale of Linux")
-def test_a_locale_that_has_no_letters_for_a_name_neither_hides_it_nor_ends_the_command(program, service):
+def test_a_locale_that_has_no_letters_for_a_name_neither_hides_it_nor_ends_the_command(
+    program: Program, service: Service
+) -> None:
     service.predictions = [prediction(1, model_name="цена")]
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
     process = program.start("-m", "predlog", "tail", "--once", "--model", "цена", environment=plain)
@@ -334,7 +368,9 @@ def test_a_locale_that_has_no_letters_for_a_name_neither_hides_it_nor_ends_the_c
     assert service.queries[0][1]["model_name"] == ["цена"]
 
 
-def test_a_file_that_is_still_being_written_has_no_line_sent_by_half_or_twice(service, run, file):
+def test_a_file_that_is_still_being_written_has_no_line_sent_by_half_or_twice(
+    service: Service, run: Callable[..., Any], file: Path
+) -> None:
     lines = write(file, 20)
     whole = file.read_bytes()
     for end in range(0, len(whole) + 1, 37):
@@ -349,14 +385,14 @@ def test_a_file_that_is_still_being_written_has_no_line_sent_by_half_or_twice(se
     assert set(service.copies.values()) == {1}
 
 
-def test_a_line_that_grows_while_it_is_read_is_not_sent_by_half(file):
+def test_a_line_that_grows_while_it_is_read_is_not_sent_by_half(file: Path) -> None:
     class Growing(io.BytesIO):
         """Hands out what was written so far, and then more."""
 
-        def readline(self, size=-1):
+        def readline(self, size: Any = -1) -> Any:
             return parts.pop(0) if parts else b""
 
-        def __next__(self):
+        def __next__(self) -> Any:
             if not parts:
                 raise StopIteration
             return parts.pop(0)
@@ -366,6 +402,8 @@ def test_a_line_that_grows_while_it_is_read_is_not_sent_by_half(file):
     assert [line.number for line in lines] == [1] and lines.unfinished and lines.line == 1
 
 
-def test_half_a_line_of_a_stream_that_has_ended_is_rejected(service, run, monkeypatch):
+def test_half_a_line_of_a_stream_that_has_ended_is_rejected(
+    service: Service, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"model_name": "m", ')))
     assert "line 1: not JSON" in run("send", "-", code=1)[1]

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 import predlog
+from conftest import Program
+from misbehaving import Service
+from predlog import Client
 from predlog.handler import Handler
 from predlog.testing import MemoryClient, predlog_client
 
 __all__ = ["predlog_client"]
 
 
-def test_a_memory_client_keeps_what_would_be_sent(predlog_client):
+def test_a_memory_client_keeps_what_would_be_sent(predlog_client: MemoryClient) -> None:
     predlog_client.log("a", duration_ms=1, was_successful=True, metadata={"x": {1}})
     with pytest.raises(ZeroDivisionError), predlog_client.track("b", version=3):
         raise ZeroDivisionError
@@ -30,19 +36,19 @@ def test_a_memory_client_keeps_what_would_be_sent(predlog_client):
     assert predlog_client.records == []
 
 
-def test_a_memory_client_raises_for_what_would_be_rejected():
+def test_a_memory_client_raises_for_what_would_be_rejected() -> None:
     with pytest.raises(ValueError, match="duration_ms"):
-        MemoryClient().log("a", duration_ms="fast", was_successful=True)
+        MemoryClient().log("a", duration_ms=cast(Any, "fast"), was_successful=True)
 
 
-def test_a_memory_client_takes_the_options_of_a_client():
+def test_a_memory_client_takes_the_options_of_a_client() -> None:
     client = MemoryClient(version="7", before_send=lambda record: None if record["model_name"] == "no" else record)
     for name in ("no", "yes"):
         client.log(name, duration_ms=1, was_successful=True)
     assert [(record["model_name"], record["model_version"]) for record in client.records] == [("yes", "7")]
 
 
-def test_the_fixture_is_found_by_pytest_without_the_clients_own_tests(tmp_path, program):
+def test_the_fixture_is_found_by_pytest_without_the_clients_own_tests(tmp_path: Path, program: Program) -> None:
     program.write("conftest.py", 'pytest_plugins = ["predlog.testing"]')
     program.write(
         "test_it.py",
@@ -57,7 +63,7 @@ def test_the_fixture_is_found_by_pytest_without_the_clients_own_tests(tmp_path, 
     assert "1 passed" in out, out
 
 
-def test_prometheus_reads_the_figures_of_a_client(service, make_client):
+def test_prometheus_reads_the_figures_of_a_client(service: Service, make_client: Callable[..., Client]) -> None:
     prometheus = pytest.importorskip("prometheus_client")
     from predlog.prometheus import Collector
 
@@ -74,7 +80,7 @@ def test_prometheus_reads_the_figures_of_a_client(service, make_client):
     assert registry.get_sample_value("predlog_client_dropped_total", {**labels, "reason": "exit"}) == 0
 
 
-def test_the_client_itself_needs_nothing_but_the_standard_library(program):
+def test_the_client_itself_needs_nothing_but_the_standard_library(program: Program) -> None:
     out = (
         program.run("""
         import sys
@@ -89,13 +95,15 @@ def test_the_client_itself_needs_nothing_but_the_standard_library(program):
 
 
 @pytest.fixture
-def logger(predlog_client):
+def logger(predlog_client: MemoryClient) -> Any:
     logger = logging.Logger("m")
     logger.addHandler(Handler(predlog_client))
     return logger
 
 
-def test_lines_that_carry_the_fields_of_a_call_are_logged_as_predictions(logger, predlog_client):
+def test_lines_that_carry_the_fields_of_a_call_are_logged_as_predictions(
+    logger: logging.Logger, predlog_client: MemoryClient
+) -> None:
     call = {"model_name": "m", "duration_ms": 12.5}
     logger.info("nothing about a call")
     logger.info("done", extra={"predlog": {**call, "metadata": {"rooms": 3}}})
@@ -109,7 +117,9 @@ def test_lines_that_carry_the_fields_of_a_call_are_logged_as_predictions(logger,
     assert predlog_client.records[0]["metadata"] == {"rooms": 3}
 
 
-def test_a_line_with_wrong_fields_is_an_error_of_logging_and_not_of_the_host(logger, monkeypatch, capsys):
+def test_a_line_with_wrong_fields_is_an_error_of_logging_and_not_of_the_host(
+    logger: logging.Logger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     logger.info("done", extra={"predlog": {"model": "m"}})
     assert "TypeError" in capsys.readouterr().err
     assert predlog.Client(enabled=False).flush()

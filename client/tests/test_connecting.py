@@ -9,15 +9,19 @@ import socketserver
 import ssl
 import subprocess
 import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import predlog
-from misbehaving import Handler, free_port
+from misbehaving import Handler, Service, free_port
 from predlog import checking
 
 
-def log_one(url, **options):
+def log_one(url: str | None, **options: Any) -> None:
     with predlog.Client(url, **options) as client:
         client.log("m", duration_ms=1, was_successful=True)
         assert client.flush(20)
@@ -28,15 +32,17 @@ class Proxy(socketserver.ThreadingTCPServer):
 
     daemon_threads = True
 
-    def __init__(self, service):
+    def __init__(self, service: Service) -> None:
         self.service = service
-        self.heads = []
+        self.heads: list[str] = []
         super().__init__(("127.0.0.1", 0), Pass)
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
 
 class Pass(socketserver.BaseRequestHandler):
-    def handle(self):
+    server: Proxy
+
+    def handle(self) -> None:
         head = b""
         while b"\r\n\r\n" not in head:
             head += self.request.recv(65536)
@@ -49,7 +55,7 @@ class Pass(socketserver.BaseRequestHandler):
             threading.Thread(target=self.copy, args=(self.request, there), daemon=True).start()
             self.copy(there, self.request)
 
-    def copy(self, source, target):
+    def copy(self, source: Any, target: Any) -> None:
         try:
             while data := source.recv(65536):
                 target.sendall(data)
@@ -58,14 +64,14 @@ class Pass(socketserver.BaseRequestHandler):
 
 
 @pytest.fixture
-def proxy(service):
+def proxy(service: Service) -> Iterator[Any]:
     proxy = Proxy(service)
     yield proxy
     proxy.shutdown()
     proxy.server_close()
 
 
-def certificate(folder, name, *more):
+def certificate(folder: Any, name: str, *more: Any) -> Any:
     key, path = str(folder / f"{name}.key"), str(folder / f"{name}.pem")
     subprocess.run(
         [
@@ -78,13 +84,13 @@ def certificate(folder, name, *more):
     return path, key
 
 
-def test_headers_of_ones_own_are_sent_along(service):
+def test_headers_of_ones_own_are_sent_along(service: Service) -> None:
     log_one(service.url, headers={"X-Team": "prices"}, api_key="key")
     headers = service.requests[0]["headers"]
     assert headers["X-Team"] == "prices" and headers["Authorization"] == "Bearer key"
 
 
-def test_a_proxy_is_asked_for_the_service_by_its_whole_url(service, proxy):
+def test_a_proxy_is_asked_for_the_service_by_its_whole_url(service: Service, proxy: Any) -> None:
     log_one("http://logs.internal/a", proxy=f"http://user:p%40ss@127.0.0.1:{proxy.server_address[1]}")
     assert len(service.records) == 1 and service.requests[0]["path"].startswith("/a/api/v1/")
     (head,) = proxy.heads
@@ -97,7 +103,9 @@ needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="open
 
 
 @needs_openssl
-def test_https_goes_through_a_tunnel_with_certificates_of_both_sides(service, proxy, tmp_path):
+def test_https_goes_through_a_tunnel_with_certificates_of_both_sides(
+    service: Service, proxy: Any, tmp_path: Path
+) -> None:
     server, client = certificate(tmp_path, "logs.internal"), certificate(tmp_path, "client")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*server)
@@ -112,7 +120,9 @@ def test_https_goes_through_a_tunnel_with_certificates_of_both_sides(service, pr
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no unix sockets")
-def test_a_service_is_reached_over_a_unix_socket(service, tmp_path, monkeypatch):
+def test_a_service_is_reached_over_a_unix_socket(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         daemon_threads = True
 
@@ -128,7 +138,7 @@ def test_a_service_is_reached_over_a_unix_socket(service, tmp_path, monkeypatch)
     assert len(service.records) == 1 and service.requests[0]["headers"]["Host"] == "localhost"
 
 
-def test_check_says_that_all_is_well(service):
+def test_check_says_that_all_is_well(service: Service) -> None:
     check = predlog.Client(service.url).check()
     assert check and "takes records" in str(check) and not service.records
 
@@ -143,27 +153,31 @@ def test_check_says_that_all_is_well(service):
         ("page", "check the URL"),
     ],
 )
-def test_check_returns_the_problem_in_words(service, mood, words):
+def test_check_returns_the_problem_in_words(service: Service, mood: str, words: Any) -> None:
     service.mood = mood
     check = predlog.Client(service.url, api_key="secret").check()
     assert not check and words in check.text and "secret" not in check.text
 
 
-def test_check_says_that_nobody_is_there():
+def test_check_says_that_nobody_is_there() -> None:
     with free_port() as port:
         assert "cannot be reached: ConnectionRefused" in predlog.Client(f"http://127.0.0.1:{port}").check().text
     assert predlog.Client(enabled=False).check()
 
 
 @pytest.mark.parametrize(("shift", "words"), [(3600, "ahead of"), (-3600, "behind")])
-def test_check_tells_a_clock_that_is_wrong(service, monkeypatch, shift, words):
-    now = checking.time.time
+def test_check_tells_a_clock_that_is_wrong(
+    service: Service, monkeypatch: pytest.MonkeyPatch, shift: Any, words: Any
+) -> None:
+    now = time.time
     monkeypatch.setattr(checking, "time", type("Time", (), {"time": staticmethod(lambda: now() + shift)}))
     check = predlog.Client(service.url).check()
     assert not check and words in check.text and ("3600 s" in check.text or "3599 s" in check.text)
 
 
-def test_a_proxy_for_the_command_line_comes_from_the_environment(service, proxy, monkeypatch, capsys):
+def test_a_proxy_for_the_command_line_comes_from_the_environment(
+    service: Service, proxy: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from predlog.cli.main import main
 
     monkeypatch.setenv("PREDLOG_PROXY", f"http://127.0.0.1:{proxy.server_address[1]}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from misbehaving import Service
 from predlog.cli import exporting
 from predlog.cli.main import main
 
@@ -13,7 +16,7 @@ FILES = Path(__file__).parent / "imports"
 
 
 @pytest.fixture
-def run(service, monkeypatch, capsys):
+def run(service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     monkeypatch.setenv("PREDLOG_URL", service.url)
     monkeypatch.setattr(exporting, "INITIAL_BACKOFF", 0.01)
 
@@ -25,13 +28,15 @@ def run(service, monkeypatch, capsys):
     return run
 
 
-def cursors(service) -> list[str | None]:
+def cursors(service: Service) -> list[str | None]:
     asked = [query for path, query in service.queries if path == "/api/v1/predictions/export"]
     return [query.get("cursor", [None])[0] for query in asked]
 
 
 @pytest.mark.parametrize("name", ["export.ndjson", "export.csv", "export.parquet"])
-def test_a_whole_export_is_written_as_it_was_sent(service, run, tmp_path, name):
+def test_a_whole_export_is_written_as_it_was_sent(
+    service: Service, run: Callable[..., Any], tmp_path: Path, name: str
+) -> None:
     service.exports.append((FILES / name).read_bytes())
     said = run(tmp_path / name, "--model", "m", "--from", "2025-06-01", "--to", "2025-06-09")[0]
     assert (tmp_path / name).read_bytes() == (FILES / name).read_bytes()
@@ -44,7 +49,9 @@ def test_a_whole_export_is_written_as_it_was_sent(service, run, tmp_path, name):
 
 @pytest.mark.parametrize("breaks", [False, True])
 @pytest.mark.parametrize("name", ["export.ndjson", "export.csv"])
-def test_wherever_it_is_cut_it_goes_on_after_the_last_whole_row(service, run, tmp_path, name, breaks):
+def test_wherever_it_is_cut_it_goes_on_after_the_last_whole_row(
+    service: Service, run: Callable[..., Any], tmp_path: Path, name: str, breaks: Any
+) -> None:
     whole = (FILES / name).read_bytes()
     ends = row_ends(whole, name)
     header = whole[: ends[0]] if name.endswith("csv") else b""
@@ -64,7 +71,7 @@ def row_ends(whole: bytes, name: str) -> list[int]:
     return [end for end in ends if not (name.endswith("csv") and whole[:end].count(b'"') % 2)]
 
 
-def test_it_goes_on_in_another_run(service, run, tmp_path):
+def test_it_goes_on_in_another_run(service: Service, run: Callable[..., Any], tmp_path: Path) -> None:
     whole = (FILES / "export.ndjson").read_bytes()
     lines = whole.splitlines(keepends=True)
     service.exports.append((b"".join(lines[:2]) + b'{"id"',))
@@ -77,24 +84,26 @@ def test_it_goes_on_in_another_run(service, run, tmp_path):
 
 
 @pytest.mark.parametrize("found", [b"", b'{"id": 1, "timestamp": "2025-06-09T12:00:00.000000+00:00"}\n'])
-def test_spaces_of_a_service_that_looks_and_finds_nothing_are_left_out(service, run, tmp_path, found):
+def test_spaces_of_a_service_that_looks_and_finds_nothing_are_left_out(
+    service: Service, run: Callable[..., Any], tmp_path: Path, found: Any
+) -> None:
     service.exports.extend([(found,), b"  \n"] if found else [b"  \n"])
     said = run(tmp_path / "e.ndjson")[0]
     assert said.startswith(f"{int(found > b'')} predictions")
     assert (tmp_path / "e.ndjson").read_bytes() == found
 
 
-def test_a_service_that_is_busy_is_asked_again(service, run, tmp_path):
+def test_a_service_that_is_busy_is_asked_again(service: Service, run: Callable[..., Any], tmp_path: Path) -> None:
     service.exports.extend([503, 503, b""])
     assert run(tmp_path / "e.ndjson")[0].startswith("0 predictions")
 
 
-def test_what_the_service_refuses_is_told(service, run, tmp_path):
+def test_what_the_service_refuses_is_told(service: Service, run: Callable[..., Any], tmp_path: Path) -> None:
     service.exports.append(406)
     assert "the service refused: no such format" in run(tmp_path / "e.parquet", code=2)[1]
 
 
-def test_a_file_that_is_there_is_left_alone(run, tmp_path):
+def test_a_file_that_is_there_is_left_alone(run: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("mine")
     assert "exists already" in run(tmp_path / "e.csv", code=2)[1]
     assert "add --format" in run(tmp_path / "e.xls", code=2)[1]

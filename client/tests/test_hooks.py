@@ -7,23 +7,30 @@ import contextvars
 import logging
 import socket
 import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 import predlog
-from misbehaving import wait_until
+from conftest import Program
+from misbehaving import Service, wait_until
+from predlog import Client
 
 
-def the_record(service, client):
+def the_record(service: Service, client: Client) -> Any:
     assert client.flush()
     (record,) = service.records.values()
     return record
 
 
-def test_before_send_sees_a_record_as_log_was_given_it_and_may_change_it(service, make_client):
+def test_before_send_sees_a_record_as_log_was_given_it_and_may_change_it(
+    service: Service, make_client: Callable[..., Client]
+) -> None:
     seen = []
 
-    def redact(record):
+    def redact(record: Any) -> Any:
         seen.append((dict(record), threading.current_thread()))
         record["metadata"].pop("secret")
         return {**record, "model_name": "renamed"}
@@ -39,17 +46,22 @@ def test_before_send_sees_a_record_as_log_was_given_it_and_may_change_it(service
     assert thread is not threading.current_thread() and metadata == {"secret": 1, "rooms": 3}
 
 
-def test_what_before_send_withholds_is_neither_sent_nor_reported_as_lost(service, make_client):
+def test_what_before_send_withholds_is_neither_sent_nor_reported_as_lost(
+    service: Service, make_client: Callable[..., Client]
+) -> None:
     client = make_client(before_send=lambda record: None if record["model_name"] == "private" else record)
     for name in ("private", "m", "private"):
         client.log(name, duration_ms=1, was_successful=True)
     the_record(service, client)
     assert client.stats().withheld == 2 and not client.stats().dropped and not service.lost
+    assert client._pipeline is not None
     assert client._pipeline.intake.ledger.marks[:].strip(b"\0") == b""
 
 
 @pytest.mark.parametrize("hook", [lambda record: 1 / 0, lambda record: {**record, "other": 1}, lambda record: 7])
-def test_a_record_for_which_before_send_fails_is_not_sent(service, make_client, caplog, hook):
+def test_a_record_for_which_before_send_fails_is_not_sent(
+    service: Service, make_client: Callable[..., Client], caplog: pytest.LogCaptureFixture, hook: Any
+) -> None:
     client = make_client(before_send=hook)
     client.log("m", duration_ms=1, was_successful=True, metadata={"pin": "secret"})
     wait_until(lambda: service.lost == 1)
@@ -57,7 +69,7 @@ def test_a_record_for_which_before_send_fails_is_not_sent(service, make_client, 
     assert "before_send" in caplog.text and "secret" not in caplog.text
 
 
-def test_the_text_of_exceptions_may_be_turned_off(service, make_client):
+def test_the_text_of_exceptions_may_be_turned_off(service: Service, make_client: Callable[..., Client]) -> None:
     client = make_client(exception_text=False)
     with pytest.raises(KeyError), client.track("m"):
         raise KeyError("secret")
@@ -70,17 +82,17 @@ def test_the_text_of_exceptions_may_be_turned_off(service, make_client):
 class Refused(Exception):
     """As a web framework has one."""
 
-    def __init__(self, status):
+    def __init__(self, status: int) -> None:
         super().__init__(status)
         self.status = status
 
 
-def refuse(client, status, call=None):
+def refuse(client: Client, status: int, call: Any = None) -> None:
     with pytest.raises(Refused), call or client.track("m"):
         raise Refused(status)
 
 
-def test_the_host_says_which_exceptions_are_failures(service, make_client):
+def test_the_host_says_which_exceptions_are_failures(service: Service, make_client: Callable[..., Client]) -> None:
     client = make_client(is_failure=lambda error: error.status >= 500)
     for status in (404, 500):
         refuse(client, status)
@@ -92,7 +104,9 @@ def test_the_host_says_which_exceptions_are_failures(service, make_client):
 
 
 @pytest.mark.parametrize("ignore", [Refused, (LookupError, Refused), [Refused]], ids=str)
-def test_a_call_that_ends_with_an_ignored_exception_leaves_no_record(service, make_client, ignore):
+def test_a_call_that_ends_with_an_ignored_exception_leaves_no_record(
+    service: Service, make_client: Callable[..., Client], ignore: Any
+) -> None:
     client = make_client(ignore=ignore)
     outer = client.track("m", metadata={"a": 1})
     with outer:
@@ -101,7 +115,9 @@ def test_a_call_that_ends_with_an_ignored_exception_leaves_no_record(service, ma
     assert the_record(service, client)["was_successful"]
 
 
-def test_defaults_are_in_every_record_unless_it_says_otherwise(service, make_client):
+def test_defaults_are_in_every_record_unless_it_says_otherwise(
+    service: Service, make_client: Callable[..., Client]
+) -> None:
     client = make_client(
         version="7", metadata={"team": "prices", "b": 1}, environment="production", release="2025.1", host=True
     )
@@ -114,15 +130,17 @@ def test_defaults_are_in_every_record_unless_it_says_otherwise(service, make_cli
     assert records["own"]["metadata"] == {**tags, "b": 2, "release": "x"} and records["own"]["model_version"] == "8"
 
 
-def test_fields_of_a_context_are_logged_inside_it_also_in_tasks(service, make_client):
+def test_fields_of_a_context_are_logged_inside_it_also_in_tasks(
+    service: Service, make_client: Callable[..., Client]
+) -> None:
     client = make_client()
     client.log("before", duration_ms=1, was_successful=True)
 
-    async def task():
+    async def task() -> None:
         with client.track("task") as call:
             call.metadata["own"] = 1
 
-    async def main():
+    async def main() -> None:
         await asyncio.gather(task())
 
     with client.context(user="u1", own=0):
@@ -139,7 +157,7 @@ def test_fields_of_a_context_are_logged_inside_it_also_in_tasks(service, make_cl
     }  # fmt: skip
 
 
-def test_the_current_trace_is_logged_if_there_is_one(service, make_client):
+def test_the_current_trace_is_logged_if_there_is_one(service: Service, make_client: Callable[..., Client]) -> None:
     trace = pytest.importorskip("opentelemetry.trace")
     client = make_client()
     span = trace.NonRecordingSpan(trace.SpanContext(0xABC, 0x12, is_remote=False))
@@ -158,7 +176,7 @@ def test_the_current_trace_is_logged_if_there_is_one(service, make_client):
     }
 
 
-def test_a_program_without_opentelemetry_logs_as_ever(program, service):
+def test_a_program_without_opentelemetry_logs_as_ever(program: Program, service: Service) -> None:
     program.run("""
         import sys, predlog
         log = predlog.Client(trace_ids=True)
@@ -168,7 +186,7 @@ def test_a_program_without_opentelemetry_logs_as_ever(program, service):
     assert len(service.records) == 1
 
 
-def test_a_call_may_be_started_marked_and_finished_without_a_block(service, client):
+def test_a_call_may_be_started_marked_and_finished_without_a_block(service: Service, client: Client) -> None:
     call = client.start("m", version="3")
     first = call.mark("first_token")
     call.finish()
@@ -184,13 +202,13 @@ def test_a_call_may_be_started_marked_and_finished_without_a_block(service, clie
     assert (records["failed"]["error"], records["told"]["error"]) == ("ValueError: no", "no answer")
 
 
-def test_aflush_and_aclose_let_the_event_loop_go_on(service, make_client):
-    async def main():
+def test_aflush_and_aclose_let_the_event_loop_go_on(service: Service, make_client: Callable[..., Client]) -> None:
+    async def main() -> None:
         client = make_client(flush_interval=60)
         client.log("m", duration_ms=1, was_successful=True)
         ticks = 0
 
-        async def tick():
+        async def tick() -> None:
             nonlocal ticks
             while True:
                 await asyncio.sleep(0.001)
@@ -207,20 +225,22 @@ def test_aflush_and_aclose_let_the_event_loop_go_on(service, make_client):
     assert len(service.records) == 2
 
 
-def test_warnings_are_told_to_on_error_and_what_it_raises_hurts_nobody(service, make_client, caplog):
+def test_warnings_are_told_to_on_error_and_what_it_raises_hurts_nobody(
+    service: Service, make_client: Callable[..., Client], caplog: pytest.LogCaptureFixture
+) -> None:
     told = []
 
-    def on_error(text):
+    def on_error(text: str) -> None:
         told.append(text)
         raise ValueError
 
     client = make_client(on_error=on_error)
-    client.log("m", duration_ms="fast", was_successful=True)
+    client.log("m", duration_ms=cast(Any, "fast"), was_successful=True)
     wait_until(lambda: service.lost == 1)
     assert len(told) == 1 and "duration_ms" in told[0] and "on_error raised ValueError" in caplog.text
 
 
-def test_debug_says_what_the_client_does_and_never_a_payload_or_a_key(program, service):
+def test_debug_says_what_the_client_does_and_never_a_payload_or_a_key(program: Program, service: Service) -> None:
     process = program.start(
         str(
             program.write(
@@ -253,7 +273,9 @@ def test_debug_says_what_the_client_does_and_never_a_payload_or_a_key(program, s
         ("PROXY", "http://proxy:3128", "http://proxy:3128"),
     ],
 )
-def test_options_come_from_the_environment_unless_they_are_given(monkeypatch, variable, value, read):
+def test_options_come_from_the_environment_unless_they_are_given(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: Any, read: Any
+) -> None:
     monkeypatch.setenv(f"PREDLOG_{variable}", value)
     client = predlog.Client("http://logs", enabled=False)
     assert getattr(client._settings, variable.lower()) == read
@@ -262,14 +284,14 @@ def test_options_come_from_the_environment_unless_they_are_given(monkeypatch, va
 
 
 @pytest.mark.parametrize("variable", ["QUEUE_SIZE", "TIMEOUT", "HOST", "METADATA"])
-def test_a_variable_that_cannot_be_read_is_named(monkeypatch, variable):
+def test_a_variable_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(f"PREDLOG_{variable}", "[nonsense")
     with pytest.raises(ValueError, match=f"PREDLOG_{variable}") as raised:
         predlog.Client("http://logs")
     assert "nonsense" not in str(raised.value)
 
 
-def test_every_option_but_functions_and_exceptions_can_be_set_in_the_environment():
+def test_every_option_but_functions_and_exceptions_can_be_set_in_the_environment() -> None:
     from dataclasses import fields
 
     from predlog.settings import _KINDS, Settings
@@ -288,19 +310,19 @@ def test_every_option_but_functions_and_exceptions_can_be_set_in_the_environment
     ],
     ids=str,
 )  # fmt: skip
-def test_a_wrong_option_is_refused_when_the_client_is_made(wrong):
+def test_a_wrong_option_is_refused_when_the_client_is_made(wrong: Any) -> None:
     with pytest.raises(ValueError) as raised:
         predlog.Client("http://logs", **wrong)
     assert "secret" not in str(raised.value) and next(iter(wrong)) in str(raised.value)
 
 
-def test_a_certificate_that_is_not_there_is_an_error_at_once(tmp_path):
+def test_a_certificate_that_is_not_there_is_an_error_at_once(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         predlog.Client("https://logs", ca_file=tmp_path / "none.pem")
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_before():
+def _logging_as_before() -> Iterator[Any]:
     before = logging.getLogger("predlog").level
     yield
     logging.getLogger("predlog").setLevel(before)

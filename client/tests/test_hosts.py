@@ -11,15 +11,17 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from misbehaving import wait_until
+from conftest import Program
+from misbehaving import Service, wait_until
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
-def needs(*modules):
+def needs(*modules: str) -> pytest.MarkDecorator:
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 
@@ -33,15 +35,15 @@ PATCHED = [
 ]
 
 
-def free_port():
+def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+        return int(sock.getsockname()[1])
 
 
-def call(port, times, seconds=40):
+def call(port: int, times: int, seconds: float = 40) -> list[bytes]:
     """Answers of a server that is just coming up; each is what it said."""
-    answers = []
+    answers: list[bytes] = []
     deadline = time.monotonic() + seconds
     while len(answers) < times and time.monotonic() < deadline:
         try:
@@ -55,8 +57,8 @@ def call(port, times, seconds=40):
 @pytest.mark.parametrize("patch", PATCHED)
 @pytest.mark.parametrize("early", [0, 100], ids=["made", "used"])
 def test_a_client_from_before_the_patching_neither_stops_the_greenlets_nor_loses_a_record(
-    program, service, patch, early
-):
+    program: Program, service: Service, patch: Any, early: Any
+) -> None:
     out = program.run(
         """
         import sys, time, predlog
@@ -96,7 +98,9 @@ def test_a_client_from_before_the_patching_neither_stops_the_greenlets_nor_loses
 
 @needs_fork
 @needs("gevent")
-def test_greenlets_of_a_parent_that_go_on_in_its_child_send_nothing_there(program, service, tmp_path):
+def test_greenlets_of_a_parent_that_go_on_in_its_child_send_nothing_there(
+    program: Program, service: Service, tmp_path: Path
+) -> None:
     program.run(
         """
         from gevent import monkey; monkey.patch_all()
@@ -136,7 +140,7 @@ APPLICATION = """
 
 @needs_fork
 @needs("gunicorn", "gevent")
-def test_gunicorns_gevent_workers_with_preload_answer_and_lose_nothing(program, service):
+def test_gunicorns_gevent_workers_with_preload_answer_and_lose_nothing(program: Program, service: Service) -> None:
     program.write("served.py", APPLICATION)
     port = free_port()
     gunicorn = program.start(
@@ -151,7 +155,7 @@ def test_gunicorns_gevent_workers_with_preload_answer_and_lose_nothing(program, 
     assert service.models == {"import": 1, "model": 20, "late": 20} and set(service.copies.values()) == {1}
 
 
-def test_at_exit_a_name_is_looked_up_though_no_thread_can_be_had_for_it(program, service):
+def test_at_exit_a_name_is_looked_up_though_no_thread_can_be_had_for_it(program: Program, service: Service) -> None:
     program.run(
         """
         import socket, predlog
@@ -169,7 +173,9 @@ def test_at_exit_a_name_is_looked_up_though_no_thread_can_be_had_for_it(program,
 @needs_fork
 @pytest.mark.skipif(sys.platform != "linux", reason="calls fork() of the C library by its Linux name")
 @pytest.mark.parametrize("marked", [True, False], ids=["page", "pid"])
-def test_a_child_that_is_forked_without_pythons_hooks_sends_its_own_records(program, service, marked):
+def test_a_child_that_is_forked_without_pythons_hooks_sends_its_own_records(
+    program: Program, service: Service, marked: Any
+) -> None:
     program.run(
         """
         import ctypes, mmap, os, sys, threading, time
@@ -212,7 +218,7 @@ UWSGI = shutil.which("uwsgi", path=os.pathsep.join([str(Path(sys.executable).par
 @needs_fork
 @pytest.mark.skipif(UWSGI is None, reason="uwsgi is not installed")
 @pytest.mark.parametrize("threads", [["--enable-threads"], []], ids=["threads", "no threads"])
-def test_under_uwsgi_nothing_is_lost(program, service, threads):
+def test_under_uwsgi_nothing_is_lost(program: Program, service: Service, threads: Any) -> None:
     program.write(
         "served.py",
         """
@@ -252,7 +258,7 @@ POOL = """
 
 
 @needs_fork
-def test_workers_of_a_pool_that_are_terminated_send_what_they_have(program, service):
+def test_workers_of_a_pool_that_are_terminated_send_what_they_have(program: Program, service: Service) -> None:
     main = """
         with multiprocessing.get_context("fork").Pool(3, initializer=log.install_signal_handler) as pool:
             pool.map(work, range(300))
@@ -261,7 +267,9 @@ def test_workers_of_a_pool_that_are_terminated_send_what_they_have(program, serv
     assert service.models == {"task": 300} and set(service.copies.values()) == {1}
 
 
-def test_workers_of_a_spawned_pool_send_what_the_client_of_their_own_module_has(program, service):
+def test_workers_of_a_spawned_pool_send_what_the_client_of_their_own_module_has(
+    program: Program, service: Service
+) -> None:
     main = """
         with multiprocessing.get_context("spawn").Pool(2, initializer=log.install_signal_handler) as pool:
             pool.map(work, range(100))
@@ -272,7 +280,7 @@ def test_workers_of_a_spawned_pool_send_what_the_client_of_their_own_module_has(
 
 @needs_fork
 @needs("joblib")
-def test_workers_of_joblibs_multiprocessing_send_what_they_have(program, service):
+def test_workers_of_joblibs_multiprocessing_send_what_they_have(program: Program, service: Service) -> None:
     main = """
         with joblib.parallel_config("multiprocessing", initializer=log.install_signal_handler):
             joblib.Parallel(n_jobs=2)(joblib.delayed(work)(number) for number in range(100))
@@ -283,7 +291,9 @@ def test_workers_of_joblibs_multiprocessing_send_what_they_have(program, service
 
 @needs_fork
 @needs("billiard")
-def test_workers_of_billiards_pool_send_everything_when_they_are_replaced_or_end(program, service):
+def test_workers_of_billiards_pool_send_everything_when_they_are_replaced_or_end(
+    program: Program, service: Service
+) -> None:
     main = """
         pool = billiard.Pool(2, maxtasksperchild=5)
         pool.map(work, range(40), chunksize=1)
@@ -296,7 +306,7 @@ def test_workers_of_billiards_pool_send_everything_when_they_are_replaced_or_end
 
 @needs_fork
 @needs("celery")
-def test_celerys_children_send_everything(program, service, tmp_path):
+def test_celerys_children_send_everything(program: Program, service: Service, tmp_path: Path) -> None:
     program.write(
         "tasks.py",
         f"""
@@ -324,7 +334,7 @@ def test_celerys_children_send_everything(program, service, tmp_path):
 
 @needs_fork
 @pytest.mark.parametrize("before", ["signal.SIG_DFL", "lambda *_: sys.exit(3)", "signal.SIG_IGN"])
-def test_a_signal_is_handed_on_after_what_waits_is_sent(program, service, before):
+def test_a_signal_is_handed_on_after_what_waits_is_sent(program: Program, service: Service, before: Any) -> None:
     code = {"signal.SIG_DFL": -signal.SIGTERM, "signal.SIG_IGN": 0}.get(before, 3)
     program.run(
         f"""
@@ -341,7 +351,7 @@ def test_a_signal_is_handed_on_after_what_waits_is_sent(program, service, before
 
 
 @needs("uvicorn", "fastapi")
-def test_uvicorn_sends_everything_with_a_flush_in_the_lifespan(program, service):
+def test_uvicorn_sends_everything_with_a_flush_in_the_lifespan(program: Program, service: Service) -> None:
     program.write(
         "served.py",
         """

@@ -7,15 +7,18 @@ import math
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from typing import Any, cast
 
 import pytest
 
 import predlog
-from misbehaving import free_port, wait_until
+from misbehaving import Service, free_port, wait_until
+from predlog import Client
 
 
-def test_a_logged_call_arrives_with_all_it_was_given(service, client):
+def test_a_logged_call_arrives_with_all_it_was_given(service: Service, client: Client) -> None:
     client.log(
         "apartment_price",
         duration_ms=12.5,
@@ -38,7 +41,7 @@ def test_a_logged_call_arrives_with_all_it_was_given(service, client):
     }
 
 
-def test_a_time_and_an_identifier_of_the_callers_own_are_kept(service, client):
+def test_a_time_and_an_identifier_of_the_callers_own_are_kept(service: Service, client: Client) -> None:
     moment = datetime(2025, 6, 9, 14, 0, 0, 123456, tzinfo=timezone(timedelta(hours=2)))
     identifier = uuid.uuid4()
     for timestamp in (moment, datetime(2025, 6, 9, 12, 0, 0, 123456)):
@@ -48,14 +51,14 @@ def test_a_time_and_an_identifier_of_the_callers_own_are_kept(service, client):
     assert '"duration_ms":124,' in str(service.records.values()).replace("'", '"').replace(": ", ":").replace(", ", ",")
 
 
-def test_whole_durations_stay_whole(service, client):
+def test_whole_durations_stay_whole(service: Service, client: Client) -> None:
     client.log("m", duration_ms=124, was_successful=True)
     assert client.flush()
     (record,) = service.records.values()
     assert type(record["duration_ms"]) is int
 
 
-def test_logging_while_the_server_is_away_neither_waits_nor_raises(make_client):
+def test_logging_while_the_server_is_away_neither_waits_nor_raises(make_client: Callable[..., Client]) -> None:
     with free_port() as port:
         client = make_client(f"http://127.0.0.1:{port}", queue_size=100)
         began = time.monotonic()
@@ -65,7 +68,7 @@ def test_logging_while_the_server_is_away_neither_waits_nor_raises(make_client):
         wait_until(lambda: client.stats().queued + client.stats().dropped["queue_full"] == 10_000)
 
 
-def test_the_queue_is_bounded_and_keeps_room_for_failures(service, make_client):
+def test_the_queue_is_bounded_and_keeps_room_for_failures(service: Service, make_client: Callable[..., Client]) -> None:
     service.mood = "hang"
     client = make_client(queue_size=100)
     client.log("in hand", duration_ms=1, was_successful=True)
@@ -79,10 +82,12 @@ def test_the_queue_is_bounded_and_keeps_room_for_failures(service, make_client):
     assert client.stats().dropped == {"queue_full": 900}
 
 
-def test_threads_that_log_at_the_same_time_lose_nothing_without_count(service, make_client):
+def test_threads_that_log_at_the_same_time_lose_nothing_without_count(
+    service: Service, make_client: Callable[..., Client]
+) -> None:
     client = make_client(queue_size=500, batch_size=100)
 
-    def work():
+    def work() -> None:
         for _ in range(2000):
             client.log("m", duration_ms=1, was_successful=True)
 
@@ -111,7 +116,9 @@ def test_threads_that_log_at_the_same_time_lose_nothing_without_count(service, m
     ],
     ids=str,
 )
-def test_a_value_that_cannot_be_logged_is_counted_and_never_raised(service, client, caplog, wrong):
+def test_a_value_that_cannot_be_logged_is_counted_and_never_raised(
+    service: Service, client: Client, caplog: pytest.LogCaptureFixture, wrong: Any
+) -> None:
     client.log("m", **{"duration_ms": 1, "was_successful": True, **wrong})
     wait_until(lambda: service.lost == 1)
     (report,) = service.reports.values()
@@ -121,20 +128,26 @@ def test_a_value_that_cannot_be_logged_is_counted_and_never_raised(service, clie
 
 
 @pytest.mark.parametrize("name", ["", "n" * 201, None, 7, ["list"]], ids=repr)
-def test_a_name_that_cannot_be_logged_is_counted_too(service, client, name):
+def test_a_name_that_cannot_be_logged_is_counted_too(service: Service, client: Client, name: str) -> None:
     client.log(name, duration_ms=1, was_successful=True)
     wait_until(lambda: service.lost == 1)
 
 
-def test_a_mistake_is_warned_of_once_and_without_the_value(service, client, caplog):
+def test_a_mistake_is_warned_of_once_and_without_the_value(
+    service: Service, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(50):
-        client.log("m", duration_ms="secret-payload", was_successful=True, metadata={"pin": "secret-payload"})
+        client.log(
+            "m", duration_ms=cast(Any, "secret-payload"), was_successful=True, metadata={"pin": "secret-payload"}
+        )
     wait_until(lambda: service.lost == 50)
     assert len(caplog.records) == 1
     assert "secret" not in caplog.text
 
 
-def test_neither_payload_nor_key_reaches_a_log_or_a_repr(service, make_client, caplog):
+def test_neither_payload_nor_key_reaches_a_log_or_a_repr(
+    service: Service, make_client: Callable[..., Client], caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     service.moods.extend(["reset", 500, 401, (429, {"Retry-After": "0"}), 400, 400])
     service.refuse = lambda record: record["model_name"] == "no"
@@ -146,7 +159,9 @@ def test_neither_payload_nor_key_reaches_a_log_or_a_repr(service, make_client, c
     assert "secret" not in caplog.text + repr(client) + str(client.stats())
 
 
-def test_a_dict_changed_after_the_call_is_logged_as_it_was(service, make_client):
+def test_a_dict_changed_after_the_call_is_logged_as_it_was(
+    service: Service, make_client: Callable[..., Client]
+) -> None:
     client = make_client(flush_interval=0.3)
     metadata = {"rooms": 3}
     client.log("m", duration_ms=1, was_successful=True, metadata=metadata)
@@ -156,7 +171,7 @@ def test_a_dict_changed_after_the_call_is_logged_as_it_was(service, make_client)
     assert record["metadata"] == {"rooms": 3}
 
 
-def test_a_disabled_client_does_nothing(monkeypatch):
+def test_a_disabled_client_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     clients = [predlog.Client(enabled=False)]
     monkeypatch.setenv("PREDLOG_DISABLED", "1")
     clients.append(predlog.Client())
@@ -169,7 +184,7 @@ def test_a_disabled_client_does_nothing(monkeypatch):
         assert client.stats() == predlog.Stats()
 
 
-def test_url_and_key_come_from_the_environment(service, monkeypatch, quick):
+def test_url_and_key_come_from_the_environment(service: Service, monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
     service.api_key = "from-the-environment"
     monkeypatch.setenv("PREDLOG_URL", service.url + "/")
     monkeypatch.setenv("PREDLOG_API_KEY", "from-the-environment")
@@ -199,27 +214,34 @@ def test_url_and_key_come_from_the_environment(service, monkeypatch, quick):
     ],
     ids=str,
 )
-def test_a_wrong_setting_stops_the_program_at_its_start(options, word):
+def test_a_wrong_setting_stops_the_program_at_its_start(options: Any, word: Any) -> None:
     with pytest.raises(ValueError, match=word) as raised:
         predlog.Client(**options)
     assert "secret" not in str(raised.value)
 
 
-def test_a_thread_that_the_system_refuses_is_tried_again(service, make_client, monkeypatch):
+def test_a_thread_that_the_system_refuses_is_tried_again(
+    service: Service, make_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = make_client()
     start = threading.Thread.start
 
-    def refuse(thread):
+    def refuse(thread: Any) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     client.log("m", duration_ms=1, was_successful=True)
     assert client.stats().queued == 1
     monkeypatch.setattr(threading.Thread, "start", start)
-    wait_until(lambda: client.log("m", duration_ms=1, was_successful=True) or len(service.records) > 1)
+
+    def logged_twice() -> bool:
+        client.log("m", duration_ms=1, was_successful=True)
+        return len(service.records) > 1
+
+    wait_until(logged_twice)
 
 
-def test_a_client_that_is_forgotten_sends_what_it_has_and_ends_its_threads(service, quick):
+def test_a_client_that_is_forgotten_sends_what_it_has_and_ends_its_threads(service: Service, quick: None) -> None:
     client = predlog.Client(service.url, flush_interval=60)
     before = {thread for thread in threading.enumerate() if thread.name.startswith("predlog")}
     client.log("m", duration_ms=1, was_successful=True)
@@ -229,7 +251,7 @@ def test_a_client_that_is_forgotten_sends_what_it_has_and_ends_its_threads(servi
     wait_until(lambda: len(service.records) == 1 and not mine[0].is_alive())
 
 
-def test_records_logged_after_close_are_dropped_and_counted(service, client):
+def test_records_logged_after_close_are_dropped_and_counted(service: Service, client: Client) -> None:
     client.close()
     client.log("m", duration_ms=1, was_successful=True)
     assert client.stats().dropped == {"closed": 1}

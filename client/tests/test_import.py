@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from misbehaving import Service
 from predlog.cli.main import main
 
 FILES = Path(__file__).parent / "imports"
 
 
 @pytest.fixture
-def run(service, monkeypatch, capsys):
+def run(service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     monkeypatch.setenv("PREDLOG_URL", service.url)
 
     def run(*arguments: object, code: int = 0) -> tuple[str, str]:
@@ -24,7 +27,7 @@ def run(service, monkeypatch, capsys):
     return run
 
 
-def stored(service) -> list[dict[str, object]]:
+def stored(service: Service) -> list[dict[str, Any]]:
     """What was stored, in the order of its times, without the identifiers."""
     records = sorted(service.records.values(), key=lambda record: record["timestamp"])
     return [{name: value for name, value in record.items() if name != "request_id"} for record in records]
@@ -42,7 +45,9 @@ def stored(service) -> list[dict[str, object]]:
         ("predlog", "export.parquet", 4),
     ],
 )
-def test_a_second_import_adds_nothing(service, run, source, name, count):
+def test_a_second_import_adds_nothing(
+    service: Service, run: Callable[..., Any], source: Any, name: str, count: Any
+) -> None:
     if name.endswith(".parquet"):
         pytest.importorskip("pyarrow")
     said = run("import", FILES / name, "--from", source)[0]
@@ -50,7 +55,7 @@ def test_a_second_import_adds_nothing(service, run, source, name, count):
     assert run("import", FILES / name, "--from", source)[0] == f"0 stored, {count} were there already, 0 rejected\n"
 
 
-def test_the_seeds_table(service, run):
+def test_the_seeds_table(service: Service, run: Callable[..., Any]) -> None:
     run("import", FILES / "seed.csv", "--from", "seed")
     assert stored(service) == [
         {"model_name": "apartment_price_v1", "duration_ms": 124.0, "was_successful": True,
@@ -62,7 +67,7 @@ def test_the_seeds_table(service, run):
     ]  # fmt: skip
 
 
-def test_an_access_log(service, run):
+def test_an_access_log(service: Service, run: Callable[..., Any]) -> None:
     run("import", FILES / "access.log", "--from", "access-log")
     calls = {(record["model_name"], record.get("model_version")): record for record in stored(service)}
     assert calls.keys() == {
@@ -82,7 +87,9 @@ def test_an_access_log(service, run):
     ("duration", "unit", "expected"),
     [("0.250", [], 250), ("250000", [], 250), ("250", ["--unit", "ms"], 250), ("2", ["--unit", "s"], 2000)],
 )
-def test_the_unit_of_a_duration(service, run, tmp_path, duration, unit, expected):
+def test_the_unit_of_a_duration(
+    service: Service, run: Callable[..., Any], tmp_path: Path, duration: Any, unit: Any, expected: Any
+) -> None:
     line = f'1.2.3.4 - joe [09/Jun/2025:14:00:00 +0200] "POST /score/a/7 HTTP/1.1" 200 12 "-" "curl" {duration}\n'
     (tmp_path / "log").write_text(line * 2 + "nonsense\n")
     more = ["--path", r"/score/(?P<model>\w+)/(?P<version>\d+)", *unit]
@@ -94,12 +101,12 @@ def test_the_unit_of_a_duration(service, run, tmp_path, duration, unit, expected
     assert first["timestamp"] == "2025-06-09T12:00:00+00:00"
 
 
-def test_all_lines_may_be_of_one_model(service, run):
+def test_all_lines_may_be_of_one_model(service: Service, run: Callable[..., Any]) -> None:
     said = run("import", FILES / "access.log", "--from", "access-log", "--model", "m")[0]
     assert said.startswith("7 stored") and {record["model_name"] for record in stored(service)} == {"m"}
 
 
-def test_traces_of_mlflow(service, run):
+def test_traces_of_mlflow(service: Service, run: Callable[..., Any]) -> None:
     run("import", FILES / "mlflow.ndjson", "--from", "mlflow")
     calls = stored(service)
     assert [(call["model_name"], call["was_successful"], call["duration_ms"]) for call in calls] == [
@@ -110,7 +117,7 @@ def test_traces_of_mlflow(service, run):
     assert calls[2]["timestamp"] == "2026-11-30T18:10:31.302000+00:00"
 
 
-def test_a_spend_log_of_litellm(service, run):
+def test_a_spend_log_of_litellm(service: Service, run: Callable[..., Any]) -> None:
     run("import", FILES / "litellm.csv", "--from", "litellm")
     group, alone, failed = stored(service)
     assert (group["model_name"], group["model_version"]) == ("house-prices", "gpt-4o-mini")
@@ -122,7 +129,7 @@ def test_a_spend_log_of_litellm(service, run):
 
 
 @pytest.mark.parametrize("name", ["export.ndjson", "export.csv", "export.parquet"])
-def test_an_export_keeps_every_field(service, run, name):
+def test_an_export_keeps_every_field(service: Service, run: Callable[..., Any], name: str) -> None:
     if name.endswith(".parquet"):
         pytest.importorskip("pyarrow")
     run("import", FILES / name)
@@ -136,13 +143,15 @@ def test_an_export_keeps_every_field(service, run, name):
 
 @pytest.mark.parametrize("source", ["seed", "litellm", "mlflow", "access-log", "predlog"])
 @pytest.mark.parametrize("content", [b"", b"nonsense\n", b"a,b\n1,2\n", b"[1]", b'{"info": {}}', b"\xff\xfe\x00"])
-def test_another_file_stores_nothing_and_is_no_crash(service, run, tmp_path, source, content):
+def test_another_file_stores_nothing_and_is_no_crash(
+    service: Service, run: Callable[..., Any], tmp_path: Path, source: Any, content: Any
+) -> None:
     (tmp_path / "file.ndjson").write_bytes(content)
     code = main(["import", str(tmp_path / "file.ndjson"), "--from", source])
     assert code in (0, 1, 2) and not service.records
 
 
-def test_options_of_access_logs_are_refused_elsewhere(run):
+def test_options_of_access_logs_are_refused_elsewhere(run: Callable[..., Any]) -> None:
     assert "--unit is for --from access-log" in run("import", "x", "--unit", "s", code=2)[1]
     log = ("import", FILES / "access.log", "--from", "access-log")
     assert "no regular expression" in run(*log, "--path", "(", code=2)[1]

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import predlog
-from misbehaving import free_port, wait_until
+from conftest import Program
+from misbehaving import Service, free_port, wait_until
+from predlog import Client
 from predlog.ledger import CODES, Ledger
 from test_hosts import call
 
@@ -30,14 +35,16 @@ DYING = """
 """
 
 
-def next_process(service, **options):
+def next_process(service: Service, **options: Any) -> None:
     with predlog.Client(service.url, flush_interval=0.05, **options) as client:
         client.log("next", duration_ms=1, was_successful=True)
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "exit"])
 @pytest.mark.parametrize("earlier", [[], ["some"]], ids=["at once", "later"])
-def test_the_next_process_reports_what_a_killed_one_had_in_memory(program, service, how, earlier):
+def test_the_next_process_reports_what_a_killed_one_had_in_memory(
+    program: Program, service: Service, how: Any, earlier: Any
+) -> None:
     service.mood = "ok" if earlier else 503  # else the first batch may go out, a tenth of a second after the start
     program.run(DYING, how, *earlier, code=0 if how == "exit" else -getattr(signal, how))
     service.mood = "ok"
@@ -46,7 +53,7 @@ def test_the_next_process_reports_what_a_killed_one_had_in_memory(program, servi
     assert service.lost_by("model_name", "reason") == {("a", "exit"): 200, ("модель b", "exit"): 100}
 
 
-def test_it_is_reported_once(program, service):
+def test_it_is_reported_once(program: Program, service: Service) -> None:
     service.mood = 503
     program.run(DYING, "SIGKILL", code=-signal.SIGKILL)
     service.mood = "ok"
@@ -56,7 +63,7 @@ def test_it_is_reported_once(program, service):
     assert service.lost == lost > 0
 
 
-def test_processes_that_send_everything_leave_no_file(program, service, tmp_path):
+def test_processes_that_send_everything_leave_no_file(program: Program, service: Service, tmp_path: Path) -> None:
     program.run("""
         import predlog
         log = predlog.Client()
@@ -65,7 +72,7 @@ def test_processes_that_send_everything_leave_no_file(program, service, tmp_path
     assert not list((tmp_path / "ledger").iterdir())
 
 
-def test_what_could_not_be_sent_at_exit_is_reported_by_the_next_process(program, service):
+def test_what_could_not_be_sent_at_exit_is_reported_by_the_next_process(program: Program, service: Service) -> None:
     service.mood = 503
     program.run("""
         import predlog
@@ -78,7 +85,7 @@ def test_what_could_not_be_sent_at_exit_is_reported_by_the_next_process(program,
     assert service.lost_by("model_name") == {"m": 250}
 
 
-def test_a_process_that_never_logs_reports_for_its_children_when_it_ends(program, service):
+def test_a_process_that_never_logs_reports_for_its_children_when_it_ends(program: Program, service: Service) -> None:
     program.run("""
         import os, signal, predlog
         log = predlog.Client(flush_interval=60)
@@ -93,7 +100,7 @@ def test_a_process_that_never_logs_reports_for_its_children_when_it_ends(program
 
 
 @needs_fork
-def test_workers_of_a_pool_that_is_terminated_are_lost_with_count(program, service):
+def test_workers_of_a_pool_that_is_terminated_are_lost_with_count(program: Program, service: Service) -> None:
     program.run("""
         import multiprocessing, predlog
         log = predlog.Client(flush_interval=60)
@@ -107,7 +114,7 @@ def test_workers_of_a_pool_that_is_terminated_are_lost_with_count(program, servi
     assert service.lost <= 300 <= service.models["task"] + service.lost
 
 
-def test_a_living_process_is_not_taken_for_a_dead_one(service, make_client):
+def test_a_living_process_is_not_taken_for_a_dead_one(service: Service, make_client: Callable[..., Client]) -> None:
     service.mood = 503
     waiting = make_client()
     waiting.log("m", duration_ms=1, was_successful=True)
@@ -117,13 +124,15 @@ def test_a_living_process_is_not_taken_for_a_dead_one(service, make_client):
     assert service.models == {"m": 1, "next": 1}
 
 
-def test_the_file_of_another_service_or_key_is_left_alone(program, service, tmp_path):
+def test_the_file_of_another_service_or_key_is_left_alone(program: Program, service: Service, tmp_path: Path) -> None:
     program.run(DYING, "SIGKILL", code=-signal.SIGKILL)
     next_process(service, api_key="another")
     assert service.lost == 0 and len(list((tmp_path / "ledger").iterdir())) == 1
 
 
-def test_with_a_spool_records_on_disk_are_not_counted_as_dropped(program, service, tmp_path):
+def test_with_a_spool_records_on_disk_are_not_counted_as_dropped(
+    program: Program, service: Service, tmp_path: Path
+) -> None:
     with free_port() as port:
         url = f"http://127.0.0.1:{port}"
         program.run(
@@ -144,7 +153,9 @@ def test_with_a_spool_records_on_disk_are_not_counted_as_dropped(program, servic
     assert not any(found[1].values())
 
 
-def test_a_directory_that_cannot_be_used_or_nonsense_in_it_hurts_nobody(service, tmp_path, quick):
+def test_a_directory_that_cannot_be_used_or_nonsense_in_it_hurts_nobody(
+    service: Service, tmp_path: Path, quick: None
+) -> None:
     folder = tmp_path / "ledger"
     folder.write_text("a file")
     next_process(service)
@@ -159,8 +170,8 @@ def test_a_directory_that_cannot_be_used_or_nonsense_in_it_hurts_nobody(service,
     assert service.models == {"next": 3} and service.lost == 0
 
 
-def test_more_records_than_marks_and_more_models_than_codes_are_counted_too(tmp_path):
-    def ledger():
+def test_more_records_than_marks_and_more_models_than_codes_are_counted_too(tmp_path: Path) -> None:
+    def ledger() -> Any:
         return Ledger(str(tmp_path), "url", None, 1)
 
     book = ledger()
@@ -178,7 +189,9 @@ def test_more_records_than_marks_and_more_models_than_codes_are_counted_too(tmp_
     assert not list(tmp_path.iterdir())
 
 
-def test_records_dropped_in_memory_by_a_killed_process_are_known_within_moments(program, service):
+def test_records_dropped_in_memory_by_a_killed_process_are_known_within_moments(
+    program: Program, service: Service
+) -> None:
     service.mood = 503
     process = program.start(
         str(
@@ -196,6 +209,7 @@ def test_records_dropped_in_memory_by_a_killed_process_are_known_within_moments(
             )
         )
     )
+    assert process.stdout is not None
     assert process.stdout.readline() == "full\n"
     process.kill()
     process.wait()
@@ -217,7 +231,9 @@ SERVED = """
 
 @pytest.mark.parametrize("host", ["uvicorn", "gunicorn"])
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_servers_that_end_without_exit_handlers_send_or_count_everything(program, service, host, how):
+def test_servers_that_end_without_exit_handlers_send_or_count_everything(
+    program: Program, service: Service, host: Any, how: Any
+) -> None:
     uvicorn_worker = "uvicorn_worker.UvicornWorker" if find_spec("uvicorn_worker") else "uvicorn.workers.UvicornWorker"
     for module in ("fastapi", "uvicorn", host, uvicorn_worker.rpartition(".")[0]):
         pytest.importorskip(module)
@@ -237,10 +253,13 @@ def test_servers_that_end_without_exit_handlers_send_or_count_everything(program
     assert len(answers) == 100 <= service.models["model"] + service.lost
 
 
-def test_after_a_full_queue_every_record_that_waits_has_a_mark_of_its_own(service, make_client):
+def test_after_a_full_queue_every_record_that_waits_has_a_mark_of_its_own(
+    service: Service, make_client: Callable[..., Client]
+) -> None:
     """Dropped records take no mark, so later numbers come round to those of records that still wait."""
     service.mood = 503
     client = make_client(queue_size=9000, flush_interval=60)
+    assert client._pipeline is not None
     ledger = client._pipeline.intake.ledger
     for index in range(60_000):
         client.log("m", duration_ms=1, was_successful=index % 20 != 0)
@@ -252,10 +271,11 @@ def test_after_a_full_queue_every_record_that_waits_has_a_mark_of_its_own(servic
     assert not any(ledger.marks[:]) and not ledger._crowded
 
 
-def test_copies_of_a_client_and_contexts_keep_books_too(service, make_client):
+def test_copies_of_a_client_and_contexts_keep_books_too(service: Service, make_client: Callable[..., Client]) -> None:
     client = make_client(flush_interval=60)
     with client.context(user="u"):
         for _ in range(700):
             client.log("m", duration_ms=1, was_successful=True)
     assert client.flush() and len(service.records) == 700
+    assert client._pipeline is not None
     assert not any(client._pipeline.intake.ledger.marks[:])

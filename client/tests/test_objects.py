@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 import predlog
+from misbehaving import Service
+from predlog import Client
 
 
 @pytest.fixture(params=["copy", "deepcopy", "pickle"])
-def copied(request):
+def copied(request: pytest.FixtureRequest) -> Any:
     return {"copy": copy.copy, "deepcopy": copy.deepcopy, "pickle": lambda value: pickle.loads(pickle.dumps(value))}[
         request.param
     ]
 
 
-def test_a_copy_logs_with_the_options_of_the_original_and_neither_ends_the_other(service, make_client, copied):
+def test_a_copy_logs_with_the_options_of_the_original_and_neither_ends_the_other(
+    service: Service, make_client: Callable[..., Client], copied: Any
+) -> None:
     service.api_key = "key"
     client = make_client(api_key="key", batch_size=7)
     client.log("original", duration_ms=1, was_successful=True)
@@ -31,15 +37,15 @@ def test_a_copy_logs_with_the_options_of_the_original_and_neither_ends_the_other
     assert copied(client)._settings == client._settings
 
 
-def test_a_copy_of_a_disabled_client_is_disabled(copied):
+def test_a_copy_of_a_disabled_client_is_disabled(copied: Any) -> None:
     other = copied(predlog.Client(enabled=False))
     other.log("m", duration_ms=1, was_successful=True)
     assert other.flush() and other.stats() == predlog.Stats()
 
 
-def test_a_subclass_keeps_what_it_added(service, copied):
+def test_a_subclass_keeps_what_it_added(service: Service, copied: Any) -> None:
     class Mine(predlog.Client):
-        pass
+        team = ""
 
     globals()["Mine"] = Mine
     Mine.__qualname__ = "Mine"

@@ -6,6 +6,8 @@ import datetime
 import json
 import os
 import time
+from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -21,7 +23,7 @@ from predlog.dropped import Dropped
 from predlog.settings import Settings
 from predlog.spool_file import frame
 from predlog.throttled_log import Trouble
-from predlog.transport import Answer
+from predlog.transport import Answer, Transport
 
 needs_spool = pytest.mark.skipif(os.name == "nt", reason="the spool needs file locks of POSIX")
 
@@ -55,7 +57,7 @@ PAYLOADS = st.one_of(
         ]
     ),
 )
-ANSWERS = st.one_of(
+ANSWERS: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from([200, 207, 301, 400, 401, 404, 408, 413, 422, 429, 500, 503]).map(lambda status: (status, {})),
     st.sampled_from(["reset", "store_and_reset", "store_and_half", "page", "close", "ok"]),
 )
@@ -64,16 +66,16 @@ ANSWERS = st.one_of(
 class Whatever:
     """A value of which every method raises."""
 
-    def __getattribute__(self, name):
+    def __getattribute__(self, name: str) -> Any:
         raise SystemExit(name)
 
-    def __str__(self):
+    def __str__(self) -> str:
         raise SystemExit
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         raise SystemExit
 
-    def __hash__(self):
+    def __hash__(self) -> Any:
         return 1
 
 
@@ -82,7 +84,7 @@ class NoTime(datetime.datetime):
 
     year = property(lambda self: float("nan"))
 
-    def isoformat(self, *_, **__):
+    def isoformat(self, *_: Any, **__: Any) -> Any:
         return "NaT"
 
 
@@ -95,7 +97,7 @@ CALLS = st.fixed_dictionaries(
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _quick():
+def _quick() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("INITIAL_BACKOFF", "MAX_BACKOFF", "INITIAL_BACKOFF_FOR_SOMEONE", "MAX_BACKOFF_FOR_SOMEONE"):
             patch.setattr(delivery, name, 0.002)
@@ -106,13 +108,14 @@ def _quick():
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(CALLS, max_size=6), st.lists(ANSWERS, max_size=6))
 @example([{"duration_ms": 1, "was_successful": True, "timestamp": NoTime(2025, 1, 1)}], [(400, {})] * 3)
-def test_whatever_is_in_the_queue_the_rest_is_delivered(calls, answers):
+def test_whatever_is_in_the_queue_the_rest_is_delivered(calls: Any, answers: Any) -> None:
     service = Service()
     service.moods.extend(answers)
     with predlog.Client(service.url, flush_interval=0.01, exit_timeout=10) as client:
         for number, call in enumerate(calls):
             # Made here: hypothesis itself would look at it.
-            client.log("odd", **{name: Whatever() if value is Whatever else value for name, value in call.items()})
+            odd: dict[str, Any] = {name: Whatever() if value is Whatever else value for name, value in call.items()}
+            client.log("odd", **odd)
             client.log("good", duration_ms=number, was_successful=True)
         client.log("good", duration_ms=1, was_successful=True)
         assert client.flush(20)
@@ -129,7 +132,9 @@ def test_whatever_is_in_the_queue_the_rest_is_delivered(calls, answers):
 @given(st.lists(PAYLOADS, max_size=5), st.lists(PAYLOADS, max_size=5), st.sampled_from(["fresh", "old", "full"]))
 # The file that is being sent is larger than the cap by itself.
 @example([b"{}", b'{"a":' * 5000 + b"1" + b"}" * 5000], [b"[]"], "full")
-def test_whatever_is_in_the_spool_the_rest_is_delivered(tmp_path_factory, first, second, state):
+def test_whatever_is_in_the_spool_the_rest_is_delivered(
+    tmp_path_factory: pytest.TempPathFactory, first: Any, second: Any, state: Any
+) -> None:
     directory = tmp_path_factory.mktemp("spool")
     for number, payloads in enumerate([first, second]):
         path = directory / f"predlog-{number}.spool"
@@ -140,7 +145,7 @@ def test_whatever_is_in_the_spool_the_rest_is_delivered(tmp_path_factory, first,
     (directory / "predlog-3.spool").symlink_to(directory / "predlog-0.spool")
     os.mkfifo(directory / "predlog-4.spool")
     service = Service()
-    service.note_dropped = lambda header: None  # it insists on sound ones
+    vars(service)["note_dropped"] = lambda header: None  # it insists on sound ones
     cap = 64 * 1024 if state == "full" else 1024 * 1024
     with predlog.Client(
         service.url, spool_dir=directory, flush_interval=0.01, spool_max_bytes=cap, exit_timeout=10
@@ -154,14 +159,14 @@ def test_whatever_is_in_the_spool_the_rest_is_delivered(tmp_path_factory, first,
     service.stop()
 
 
-class Odd:
+class Odd(Transport):
     """A transport that answers each request with the next body, and then as Predlog does."""
 
-    def __init__(self, bodies):
+    def __init__(self, bodies: Any) -> None:
         self.bodies = list(bodies)
-        self.records = []
+        self.records: list[Any] = []
 
-    def post(self, path, body, headers, timeout=None):
+    def post(self, path: Any, body: Any, headers: Any, timeout: Any = None) -> Any:
         records = json.loads(body)
         if self.bodies:
             return Answer(200, self.bodies.pop(), None)
@@ -179,7 +184,7 @@ class Odd:
         max_size=5,
     )
 )
-def test_an_answer_that_is_none_of_predlogs_ends_no_batch(bodies):
+def test_an_answer_that_is_none_of_predlogs_ends_no_batch(bodies: Any) -> None:
     transport = Odd(bodies)
     book = Dropped()
     batch = Batch([b'{"model_name":"m"}'] * 3, youngest_ns=time.time_ns())
@@ -189,9 +194,9 @@ def test_an_answer_that_is_none_of_predlogs_ends_no_batch(bodies):
     assert not batch.lines and not transport.bodies
 
 
-def test_a_line_that_cannot_be_sent_at_all_is_given_up_alone():
+def test_a_line_that_cannot_be_sent_at_all_is_given_up_alone() -> None:
     transport = Odd([])
     book = Dropped()
-    batch = Batch([b'{"a":1}', "no bytes", b'{"a":2}'], youngest_ns=time.time_ns())
+    batch = Batch([b'{"a":1}', cast(bytes, "no bytes"), b'{"a":2}'], youngest_ns=time.time_ns())
     assert Delivery(Settings(), transport, book, Tally(), Trouble()).attempt(batch, lambda: 1.0) is None
     assert transport.records == [{"a": 1}, {"a": 2}] and book.totals == {"rejected": 1}

@@ -13,16 +13,19 @@ import sys
 import textwrap
 import time
 import urllib.request
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from misbehaving import free_port, wait_until
+from conftest import Program
+from misbehaving import Service, free_port, wait_until
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 needs_gunicorn = pytest.mark.skipif(importlib.util.find_spec("gunicorn") is None, reason="gunicorn is not installed")
 
 
-def test_a_program_that_just_ends_has_sent_everything(program, service):
+def test_a_program_that_just_ends_has_sent_everything(program: Program, service: Service) -> None:
     program.run("""
         import predlog
         log = predlog.Client(flush_interval=60, exit_timeout=20)
@@ -32,7 +35,7 @@ def test_a_program_that_just_ends_has_sent_everything(program, service):
     assert len(service.records) == 1234 and set(service.copies.values()) == {1}
 
 
-def test_a_client_local_to_a_function_has_sent_everything_too(program, service):
+def test_a_client_local_to_a_function_has_sent_everything_too(program: Program, service: Service) -> None:
     program.run("""
         import predlog
         def main():
@@ -45,7 +48,7 @@ def test_a_client_local_to_a_function_has_sent_everything_too(program, service):
 
 
 @pytest.mark.parametrize("how", ["raise SystemExit(0)", "sys.exit(0)", "raise ValueError", "raise KeyboardInterrupt"])
-def test_however_a_program_ends_its_records_are_sent(program, service, how):
+def test_however_a_program_ends_its_records_are_sent(program: Program, service: Service, how: Any) -> None:
     code = {"raise ValueError": 1, "raise KeyboardInterrupt": -signal.SIGINT}.get(how, 0)
     program.run(
         f"""
@@ -60,7 +63,7 @@ def test_however_a_program_ends_its_records_are_sent(program, service, how):
     assert record["was_successful"] is False
 
 
-def test_calls_logged_by_exit_handlers_are_sent(program, service):
+def test_calls_logged_by_exit_handlers_are_sent(program: Program, service: Service) -> None:
     program.run("""
         import atexit, predlog
         log = predlog.Client(flush_interval=60)
@@ -70,7 +73,7 @@ def test_calls_logged_by_exit_handlers_are_sent(program, service):
     assert service.models == {"before": 1, "at exit": 1}
 
 
-def test_the_first_call_of_all_may_come_at_exit_when_no_thread_can_start(program, service):
+def test_the_first_call_of_all_may_come_at_exit_when_no_thread_can_start(program: Program, service: Service) -> None:
     program.run("""
         import atexit, predlog
         log = predlog.Client(flush_interval=60)
@@ -80,7 +83,7 @@ def test_the_first_call_of_all_may_come_at_exit_when_no_thread_can_start(program
 
 
 @pytest.mark.parametrize("mood", ["hang", 503])
-def test_exit_is_bounded_whatever_the_service_does(program, service, mood):
+def test_exit_is_bounded_whatever_the_service_does(program: Program, service: Service, mood: str) -> None:
     service.mood = mood
     out = program.run("""
         import atexit, time, predlog
@@ -95,7 +98,9 @@ def test_exit_is_bounded_whatever_the_service_does(program, service, mood):
     assert float(seconds) < 5 and left == "1"
 
 
-def test_exit_with_the_service_away_leaves_the_records_in_the_spool(program, service, tmp_path):
+def test_exit_with_the_service_away_leaves_the_records_in_the_spool(
+    program: Program, service: Service, tmp_path: Path
+) -> None:
     with free_port() as port:
         program.run(
             """
@@ -141,14 +146,16 @@ FORKING = """
 
 @needs_fork
 @pytest.mark.parametrize("spooling", [False, True], ids=["memory", "spool"])
-def test_a_forked_child_sends_its_own_records_and_not_its_parents(program, service, tmp_path, spooling):
+def test_a_forked_child_sends_its_own_records_and_not_its_parents(
+    program: Program, service: Service, tmp_path: Path, spooling: Any
+) -> None:
     program.run(FORKING, *([str(tmp_path / "spool")] if spooling else []))
     assert service.models == {"parent": 700, **{f"child {number}": 100 for number in range(4)}}
     assert set(service.copies.values()) == {1}
 
 
 @needs_fork
-def test_forking_in_the_middle_of_heavy_logging_neither_hangs_nor_loses(program, service):
+def test_forking_in_the_middle_of_heavy_logging_neither_hangs_nor_loses(program: Program, service: Service) -> None:
     program.run("""
         import os, sys, threading, predlog
         log = predlog.Client(flush_interval=0.01, queue_size=100_000)
@@ -178,7 +185,7 @@ def test_forking_in_the_middle_of_heavy_logging_neither_hangs_nor_loses(program,
 
 
 @needs_fork
-def test_children_draw_identifiers_of_their_own(program, service):
+def test_children_draw_identifiers_of_their_own(program: Program, service: Service) -> None:
     program.run("""
         import os, random, predlog
         log = predlog.Client()
@@ -196,7 +203,7 @@ def test_children_draw_identifiers_of_their_own(program, service):
 
 
 @needs_fork
-def test_a_fork_inside_a_tracked_call_counts_it_once(program, service):
+def test_a_fork_inside_a_tracked_call_counts_it_once(program: Program, service: Service) -> None:
     program.run("""
         import os, predlog
         log = predlog.Client()
@@ -210,7 +217,9 @@ def test_a_fork_inside_a_tracked_call_counts_it_once(program, service):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_workers_of_multiprocessing_send_everything_before_they_end(program, service, method):
+def test_workers_of_multiprocessing_send_everything_before_they_end(
+    program: Program, service: Service, method: Any
+) -> None:
     program.run(
         """
         import multiprocessing, sys, predlog
@@ -251,7 +260,9 @@ APPLICATION = """
 @pytest.mark.parametrize(
     "worker", [["--worker-class", "sync"], ["--worker-class", "gthread", "--threads", "2"]], ids=str
 )
-def test_under_gunicorn_with_preload_recycling_workers_lose_nothing(program, service, worker):
+def test_under_gunicorn_with_preload_recycling_workers_lose_nothing(
+    program: Program, service: Service, worker: Any
+) -> None:
     program.write("served.py", APPLICATION)
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -281,7 +292,7 @@ def test_under_gunicorn_with_preload_recycling_workers_lose_nothing(program, ser
 
 
 @needs_fork
-def test_a_client_in_use_does_not_keep_a_child_from_execing(program, service):
+def test_a_client_in_use_does_not_keep_a_child_from_execing(program: Program, service: Service) -> None:
     out = program.run("""
         import subprocess, sys, predlog
         log = predlog.Client()
@@ -293,7 +304,7 @@ def test_a_client_in_use_does_not_keep_a_child_from_execing(program, service):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @needs_fork
-def test_a_forked_child_holds_none_of_its_parents_files(program, service, tmp_path):
+def test_a_forked_child_holds_none_of_its_parents_files(program: Program, service: Service, tmp_path: Path) -> None:
     service.mood = 503
     out = program.run(
         """
@@ -317,7 +328,7 @@ def test_a_forked_child_holds_none_of_its_parents_files(program, service, tmp_pa
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
-def test_https_is_spoken_and_the_certificate_checked(program, service, tmp_path):
+def test_https_is_spoken_and_the_certificate_checked(program: Program, service: Service, tmp_path: Path) -> None:
     key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
     subprocess.run(
         [
@@ -342,7 +353,7 @@ def test_https_is_spoken_and_the_certificate_checked(program, service, tmp_path)
     assert len(service.records) == 1
 
 
-def test_what_could_not_be_delivered_at_exit_is_said(program, service):
+def test_what_could_not_be_delivered_at_exit_is_said(program: Program, service: Service) -> None:
     service.mood = 503
     process = program.start(
         str(
@@ -402,7 +413,7 @@ ENDINGS = {
 
 @pytest.mark.parametrize("options", ["", "mode='sync'"], ids=["thread", "sync"])
 @pytest.mark.parametrize("ending", list(ENDINGS))
-def test_the_end_of_a_program_makes_no_noise(program, service, ending, options):
+def test_the_end_of_a_program_makes_no_noise(program: Program, service: Service, ending: Any, options: Any) -> None:
     body = textwrap.dedent(ENDINGS[ending])
     begin = f"import time, predlog\nlog = predlog.Client({options})\nlog.log('m', duration_ms=1, was_successful=True)\n"
     process = program.start("-X", "dev", str(program.write("ending.py", begin + body)))

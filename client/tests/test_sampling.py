@@ -7,37 +7,42 @@ import pickle
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import predlog
-from misbehaving import free_port, wait_until
+from conftest import Program
+from misbehaving import Service, free_port, wait_until
+from predlog import Client
 from predlog.record import SUMMARY, belongs_to, count_of
 from predlog.sampling import MAX_BINS, Sampling, Summaries, bin_of
 from predlog.settings import Settings
 
 
 @pytest.fixture
-def client(make_client):
+def client(make_client: Callable[..., Client]) -> Any:
     return make_client(sample=0.1)
 
 
-def log(client, count=1000, **fields):
+def log(client: Client, count: Any = 1000, **fields: Any) -> None:
     for index in range(count):
         client.log("m", **{"duration_ms": index / 7, "was_successful": True, **fields})
 
 
-def whole(service):
+def whole(service: Service) -> Any:
     return [record for record in service.records.values() if "summary_id" not in record]
 
 
 # What is sent whole, and what is counted
 
 
-def test_a_share_is_sent_whole_and_the_rest_is_counted(service, client):
+def test_a_share_is_sent_whole_and_the_rest_is_counted(service: Service, client: Client) -> None:
     log(client, 2000)
     assert client.flush()
     assert service.counted == {"m": 2000}
@@ -46,7 +51,7 @@ def test_a_share_is_sent_whole_and_the_rest_is_counted(service, client):
     assert (stats.sent, stats.summarized, stats.duplicates) == (len(whole(service)), 2000 - len(whole(service)), 0)
 
 
-def test_failures_and_slow_calls_are_sent_whole(service, make_client):
+def test_failures_and_slow_calls_are_sent_whole(service: Service, make_client: Callable[..., Client]) -> None:
     client = make_client(sample=0, sample_keep_slow_ms=100)
     log(client, 50, was_successful=False, error=ValueError("no"))
     log(client, 40, duration_ms=100)
@@ -57,7 +62,7 @@ def test_failures_and_slow_calls_are_sent_whole(service, make_client):
     assert (summary["count"], summary["model_version"], summary["bins"]) == (30, "2", [[231, 30]])
 
 
-def test_a_summary_says_what_its_calls_would(service, make_client):
+def test_a_summary_says_what_its_calls_would(service: Service, make_client: Callable[..., Client]) -> None:
     client = make_client(sample=0)
     for duration in (0.0, 0.1, 0.2, 0.3, 7, 7.0):
         client.log("m", duration, True)
@@ -68,13 +73,13 @@ def test_a_summary_says_what_its_calls_would(service, make_client):
     assert 0 <= (datetime.now(timezone.utc) - datetime.fromisoformat(summary["timestamp"])).total_seconds() < 180
 
 
-def test_without_sampling_all_is_sent_whole(service, make_client):
+def test_without_sampling_all_is_sent_whole(service: Service, make_client: Callable[..., Client]) -> None:
     client = make_client()
     log(client, 20)
     assert client.flush() and len(whole(service)) == 20
 
 
-def test_what_cannot_be_counted_is_sent_whole_or_rejected(service, make_client):
+def test_what_cannot_be_counted_is_sent_whole_or_rejected(service: Service, make_client: Callable[..., Client]) -> None:
     client = make_client(sample=0)
     now = datetime.now(timezone.utc)
     client.log("again", 1, True, timestamp=now, request_id="order 7")  # the service stores it once
@@ -83,7 +88,7 @@ def test_what_cannot_be_counted_is_sent_whole_or_rejected(service, make_client):
     client.log("old", 1, True, timestamp=now - timedelta(days=2))
     client.log("late", 1, True, timestamp=now - timedelta(hours=2))
     client.log("endless", 1e200, True)
-    client.log("m", "fast", True)
+    client.log("m", cast(Any, "fast"), True)
     client.log("m", 1, True, timestamp="soon")
     client.log("", 1, True)
     assert client.flush()
@@ -92,8 +97,8 @@ def test_what_cannot_be_counted_is_sent_whole_or_rejected(service, make_client):
     assert client.stats().dropped == {"rejected": 3}
 
 
-def test_before_send_is_asked_of_every_call(service, make_client):
-    def before_send(record):
+def test_before_send_is_asked_of_every_call(service: Service, make_client: Callable[..., Client]) -> None:
+    def before_send(record: Any) -> Any:
         if record["model_name"] == "secret":
             return None
         return {**record, "model_name": "renamed"}
@@ -105,31 +110,33 @@ def test_before_send_is_asked_of_every_call(service, make_client):
     assert service.counted == {"renamed": 10} and not whole(service) and client.stats().withheld == 1
 
 
-def test_defaults_hold_for_what_is_counted(service, make_client):
+def test_defaults_hold_for_what_is_counted(service: Service, make_client: Callable[..., Client]) -> None:
     client = make_client(sample=0, version="9", metadata={"a": 1})
     log(client, 10)
     assert client.flush() and service.summaries[0]["model_version"] == "9"
 
 
-def test_a_copy_samples_too(service, make_client):
+def test_a_copy_samples_too(service: Service, make_client: Callable[..., Client]) -> None:
     copy = pickle.loads(pickle.dumps(make_client(sample=0)))
     log(copy, 10)
     assert copy.close(5) and not whole(service) and service.counted == {"m": 10}
 
 
-def test_mode_sync_may_sample(service, make_client):
+def test_mode_sync_may_sample(service: Service, make_client: Callable[..., Client]) -> None:
     client = make_client(sample=0, mode="sync")
     log(client, 3)
     assert service.counted == {"m": 3} and client.stats().summarized == 3
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.1, "all", True, float("nan")])
-def test_a_share_is_from_0_to_1(make_client, wrong):
+def test_a_share_is_from_0_to_1(make_client: Callable[..., Client], wrong: Any) -> None:
     with pytest.raises(ValueError, match="sample must be a number, from 0 to 1"):
         make_client(sample=wrong)
 
 
-def test_the_environment_may_say_so(service, make_client, monkeypatch):
+def test_the_environment_may_say_so(
+    service: Service, make_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PREDLOG_SAMPLE", "0")
     monkeypatch.setenv("PREDLOG_SAMPLE_KEEP_SLOW_MS", "50")
     client = make_client()
@@ -142,7 +149,9 @@ def test_the_environment_may_say_so(service, make_client, monkeypatch):
 
 
 @pytest.mark.parametrize("spooled", [False, True])
-def test_retries_count_nothing_twice(service, make_client, tmp_path, spooled):
+def test_retries_count_nothing_twice(
+    service: Service, make_client: Callable[..., Client], tmp_path: Path, spooled: Any
+) -> None:
     service.moods.extend([503, "reset", "lose", 500])
     client = make_client(sample=0.1, **({"spool_dir": tmp_path} if spooled else {}))
     log(client, 1000)
@@ -151,7 +160,9 @@ def test_retries_count_nothing_twice(service, make_client, tmp_path, spooled):
     assert client.stats().sent + client.stats().duplicates + client.stats().summarized == 1000
 
 
-def test_a_summary_that_is_refused_is_counted_with_all_its_calls(service, make_client):
+def test_a_summary_that_is_refused_is_counted_with_all_its_calls(
+    service: Service, make_client: Callable[..., Client]
+) -> None:
     service.refuse = lambda record: "summary_id" in record
     client = make_client(sample=0)
     log(client, 300)
@@ -160,7 +171,7 @@ def test_a_summary_that_is_refused_is_counted_with_all_its_calls(service, make_c
     assert client.stats().dropped == {"rejected": 300}
 
 
-def test_what_expires_is_counted_with_all_its_calls(service, make_client):
+def test_what_expires_is_counted_with_all_its_calls(service: Service, make_client: Callable[..., Client]) -> None:
     service.mood = 503
     client = make_client(sample=0, max_age=0.3)
     log(client, 300)
@@ -170,7 +181,7 @@ def test_what_expires_is_counted_with_all_its_calls(service, make_client):
     wait_until(lambda: sum(service.counted.values()) + service.lost == 300)
 
 
-def test_what_waits_is_counted_with_all_its_calls(service, make_client):
+def test_what_waits_is_counted_with_all_its_calls(service: Service, make_client: Callable[..., Client]) -> None:
     with free_port() as port:
         client = make_client(f"http://127.0.0.1:{port}", sample=0)
         log(client, 300)
@@ -179,7 +190,7 @@ def test_what_waits_is_counted_with_all_its_calls(service, make_client):
         assert client.stats().dropped == {"exit": 300}
 
 
-def test_the_spool_holds_what_is_counted(service, make_client, tmp_path):
+def test_the_spool_holds_what_is_counted(service: Service, make_client: Callable[..., Client], tmp_path: Path) -> None:
     with free_port() as port:
         away = make_client(f"http://127.0.0.1:{port}", sample=0.1, spool_dir=tmp_path)
         log(away, 1000)
@@ -191,7 +202,7 @@ def test_the_spool_holds_what_is_counted(service, make_client, tmp_path):
 
 
 @pytest.mark.parametrize("failing", ["ok", 503])
-def test_the_next_process_knows_what_a_killed_one_had(program, service, failing):
+def test_the_next_process_knows_what_a_killed_one_had(program: Program, service: Service, failing: Any) -> None:
     service.mood = failing
     program.run(
         """
@@ -216,7 +227,7 @@ def test_the_next_process_knows_what_a_killed_one_had(program, service, failing)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_counts_its_own(program, service):
+def test_a_forked_child_counts_its_own(program: Program, service: Service) -> None:
     program.run("""
         import os, predlog
         log = predlog.Client(flush_interval=0.05, sample=0)
@@ -236,7 +247,7 @@ def test_a_forked_child_counts_its_own(program, service):
 # Summaries
 
 
-def record(number, duration, name="m", version=None, timestamp=None):
+def record(number: int, duration: Any, name: str = "m", version: Any = None, timestamp: Any = None) -> Any:
     return (time.time_ns(), number, name, duration, True, version, None, None, timestamp, None)
 
 
@@ -244,7 +255,7 @@ durations = st.floats(0, 1e11) | st.sampled_from([0, 1, 5e-324, 1e-300, 7])
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["1", None]), durations, st.integers(0, 3))))
-def test_summaries_add_up_to_their_records(calls):
+def test_summaries_add_up_to_their_records(calls: Any) -> None:
     now = datetime.now(timezone.utc)
     summaries = Summaries(Sampling(Settings(sample=0)))
     records = [
@@ -258,7 +269,7 @@ def test_summaries_add_up_to_their_records(calls):
     assert all(line.startswith(SUMMARY) and belongs_to(line)[0] in "abc" for _, line in lines)
 
 
-def test_more_bins_than_a_summary_may_have_make_several():
+def test_more_bins_than_a_summary_may_have_make_several() -> None:
     summaries = Summaries(Sampling(Settings(sample=0)))
     spread = [1.021**index * 1e-30 for index in range(-2000, 3000)]
     for number, duration in enumerate(spread):

@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 
 
 @pytest.mark.skipif(not (HERE.parent / "pyproject.toml").is_file(), reason="not run from the sources")
-def test_the_sdist_holds_every_test_and_its_helpers(tmp_path):
+def test_the_sdist_holds_every_test_and_its_helpers(tmp_path: Path) -> None:
     pytest.importorskip("setuptools")
     project = tmp_path / "project"
     shutil.copytree(HERE.parent, project, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", ".*", "dist"))

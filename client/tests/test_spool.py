@@ -6,12 +6,17 @@ import os
 import signal
 import stat
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import predlog
+from conftest import Program
 from misbehaving import Service, free_port, wait_until
+from predlog import Client
 from predlog.spool_file import Segment, frame
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the spool needs file locks of POSIX")
@@ -44,12 +49,18 @@ def spooled_lines(directory: Path) -> int:
     return sum(path.read_bytes().count(b'"duration_ms":') for path in files(directory))
 
 
+def has_written(client: Client) -> bool:
+    return client.stats().queued == 0
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     return tmp_path / "made" / "spool"
 
 
-def test_what_was_acknowledged_leaves_no_file(service, make_client, directory):
+def test_what_was_acknowledged_leaves_no_file(
+    service: Service, make_client: Callable[..., Client], directory: Path
+) -> None:
     client = make_client(spool_dir=directory, batch_size=50)
     log(client, 500)
     assert client.flush(20)
@@ -58,7 +69,9 @@ def test_what_was_acknowledged_leaves_no_file(service, make_client, directory):
     assert client.close() and not files(directory)
 
 
-def test_the_files_are_for_their_owner_alone(service, make_client, directory):
+def test_the_files_are_for_their_owner_alone(
+    service: Service, make_client: Callable[..., Client], directory: Path
+) -> None:
     service.mood = 503
     client = make_client(spool_dir=directory)
     log(client, 5)
@@ -67,7 +80,9 @@ def test_the_files_are_for_their_owner_alone(service, make_client, directory):
     assert stat.S_IMODE(files(directory)[0].stat().st_mode) == 0o600
 
 
-def test_records_wait_in_files_while_the_service_is_away_and_are_sent_by_another_client(quick, directory):
+def test_records_wait_in_files_while_the_service_is_away_and_are_sent_by_another_client(
+    quick: None, directory: Path
+) -> None:
     with free_port() as port:
         client = predlog.Client(f"http://127.0.0.1:{port}", spool_dir=directory, flush_interval=0.05, queue_size=50)
         for _ in range(20):
@@ -85,7 +100,7 @@ def test_records_wait_in_files_while_the_service_is_away_and_are_sent_by_another
     service.stop()
 
 
-def test_batches_that_grow_slowly_share_a_file(make_client, directory):
+def test_batches_that_grow_slowly_share_a_file(make_client: Callable[..., Client], directory: Path) -> None:
     with free_port() as port:
         client = make_client(f"http://127.0.0.1:{port}", spool_dir=directory, batch_size=1000)
         for _ in range(15):
@@ -95,7 +110,9 @@ def test_batches_that_grow_slowly_share_a_file(make_client, directory):
         assert len(files(directory)) < 8
 
 
-def test_a_hanging_service_does_not_keep_records_in_memory(service, make_client, directory):
+def test_a_hanging_service_does_not_keep_records_in_memory(
+    service: Service, make_client: Callable[..., Client], directory: Path
+) -> None:
     service.mood = "hang"
     client = make_client(spool_dir=directory, timeout=60)
     log(client, 5)
@@ -104,7 +121,9 @@ def test_a_hanging_service_does_not_keep_records_in_memory(service, make_client,
     wait_until(lambda: spooled_lines(directory) == 105 and client.stats().queued == 0)
 
 
-def test_several_processes_share_a_directory_and_lose_nothing(program, service, directory):
+def test_several_processes_share_a_directory_and_lose_nothing(
+    program: Program, service: Service, directory: Path
+) -> None:
     service.moods.extend([503, "reset", "store_and_reset", 429, "store_and_half"])
     path = str(program.write("writer.py", WRITER))
     writers = [program.start(path, "300", str(directory), f"writer {n}", "0", stdin=-1) for n in range(4)]
@@ -117,7 +136,9 @@ def test_several_processes_share_a_directory_and_lose_nothing(program, service, 
         wait_until(lambda: not files(directory))
 
 
-def test_a_killed_process_loses_at_most_its_last_flush_interval(program, service, directory):
+def test_a_killed_process_loses_at_most_its_last_flush_interval(
+    program: Program, service: Service, directory: Path
+) -> None:
     service.mood = 503
     path = str(program.write("writer.py", WRITER))
     writer = program.start(path, "400", str(directory), "killed", "0.005", stdin=-1)
@@ -139,7 +160,9 @@ def test_a_killed_process_loses_at_most_its_last_flush_interval(program, service
     assert durations == list(range(kept))
 
 
-def test_a_process_killed_again_and_again_leaves_every_spooled_record_to_be_stored_once(program, service, directory):
+def test_a_process_killed_again_and_again_leaves_every_spooled_record_to_be_stored_once(
+    program: Program, service: Service, directory: Path
+) -> None:
     path = str(program.write("writer.py", WRITER))
     service.moods.extend(["ok", 503, "store_and_reset", "hang", "reset"] * 3)
     for number in range(6):
@@ -166,7 +189,9 @@ def test_a_process_killed_again_and_again_leaves_every_spooled_record_to_be_stor
         assert durations == list(range(len(durations)))
 
 
-def test_a_live_writers_file_is_left_alone(program, service, make_client, directory):
+def test_a_live_writers_file_is_left_alone(
+    program: Program, service: Service, make_client: Callable[..., Client], directory: Path
+) -> None:
     with free_port() as port:
         environment = {"PREDLOG_URL": f"http://127.0.0.1:{port}"}
         path = str(program.write("writer.py", WRITER))
@@ -185,7 +210,9 @@ def test_a_live_writers_file_is_left_alone(program, service, make_client, direct
         wait_until(lambda: service.models["live"] == 30)
 
 
-def test_half_a_line_is_skipped_and_counted(service, make_client, directory):
+def test_half_a_line_is_skipped_and_counted(
+    service: Service, make_client: Callable[..., Client], directory: Path
+) -> None:
     directory.mkdir(parents=True)
     with free_port() as port:
         client = make_client(f"http://127.0.0.1:{port}", spool_dir=directory)
@@ -205,7 +232,9 @@ def test_half_a_line_is_skipped_and_counted(service, make_client, directory):
     assert (directory / "somebody else's").exists()
 
 
-def test_a_full_directory_gives_up_its_oldest_records_and_counts_them(service, make_client, directory):
+def test_a_full_directory_gives_up_its_oldest_records_and_counts_them(
+    service: Service, make_client: Callable[..., Client], directory: Path
+) -> None:
     service.mood = 503
     cap = 256 * 1024
     client = make_client(spool_dir=directory, spool_max_bytes=cap, batch_size=100)
@@ -224,7 +253,9 @@ def test_a_full_directory_gives_up_its_oldest_records_and_counts_them(service, m
     assert len(older_than_a_lost_one) <= 3  # those of the file that was in a request when room was made
 
 
-def test_reports_in_a_file_that_is_evicted_are_kept(service, make_client, directory):
+def test_reports_in_a_file_that_is_evicted_are_kept(
+    service: Service, make_client: Callable[..., Client], directory: Path
+) -> None:
     service.mood = 503
     client = make_client(spool_dir=directory, spool_max_bytes=64 * 1024, batch_size=50)
     client.log("", duration_ms=1, was_successful=True)
@@ -238,7 +269,7 @@ def test_reports_in_a_file_that_is_evicted_are_kept(service, make_client, direct
     assert service.lost_by("reason")["rejected"] == 1
 
 
-def test_the_cap_holds_over_several_clients(quick, directory):
+def test_the_cap_holds_over_several_clients(quick: None, directory: Path) -> None:
     cap = 128 * 1024
     with free_port() as port:
         clients = [
@@ -250,7 +281,7 @@ def test_the_cap_holds_over_several_clients(quick, directory):
         for _ in range(20):
             for client in clients:
                 log(client, 25)
-                wait_until(lambda client=client: client.stats().queued == 0)
+                wait_until(partial(has_written, client))
         assert sum(path.stat().st_size for path in files(directory)) <= cap + 3 * 16 * 1024
         for client in clients:
             assert client.close(0.1)
@@ -258,7 +289,9 @@ def test_the_cap_holds_over_several_clients(quick, directory):
     assert kept + sum(client.stats().dropped["spool_full"] for client in clients) == 1500
 
 
-def test_old_files_expire_and_their_records_are_counted(service, make_client, directory):
+def test_old_files_expire_and_their_records_are_counted(
+    service: Service, make_client: Callable[..., Client], directory: Path
+) -> None:
     with free_port() as port:
         client = make_client(f"http://127.0.0.1:{port}", spool_dir=directory)
         log(client, 12)
@@ -271,7 +304,7 @@ def test_old_files_expire_and_their_records_are_counted(service, make_client, di
     wait_until(lambda: service.lost_by("reason") == {"expired": 12})
 
 
-def test_counts_of_dropped_records_survive_their_process(quick, directory):
+def test_counts_of_dropped_records_survive_their_process(quick: None, directory: Path) -> None:
     with free_port() as port:
         client = predlog.Client(f"http://127.0.0.1:{port}", spool_dir=directory, flush_interval=0.05, queue_size=10)
         log(client, 1000)
@@ -286,7 +319,9 @@ def test_counts_of_dropped_records_survive_their_process(quick, directory):
     service.stop()
 
 
-def test_records_rejected_at_the_very_end_are_reported_too(service, make_client, directory):
+def test_records_rejected_at_the_very_end_are_reported_too(
+    service: Service, make_client: Callable[..., Client], directory: Path
+) -> None:
     service.refuse = lambda record: True
     client = make_client(spool_dir=directory, flush_interval=60)
     log(client, 5)
@@ -294,7 +329,9 @@ def test_records_rejected_at_the_very_end_are_reported_too(service, make_client,
     assert service.lost_by("reason") == {"rejected": 5} and not files(directory)
 
 
-def test_counts_of_the_very_end_are_kept_when_they_cannot_be_reported(service, make_client, directory):
+def test_counts_of_the_very_end_are_kept_when_they_cannot_be_reported(
+    service: Service, make_client: Callable[..., Client], directory: Path
+) -> None:
     service.mood = lambda records, headers: "ok" if records and records[0]["model_name"] == "m" else 503
     service.refuse = lambda record: record["model_name"] == "m"
     client = make_client(spool_dir=directory, flush_interval=60, batch_size=5)
@@ -308,7 +345,9 @@ def test_counts_of_the_very_end_are_kept_when_they_cannot_be_reported(service, m
         wait_until(lambda: service.models == {"other": 6} and service.lost_by("reason") == {"rejected": 5})
 
 
-def test_flush_waits_for_the_files_of_this_process(service, make_client, directory):
+def test_flush_waits_for_the_files_of_this_process(
+    service: Service, make_client: Callable[..., Client], directory: Path
+) -> None:
     service.moods.extend([503, 503])
     client = make_client(spool_dir=directory, flush_interval=60)
     log(client, 5)
@@ -321,8 +360,12 @@ def test_flush_waits_for_the_files_of_this_process(service, make_client, directo
 
 
 def test_a_spool_that_cannot_be_written_leaves_the_records_in_memory_and_they_are_sent(
-    service, make_client, directory, monkeypatch, caplog
-):
+    service: Service,
+    make_client: Callable[..., Client],
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     client = make_client(spool_dir=directory)
 
     def full(segment: Segment, data: bytes) -> None:
@@ -343,7 +386,7 @@ def test_a_spool_that_cannot_be_written_leaves_the_records_in_memory_and_they_ar
     wait_until(lambda: len(service.records) == 200)
 
 
-def test_a_write_that_fails_half_way_leaves_no_half_line(directory, monkeypatch):
+def test_a_write_that_fails_half_way_leaves_no_half_line(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory.mkdir(parents=True)
     segment = Segment.create(str(directory / "predlog-a.spool"))
     segment.append(frame(b'{"a":1}'))
@@ -355,7 +398,9 @@ def test_a_write_that_fails_half_way_leaves_no_half_line(directory, monkeypatch)
     assert (directory / "predlog-a.spool").read_bytes() == frame(b'{"a":1}')
 
 
-def test_a_removed_directory_is_made_again(service, make_client, directory):
+def test_a_removed_directory_is_made_again(
+    service: Service, make_client: Callable[..., Client], directory: Path
+) -> None:
     service.mood = 503
     client = make_client(spool_dir=directory)
     log(client, 1)
@@ -369,14 +414,16 @@ def test_a_removed_directory_is_made_again(service, make_client, directory):
     wait_until(lambda: service.models["after"] == 5)
 
 
-def test_beside_a_file_above_the_cap_that_cannot_be_evicted_the_newest_records_are_kept(make_client, directory):
+def test_beside_a_file_above_the_cap_that_cannot_be_evicted_the_newest_records_are_kept(
+    make_client: Callable[..., Client], directory: Path
+) -> None:
     directory.mkdir(parents=True)
     sending = Segment.create(str(directory / "predlog-0.spool"))  # as a process does that sends it at the moment
     sending.append(b"x" * 100_000)
     with free_port() as port:
         client = make_client(f"http://127.0.0.1:{port}", spool_dir=directory, spool_max_bytes=64 * 1024)
 
-        def written():
+        def written() -> Any:
             return b"".join(path.read_bytes() for path in files(directory) if path.exists())
 
         for number in range(20):

@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from misbehaving import free_port
+from conftest import Program
+from misbehaving import Service, free_port
+from predlog import Client
 
 
 @pytest.fixture
-def client(make_client):
+def client(make_client: Callable[..., Client]) -> Any:
     return make_client(mode="sync", flush_interval=60, timeout=5)
 
 
-def test_a_record_is_stored_when_log_returns_and_no_thread_is_started(service, client):
+def test_a_record_is_stored_when_log_returns_and_no_thread_is_started(service: Service, client: Client) -> None:
     for count in range(1, 4):
         with client.track("m"):
             pass
@@ -25,7 +29,7 @@ def test_a_record_is_stored_when_log_returns_and_no_thread_is_started(service, c
     assert client.stats().sent == 3 and client.close()
 
 
-def test_what_could_not_be_sent_is_sent_with_the_next_call(service, client):
+def test_what_could_not_be_sent_is_sent_with_the_next_call(service: Service, client: Client) -> None:
     service.moods.extend([503, 503, "reset"])
     for _ in range(2):
         client.log("m", duration_ms=1, was_successful=True)
@@ -35,7 +39,9 @@ def test_what_could_not_be_sent_is_sent_with_the_next_call(service, client):
     assert len(service.records) == 3 and service.lost == 1 and set(service.copies.values()) == {1}
 
 
-def test_a_service_that_is_away_or_hangs_holds_a_call_up_no_longer_than_the_timeout(service, make_client):
+def test_a_service_that_is_away_or_hangs_holds_a_call_up_no_longer_than_the_timeout(
+    service: Service, make_client: Callable[..., Client]
+) -> None:
     with free_port() as port:
         away = make_client(f"http://127.0.0.1:{port}", mode="sync")
         away.log("m", duration_ms=1, was_successful=True)
@@ -47,8 +53,8 @@ def test_a_service_that_is_away_or_hangs_holds_a_call_up_no_longer_than_the_time
     assert time.monotonic() - began < 20
 
 
-def test_threads_that_log_at_once_lose_nothing(service, client):
-    def work():
+def test_threads_that_log_at_once_lose_nothing(service: Service, client: Client) -> None:
+    def work() -> None:
         for index in range(20):
             client.log("m", duration_ms=index, was_successful=True)
 
@@ -61,7 +67,7 @@ def test_threads_that_log_at_once_lose_nothing(service, client):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_forks_and_ends_of_processes_lose_nothing(program, service):
+def test_forks_and_ends_of_processes_lose_nothing(program: Program, service: Service) -> None:
     service.moods.append(503)
     program.run("""
         import os, predlog

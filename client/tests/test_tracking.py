@@ -8,18 +8,21 @@ import functools
 import gc
 import itertools
 import time
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from typing import Any
 
 import pytest
 
-from misbehaving import wait_until
+from misbehaving import Service, wait_until
+from predlog import Client
 
 
-def logged(service, client):
+def logged(service: Service, client: Client) -> Any:
     assert client.flush()
     return list(service.records.values())
 
 
-def test_a_block_is_timed_and_logged_as_a_success(service, client):
+def test_a_block_is_timed_and_logged_as_a_success(service: Service, client: Client) -> None:
     with client.track("apartment_price", version="3") as call:
         time.sleep(0.02)
         call.metadata["rooms"] = 3
@@ -30,7 +33,7 @@ def test_a_block_is_timed_and_logged_as_a_success(service, client):
     assert record["request_id"] == identifier
 
 
-def test_an_exception_is_logged_as_a_failure_and_goes_on(service, client):
+def test_an_exception_is_logged_as_a_failure_and_goes_on(service: Service, client: Client) -> None:
     with pytest.raises(KeyError), client.track("m"):
         raise KeyError("street")
     (record,) = logged(service, client)
@@ -38,14 +41,14 @@ def test_an_exception_is_logged_as_a_failure_and_goes_on(service, client):
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
-def test_a_call_that_is_cut_short_is_a_failure(service, client, kind):
+def test_a_call_that_is_cut_short_is_a_failure(service: Service, client: Client, kind: type[BaseException]) -> None:
     with pytest.raises(kind), client.track("m"):
         raise kind
     (record,) = logged(service, client)
     assert record["was_successful"] is False and record["error"] == kind.__name__
 
 
-def test_a_failure_can_be_told_without_raising(service, client):
+def test_a_failure_can_be_told_without_raising(service: Service, client: Client) -> None:
     with client.track("m") as call:
         call.error = "the answer was empty"
         call.version = "known only now"
@@ -54,9 +57,9 @@ def test_a_failure_can_be_told_without_raising(service, client):
     assert record["model_version"] == "known only now"
 
 
-def test_an_exception_whose_text_cannot_be_had_is_logged_all_the_same(service, client):
+def test_an_exception_whose_text_cannot_be_had_is_logged_all_the_same(service: Service, client: Client) -> None:
     class Rude(Exception):
-        def __str__(self):
+        def __str__(self) -> str:
             raise RuntimeError("no text")
 
     with pytest.raises(Rude), client.track("m"):
@@ -65,7 +68,7 @@ def test_an_exception_whose_text_cannot_be_had_is_logged_all_the_same(service, c
     assert record["error"].endswith("Rude: (its str() failed)")
 
 
-def test_metadata_given_to_a_block_stays_the_callers_own(service, client):
+def test_metadata_given_to_a_block_stays_the_callers_own(service: Service, client: Client) -> None:
     mine = {"a": 1}
     with client.track("m", metadata=mine) as call:
         call.metadata["b"] = 2
@@ -74,7 +77,7 @@ def test_metadata_given_to_a_block_stays_the_callers_own(service, client):
     assert record["metadata"] == {"a": 1, "b": 2}
 
 
-def test_the_timestamp_is_the_start_of_the_call(service, client):
+def test_the_timestamp_is_the_start_of_the_call(service: Service, client: Client) -> None:
     before = time.time()
     with client.track("m"):
         entered = time.time()
@@ -85,7 +88,7 @@ def test_the_timestamp_is_the_start_of_the_call(service, client):
     assert before - 0.001 <= datetime.fromisoformat(record["timestamp"]).timestamp() <= entered + 0.001
 
 
-def test_a_function_is_logged_and_keeps_its_name_and_result(service, client):
+def test_a_function_is_logged_and_keeps_its_name_and_result(service: Service, client: Client) -> None:
     @client.tracked("m", version="2")
     def predict(x: int, *, scale: int = 1) -> int:
         """Predict."""
@@ -97,17 +100,17 @@ def test_a_function_is_logged_and_keeps_its_name_and_result(service, client):
     assert record["was_successful"] is True and record["model_version"] == "2"
 
 
-def test_methods_partials_and_objects_that_can_be_called_are_logged(service, client):
+def test_methods_partials_and_objects_that_can_be_called_are_logged(service: Service, client: Client) -> None:
     class Model:
         @client.tracked("method")
-        def predict(self, x):
+        def predict(self, x: Any) -> Any:
             return x
 
-        def __call__(self, x):
+        def __call__(self, x: Any) -> Any:
             return x
 
     class AsyncModel:
-        async def __call__(self, x):
+        async def __call__(self, x: Any) -> Any:
             await asyncio.sleep(0.02)
             return x
 
@@ -120,9 +123,9 @@ def test_methods_partials_and_objects_that_can_be_called_are_logged(service, cli
     assert records["async object"]["duration_ms"] >= 20
 
 
-def test_an_async_function_is_timed_until_it_returns(service, client):
+def test_an_async_function_is_timed_until_it_returns(service: Service, client: Client) -> None:
     @client.tracked("m")
-    async def predict():
+    async def predict() -> Any:
         await asyncio.sleep(0.02)
         return 1
 
@@ -132,12 +135,12 @@ def test_an_async_function_is_timed_until_it_returns(service, client):
     assert record["duration_ms"] >= 20
 
 
-def test_a_cancelled_task_is_a_failure_and_stays_cancelled(service, client):
+def test_a_cancelled_task_is_a_failure_and_stays_cancelled(service: Service, client: Client) -> None:
     @client.tracked("m")
-    async def predict():
+    async def predict() -> None:
         await asyncio.sleep(60)
 
-    async def main():
+    async def main() -> None:
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(predict(), 0.02)
 
@@ -146,9 +149,11 @@ def test_a_cancelled_task_is_a_failure_and_stays_cancelled(service, client):
     assert record["was_successful"] is False and record["error"].startswith("CancelledError")
 
 
-def test_a_generator_is_timed_until_it_is_exhausted_and_hands_everything_through(service, client):
+def test_a_generator_is_timed_until_it_is_exhausted_and_hands_everything_through(
+    service: Service, client: Client
+) -> None:
     @client.tracked("m")
-    def tokens():
+    def tokens() -> Generator[str, str, str]:
         sent = yield "a"
         try:
             yield sent
@@ -168,11 +173,13 @@ def test_a_generator_is_timed_until_it_is_exhausted_and_hands_everything_through
     assert record["was_successful"] is True
 
 
-def test_a_generator_that_is_closed_early_is_a_success_and_one_that_raises_a_failure(service, client):
+def test_a_generator_that_is_closed_early_is_a_success_and_one_that_raises_a_failure(
+    service: Service, client: Client
+) -> None:
     closed = []
 
     @client.tracked("m")
-    def tokens(fail):
+    def tokens(fail: bool) -> Generator[int, None, None]:
         try:
             yield 1
             if fail:
@@ -190,11 +197,11 @@ def test_a_generator_that_is_closed_early_is_a_success_and_one_that_raises_a_fai
     assert [record["was_successful"] for record in logged(service, client)] == [True, False]
 
 
-def test_an_async_generator_hands_everything_through_and_is_logged_once(service, client):
+def test_an_async_generator_hands_everything_through_and_is_logged_once(service: Service, client: Client) -> None:
     closed = []
 
     @client.tracked("m")
-    async def tokens():
+    async def tokens() -> AsyncGenerator[str, str]:
         try:
             sent = yield "a"
             try:
@@ -204,7 +211,7 @@ def test_an_async_generator_hands_everything_through_and_is_logged_once(service,
         finally:
             closed.append(True)
 
-    async def main():
+    async def main() -> None:
         stream = tokens()
         assert await stream.__anext__() == "a"
         assert await stream.asend("sent") == "sent"
@@ -217,11 +224,11 @@ def test_an_async_generator_hands_everything_through_and_is_logged_once(service,
     assert record["was_successful"] is True and closed == [True]
 
 
-def test_an_async_generator_that_is_closed_early_or_raises(service, client):
+def test_an_async_generator_that_is_closed_early_or_raises(service: Service, client: Client) -> None:
     closed = []
 
     @client.tracked("m")
-    async def tokens(fail):
+    async def tokens(fail: bool) -> AsyncGenerator[int, None]:
         try:
             yield 1
             if fail:
@@ -231,7 +238,7 @@ def test_an_async_generator_that_is_closed_early_or_raises(service, client):
             await asyncio.sleep(0)
             closed.append(fail)
 
-    async def main():
+    async def main() -> None:
         stream = tokens(False)
         await stream.__anext__()
         await stream.aclose()
@@ -244,44 +251,44 @@ def test_an_async_generator_that_is_closed_early_or_raises(service, client):
     assert [record["was_successful"] for record in logged(service, client)] == [True, False]
 
 
-def test_a_decorator_without_parentheses_logs_under_the_functions_name(service, client):
+def test_a_decorator_without_parentheses_logs_under_the_functions_name(service: Service, client: Client) -> None:
     @client.tracked
-    def predict(x):
+    def predict(x: Any) -> Any:
         return x
 
     @client.tracked
-    async def predict_soon(x):
+    async def predict_soon(x: Any) -> Any:
         return x
 
     assert predict(1) == 1 and asyncio.run(predict_soon(2)) == 2
     assert {record["model_name"] for record in logged(service, client)} == {"predict", "predict_soon"}
 
 
-def test_a_decorator_stands_above_or_below_those_of_methods(service, client):
+def test_a_decorator_stands_above_or_below_those_of_methods(service: Service, client: Client) -> None:
     class Model:
         @client.tracked("static above")
         @staticmethod
-        def a(x):
+        def a(x: Any) -> Any:
             return x
 
         @staticmethod
         @client.tracked("static below")
-        def b(x):
+        def b(x: Any) -> Any:
             return x
 
         @client.tracked("class above")
         @classmethod
-        def c(cls, x):
+        def c(cls, x: Any) -> Any:
             return cls, x
 
         @classmethod
         @client.tracked("class below")
-        def d(cls, x):
+        def d(cls, x: Any) -> Any:
             return cls, x
 
         @client.tracked
         @staticmethod
-        def e(x):
+        def e(x: Any) -> Any:
             return x
 
     assert (Model.a(1), Model().b(2), Model.c(3), Model().d(4), Model().e(5)) == (1, 2, (Model, 3), (Model, 4), 5)
@@ -289,22 +296,24 @@ def test_a_decorator_stands_above_or_below_those_of_methods(service, client):
     assert names == {"static above", "static below", "class above", "class below", "e"}
 
 
-def test_a_function_that_returns_a_coroutine_is_timed_until_its_result_is_there(service, client):
-    async def work(fail):
+def test_a_function_that_returns_a_coroutine_is_timed_until_its_result_is_there(
+    service: Service, client: Client
+) -> None:
+    async def work(fail: Any) -> Any:
         await asyncio.sleep(0.02)
         if fail:
             raise ValueError("no")
         return 1
 
     @client.tracked("m")
-    def predict(fail=False):
+    def predict(fail: Any = False) -> Any:
         return work(fail)
 
     @client.tracked("task")
-    def begin():
+    def begin() -> Any:
         return asyncio.ensure_future(work(False))
 
-    async def main():
+    async def main() -> None:
         task = begin()
         assert isinstance(task, asyncio.Task)
         assert await predict() == 1 and await task == 1
@@ -317,8 +326,8 @@ def test_a_function_that_returns_a_coroutine_is_timed_until_its_result_is_there(
     assert len(records) == 3 and all(record["duration_ms"] >= 20 for record in records)
 
 
-def test_a_cancelled_future_is_a_failure(service, client):
-    future = concurrent.futures.Future()
+def test_a_cancelled_future_is_a_failure(service: Service, client: Client) -> None:
+    future: concurrent.futures.Future[Any] = concurrent.futures.Future()
     assert client.tracked("m")(lambda: future)() is future
     assert client.flush() and not service.records
     future.cancel()
@@ -326,7 +335,7 @@ def test_a_cancelled_future_is_a_failure(service, client):
     assert record["was_successful"] is False
 
 
-def test_metadata_may_be_set_as_a_whole(service, client):
+def test_metadata_may_be_set_as_a_whole(service: Service, client: Client) -> None:
     mine = {"a": 1}
     with client.track("m") as call:
         call.metadata = mine
@@ -336,7 +345,7 @@ def test_metadata_may_be_set_as_a_whole(service, client):
     assert record["metadata"] == {"a": 1, "b": 2}
 
 
-def test_a_call_that_is_entered_again_is_logged_again(service, client):
+def test_a_call_that_is_entered_again_is_logged_again(service: Service, client: Client) -> None:
     call = client.track("m")
     with call:
         outer = call.request_id
@@ -350,9 +359,9 @@ def test_a_call_that_is_entered_again_is_logged_again(service, client):
     assert sorted(record["was_successful"] for record in records) == [False, True, True]
 
 
-def test_a_text_that_ends_the_program_does_not_end_the_call(service, client):
+def test_a_text_that_ends_the_program_does_not_end_the_call(service: Service, client: Client) -> None:
     class Rude(Exception):
-        def __str__(self):
+        def __str__(self) -> str:
             raise SystemExit
 
     with pytest.raises(Rude), client.track("m"):
@@ -362,19 +371,21 @@ def test_a_text_that_ends_the_program_does_not_end_the_call(service, client):
 
 
 @pytest.mark.parametrize("yielded", [0, 1], ids=["before", "after"])
-def test_a_stream_that_is_cancelled_is_a_failure_only_if_nothing_came_of_it(service, client, yielded):
+def test_a_stream_that_is_cancelled_is_a_failure_only_if_nothing_came_of_it(
+    service: Service, client: Client, yielded: Any
+) -> None:
     @client.tracked("m")
-    async def tokens():
+    async def tokens() -> AsyncIterator[Any]:
         for number in range(yielded):
             yield number
         await asyncio.sleep(60)
         yield "never"
 
-    async def read():
+    async def read() -> None:
         async for _ in tokens():
             pass
 
-    async def main():
+    async def main() -> None:
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(read(), 0.05)
 
@@ -386,7 +397,7 @@ def test_a_stream_that_is_cancelled_is_a_failure_only_if_nothing_came_of_it(serv
 FRAMEWORKS = ["generator", "async generator", "starlette", "flask"]
 
 
-def streaming(kind, steps, asteps):
+def streaming(kind: str, steps: Any, asteps: Any) -> Any:
     if kind == "generator":
         return lambda: steps()
     if kind == "async generator":
@@ -398,10 +409,10 @@ def streaming(kind, steps, asteps):
     return lambda: responses.StreamingResponse(asteps())
 
 
-def consume(kind, answer, most):
+def consume(kind: str, answer: Any, most: Any) -> Any:
     """Take so many steps and leave, or all of them."""
 
-    async def consume_async():
+    async def consume_async() -> Any:
         iterator = answer.body_iterator if kind == "starlette" else answer
         taken = []
         async for step in iterator:
@@ -421,14 +432,16 @@ def consume(kind, answer, most):
 
 @pytest.mark.parametrize("kind", FRAMEWORKS)
 @pytest.mark.parametrize("most", [2, 1, None], ids=["left in the middle", "left at once", "to the end"])
-def test_a_function_that_returns_a_stream_is_timed_to_its_end(service, client, kind, most):
-    def steps():
+def test_a_function_that_returns_a_stream_is_timed_to_its_end(
+    service: Service, client: Client, kind: str, most: Any
+) -> None:
+    def steps() -> Iterator[Any]:
         yield b"1"
         time.sleep(0.05)
         yield b"2"
         yield b"3"
 
-    async def asteps():
+    async def asteps() -> AsyncIterator[Any]:
         for step in steps():
             yield step
 
@@ -443,12 +456,12 @@ def test_a_function_that_returns_a_stream_is_timed_to_its_end(service, client, k
 
 
 @pytest.mark.parametrize("kind", FRAMEWORKS)
-def test_a_stream_that_breaks_is_a_failure(service, client, kind):
-    def steps():
+def test_a_stream_that_breaks_is_a_failure(service: Service, client: Client, kind: str) -> None:
+    def steps() -> Iterator[Any]:
         yield b"1"
         raise ValueError("broken")
 
-    async def asteps():
+    async def asteps() -> AsyncIterator[Any]:
         for step in steps():
             yield step
 
@@ -461,8 +474,8 @@ def test_a_stream_that_breaks_is_a_failure(service, client, kind):
 
 
 @pytest.mark.parametrize("kind", FRAMEWORKS)
-def test_a_stream_that_nobody_begins_is_logged_too(service, client, kind):
-    async def asteps():
+def test_a_stream_that_nobody_begins_is_logged_too(service: Service, client: Client, kind: str) -> None:
+    async def asteps() -> AsyncIterator[Any]:
         yield b"1"
 
     answer = client.tracked("m")(streaming(kind, lambda: (step for step in [b"1"]), asteps))()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -12,13 +13,13 @@ from predlog.transport import Answer
 RECEIPT = {"stored": 1, "duplicates": 1, "rejected": [{"index": 2, "errors": {"duration_ms": ["wrong"]}}]}
 
 
-def said(status: int, body: object, retry_after: float | None = None):
+def said(status: int, body: object, retry_after: float | None = None) -> Any:
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
     return judge(Answer(status, text, retry_after), 3)
 
 
 @pytest.mark.parametrize("status", [200, 207, 422])
-def test_a_receipt_ends_the_batch(status):
+def test_a_receipt_ends_the_batch(status: int) -> None:
     assert said(status, RECEIPT) == Acknowledged(1, 1, [(2, {"duration_ms": ["wrong"]})])
 
 
@@ -40,23 +41,23 @@ def test_a_receipt_ends_the_batch(status):
     ],
     ids=lambda body: str(body)[:30],
 )
-def test_anything_else_ends_no_batch(body):
+def test_anything_else_ends_no_batch(body: Any) -> None:
     assert isinstance(said(200, body), Later)
     assert said(422, body) == Refused(422)
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 507])
-def test_a_busy_or_broken_service_is_tried_again_when_it_says(status):
+def test_a_busy_or_broken_service_is_tried_again_when_it_says(status: int) -> None:
     verdict = said(status, {}, retry_after=7.0)
     assert isinstance(verdict, Later) and verdict.retry_after == 7.0 and not verdict.needs_someone
 
 
 @pytest.mark.parametrize("status", [301, 308, 401, 403, 404, 405, 415, 431])
-def test_a_wrong_key_or_url_needs_someone(status):
+def test_a_wrong_key_or_url_needs_someone(status: int) -> None:
     verdict = said(status, {})
     assert isinstance(verdict, Later) and verdict.needs_someone
 
 
 @pytest.mark.parametrize("status", [400, 413])
-def test_refused_content_may_pass_in_parts(status):
+def test_refused_content_may_pass_in_parts(status: int) -> None:
     assert said(status, {}) == Refused(status)

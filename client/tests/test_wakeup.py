@@ -6,11 +6,11 @@ import gc
 import threading
 
 import predlog
-from misbehaving import wait_until
+from misbehaving import Service, wait_until
 from predlog.wakeup import Wakeup
 
 
-def test_waking_counts_once_and_also_before_the_sleep():
+def test_waking_counts_once_and_also_before_the_sleep() -> None:
     wakeup = Wakeup()
     wakeup.set()
     wakeup.set()
@@ -21,10 +21,10 @@ def test_waking_counts_once_and_also_before_the_sleep():
     assert not wakeup.wait(-1)
 
 
-def test_a_client_collected_by_any_thread_ends_without_waiting_for_itself(service, quick):
+def test_a_client_collected_by_any_thread_ends_without_waiting_for_itself(service: Service, quick: None) -> None:
     for _ in range(20):
         client = predlog.Client(service.url, flush_interval=0.01)
-        client.itself = client  # a cycle: the collector may find it in the client's own thread
+        client.__dict__["itself"] = client  # a cycle: the collector may find it in the client's own thread
         client.log("m", duration_ms=1, was_successful=True)
         del client
     gc.collect()

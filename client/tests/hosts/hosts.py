@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 from hosts.run import Host
 
@@ -13,7 +14,7 @@ POOL = "`initializer=log.install_signal_handler`"
 GUNICORN = "-m gunicorn --bind 127.0.0.1:{port} --workers 2 --log-level warning"
 
 
-def program(name: str, arguments: str, advice: str = NOTHING, *needs: str, sent: int = 1000, **options) -> Host:
+def program(name: str, arguments: str, advice: str = NOTHING, *needs: str, sent: int = 1000, **options: Any) -> Host:
     return Host(name, f"programs.py {arguments}", advice, needs, sent=sent, ready="", **options)
 
 

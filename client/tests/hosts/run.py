@@ -16,6 +16,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hosts.service import ROOT, Service, free_port
 
@@ -174,7 +175,7 @@ class Process:
         except OSError:
             return 999
 
-    def _until(self, condition) -> None:
+    def _until(self, condition: Any) -> None:
         until = time.monotonic() + MAX_STARTUP
         while not condition():
             assert self._main is not None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+from typing import Any
 
 import pytest
 
 from hosts.run import SOURCES, python_with
+from misbehaving import Service
 
 MODELS = {
     "sklearn": """
@@ -46,7 +48,7 @@ CALL = """
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("library", MODELS)
-def test_a_model_of_a_real_library_is_logged(library, service):
+def test_a_model_of_a_real_library_is_logged(library: Any, service: Service) -> None:
     needs = [library, "numpy", *(["torch"] if library == "keras" else [])]
     python = python_with(*needs)
     if python is None:

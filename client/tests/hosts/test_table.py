@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from hosts import service as real
@@ -11,7 +14,7 @@ from hosts.table import README, row, rows, write
 
 
 @pytest.fixture(scope="module")
-def real_service():
+def real_service() -> Iterator[Any]:
     if not real.is_here():
         pytest.skip("the service is not beside the client")
     with real.running() as service:
@@ -19,7 +22,7 @@ def real_service():
 
 
 @pytest.fixture(scope="module")
-def table(request):
+def table(request: pytest.FixtureRequest) -> Iterator[Any]:
     """The rows of the README, and with --write-table those that the tests have replaced are written back."""
     found = rows(README.read_text())
     yield found
@@ -27,14 +30,14 @@ def table(request):
         write(found)
 
 
-def assert_all_is_known(host, sent, stored, dropped):
+def assert_all_is_known(host: Any, sent: Any, stored: Any, dropped: Any) -> None:
     """What is in a request at the moment of a kill may be stored and counted as dropped all the same."""
     assert (stored, dropped) == (sent, 0) or (host.loses and stored + dropped >= sent), (sent, stored, dropped)
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("host", HOSTS, ids=[host.name for host in HOSTS])
-def test_what_a_host_sent_is_stored_or_counted_as_dropped(host, real_service, table):
+def test_what_a_host_sent_is_stored_or_counted_as_dropped(host: Any, real_service: Any, table: dict[str, str]) -> None:
     if python_for(host) is None:
         pytest.skip(f"not installed: {', '.join(host.needs)} (make test-hosts)")
     result = run(host, real_service)
@@ -42,11 +45,11 @@ def test_what_a_host_sent_is_stored_or_counted_as_dropped(host, real_service, ta
     table[host.name] = row(host, result)
 
 
-def test_the_readme_has_a_row_for_each_host_and_none_else():
+def test_the_readme_has_a_row_for_each_host_and_none_else() -> None:
     readme = README.read_text()
     assert list(rows(readme)) == [host.name for host in HOSTS]
     for host in HOSTS:
-        advice, sent, stored, dropped = (cell.strip() for cell in rows(readme)[host.name].split("|")[2:6])
-        stored, dropped = int(stored.replace(",", "")), int(dropped.replace(",", ""))
-        assert advice == host.advice and int(sent.replace(",", "")) == host.sent
+        advice, *counts = (cell.strip() for cell in rows(readme)[host.name].split("|")[2:6])
+        sent, stored, dropped = (int(count.replace(",", "")) for count in counts)
+        assert advice == host.advice and sent == host.sent
         assert_all_is_known(host, host.sent, stored, dropped)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+
+from conftest import Program
+from misbehaving import Service
 
 celery = pytest.importorskip("celery")
 
 
-def run(program, service, body, tasks="None", options=""):
+def run(program: Program, service: Service, body: Any, tasks: Any = "None", options: Any = "") -> Any:
     program.run(f"""
         import celery, predlog
         from predlog.integrations.celery import TaskTracking
@@ -23,26 +28,26 @@ def run(program, service, body, tasks="None", options=""):
     return list(service.records.values())
 
 
-def test_a_task_is_a_prediction_of_the_model_with_its_name(program, service):
+def test_a_task_is_a_prediction_of_the_model_with_its_name(program: Program, service: Service) -> None:
     [record] = run(program, service, "return 1")
     assert record["model_name"] == "prices.predict" and record["was_successful"]
     assert record["metadata"] == {"rooms": 3}
 
 
-def test_tasks_may_be_named_and_the_others_are_not_logged(program, service):
+def test_tasks_may_be_named_and_the_others_are_not_logged(program: Program, service: Service) -> None:
     [record] = run(program, service, "return 1", {"prices.*": "apartment_price"})
     assert record["model_name"] == "apartment_price"
 
 
-def test_a_task_that_raises_is_a_failure_with_its_exception(program, service):
+def test_a_task_that_raises_is_a_failure_with_its_exception(program: Program, service: Service) -> None:
     [record] = run(program, service, "raise ValueError('below zero')")
     assert record["error"] == "ValueError: below zero"
 
 
-def test_an_ignored_exception_leaves_no_record(program, service):
+def test_an_ignored_exception_leaves_no_record(program: Program, service: Service) -> None:
     assert run(program, service, "raise ValueError('below zero')", options="ignore=ValueError") == []
 
 
-def test_only_the_last_try_of_a_task_is_logged(program, service):
+def test_only_the_last_try_of_a_task_is_logged(program: Program, service: Service) -> None:
     [record] = run(program, service, "self.request.retries or self.retry(countdown=0)")
     assert record["was_successful"]

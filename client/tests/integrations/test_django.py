@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+
+from conftest import Program
+from misbehaving import Service
 
 pytest.importorskip("django")
 
@@ -59,37 +64,37 @@ SITE = """
 
 
 @pytest.fixture(params=["sync", "async"])
-def get(request, program, service):
-    def get(path, **options):
+def get(request: pytest.FixtureRequest, program: Program, service: Service) -> Any:
+    def get(path: Any, **options: Any) -> Any:
         out = program.run(SITE, request.param, path, json.dumps({"URL": service.url, **options}))
         return int(out), list(service.records.values())
 
     return get
 
 
-def test_a_route_is_a_model_with_the_name_of_its_pattern(get):
+def test_a_route_is_a_model_with_the_name_of_its_pattern(get: Callable[..., Any]) -> None:
     status, [record] = get("/predict/price")
     assert status == 200 and record["model_name"] == "/predict/<str:model>" and record["metadata"] == {"rooms": 3}
 
 
-def test_routes_name_models(get):
+def test_routes_name_models(get: Callable[..., Any]) -> None:
     _, [record] = get("/predict/price", ROUTES={"/predict/<str:model>": "{model}"})
     assert record["model_name"] == "price"
 
 
-def test_an_exception_is_logged_as_it_was(get):
+def test_an_exception_is_logged_as_it_was(get: Callable[..., Any]) -> None:
     status, [record] = get("/fail")
     assert status == 500 and record["error"] == "ValueError: below zero"
 
 
-def test_an_ignored_exception_leaves_no_record(get):
+def test_an_ignored_exception_leaves_no_record(get: Callable[..., Any]) -> None:
     assert get("/fail", IGNORING=True) == (500, [])
 
 
-def test_a_stream_is_timed_to_its_end(get):
+def test_a_stream_is_timed_to_its_end(get: Callable[..., Any]) -> None:
     _, [record] = get("/stream")
     assert record["was_successful"] and record["duration_ms"] >= 90
 
 
-def test_a_path_without_a_route_is_not_logged(get):
+def test_a_path_without_a_route_is_not_logged(get: Callable[..., Any]) -> None:
     assert get("/none") == (404, [])

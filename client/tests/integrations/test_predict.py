@@ -4,36 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from typing import Any
 
 import pytest
 
+from misbehaving import Service
+from predlog import Client
 from predlog.integrations.predict import Logged
 
 
 class Doubler:
-    def __init__(self):
+    def __init__(self) -> None:
         self.unit = "m2"
         self.fitted = False
 
-    def fit(self, rows):
+    def fit(self, rows: Any) -> Any:
         self.fitted = True
         return self
 
-    def predict(self, rows):
+    def predict(self, rows: Any) -> Any:
         """Double them."""
         return [2 * row for row in rows]
 
-    def __call__(self, rows):
+    def __call__(self, rows: Any) -> Any:
         return self.predict(rows)
 
 
 class Later:
-    async def predict(self, rows):
+    async def predict(self, rows: Any) -> Any:
         await asyncio.sleep(0.05)
         return rows
 
 
-def test_predict_is_logged_with_its_number_of_rows(client, service):
+def test_predict_is_logged_with_its_number_of_rows(client: Client, service: Service) -> None:
     model = Logged(Doubler(), client, "m", version=3)
     assert model.predict([1, 2, 3]) == [2, 4, 6] and model([1]) == [2] and model.predict.__doc__ == "Double them."
     assert client.flush()
@@ -44,13 +47,13 @@ def test_predict_is_logged_with_its_number_of_rows(client, service):
     ]
 
 
-def test_a_call_that_raises_is_a_failure_and_the_exception_goes_on(client, service):
+def test_a_call_that_raises_is_a_failure_and_the_exception_goes_on(client: Client, service: Service) -> None:
     with pytest.raises(TypeError):
         Logged(Doubler(), client, "m").predict(None)
     assert client.flush() and [r["was_successful"] for r in service.records.values()] == [False]
 
 
-def test_all_else_is_the_models_own(client, service):
+def test_all_else_is_the_models_own(client: Client, service: Service) -> None:
     inner = Doubler()
     model = Logged(inner, client, "m")
     model.unit = "ft2"
@@ -59,27 +62,27 @@ def test_all_else_is_the_models_own(client, service):
     assert client.flush() and not service.records
 
 
-def test_a_method_that_is_replaced_is_the_one_that_is_called(client, service):
+def test_a_method_that_is_replaced_is_the_one_that_is_called(client: Client, service: Service) -> None:
     model = Logged(Doubler(), client, "m")
     model.predict([1])
     model.predict = lambda rows: [0]
     assert model.predict([1]) == [0] and client.flush() and len(service.records) == 2
 
 
-def test_an_async_method_is_timed_to_its_result(client, service):
+def test_an_async_method_is_timed_to_its_result(client: Client, service: Service) -> None:
     assert asyncio.run(Logged(Later(), client, "m").predict([1])) == [1]
     assert client.flush()
     [record] = service.records.values()
     assert record["duration_ms"] >= 50
 
 
-def test_a_pickled_model_logs_too(client, service):
+def test_a_pickled_model_logs_too(client: Client, service: Service) -> None:
     model = pickle.loads(pickle.dumps(Logged(Doubler(), client, "m", methods=["predict"])))
     assert model.predict([1]) == [2] and model([1]) == [2]
     assert model._options[0].close() and len(service.records) == 1
 
 
-def test_scikit_learns_models_are_logged(client, service):
+def test_scikit_learns_models_are_logged(client: Client, service: Service) -> None:
     pytest.importorskip("sklearn")
     from sklearn.dummy import DummyClassifier
 

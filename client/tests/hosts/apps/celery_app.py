@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import os
+from typing import Any
 
 import celery
 
@@ -14,7 +17,7 @@ TaskTracking(predlog.Client(), {"predict": os.environ["MODEL"]})
 
 
 @app.task(name="predict")
-def predict(number):
+def predict(number: Any) -> Any:
     with open(os.path.join(FOLDER, "done"), "a") as done:
         done.write("1")
     return number

@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import os
 import sys
+from typing import Any
 
 import django
 from django.conf import settings
@@ -18,7 +21,7 @@ settings.configure(
 )
 
 
-def predict(request):
+def predict(request: Any) -> Any:
     return HttpResponse("1")
 
 

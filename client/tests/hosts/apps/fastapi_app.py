@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import os
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -10,5 +13,5 @@ app.add_middleware(Middleware, log=predlog.Client(), routes={"/": os.environ["MO
 
 
 @app.get("/")
-def predict():
+def predict() -> Any:
     return 1

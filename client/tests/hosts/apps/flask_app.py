@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import os
+from typing import Any
 
 from flask import Flask
 
@@ -9,7 +12,7 @@ Predlog(app, routes={"/": os.environ["MODEL"]})
 
 
 @app.get("/")
-def predict():
+def predict() -> Any:
     return "1"
 
 

@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import os
+from typing import Any
 
 import litserve
 
@@ -7,10 +10,10 @@ from predlog.integrations.litserve import middleware
 
 
 class Price(litserve.LitAPI):
-    def setup(self, device):
+    def setup(self, device: Any) -> None:
         pass
 
-    def predict(self, request):
+    def predict(self, request: Any) -> Any:
         return {"price": 2 * request["rooms"]}
 
 

@@ -1,14 +1,17 @@
 """`mlserver start mlserver_model`, on ports that are free."""
 
+from __future__ import annotations
+
 import os
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 from mlserver.cli import main
 
 
-def free_port():
+def free_port() -> Any:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return str(probe.getsockname()[1])

@@ -1,9 +1,12 @@
 """Programs that log so many calls and end in a way of their own: `python programs.py pool-fork`."""
 
+from __future__ import annotations
+
 import multiprocessing
 import os
 import sys
 import time
+from typing import Any
 
 import predlog
 
@@ -13,39 +16,39 @@ MODEL = os.environ["MODEL"]
 log = predlog.Client(spool_dir=os.environ.get("SPOOL"))
 
 
-def work(number):
+def work(number: Any) -> None:
     log.log(MODEL, duration_ms=number, was_successful=True)
 
 
-def part(_):
+def part(_: Any) -> None:
     for number in range(SENT // 10):
         work(number)
 
 
-def script():
+def script() -> None:
     for number in range(SENT):
         work(number)
     note()
 
 
-def note():
+def note() -> None:
     """The runner sees when the last call was logged."""
     with open(os.path.join(os.environ["FOLDER"], "logged"), "w"):
         pass
 
 
-def raising():
+def raising() -> None:
     script()
     raise SystemExit("as if something had gone wrong")
 
 
-def pool(context):
+def pool(context: Any) -> None:
     with multiprocessing.get_context(context).Pool(2, initializer=log.install_signal_handler) as workers:
         workers.map(work, range(SENT))
         note()
 
 
-def processes(context):
+def processes(context: Any) -> None:
     children = [multiprocessing.get_context(context).Process(target=part, args=(number,)) for number in range(10)]
     for child in children:
         child.start()
@@ -54,7 +57,7 @@ def processes(context):
     note()
 
 
-def parallel(backend):
+def parallel(backend: Any) -> None:
     import joblib
 
     options = {"initializer": log.install_signal_handler} if backend == "multiprocessing" else {}
@@ -63,25 +66,25 @@ def parallel(backend):
     note()
 
 
-def os_exit():
+def os_exit() -> None:
     script()
     os._exit(0)
 
 
-def os_exit_after_flush():
+def os_exit_after_flush() -> None:
     script()
     log.flush()
     os._exit(0)
 
 
-def abandoned():
+def abandoned() -> None:
     """Ends without any handler, a while after its last call."""
     script()
     time.sleep(1.5)
     os._exit(0)
 
 
-def sweep():
+def sweep() -> None:
     """A later process sends the records in the spool."""
     log.flush()
 

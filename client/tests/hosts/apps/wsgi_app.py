@@ -1,10 +1,13 @@
+from __future__ import annotations
+
 import os
+from typing import Any
 
 import predlog
 from predlog.integrations.wsgi import Middleware
 
 
-def predict(environ, start_response):
+def predict(environ: Any, start_response: Any) -> Any:
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "1")])
     return [b"1"]
 

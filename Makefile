@@ -38,13 +38,14 @@ test: $(VENV)/test
 	$(PYTEST) --cov
 	cd client && ../$(PYTEST) --cov
 
-# Fewer examples of each property; and of the client what needs no server of another make and no process that is killed.
+# Fewer examples of each property, in a process for each core, because these tests compute; and of the client what needs
+# no server of another make and no process that is killed.
 QUICK = --ignore=tests/hosts --ignore-glob='*/test_hosts.py' --ignore-glob='*/test_processes.py' \
 	--ignore-glob='*/test_ledger.py' --ignore-glob='*/test_command_line.py' --ignore-glob='*/test_spool.py' \
 	--ignore-glob='*/test_poison.py' --ignore-glob='*/test_export.py'
 
 test-quick: $(VENV)/test
-	EXAMPLES=10 $(PYTEST) tests/domain tests/application
+	EXAMPLES=10 $(PYTEST) -n auto tests/domain tests/application
 	cd client && ../$(PYTEST) $(QUICK)
 
 test-faults: $(VENV)/test

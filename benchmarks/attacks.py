@@ -91,12 +91,12 @@ def unread(port: int, path: str, number: int) -> Iterator[list[socket.socket]]:
         yield opened
 
 
-def trickle(port: int, path: str, at_most_s: float) -> float:
+def trickle(port: int, path: str, max_s: float) -> float:
     """Read an answer byte by byte, and send as many; return the seconds until the service closes the connection."""
     began = time.monotonic()
     with dial(port, receive_buffer=4096) as connection:
         connection.sendall(get(path))
-        while time.monotonic() - began < at_most_s:
+        while time.monotonic() - began < max_s:
             try:
                 if not connection.recv(1):
                     break

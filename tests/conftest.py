@@ -17,13 +17,11 @@ from uuid import uuid4
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from flask_migrate import upgrade
 from sqlalchemy import Connection, Engine, create_engine, make_url
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import config as configuration
-from app.factory import create_app
 from app.infrastructure.embedded import EmbeddedPostgres
 from app.infrastructure.roles import service_role
 from support.databases import Provider, citus, reasons, timescale_provider
@@ -95,8 +93,7 @@ def _start(engine: str, stack: ExitStack) -> Server:
         url, service_url = urls.owner, urls.service
     else:
         pytest.skip(f"no TimescaleDB here: {'; '.join(reasons())}")
-    with make_app(url).app_context():
-        upgrade()
+    migrate(url)
     if provider and provider.concurrent:
         service_url = _make_service_role(url, stack)
     return Server(engine, url, service_url, provider)
@@ -132,7 +129,17 @@ def make_config(url: str, **settings: Any) -> configuration.Config:
 
 def make_app(url: str, **settings: Any) -> Flask:
     """An application on this database."""
+    from app.factory import create_app  # the tests of the domain do not need it
+
     return create_app(make_config(url, **settings))
+
+
+def migrate(url: str) -> None:
+    """Bring the database to the newest schema."""
+    from flask_migrate import upgrade
+
+    with make_app(url).app_context():
+        upgrade()
 
 
 @pytest.fixture(scope="session", params=ENGINES)
@@ -152,8 +159,7 @@ def superuser_servers(servers: Callable[[str], Server]) -> Iterator[Callable[[st
                 return servers(engine)
             if not started:
                 url = stack.enter_context(plain_server()).url
-                with make_app(url).app_context():
-                    upgrade()
+                migrate(url)
                 started.append(Server("plain", url, url, None))
             return started[0]
 

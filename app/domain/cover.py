@@ -177,7 +177,7 @@ def _within(to_bucket: Round, instant: datetime, level: Level) -> datetime:
         return instant
 
 
-def _merged(ranges: list[TimeRange], at_most: int) -> list[TimeRange]:
+def _merged(ranges: list[TimeRange], limit: int) -> list[TimeRange]:
     """Join ranges that touch, then those with the smallest gaps between them until few enough are left."""
     merged: list[TimeRange] = []
     for part in sorted(ranges):
@@ -185,10 +185,10 @@ def _merged(ranges: list[TimeRange], at_most: int) -> list[TimeRange]:
             merged[-1] = replace(merged[-1], end=max(merged[-1].end, part.end))
         else:
             merged.append(part)
-    if len(merged) <= at_most:
+    if len(merged) <= limit:
         return merged
     pairs = list(pairwise(merged))
-    wide = sorted(range(len(pairs)), key=lambda i: pairs[i][1].start - pairs[i][0].end)[-(at_most - 1) :]
+    wide = sorted(range(len(pairs)), key=lambda i: pairs[i][1].start - pairs[i][0].end)[-(limit - 1) :]
     cuts = sorted(wide)
     starts = [merged[0].start, *(pairs[i][1].start for i in cuts)]
     ends = [*(pairs[i][0].end for i in cuts), merged[-1].end]

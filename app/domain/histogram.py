@@ -36,18 +36,19 @@ class Columns:
     width: int
 
     @classmethod
-    def of(cls, sketch: LatencySketch, at_most: int) -> Columns:
-        """Return the finest columns that hold all predictions of the sketch: at most `at_most` (MIN_COLUMNS or more).
+    def of(cls, sketch: LatencySketch, max_columns: int) -> Columns:
+        """Return the finest columns that hold all predictions of the sketch, `max_columns` at most.
 
-        They begin at whole multiples of their width, so they keep their bounds when predictions are added.
+        `max_columns` is MIN_COLUMNS or more. The columns begin at whole multiples of their width, so they keep their
+        bounds when predictions are added.
         """
         bins = [bin for bin, _ in sketch.counts]
         has_zero = ZERO_BIN in bins
         bins = [bin for bin in bins if bin != ZERO_BIN]
         if not bins:
             return cls(has_zero, 1, 0, 1)
-        width = max(1, (bins[-1] - bins[0]) // at_most)
-        while _column(bins[-1], width) - _column(bins[0], width) + 1 > at_most - has_zero:
+        width = max(1, (bins[-1] - bins[0]) // max_columns)
+        while _column(bins[-1], width) - _column(bins[0], width) + 1 > max_columns - has_zero:
             width += 1
         return cls(has_zero, _column(bins[0], width), _column(bins[-1], width), width)
 

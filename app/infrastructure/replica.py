@@ -39,12 +39,12 @@ class StreamingReplica:
         self,
         primary: Database,
         replica: Database,
-        lag_at_most_s: float,
+        max_lag_s: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._primary = primary
         self._replica = replica
-        self._lag_at_most_s = lag_at_most_s
+        self._max_lag_s = max_lag_s
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._check_at = -math.inf
@@ -62,7 +62,7 @@ class StreamingReplica:
                 self._check()
             finally:
                 self._lock.release()
-        return self.lag_s() <= self._lag_at_most_s
+        return self.lag_s() <= self._max_lag_s
 
     def distrust(self) -> None:
         """Check the replica before the next question, because it has failed to answer."""
@@ -86,8 +86,8 @@ class StreamingReplica:
         if behind_s is not None:
             self._as_of = max(self._as_of, replayed_at - max(behind_s, 0.0))
         if written:
-            self._check_at = self._monotonic() + min(CHECK_EVERY_S, self._lag_at_most_s / 2)
-        return self._note("in use" if self.lag_s() <= self._lag_at_most_s else "too far behind")
+            self._check_at = self._monotonic() + min(CHECK_EVERY_S, self._max_lag_s / 2)
+        return self._note("in use" if self.lag_s() <= self._max_lag_s else "too far behind")
 
     def _written(self) -> tuple[int, str, int] | None:
         """Return the identifier, the timeline and the flushed position of the primary; None if it does not answer."""

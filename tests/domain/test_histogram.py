@@ -68,11 +68,11 @@ def test_calls_in_the_bin_of_the_duration_are_divided_evenly() -> None:
 @given(SOME, st.integers(MIN_COLUMNS, 60))
 @example([0.0, 5e-324, 1e292], MIN_COLUMNS)
 @example([0.0, 0.99, 1.01], MIN_COLUMNS)
-def test_no_call_is_lost_between_columns_and_there_are_not_too_many(durations: list[float], at_most: int) -> None:
+def test_no_call_is_lost_between_columns_and_there_are_not_too_many(durations: list[float], max_columns: int) -> None:
     sketch = sketch_of(durations)
-    columns = Columns.of(sketch, at_most)
+    columns = Columns.of(sketch, max_columns)
     counts = columns.counts(sketch)
-    assert len(columns) == len(columns.bounds) == len(counts) <= at_most
+    assert len(columns) == len(columns.bounds) == len(counts) <= max_columns
     assert sum(counts) == len(durations)
     assert all(a.to_ms == b.from_ms for a, b in pairwise(columns.bounds[columns.has_zero :]))
     for column, count in zip(columns.bounds, counts):

@@ -127,6 +127,14 @@ def test_the_parameter_goes_before_the_header(client: FlaskClient, model: str) -
     assert response.mimetype == "text/csv"
 
 
+def test_parquet_says_of_each_group_what_readers_skip_groups_by(client: FlaskClient, log: Log, model: str) -> None:
+    log(error="x" * 4000, metadata={"text": "x"})
+    data = client.get(URL, query_string={"model_name": model, "format": "parquet"}).data
+    group = parquet.ParquetFile(io.BytesIO(data)).metadata.row_group(0)
+    told = {group.column(n).path_in_schema for n in range(group.num_columns) if group.column(n).is_stats_set}
+    assert told == set(export_text.COLUMNS) - {"error", "metadata", "request_id"}
+
+
 def test_a_format_that_nobody_can_write_is_refused(client: FlaskClient) -> None:
     response = client.get(URL, headers={"Accept": "application/json"})
     assert response.status_code == 406

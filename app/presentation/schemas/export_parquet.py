@@ -15,6 +15,8 @@ from app.presentation.schemas.export_text import COLUMNS
 # A row group has at most so many predictions, or about so many characters: larger groups would take too much memory.
 GROUP_ROWS = 8_000
 GROUP_CHARACTERS = 2 * 2**20
+# The writer keeps the smallest and largest value of each group in memory until the end: of these, that helps no reader.
+OPTIONAL = ("error", "metadata", "request_id")
 # Sent between two row groups to keep the connection from being silent: the footer says where each group begins.
 PADDING = b"\0"
 
@@ -31,7 +33,13 @@ def parquet(blocks: Iterable[Block]) -> Iterator[bytes]:
 
     schema, sink = _schema(), _Sink()
     file = PythonFile(sink, "w")
-    writer = ParquetWriter(file, schema, compression="zstd", compression_level=1)
+    writer = ParquetWriter(
+        file,
+        schema,
+        compression="zstd",
+        compression_level=1,
+        write_statistics=[name for name in COLUMNS if name not in OPTIONAL],
+    )
     for lines in _groups(blocks):
         if lines:
             writer.write_table(_table(lines, schema))
@@ -51,8 +59,7 @@ def _schema() -> Any:
         "duration_ms": pa.float64(),
         "was_successful": pa.bool_(),
     }
-    optional = ("error", "metadata", "request_id")
-    return pa.schema([pa.field(name, types.get(name, pa.string()), name in optional) for name in COLUMNS])
+    return pa.schema([pa.field(name, types.get(name, pa.string()), name in OPTIONAL) for name in COLUMNS])
 
 
 def _groups(blocks: Iterable[Block]) -> Iterator[list[str]]:

@@ -24,13 +24,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 import config as configuration
 from app.infrastructure.embedded import EmbeddedPostgres
 from app.infrastructure.roles import service_role
-from support.databases import Provider, citus, reasons, timescale_provider
+from support.databases import Provider, citus, not_on_citus, reasons, timescale_provider
 from support.replication import plain_server
 from support.service import running
 
 CITUS = Provider("citus", citus.why_not, citus.start, background_jobs=False)
 UNGUARDED = {"auth": configuration.NO_AUTH, "auth_failures_per_minute": 0}
-ENGINES = ["plain", "timescale", *(["citus"] if os.environ.get("TEST_CITUS") else [])]
+# Citus starts three servers, so it is asked for.
+WITH_CITUS = "TEST_CITUS" in os.environ or "TEST_CITUS_URL" in os.environ
+ENGINES = ["plain", "timescale", *(["citus"] if WITH_CITUS else [])]
 PENDING = """
 SELECT count(*) FROM prediction_invalidation, prediction_stats_state WHERE invalid_to <= watermark
 """
@@ -63,6 +65,13 @@ def pytest_report_header() -> list[str]:
     distributed = "no citus" if citus.why_not() else "citus"
     engines = f"storage engines: plain (embedded), {chosen}, {distributed}"
     return [engines, *(f"  not taken: {reason}" for reason in [*reasons(), *filter(None, [citus.why_not()])])]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec and callspec.params.get("server") == "citus" and (reason := not_on_citus.why_not(item.nodeid)):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

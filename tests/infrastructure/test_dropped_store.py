@@ -132,6 +132,8 @@ def test_every_range_is_answered_as_the_reports_say_whatever_happens_to_them(hou
     def floored() -> datetime:
         return floor(minute(), MINUTE)
 
+    # Citus reckons with no times in an UPDATE.
+    moved = "" if house.database.storage_engine == "citus" else ", timestamp = timestamp - INTERVAL '7 minutes'"
     for _ in range(40):
         action = dice.choice(["add", "add", "add", "delete", "update", "remove"])
         if action == "add":
@@ -139,7 +141,7 @@ def test_every_range_is_answered_as_the_reports_say_whatever_happens_to_them(hou
         elif action == "delete":
             house.run("DELETE FROM prediction_dropped WHERE id IN (SELECT id FROM prediction_dropped LIMIT 7)")
         elif action == "update":
-            house.run("UPDATE prediction_dropped SET count = count + 1, timestamp = timestamp - INTERVAL '7 minutes'"
+            house.run(f"UPDATE prediction_dropped SET count = count + 1{moved}"
                       " WHERE id IN (SELECT id FROM prediction_dropped LIMIT 7)")  # fmt: skip
         else:
             start = floored()
@@ -260,7 +262,10 @@ def test_a_report_behind_all_levels_is_refused_and_none_of_its_request_is_counte
 
 def test_what_retention_has_left_of_old_reports_can_be_removed(old: House) -> None:
     old.retain(raw=5, minute=10, hour=20, day=25)
-    old.run("SET predlog.retention = 'on'; DELETE FROM prediction_dropped; RESET predlog.retention")
+    old.run(
+        "BEGIN; SET LOCAL citus.propagate_set_commands = 'local'; SET LOCAL predlog.retention = 'on';"
+        " DELETE FROM prediction_dropped; COMMIT"
+    )
     old.insert("b", TODAY - 15 * DAY, 4)
     start = TODAY - 22 * DAY - 12 * HOUR
     assert old.store.remove(["a"], start, TODAY) == Removed(0, sum(range(1, 23)))

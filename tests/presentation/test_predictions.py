@@ -313,7 +313,7 @@ def test_a_list_that_takes_too_long_says_what_to_do(
 ) -> None:
     if not server.concurrent:
         pytest.skip("one session at a time")
-    impatient = make_app(server.url, list_timeout_ms=100, lock_timeout_ms=60_000).test_client()
+    impatient = make_app(server.url, list_timeout_ms=1000, lock_timeout_ms=60_000).test_client()
     with database.connect().execution_options(isolation_level="READ COMMITTED") as other, other.begin():
         other.exec_driver_sql("LOCK TABLE prediction_log IN ACCESS EXCLUSIVE MODE")
         response = impatient.get(URL)

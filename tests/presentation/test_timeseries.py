@@ -149,10 +149,13 @@ def _drop_rows_and_minutes_before(edge: datetime, database: Any, server: Server)
                 connection.exec_driver_sql("CALL prediction_stats_job(0, '{}')")
                 time.sleep(0.05)
         else:
-            connection.exec_driver_sql("SELECT set_config('predlog.retention', 'on', false)")
+            connection.exec_driver_sql("BEGIN")
+            connection.exec_driver_sql("SET LOCAL citus.propagate_set_commands = 'local'")  # means nothing elsewhere
+            connection.exec_driver_sql("SET LOCAL predlog.retention = 'on'")
             connection.exec_driver_sql("DELETE FROM prediction_log WHERE timestamp < %s", (edge,))
+            connection.exec_driver_sql("COMMIT")
         for family in ("stats", "latency"):
-            if server.engine == "plain":
+            if server.engine != "timescale":
                 connection.exec_driver_sql(f"DELETE FROM prediction_{family}_minute WHERE bucket < %s", (edge,))
         connection.exec_driver_sql(
             "UPDATE prediction_stats_state SET raw_from = %s, minute_from = %s, generation = generation + 1",

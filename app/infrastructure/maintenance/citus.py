@@ -26,14 +26,14 @@ DROP_BUCKETS = "DELETE FROM {relation} WHERE bucket < %(edge)s"
 SIZES = """
 SELECT nodename || ':' || nodeport, success, result::json
 FROM   run_command_on_all_nodes(format($$
-    SELECT coalesce(json_agg(shards), '[]')
+    SELECT coalesce(json_agg(found), '[]')
     FROM  (SELECT substring(relname FROM '^prediction_(?:log|(?:stats|latency)_(?:minute|hour|day))') AS name,
                   count(*) AS shards, sum(greatest(reltuples, 0))::bigint AS rows,
                   sum(pg_total_relation_size(oid))::bigint AS size
            FROM   pg_class
-           WHERE  relnamespace = %L::regnamespace AND relkind = 'r'
+           WHERE  relnamespace = %%L::regnamespace AND relkind = 'r'
              AND  relname ~ '^prediction_(log(_p[0-9]{8}|_default)|(stats|latency)_(minute|hour|day))_[0-9]+$'
-           GROUP  BY 1) AS shards
+           GROUP  BY 1) AS found
 $$, current_schema)) JOIN pg_dist_node USING (nodeid)
 ORDER  BY groupid
 """

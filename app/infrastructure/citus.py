@@ -6,7 +6,10 @@ task for each shard if every part of it groups by the model; otherwise Citus wou
 
 from __future__ import annotations
 
-from app.infrastructure.postgres.database import Database
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from app.infrastructure.postgres.database import Database, Row
 
 NAME = "citus"
 
@@ -16,6 +19,31 @@ REQUEST_KEYS = {False: "(request_id, timestamp)", True: "(request_id, timestamp,
 
 # Citus counts rows that an ON CONFLICT has left out: https://github.com/citusdata/citus/issues/3377
 COUNTED = "{ctes}stored AS ({insert} RETURNING 1) SELECT count(*) FROM stored"
+
+# See statistics_store: the same branches for all models together. What a branch would group by, the answer groups by.
+FROM_ROWS = """
+SELECT {part} AS part, {keys}, true AS raw, {bin} AS bin, 1::bigint AS calls,
+       was_successful::integer::bigint AS successful,
+       duration_ms AS sum, duration_ms AS min, duration_ms AS max, NULL::numeric AS dropped
+FROM   prediction_log
+WHERE  timestamp >= '{start}' AND timestamp < '{end}'{conditions}"""
+FROM_STATS = """
+SELECT {part} AS part, {keys}, false AS raw, NULL::integer AS bin, total_requests AS calls,
+       successful_requests AS successful,
+       duration_ms_sum AS sum, duration_ms_min AS min, duration_ms_max AS max, NULL::numeric AS dropped
+FROM   prediction_stats_{level}
+WHERE  bucket >= '{start}' AND bucket < '{end}'{conditions}"""
+
+# Nodes can add up the calls of a bin, but not arrays of bins: each bin of a group has a row.
+ANSWER = """
+SELECT part, point, NULL::text, model_version,
+       sum(calls) FILTER (WHERE successful IS NOT NULL)::bigint,
+       sum(successful)::bigint, sum(sum), min(min), max(max),
+       sum(calls) FILTER (WHERE raw)::bigint,
+       bin, sum(calls)::bigint, sum(dropped)
+FROM  ({branches}) AS parts
+GROUP  BY part, point, model_version, bin"""
+KEYS = 4
 
 # See half_store.EXPIRE: Citus joins the expired halves with the log, but does not look into it for each of them.
 EXPIRE_HALVES = """
@@ -68,6 +96,32 @@ FROM   run_command_on_all_nodes('SELECT 1') JOIN pg_dist_node USING (nodeid)
 WHERE  NOT success
 ORDER  BY nodeid
 """
+
+
+def joined(rows: Iterable[Row]) -> Iterator[Row]:
+    """Join the rows that ANSWER has for the bins of each group into one row, as statistics_store.ANSWER has it."""
+    groups: dict[Row, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[:KEYS]), []).append(row)
+    for key, of_group in groups.items():
+        calls, successful, total, low, high, raw, bins, bin_calls, dropped = zip(*(row[KEYS:] for row in of_group))
+        counted = [(bin, number) for bin, number in zip(bins, bin_calls) if bin is not None]
+        yield (
+            *key,
+            _sum(calls),
+            _sum(successful),
+            _sum(total),
+            min((value for value in low if value is not None), default=None),
+            max((value for value in high if value is not None), default=None),
+            _sum(raw),
+            ",".join(str(bin) for bin, _ in counted),
+            ",".join(str(number) for _, number in counted),
+            _sum(dropped),
+        )
+
+
+def _sum(values: Iterable[Any]) -> Any:
+    return sum(value for value in values if value is not None)
 
 
 def is_distributed(database: Database) -> bool:

@@ -14,7 +14,7 @@ from app.domain.dropped import SATURATION
 from app.domain.instants import TimeRange
 from app.domain.sketch import LatencySketch
 from app.domain.statistics import GROUP_KEYS, Selection, Tally
-from app.infrastructure import summary_rows
+from app.infrastructure import citus, summary_rows
 from app.infrastructure.postgres.database import Row
 
 # Every branch has the same columns: the counts of rows or buckets, or the predictions in one bin of the sketch.
@@ -74,19 +74,6 @@ STATE = """
              GROUP  BY date_trunc('hour', invalid_from))"""
 
 READ_STATE = "SELECT {state} FROM prediction_stats_state"
-# On Citus, about several models: each branch has the models, so that a shard does its share of all branches at once,
-# and the state is read afterwards. An edge that has not moved then had not moved before; nothing else changes.
-# Nodes cannot add up arrays of bins, so each bin has a row of its own.
-ANSWER_OF_SHARDS = """
-SELECT part, point, NULL::text, model_version,
-       sum(calls)      FILTER (WHERE successful IS NOT NULL)::bigint,
-       sum(successful)::bigint, sum(sum), min(min), max(max),
-       sum(calls)      FILTER (WHERE raw)::bigint,
-       bin::text, (CASE WHEN bin IS NOT NULL THEN sum(calls) END)::text,
-       sum(dropped)
-FROM  ({branches}) AS parts
-GROUP  BY part, point, model_version, bin"""
-
 READ = """
 SELECT {state}, {has_summaries}, answer.*
 FROM   prediction_stats_state LEFT JOIN ({answer}) AS answer ON true"""
@@ -129,9 +116,12 @@ class PostgresStatisticsStore:
         if with_summaries:
             branches += _summarized(question, time_range, conditions)
         union = "\nUNION ALL".join(branches)
-        if by_shard:
-            answer = ANSWER if "model_name" in question.group_by else ANSWER_OF_SHARDS
-            answers = self._run(answer.format(branches=union), values)
+        if (
+            by_shard
+        ):  # an edge that has not moved afterwards had not moved before, and nothing else of the state changes
+            is_by_model = "model_name" in question.group_by
+            rows = self._run((ANSWER if is_by_model else citus.ANSWER).format(branches=union), values)
+            answers = rows if is_by_model else list(citus.joined(rows))
             state = self.state(time_range)
         else:
             any_summaries = "false" if self._is_distributed() else summary_rows.ANY
@@ -146,11 +136,8 @@ class PostgresStatisticsStore:
         beside = dict[GroupKey, Tally]()
         for row in answers:
             number, key, tally = _tally(row)
-            of_part = beside if number is None else tallies[number]
-            if key in of_part:
-                of_part[key].merge(tally)
-            elif tally or by_shard:
-                of_part[key] = tally
+            if tally:
+                (beside if number is None else tallies[number])[key] = tally
         return Reading(tallies, beside, state, is_one_snapshot=not by_shard)
 
     def count_groups(self, question: Question, segments: Sequence[Segment] | None, limit: int) -> int:
@@ -199,13 +186,14 @@ def _branches(number: int, part: Part, conditions: str, by_shard: bool) -> Itera
         "conditions": conditions,
         "keys": keys,
     }
+    together = by_shard and "model_name" not in part.group_by
     if raw:
         columns = [*group, "bin"] if part.latency else group
         bin = "latency_bin(duration_ms)" if part.latency else "NULL::integer"
-        yield FROM_ROWS.format(bin=bin, group=_group_by(columns), **common)
+        yield (citus.FROM_ROWS if together else FROM_ROWS).format(bin=bin, group=_group_by(columns), **common)
         return
-    yield FROM_STATS.format(group=_group_by(group), **common)
-    if part.latency and part.edges:
+    yield (citus.FROM_STATS if together else FROM_STATS).format(group=_group_by(group), **common)
+    if part.latency and (part.edges or together):
         # Most bins of a point are in one row each, so adding them up in SQL would cost more than it saves.
         yield FROM_LATENCY.format(calls="calls", group="", **common)
     elif part.latency:

@@ -116,9 +116,8 @@ class PostgresStatisticsStore:
         if with_summaries:
             branches += _summarized(question, time_range, conditions)
         union = "\nUNION ALL".join(branches)
-        if (
-            by_shard
-        ):  # an edge that has not moved afterwards had not moved before, and nothing else of the state changes
+        if by_shard:
+            # The state comes afterwards: an edge that has not moved then had not moved before.
             is_by_model = "model_name" in question.group_by
             rows = self._run((ANSWER if is_by_model else citus.ANSWER).format(branches=union), values)
             answers = rows if is_by_model else list(citus.joined(rows))

@@ -97,7 +97,8 @@ def test_every_text_of_a_batch_is_stored_as_it_is(own: Database, store: Postgres
         for i, text in enumerate(ODD)
     ]
     plain = Prediction(model, 1e292, True, AT)
-    assert store.add_many(Batch(Calls.together([Calls.of(call) for call in [*calls, plain]]))) == len(calls) + 1
+    added = store.add_many(Batch(Calls.together([Calls.of(call) for call in [*calls, plain]])))
+    assert added.calls == len(calls) + 1
     ids = own.rows("SELECT id FROM prediction_log WHERE starts_with(model_name, %(model)s)", {"model": model})
     stored = [call for (id,) in ids if (call := store.get(id))]
     assert sorted((replace(call, id=None) for call in stored), key=repr) == sorted([*calls, plain], key=repr)

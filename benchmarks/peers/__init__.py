@@ -1,0 +1,1 @@
+"""Predlog beside MLflow, Arize Phoenix and ClickHouse: `python -m benchmarks.peers`."""

@@ -24,8 +24,6 @@ from predlog.transport import Transport
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_new = object.__new__
-
 
 class SupportsBool(Protocol):
     """NumPy's bool."""
@@ -178,7 +176,7 @@ class Client(ClientBase):
 
     def track(self, model_name: str, version: object = None, metadata: object = None) -> Call:
         """Time a `with` block and log it, as a failure if it raises; the exception goes on."""
-        call = _new(Call)  # and filled in here: calling the class takes longer than all of this
+        call = Call()  # and filled in here: an __init__ would take longer than all of this
         call._client = self
         call._metadata = None if metadata is None else own(metadata)
         call._started = 0.0

@@ -22,6 +22,7 @@ from app.presentation.schemas.dropped_header import HEADER
 from app.presentation.services import EXTENSION
 from conftest import Server, make_app
 from support.scratch import empty_database
+from support.summaries import prediction, summary
 
 METHODS = ("get", "post", "put", "patch", "delete")
 TEXTS = [
@@ -130,17 +131,26 @@ def _places_of(document: dict[str, Any], path: str, method: str, parameters: lis
     for media, body in operation.get("requestBody", {}).get("content", {}).items():
         examples = body["example"]
         records = [json.loads(line) for line in examples.splitlines()] if isinstance(examples, str) else examples
-        request = {**example, "body": records, "headers": {"Content-Type": media}}
         one = body["schema"].get("items", body["schema"])
-        at = ("body",) if isinstance(records, dict) else ("body", 0)
-        first = records[0] if isinstance(records, list) and records else {}
-        properties = _resolved(document, one).get("properties", first)
-        for property, schema in properties.items():
-            yield place(f"{media} {property}", *at, property, request=request)
-            if isinstance(schema, dict) and schema.get("type") == "object":
-                deep = deepcopy(request)
-                (deep["body"] if len(at) == 1 else deep["body"][0])[property] = {}
-                yield place(f"{media} {property}.key", *at, property, "key", request=deep)
+        for kind in one.get("anyOf", [one]):
+            yield from _places_in(place, media, _resolved(document, kind).get("properties"), records, example)
+
+
+def _places_in(
+    place: Callable[..., Place], media: str, properties: dict[str, Any] | None, records: Any, example: dict[str, Any]
+) -> Iterator[Place]:
+    """Every string of one kind of record in a body."""
+    if properties and "summary_id" in properties:
+        records = [summary([prediction("a", datetime.now(timezone.utc))])]
+    request = {**example, "body": records, "headers": {"Content-Type": media}}
+    at = ("body",) if isinstance(records, dict) else ("body", 0)
+    first = records[0] if isinstance(records, list) and records else {}
+    for property, schema in (first if properties is None else properties).items():
+        yield place(f"{media} {property}", *at, property, request=request)
+        if isinstance(schema, dict) and schema.get("type") == "object":
+            deep = deepcopy(request)
+            (deep["body"] if len(at) == 1 else deep["body"][0])[property] = {}
+            yield place(f"{media} {property}.key", *at, property, "key", request=deep)
 
 
 def dropped_report(model_name: str) -> dict[str, Any]:
@@ -208,6 +218,7 @@ def test_the_walk_through_the_document_finds_every_kind_of_string(document: dict
         ("POST /api/v1/predict-log", "application/json model_name"),
         ("POST /api/v1/predict-log", "application/json metadata.key"),
         ("POST /api/v1/predict-logs", "application/json error"),
+        ("POST /api/v1/predict-logs", "application/json summary_id"),
         ("POST /api/v1/predict-logs", "application/x-ndjson model_name"),
         ("POST /api/v1/predict-logs", "Predlog-Dropped.model_name"),
     }

@@ -89,6 +89,10 @@ class Ledger:
     def done(self, numbers: Iterable[int]) -> None:
         """Note that records are acknowledged, on disk, or counted as dropped."""
         marks, mask = self.marks, self.mask
+        if not self._crowded:
+            for number in numbers:
+                marks[number & mask] = 0
+            return
         for number in numbers:
             code = self._crowded.pop(number, 0)
             if code:

@@ -262,10 +262,14 @@ def test_a_report_behind_all_levels_is_refused_and_none_of_its_request_is_counte
 
 def test_what_retention_has_left_of_old_reports_can_be_removed(old: House) -> None:
     old.retain(raw=5, minute=10, hour=20, day=25)
-    old.run(
-        "BEGIN; SET LOCAL citus.propagate_set_commands = 'local'; SET LOCAL predlog.retention = 'on';"
-        " DELETE FROM prediction_dropped; COMMIT"
-    )
+    for statement in (
+        "BEGIN",
+        "SET LOCAL citus.propagate_set_commands = 'local'",  # means nothing on the other engines
+        "SET LOCAL predlog.retention = 'on'",
+        "DELETE FROM prediction_dropped",
+        "COMMIT",
+    ):
+        old.run(statement)
     old.insert("b", TODAY - 15 * DAY, 4)
     start = TODAY - 22 * DAY - 12 * HOUR
     assert old.store.remove(["a"], start, TODAY) == Removed(0, sum(range(1, 23)))

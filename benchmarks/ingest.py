@@ -122,13 +122,13 @@ def _timed(work: list[Any], senders: list[Callable[[Any], None]]) -> float:
         return time.perf_counter() - began
 
 
-def _rows() -> list[dict[str, Any]]:
-    """Calls of 20 models in the last seconds: log-normal durations, one in fifty fails, every second has metadata."""
-    now = datetime.now(timezone.utc)
+def _rows(spread: timedelta = timedelta(seconds=2), ago: timedelta = timedelta()) -> list[dict[str, Any]]:
+    """Calls of 20 models, `ago` before now: log-normal durations, one in fifty fails, every second has metadata."""
+    now = datetime.now(timezone.utc) - ago
     rows = []
     for i in range(BATCH):
         model, failed = random.randrange(20), random.random() < 0.02
-        timestamp = now - timedelta(microseconds=200 * (BATCH - i))
+        timestamp = now - spread * (BATCH - i) / BATCH
         row: dict[str, Any] = {
             "model_name": f"model_{model}",
             "model_version": f"2026.{model % 3}",

@@ -45,7 +45,7 @@ def cover(name: str, columns: str, *families: str) -> str:
 # What clients have summarised counts as predictions do.
 STATS = cover(
     "stats",
-    "bucket, model_name, model_version, total_requests, successful_requests, duration_ms_sum, duration_ms_min, "
+    "bucket, model_name, model_version, total_requests, successful_requests, duration_ns_sum, duration_ms_min, "
     "duration_ms_max",
     "stats",
     "summary",
@@ -132,9 +132,10 @@ def totals(columns: str, where: str) -> str:
 CALLS = 'coalesce(sum(total_requests), 0) AS "Calls"'
 ERROR_RATE = 'sum(total_requests - successful_requests) / nullif(sum(total_requests), 0) AS "Error rate"'
 FAILED_SHARE = "sum(total_requests - successful_requests) / sum(total_requests)"
-# In binary numbers ten times 0.1 add up to less than 1, and the mean must not be below the smallest duration.
+# Nanoseconds are rounded, and the mean must not be below the smallest duration.
 MEAN_MS = (
-    "least(greatest(sum(duration_ms_sum) / nullif(sum(total_requests), 0), min(duration_ms_min)), max(duration_ms_max))"
+    "least(greatest((sum(duration_ns_sum) / nullif(sum(total_requests), 0) / 1e6)::float8, min(duration_ms_min)), "
+    "max(duration_ms_max))"
 )
 MEAN = f'{MEAN_MS} AS "Mean"'
 LONGEST = 'max(duration_ms_max) AS "Longest"'

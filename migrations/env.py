@@ -85,6 +85,12 @@ TABLES_SINCE = {
     "plain": ("tables/prediction_model", "tables/prediction_dropped_rollups", "tables/prediction_stats_lock"),
     "timescale": ("tables/prediction_model", "tables/prediction_dropped_rollups", "tables/prediction_stats_holder"),
 }
+SUMS_SINCE = {
+    "plain": ("common/duration_ns",),
+    "timescale": (
+        "common/duration_ns", "bring_over/stats_out", "tables/prediction_stats_timescale", "bring_over/stats_in"
+    ),
+}  # fmt: skip
 
 WHERE_WE_ARE = "SELECT quote_ident(current_database()), current_setting('search_path')"
 
@@ -212,7 +218,8 @@ def _bring_over(connection: Connection) -> None:
         routines = [
             f"{folder}/{path.stem}" for folder in ("common", engine) for path in sorted((SQL / folder).iterdir())
         ]
-        _run_sql(connection, ["bring_over/before", *TABLES_SINCE[engine], *routines, "bring_over/after"])
+        changes = [*SUMS_SINCE[engine], *TABLES_SINCE[engine]]
+        _run_sql(connection, ["bring_over/before", *changes, *routines, "bring_over/after"])
         if engine == "timescale":
             _run_sql(connection, ["bring_over/jobs"])
         connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": BROUGHT_OVER_TO})

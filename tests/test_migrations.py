@@ -201,7 +201,7 @@ def test_the_engine_is_chosen_and_named(at_head: House) -> None:
     columns = "SELECT column_name FROM information_schema.columns WHERE table_name = %(name)s ORDER BY 1"
     for name in names:
         assert at_head.run(columns, name=name), name
-    stats = ["bucket", "duration_ms_max", "duration_ms_min", "duration_ms_sum", "model_name", "model_version",
+    stats = ["bucket", "duration_ms_max", "duration_ms_min", "duration_ns_sum", "model_name", "model_version",
              "successful_requests", "total_requests"]  # fmt: skip
     for level in ("minute", "hour", "day"):
         assert [name for (name,) in at_head.run(columns, name=f"prediction_stats_{level}")] == stats
@@ -392,6 +392,46 @@ def test_a_database_of_0_1_is_brought_over_without_losing_a_row(house: House) ->
     house.log(2)
     house.log(50)
     assert house.counted() == 10
+
+
+def test_history_of_0_1_whose_rows_retention_has_dropped_is_brought_over(house: House) -> None:
+    restore_0_1(house)
+    start = datetime.now(timezone.utc).replace(minute=10, second=0, microsecond=0) - timedelta(days=50)
+    calls = [(20, 1.5, True), (80, 3000.25, False), (140, 0.125, True), (7000, 40, True), (7001, 2e12, True)]
+    for seconds, duration, successful in calls:
+        at = start + timedelta(seconds=seconds)
+        house.run(CALL_0_1, at=at, duration=duration, successful=successful)
+    if house.server.engine == "timescale":
+        for _ in range(3):
+            house.run("CALL prediction_stats_job(0, '{}')")
+    edge = start.replace(hour=0) + timedelta(days=2)
+    house.run("UPDATE prediction_stats_state SET raw_from = %(edge)s, generation = generation + 1", edge=edge)
+    house.run("ALTER TABLE prediction_log DISABLE TRIGGER USER")
+    house.run("DELETE FROM prediction_log WHERE timestamp < %(edge)s", edge=edge)
+    house.run("ALTER TABLE prediction_log ENABLE TRIGGER USER")
+    house.upgrade()
+    for level, to in (("minute", 2), ("hour", 60), ("day", 2 * 24 * 60)):
+        expected = [call for call in calls if call[0] < 60 * to]
+        query = {
+            "model_name": "kept",
+            "from": (start if level == "minute" else start.replace(minute=0)).isoformat(),
+            "to": (start.replace(minute=0, hour=0) + timedelta(days=2) if level == "day" else
+                   start.replace(minute=0) + timedelta(hours=1) if level == "hour" else
+                   start + timedelta(minutes=to)).isoformat(),
+            "percentiles": "0,50,100",
+        }  # fmt: skip
+        answer = house.app.test_client().get("/api/v1/stats", query_string=query).json
+        durations = sorted(duration for _, duration, _ in expected)
+        assert answer["total_requests"] == len(expected), level
+        assert answer["successful_requests"] == sum(successful for *_, successful in expected), level
+        assert answer["average_duration_ms"] == pytest.approx(sum(durations) / len(durations)), level
+        assert (answer["percentiles"]["0"], answer["percentiles"]["100"]) == (durations[0], durations[-1]), level
+
+
+CALL_0_1 = """
+INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful)
+VALUES (%(at)s, 'kept', %(duration)s, %(successful)s)
+"""
 
 
 def test_a_database_of_0_1_has_the_schema_of_a_new_one_once_it_is_brought_over(

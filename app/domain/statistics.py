@@ -13,6 +13,7 @@ from app.domain.sketch import LatencySketch, Share
 
 GROUP_KEYS = ("model_name", "model_version")
 DEFAULT_PERCENTILES = (50.0, 90.0, 95.0, 99.0)
+NS_PER_MS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,17 @@ class Series:
 
 @dataclass
 class Tally:
-    """Counts, sums (milliseconds), extremes and the latency sketch of a set of predictions.
+    """Counts, the sum of the durations (nanoseconds), extremes (milliseconds) and the latency sketch of predictions.
 
+    The sum is a whole number, each duration rounded to its nearest nanosecond, so that it does not depend on the order
+    of addition. Durations beyond 104 days count with their first 15 digits.
     `summarized` is how many of the predictions clients have counted instead of sending them whole. `dropped` is how
     many predictions clients dropped, at most SATURATION. Nothing else is known of them.
     """
 
     total: int = 0
     successful: int = 0
-    duration_ms_sum: float = 0.0
+    duration_ns_sum: int = 0
     duration_ms_min: float | None = None
     duration_ms_max: float | None = None
     read_raw: int = 0
@@ -89,11 +92,11 @@ class Tally:
     def average_duration_ms(self) -> float | None:
         """The mean duration in milliseconds, never beyond the extremes; None if there were no predictions.
 
-        In binary numbers ten times 0.1 add up to less than 1, so without this bound their mean would be below 0.1.
+        The bound is for durations that are no whole number of nanoseconds.
         """
         if not self.total:
             return None
-        mean = self.duration_ms_sum / self.total
+        mean = self.duration_ns_sum / (self.total * NS_PER_MS)
         low, high = self.duration_ms_min, self.duration_ms_max
         return mean if low is None or high is None else min(max(mean, low), high)
 
@@ -107,7 +110,7 @@ class Tally:
         """Add the calls of another tally."""
         self.total += other.total
         self.successful += other.successful
-        self.duration_ms_sum += other.duration_ms_sum
+        self.duration_ns_sum += other.duration_ns_sum
         self.duration_ms_min = min(
             (x for x in (self.duration_ms_min, other.duration_ms_min) if x is not None), default=None
         )

@@ -37,14 +37,14 @@ RETAIN = "CALL prediction_summary_retain(0, '{}')"
 FROM_STATS = """
 SELECT NULL::integer AS part, {keys}, false AS raw, NULL::integer AS bin, sum(total_requests)::bigint AS calls,
        sum(successful_requests)::bigint AS successful,
-       sum(duration_ms_sum) AS sum, min(duration_ms_min) AS min, max(duration_ms_max) AS max, NULL::numeric AS dropped
+       sum(duration_ns_sum) AS sum, min(duration_ms_min) AS min, max(duration_ms_max) AS max, NULL::numeric AS dropped
 FROM   prediction_summary_{level}
 WHERE  bucket >= '{start}' AND bucket < '{end}'{conditions}
 {group}"""
 
 FROM_LATENCY = """
 SELECT NULL::integer AS part, {keys}, false AS raw, bin, sum(calls)::bigint AS calls, NULL::bigint AS successful,
-       NULL::double precision AS sum, NULL::double precision AS min, NULL::double precision AS max,
+       NULL::numeric AS sum, NULL::double precision AS min, NULL::double precision AS max,
        NULL::numeric AS dropped
 FROM   prediction_summary_latency_{level}
 WHERE  bucket >= '{start}' AND bucket < '{end}'{conditions}

@@ -29,23 +29,11 @@ SELECT {bucket}                                    AS bucket,
        model_version,
        count(*)                                    AS total_requests,
        count(*) FILTER (WHERE was_successful)      AS successful_requests,
-       sum(duration_ms)                            AS duration_ms_sum,
+       coalesce(sum(duration_ns(duration_ms)), 0)
+       + coalesce(sum(long_duration_ns(duration_ms)), 0) AS duration_ns_sum,
        min(duration_ms)                            AS duration_ms_min,
        max(duration_ms)                            AS duration_ms_max
 FROM   prediction_log
-GROUP  BY 1, 2, 3
-"""
-
-STATS_OF_BUCKETS = """
-SELECT {bucket}                                    AS bucket,
-       model_name,
-       model_version,
-       sum(total_requests)::bigint                 AS total_requests,
-       sum(successful_requests)::bigint            AS successful_requests,
-       sum(duration_ms_sum)                        AS duration_ms_sum,
-       min(duration_ms_min)                        AS duration_ms_min,
-       max(duration_ms_max)                        AS duration_ms_max
-FROM   prediction_stats_{finer}
 GROUP  BY 1, 2, 3
 """
 
@@ -89,7 +77,7 @@ CREATE TABLE prediction_stats_{level} (
     model_version        text              NOT NULL,
     total_requests       bigint            NOT NULL,
     successful_requests  bigint            NOT NULL,
-    duration_ms_sum      double precision  NOT NULL,
+    duration_ns_sum      numeric           NOT NULL,
     duration_ms_min      double precision  NOT NULL,
     duration_ms_max      double precision  NOT NULL,
     PRIMARY KEY (model_name, bucket, model_version)
@@ -113,7 +101,7 @@ CREATE INDEX ON prediction_latency_{level} (bucket)
 
 
 def upgrade() -> None:
-    op.run_sql("common/latency_sketch")
+    op.run_sql("common/latency_sketch", "common/duration_ns")
     if op.storage_engine() == "timescale":
         _create_continuous_aggregates()
         return
@@ -129,15 +117,12 @@ def upgrade() -> None:
 
 
 def _create_continuous_aggregates() -> None:
+    op.run_sql("tables/prediction_stats_timescale")
     finer = ""
     for level, width, chunk in LEVELS:
-        for family, of_rows, of_buckets in (
-            ("prediction_stats", STATS_OF_ROWS, STATS_OF_BUCKETS),
-            ("prediction_latency", LATENCY_OF_ROWS, LATENCY_OF_BUCKETS),
-        ):
-            bucket = f"time_bucket('{width}', {'bucket' if finer else 'timestamp'})"
-            query = (of_buckets if finer else of_rows).format(bucket=bucket, finer=finer).strip()
-            op.execute(CONTINUOUS_AGGREGATE.format(name=f"{family}_{level}", query=query, chunk=chunk))
+        bucket = f"time_bucket('{width}', {'bucket' if finer else 'timestamp'})"
+        query = (LATENCY_OF_BUCKETS if finer else LATENCY_OF_ROWS).format(bucket=bucket, finer=finer).strip()
+        op.execute(CONTINUOUS_AGGREGATE.format(name=f"prediction_latency_{level}", query=query, chunk=chunk))
         finer = level
 
 
@@ -152,6 +137,8 @@ def downgrade() -> None:
             if timescale:  # chunk by chunk, or the columnstore's tables would stay behind
                 op.execute(f"SELECT drop_chunks('{family}_{level}', older_than => 'infinity'::timestamptz)")
             op.execute(f"DROP {'MATERIALIZED VIEW' if timescale else 'TABLE'} {family}_{level}")
+    op.execute("DROP FUNCTION long_duration_ns(double precision)")
+    op.execute("DROP FUNCTION duration_ns(double precision)")
     op.execute("DROP FUNCTION latency_of_bin(integer)")
     op.execute("DROP FUNCTION latency_bin(double precision)")
     op.execute("DROP FUNCTION latency_ln_gamma()")

@@ -54,7 +54,7 @@ CREATE TABLE prediction_summary_{level} (
     model_version        text              NOT NULL,
     total_requests       bigint            NOT NULL,
     successful_requests  bigint            NOT NULL,
-    duration_ms_sum      double precision  NOT NULL,
+    duration_ns_sum      numeric           NOT NULL,
     duration_ms_min      double precision  NOT NULL,
     duration_ms_max      double precision  NOT NULL,
     PRIMARY KEY (model_name, bucket, model_version)

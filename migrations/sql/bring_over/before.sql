@@ -40,13 +40,29 @@ ALTER TABLE prediction_stats_state
     DROP CONSTRAINT prediction_stats_state_engine,
     ADD  CONSTRAINT prediction_stats_state_engine CHECK (engine IN ('timescale', 'plain', 'citus'));
 
+-- Sums become whole nanoseconds. On TimescaleDB the aggregates are made anew, see stats_out.sql.
+DO $$
+DECLARE
+    level text;
+BEGIN
+    IF (SELECT engine FROM prediction_stats_state) = 'plain' THEN
+        FOREACH level IN ARRAY ARRAY['minute', 'hour', 'day'] LOOP
+            EXECUTE format('ALTER TABLE prediction_stats_%s ALTER COLUMN duration_ms_sum TYPE numeric
+                            USING round(duration_ms_sum::numeric * 1000000)', level);
+            EXECUTE format('ALTER TABLE prediction_stats_%s RENAME duration_ms_sum TO duration_ns_sum', level);
+        END LOOP;
+    END IF;
+END
+$$;
+
 -- PostgreSQL 18 names the constraints of NOT NULL, too.
 DO $$
 DECLARE
     item record;
 BEGIN
     FOR item IN
-        SELECT conrelid::regclass AS relation, conname AS old_name, replace(replace(replace(replace(replace(replace(conname,
+        SELECT conrelid::regclass AS relation, conname AS old_name, replace(replace(replace(replace(replace(replace(replace(conname,
+               'duration_ms_sum', 'duration_ns_sum'),
                'prediction_loss', 'prediction_dropped'), 'prediction_stats_change', 'prediction_invalidation'),
                'changed_from', 'invalid_from'), 'changed_to', 'invalid_to'), 'settled_to', 'invalidation_threshold'),
                'materialized_to', 'watermark') AS new_name

@@ -20,7 +20,8 @@ BEGIN
                    latency_bin(duration_ms)               AS bin,
                    count(*)                               AS calls,
                    count(*) FILTER (WHERE was_successful) AS successful,
-                   sum(duration_ms)                       AS total,
+                   coalesce(sum(duration_ns(duration_ms)), 0)
+                   + coalesce(sum(long_duration_ns(duration_ms)), 0) AS total,
                    min(duration_ms)                       AS low,
                    max(duration_ms)                       AS high
             FROM   touched
@@ -44,7 +45,7 @@ BEGIN
             ON CONFLICT (model_name, bucket, model_version) DO UPDATE
             SET total_requests      = s.total_requests      + excluded.total_requests,
                 successful_requests = s.successful_requests + excluded.successful_requests,
-                duration_ms_sum     = s.duration_ms_sum     + excluded.duration_ms_sum,
+                duration_ns_sum     = s.duration_ns_sum     + excluded.duration_ns_sum,
                 duration_ms_min     = least(s.duration_ms_min,    excluded.duration_ms_min),
                 duration_ms_max     = greatest(s.duration_ms_max, excluded.duration_ms_max)
         ), stats_hour AS (
@@ -56,7 +57,7 @@ BEGIN
             ON CONFLICT (model_name, bucket, model_version) DO UPDATE
             SET total_requests      = s.total_requests      + excluded.total_requests,
                 successful_requests = s.successful_requests + excluded.successful_requests,
-                duration_ms_sum     = s.duration_ms_sum     + excluded.duration_ms_sum,
+                duration_ns_sum     = s.duration_ns_sum     + excluded.duration_ns_sum,
                 duration_ms_min     = least(s.duration_ms_min,    excluded.duration_ms_min),
                 duration_ms_max     = greatest(s.duration_ms_max, excluded.duration_ms_max)
         ), stats_day AS (
@@ -68,7 +69,7 @@ BEGIN
             ON CONFLICT (model_name, bucket, model_version) DO UPDATE
             SET total_requests      = s.total_requests      + excluded.total_requests,
                 successful_requests = s.successful_requests + excluded.successful_requests,
-                duration_ms_sum     = s.duration_ms_sum     + excluded.duration_ms_sum,
+                duration_ns_sum     = s.duration_ns_sum     + excluded.duration_ns_sum,
                 duration_ms_min     = least(s.duration_ms_min,    excluded.duration_ms_min),
                 duration_ms_max     = greatest(s.duration_ms_max, excluded.duration_ms_max)
         ), latency_minute AS (

@@ -1,5 +1,5 @@
 -- Take deleted rows out of the rollups, in the transaction of their delete, on the shards beside the one that is deleted
--- from. A sum of doubles cannot be taken back and an extreme cannot be subtracted, so the statistics of a bucket are
+-- from. An extreme cannot be subtracted, so the statistics of a bucket are
 -- computed anew: minutes from the rows that remain, hours from their minutes, days from their hours. Bins are
 -- subtracted; a bin whose predictions all go is deleted first.
 -- Rows that retention deletes stay in the rollups: retention says so in a setting of its transaction.
@@ -35,9 +35,9 @@ BEGIN
                    FROM   touched) t
             JOIN   (SELECT model_name, model_version, ' || CASE WHEN finer IS NULL THEN '
                            timestamp AS at, 1 AS calls, was_successful::integer AS successful,
-                           duration_ms AS total, duration_ms AS low, duration_ms AS high' ELSE '
+                           coalesce(duration_ns(duration_ms), long_duration_ns(duration_ms), 0) AS total, duration_ms AS low, duration_ms AS high' ELSE '
                            bucket AS at, total_requests AS calls, successful_requests AS successful,
-                           duration_ms_sum AS total, duration_ms_min AS low, duration_ms_max AS high' END || '
+                           duration_ns_sum AS total, duration_ms_min AS low, duration_ms_max AS high' END || '
                     FROM   %3$s) AS remaining USING (model_name, model_version)
             WHERE  at >= t.bucket AND at < t.bucket + %4$L::interval
             GROUP  BY 1, 2, 3', VARIADIC shard);

@@ -11,7 +11,7 @@ BEGIN
            model_version,
            count(*),
            count(*) FILTER (WHERE was_successful),
-           sum(duration_ms),
+           coalesce(sum(duration_ns(duration_ms)), 0) + coalesce(sum(long_duration_ns(duration_ms)), 0),
            min(duration_ms),
            max(duration_ms)
     FROM   touched
@@ -20,7 +20,7 @@ BEGIN
     ON CONFLICT (model_name, bucket, model_version) DO UPDATE
     SET total_requests      = s.total_requests      + excluded.total_requests,
         successful_requests = s.successful_requests + excluded.successful_requests,
-        duration_ms_sum     = s.duration_ms_sum     + excluded.duration_ms_sum,
+        duration_ns_sum     = s.duration_ns_sum     + excluded.duration_ns_sum,
         duration_ms_min     = least(s.duration_ms_min,    excluded.duration_ms_min),
         duration_ms_max     = greatest(s.duration_ms_max, excluded.duration_ms_max);
 
@@ -39,7 +39,7 @@ BEGIN
            model_version,
            count(*),
            count(*) FILTER (WHERE was_successful),
-           sum(duration_ms),
+           coalesce(sum(duration_ns(duration_ms)), 0) + coalesce(sum(long_duration_ns(duration_ms)), 0),
            min(duration_ms),
            max(duration_ms)
     FROM   touched
@@ -48,7 +48,7 @@ BEGIN
     ON CONFLICT (model_name, bucket, model_version) DO UPDATE
     SET total_requests      = s.total_requests      + excluded.total_requests,
         successful_requests = s.successful_requests + excluded.successful_requests,
-        duration_ms_sum     = s.duration_ms_sum     + excluded.duration_ms_sum,
+        duration_ns_sum     = s.duration_ns_sum     + excluded.duration_ns_sum,
         duration_ms_min     = least(s.duration_ms_min,    excluded.duration_ms_min),
         duration_ms_max     = greatest(s.duration_ms_max, excluded.duration_ms_max);
 
@@ -67,7 +67,7 @@ BEGIN
            model_version,
            count(*),
            count(*) FILTER (WHERE was_successful),
-           sum(duration_ms),
+           coalesce(sum(duration_ns(duration_ms)), 0) + coalesce(sum(long_duration_ns(duration_ms)), 0),
            min(duration_ms),
            max(duration_ms)
     FROM   touched
@@ -76,7 +76,7 @@ BEGIN
     ON CONFLICT (model_name, bucket, model_version) DO UPDATE
     SET total_requests      = s.total_requests      + excluded.total_requests,
         successful_requests = s.successful_requests + excluded.successful_requests,
-        duration_ms_sum     = s.duration_ms_sum     + excluded.duration_ms_sum,
+        duration_ns_sum     = s.duration_ns_sum     + excluded.duration_ns_sum,
         duration_ms_min     = least(s.duration_ms_min,    excluded.duration_ms_min),
         duration_ms_max     = greatest(s.duration_ms_max, excluded.duration_ms_max);
 

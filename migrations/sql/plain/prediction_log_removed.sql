@@ -1,7 +1,7 @@
 -- Take deleted rows out of the rollups, in the transaction of their delete.
--- A sum of doubles cannot be taken back and an extreme cannot be subtracted, so the statistics of a bucket are computed
--- anew: minutes from the rows that remain, hours from their minutes, days from their hours. Bins are subtracted; a bin
--- whose predictions all go is deleted first, because the planner misjudges how many bins are left at zero.
+-- An extreme cannot be subtracted, so the statistics of a bucket are computed anew: minutes from the rows that remain,
+-- hours from their minutes, days from their hours. Bins are subtracted; a bin whose predictions all go is deleted first,
+-- because the planner misjudges how many bins are left at zero.
 -- Rows that retention deletes stay in the rollups: retention says so in a setting of its transaction.
 CREATE OR REPLACE FUNCTION prediction_log_removed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
@@ -21,7 +21,7 @@ BEGIN
            model_version,
            count(*),
            count(*) FILTER (WHERE was_successful),
-           sum(duration_ms),
+           coalesce(sum(duration_ns(duration_ms)), 0) + coalesce(sum(long_duration_ns(duration_ms)), 0),
            min(duration_ms),
            max(duration_ms)
     FROM  (SELECT p.*
@@ -61,7 +61,7 @@ BEGIN
            model_version,
            sum(total_requests)::bigint,
            sum(successful_requests)::bigint,
-           sum(duration_ms_sum),
+           sum(duration_ns_sum),
            min(duration_ms_min),
            max(duration_ms_max)
     FROM  (SELECT p.*
@@ -101,7 +101,7 @@ BEGIN
            model_version,
            sum(total_requests)::bigint,
            sum(successful_requests)::bigint,
-           sum(duration_ms_sum),
+           sum(duration_ns_sum),
            min(duration_ms_min),
            max(duration_ms_max)
     FROM  (SELECT p.*

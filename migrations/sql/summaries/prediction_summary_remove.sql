@@ -60,7 +60,7 @@ BEGIN
     INSERT INTO prediction_summary_hour
     SELECT date_trunc('hour', bucket, 'UTC'), model_name, model_version,
            sum(total_requests), sum(successful_requests),
-           sum(duration_ms_sum), min(duration_ms_min), max(duration_ms_max)
+           sum(duration_ns_sum), min(duration_ms_min), max(duration_ms_max)
     FROM   prediction_summary_minute
     WHERE  (model IS NULL OR model_name = model) AND (version IS NULL OR model_version = version)
       AND  bucket >= date_trunc('hour', since, 'UTC')
@@ -86,7 +86,7 @@ BEGIN
     INSERT INTO prediction_summary_day
     SELECT date_trunc('day', bucket, 'UTC'), model_name, model_version,
            sum(total_requests), sum(successful_requests),
-           sum(duration_ms_sum), min(duration_ms_min), max(duration_ms_max)
+           sum(duration_ns_sum), min(duration_ms_min), max(duration_ms_max)
     FROM   prediction_summary_hour
     WHERE  (model IS NULL OR model_name = model) AND (version IS NULL OR model_version = version)
       AND  bucket >= date_trunc('day', since, 'UTC')

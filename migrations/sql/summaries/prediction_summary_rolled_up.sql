@@ -5,14 +5,15 @@ BEGIN
     INSERT INTO prediction_summary_minute AS s
     SELECT date_trunc('minute', timestamp, 'UTC'), model_name, model_version,
            sum(total_requests), sum(successful_requests),
-           sum(duration_ms_sum), min(duration_ms_min), max(duration_ms_max)
+           coalesce(sum(duration_ns(duration_ms_sum)), 0) + coalesce(sum(long_duration_ns(duration_ms_sum)), 0),
+           min(duration_ms_min), max(duration_ms_max)
     FROM   touched
     GROUP  BY 1, 2, 3
     ORDER  BY 2, 1, 3
     ON CONFLICT (model_name, bucket, model_version) DO UPDATE
     SET    total_requests      = s.total_requests      + excluded.total_requests,
            successful_requests = s.successful_requests + excluded.successful_requests,
-           duration_ms_sum     = s.duration_ms_sum     + excluded.duration_ms_sum,
+           duration_ns_sum     = s.duration_ns_sum     + excluded.duration_ns_sum,
            duration_ms_min     = least(s.duration_ms_min, excluded.duration_ms_min),
            duration_ms_max     = greatest(s.duration_ms_max, excluded.duration_ms_max);
 
@@ -26,14 +27,15 @@ BEGIN
     INSERT INTO prediction_summary_hour AS s
     SELECT date_trunc('hour', timestamp, 'UTC'), model_name, model_version,
            sum(total_requests), sum(successful_requests),
-           sum(duration_ms_sum), min(duration_ms_min), max(duration_ms_max)
+           coalesce(sum(duration_ns(duration_ms_sum)), 0) + coalesce(sum(long_duration_ns(duration_ms_sum)), 0),
+           min(duration_ms_min), max(duration_ms_max)
     FROM   touched
     GROUP  BY 1, 2, 3
     ORDER  BY 2, 1, 3
     ON CONFLICT (model_name, bucket, model_version) DO UPDATE
     SET    total_requests      = s.total_requests      + excluded.total_requests,
            successful_requests = s.successful_requests + excluded.successful_requests,
-           duration_ms_sum     = s.duration_ms_sum     + excluded.duration_ms_sum,
+           duration_ns_sum     = s.duration_ns_sum     + excluded.duration_ns_sum,
            duration_ms_min     = least(s.duration_ms_min, excluded.duration_ms_min),
            duration_ms_max     = greatest(s.duration_ms_max, excluded.duration_ms_max);
 
@@ -47,14 +49,15 @@ BEGIN
     INSERT INTO prediction_summary_day AS s
     SELECT date_trunc('day', timestamp, 'UTC'), model_name, model_version,
            sum(total_requests), sum(successful_requests),
-           sum(duration_ms_sum), min(duration_ms_min), max(duration_ms_max)
+           coalesce(sum(duration_ns(duration_ms_sum)), 0) + coalesce(sum(long_duration_ns(duration_ms_sum)), 0),
+           min(duration_ms_min), max(duration_ms_max)
     FROM   touched
     GROUP  BY 1, 2, 3
     ORDER  BY 2, 1, 3
     ON CONFLICT (model_name, bucket, model_version) DO UPDATE
     SET    total_requests      = s.total_requests      + excluded.total_requests,
            successful_requests = s.successful_requests + excluded.successful_requests,
-           duration_ms_sum     = s.duration_ms_sum     + excluded.duration_ms_sum,
+           duration_ns_sum     = s.duration_ns_sum     + excluded.duration_ns_sum,
            duration_ms_min     = least(s.duration_ms_min, excluded.duration_ms_min),
            duration_ms_max     = greatest(s.duration_ms_max, excluded.duration_ms_max);
 

@@ -24,13 +24,14 @@ COUNTED = "{ctes}stored AS ({insert} RETURNING 1) SELECT count(*) FROM stored"
 FROM_ROWS = """
 SELECT {part} AS part, {keys}, true AS raw, {bin} AS bin, 1::bigint AS calls,
        was_successful::integer::bigint AS successful,
-       duration_ms AS sum, duration_ms AS min, duration_ms AS max, NULL::numeric AS dropped
+       coalesce(duration_ns(duration_ms), long_duration_ns(duration_ms), 0) AS sum,
+       duration_ms AS min, duration_ms AS max, NULL::numeric AS dropped
 FROM   prediction_log
 WHERE  timestamp >= '{start}' AND timestamp < '{end}'{conditions}"""
 FROM_STATS = """
 SELECT {part} AS part, {keys}, false AS raw, NULL::integer AS bin, total_requests AS calls,
        successful_requests AS successful,
-       duration_ms_sum AS sum, duration_ms_min AS min, duration_ms_max AS max, NULL::numeric AS dropped
+       duration_ns_sum AS sum, duration_ms_min AS min, duration_ms_max AS max, NULL::numeric AS dropped
 FROM   prediction_stats_{level}
 WHERE  bucket >= '{start}' AND bucket < '{end}'{conditions}"""
 

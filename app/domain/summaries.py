@@ -17,7 +17,8 @@ MAX_COUNT = 60_000_000
 MAX_BINS = 2_000
 # The service knows single summaries for a day longer, so that one that is sent again counts once.
 MAX_AGE = timedelta(days=30)
-# A sum of binary numbers depends on their order in the last digits.
+# Each duration may have been rounded to whole nanoseconds. The last digits of a sum of doubles depend on their order.
+HALF_NS = 0.5e-6
 SUM_ROUNDING = 1e-9
 
 
@@ -75,7 +76,8 @@ def _extremes_problem(summary: Summary) -> str | None:
 
 
 def _sum_problem(summary: Summary) -> str | None:
-    least, most = summary.count * summary.duration_ms_min, summary.count * summary.duration_ms_max
+    least = summary.count * (summary.duration_ms_min - HALF_NS)
+    most = summary.count * (summary.duration_ms_max + HALF_NS)
     if least * (1 - SUM_ROUNDING) <= summary.duration_ms_sum <= most * (1 + SUM_ROUNDING):
         return None
     return "Must be from `count` times `duration_ms_min` to `count` times `duration_ms_max`."

@@ -22,7 +22,7 @@ from predlog.settings import Settings
 from predlog.uuid7 import draw
 
 BATCH = "/api/v1/predict-logs"
-NOT_COMPARED = ("summarized", "average_duration_ms", "freshness", "groups")
+NOT_COMPARED = ("summarized", "freshness", "groups")
 
 near_bounds = st.builds(
     lambda place, off: min(upper_bound(place) * (1 + off * 2.0**-52), MAX_DURATION_MS),
@@ -103,8 +103,4 @@ def _figures(client: FlaskClient, path: str, **query: Any) -> Any:
     answer = json.loads(client.get(f"/api/v1{path}", query_string=query).text)
     tallies = [*answer.get("points", [answer]), *answer.get("groups", [])]
     assert any(tally["total_requests"] for tally in tallies)
-    return [
-        {name: value for name, value in tally.items() if name not in NOT_COMPARED}
-        | {"average": float(f"{tally['average_duration_ms'] or 0:.9g}")}
-        for tally in tallies
-    ]
+    return [{name: value for name, value in tally.items() if name not in NOT_COMPARED} for tally in tallies]

@@ -42,7 +42,9 @@ class SummarySchema(ma.Schema):
     successful_count = WholeNumber(
         required=True, strict=True, metadata={"description": "How many of them succeeded.", "minimum": 0}
     )
-    duration_ms_sum = Milliseconds(required=True, metadata={"description": "The sum of their durations."})
+    duration_ms_sum = Milliseconds(
+        required=True, metadata={"description": "The sum of their durations, each rounded to nanoseconds."}
+    )
     duration_ms_min = Milliseconds(required=True, metadata={"description": "The shortest duration."})
     duration_ms_max = Milliseconds(required=True, metadata={"description": "The longest duration."})
     bins = ma.fields.List(

@@ -26,7 +26,9 @@ ZERO_BIN = -100_000
 # The limits of the service for a summary, and a shorter time than it takes one for, because a spool may be old.
 MAX_BINS = 2_000
 MAX_AGE_MINUTES = 24 * 60
-MAX_SUMMED_MS = 1e12  # the sum of so many longer durations might be refused: they are sent whole
+# Longer calls are sent whole: the sum of a batch of them in nanoseconds might be more than a double holds exactly.
+MAX_SUMMED_MS = 100_000
+NS_PER_MS = 1_000_000
 
 MINUTE_NS = 60_000_000_000
 
@@ -106,7 +108,8 @@ def _line(name: str, version: str, minute: int, durations: list[float]) -> bytes
         "timestamp": datetime.fromtimestamp(minute * 60, timezone.utc).isoformat(),
         "count": len(durations),
         "successful_count": len(durations),
-        "duration_ms_sum": math.fsum(durations),
+        # As the service adds up predictions: each rounded to whole nanoseconds.
+        "duration_ms_sum": sum(round(ms * 1e6) for ms in durations) / NS_PER_MS,
         "duration_ms_min": min(durations),
         "duration_ms_max": max(durations),
         "bins": sorted(Counter(map(bin_of, durations)).items()),

@@ -1,0 +1,53 @@
+"""What becomes of a batch, whatever stores it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from uuid import uuid4
+
+from app.application.predictions import Added, Batch, Calls, Predictions, PredictionStore, Rejection
+from app.domain.predictions import Prediction
+from app.domain.summaries import Summary
+
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+CALL = Prediction("m", 5.0, True, NOW)
+SUMMARY = Summary(uuid4(), "m", "", NOW, 1, 1, 5.0, 5.0, 5.0, [(81, 1)])
+
+
+class Store(PredictionStore):
+    """Stores what it is given."""
+
+    def __init__(self, takes_summaries: bool) -> None:
+        self._takes_summaries = takes_summaries
+        self.batches: list[Batch] = []
+
+    @property
+    def takes_summaries(self) -> bool:
+        return self._takes_summaries
+
+    def add_many(self, batch: Batch) -> Added:
+        self.batches.append(batch)
+        return Added(len(batch.calls), len(batch.summaries), sum(each.count for each in batch.summaries.values()))
+
+    def conflicts(self, calls: Calls) -> Sequence[int]:
+        return []
+
+
+def test_a_store_that_takes_no_summaries_gets_the_predictions_and_the_sender_hears_of_the_rest() -> None:
+    store = Store(takes_summaries=False)
+    receipt = Predictions(store).log_batch(Batch(Calls.of(CALL), summaries={0: SUMMARY}))
+    assert (receipt.stored, receipt.summarized) == (1, 0)
+    assert [(place, list(rejection.errors)) for place, rejection in receipt.rejected] == [(0, ["summary_id"])]
+    assert [(len(batch.calls), len(batch.summaries)) for batch in store.batches] == [(1, 0)]
+
+
+def test_a_receipt_counts_each_summary_as_a_record() -> None:
+    receipt = Predictions(Store(takes_summaries=True)).log_batch(Batch(Calls.of(CALL), summaries={1: SUMMARY}))
+    assert (receipt.stored, receipt.duplicates, receipt.rejected, receipt.summarized) == (2, 0, (), 1)
+
+
+def test_the_place_of_a_refused_prediction_is_told_behind_summaries() -> None:
+    batch = Batch(Calls.together([Calls.of(CALL), Calls.of(CALL)]), summaries={0: SUMMARY, 2: SUMMARY})
+    refused = batch.without([1], Rejection({"model_name": ["No."]}))
+    assert [place for place, _ in refused.rejected] == [3]

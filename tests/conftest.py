@@ -30,9 +30,7 @@ from support.service import running
 
 CITUS = Provider("citus", citus.why_not, citus.start, background_jobs=False)
 UNGUARDED = {"auth": configuration.NO_AUTH, "auth_failures_per_minute": 0}
-# Citus starts three servers, so it is asked for.
-WITH_CITUS = "TEST_CITUS" in os.environ or "TEST_CITUS_URL" in os.environ
-ENGINES = ["plain", "timescale", *(["citus"] if WITH_CITUS else [])]
+ENGINES = ["plain", "timescale", *(["citus"] if citus.why_not() is None else [])]
 PENDING = """
 SELECT count(*) FROM prediction_invalidation, prediction_stats_state WHERE invalid_to <= watermark
 """

@@ -18,6 +18,7 @@ from app.application.prediction_list import Cursor, Filters
 from app.domain.errors import StorageUnavailable
 from app.domain.instants import parse_instant
 from app.domain.predictions import FUTURE_TOLERANCE
+from app.infrastructure.citus import is_distributed
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.prediction_list import CONDITIONS, is_searched
 
@@ -52,6 +53,8 @@ LINES = {
 DECLARE = """
 DECLARE export NO SCROLL CURSOR FOR
 SELECT CASE WHEN {passes} THEN {line} END, {timestamp}, id FROM prediction_log WHERE {where} ORDER BY timestamp, id"""
+# Citus has read all rows of a cursor before it yields the first one.
+AT_MOST_ON_CITUS = " LIMIT 50000"
 FETCH = f"FETCH {BLOCK_ROWS} FROM export"
 
 
@@ -66,23 +69,25 @@ class PostgresPredictionExport:
         values: dict[str, Any] = {name: value for name, value in vars(filters).items() if value is not None}
         values.setdefault("end", datetime.now(timezone.utc) + FUTURE_TOLERANCE)
         searched = [name for name in values if is_searched(filters, name)]
+        at_most = AT_MOST_ON_CITUS if is_distributed(self._database) else ""
         while True:
             began, last = time.monotonic(), after
             try:
-                with _closing(self._transaction(values, searched, after, layout)) as blocks:
+                with _closing(self._transaction(values, searched, after, layout, at_most)) as blocks:
                     for block in blocks:
                         yield block
                         after = block.last
                         if time.monotonic() - began > TRANSACTION_S:
                             break
                     else:
-                        return
+                        if not at_most or after is last:
+                            return
             except StorageUnavailable:
                 if after is last:  # not even one block: another transaction would get no further
                     raise
 
     def _transaction(
-        self, values: dict[str, Any], searched: Collection[str], after: Cursor | None, layout: Layout
+        self, values: dict[str, Any], searched: Collection[str], after: Cursor | None, layout: Layout, at_most: str
     ) -> Blocks:
         passes = " AND ".join(CONDITIONS[name] for name in searched) or "true"
         conditions = [CONDITIONS[name] for name in values if name not in searched]
@@ -93,7 +98,7 @@ class PostgresPredictionExport:
             passes=passes, line=LINES[layout], timestamp=TIMESTAMP, where=" AND ".join(conditions)
         )
         with self._database.snapshot() as connection:
-            connection.exec_driver_sql(statement, values)
+            connection.exec_driver_sql(statement + at_most, values)
             while rows := connection.exec_driver_sql(FETCH).fetchall():
                 _, timestamp, prediction_id = rows[-1]
                 lines = [line for line, *_ in rows if line is not None]

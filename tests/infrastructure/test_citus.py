@@ -24,7 +24,8 @@ from support.databases import citus
 from support.databases.citus import Cluster, execute
 
 pytestmark = pytest.mark.skipif(
-    citus.programs() is None, reason="no local PostgreSQL has Citus, and only servers of our own can be stopped"
+    bool(citus.why_not()) or citus.programs() is None,
+    reason=citus.why_not() or "no local PostgreSQL has Citus, and only servers of our own can be stopped",
 )
 MODELS = [f"model-{number}" for number in range(12)]
 PLACES = """
@@ -292,3 +293,12 @@ def test_the_schema_of_the_plain_engine_is_refused(two: Cluster) -> None:
         assert "made for the engine plain" in refusal(address)
     finally:
         two.drop_database(name)
+
+
+def test_an_export_goes_on_after_each_piece_until_there_is_no_more(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.infrastructure.export_store.AT_MOST_ON_CITUS", " LIMIT 7")
+    assert house.send(MODELS) == 200
+    lines = house.client.get("/api/v1/predictions/export").text.splitlines()
+    assert len(set(lines)) == len(lines) == house.rows() == 5 * len(MODELS)

@@ -77,9 +77,12 @@ class Cluster:
 
 @functools.cache
 def why_not() -> str | None:
+    """Three servers for each worker of the suite are many: Citus is asked for."""
     if os.environ.get("TEST_CITUS_URL"):
         return None
-    return None if programs() else "TEST_CITUS_URL is not set, and no local PostgreSQL has Citus"
+    if not os.environ.get("TEST_CITUS"):
+        return "citus: neither TEST_CITUS nor TEST_CITUS_URL is set"
+    return None if programs() else "citus: TEST_CITUS_URL is not set, and no local PostgreSQL has Citus"
 
 
 @functools.cache

@@ -22,6 +22,7 @@ from app.domain.dropped import MAX_COUNT, SATURATION, DroppedReport
 from app.domain.errors import DroppedBehindRetention
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, floor
 from app.domain.statistics import Selection, Series
+from app.infrastructure.citus import is_distributed
 from app.infrastructure.dropped_store import PostgresDroppedStore
 from app.infrastructure.maintenance.engines import maintenance
 from app.infrastructure.postgres.database import Database
@@ -51,7 +52,8 @@ class House:
         self.engine = engine
         self.database = Database(engine.url.render_as_string(hide_password=False), pool_size=1)
         self.store = PostgresDroppedStore(self.database)
-        self.statistics = Statistics(PostgresStatisticsStore(self.database.read), segment_memory())
+        store = PostgresStatisticsStore(self.database.read, lambda: is_distributed(self.database))
+        self.statistics = Statistics(store, segment_memory())
 
     def run(self, statement: str, **values: Any) -> list[Any]:
         with self.engine.connect() as connection:

@@ -198,6 +198,7 @@ class Checker:
     def __init__(self, database: Engine, server: Server, models: list[str], seed: int) -> None:
         self.database, self.models = database, models
         self.has_chunks = server.engine == "timescale"
+        self.is_distributed = server.engine == "citus"
         self.random = random.Random(seed)
         self.snapshot = Snapshot()
         self.statistics = self._nothing_remembered()
@@ -251,7 +252,7 @@ class Checker:
         return True
 
     def _nothing_remembered(self) -> Statistics:
-        return Statistics(PostgresStatisticsStore(self.snapshot.run), segment_memory())
+        return Statistics(PostgresStatisticsStore(self.snapshot.run, lambda: self.is_distributed), segment_memory())
 
     def _chunks(self, connection: Connection) -> list[Any]:
         return list(connection.exec_driver_sql(CHUNKS).fetchall()) if self.has_chunks else []

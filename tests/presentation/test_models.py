@@ -351,7 +351,11 @@ class OneTransaction:
     """A catalogue's store that reads on a connection whose transaction is never committed."""
 
     def __init__(self, connection: Connection) -> None:
-        self._reader = SnapshotReader(lambda sql, values: list(connection.exec_driver_sql(sql, values).fetchall()))
+        def run(sql: str, values: dict[str, Any]) -> list[Any]:
+            return list(connection.exec_driver_sql(sql, values).fetchall())
+
+        (engine,) = run("SELECT engine FROM prediction_stats_state", {})[0]
+        self._reader = SnapshotReader(run, lambda: engine == "citus")
         self.state, self.read, self.names = self._reader.state, self._reader.read, self._reader.names
         self.count_groups = self._reader.count_groups
 

@@ -45,7 +45,7 @@ INSERT = """
 INSERT INTO prediction_log (timestamp, model_name, model_version, duration_ms, was_successful, request_id)
 SELECT * FROM unnest(%(timestamp)s::timestamptz[], %(model_name)s::text[], %(model_version)s::text[],
                      %(duration_ms)s::float8[], %(was_successful)s::boolean[], %(request_id)s::uuid[])
-ON CONFLICT (request_id, timestamp) DO NOTHING
+ON CONFLICT DO NOTHING
 """
 
 DELETE = """

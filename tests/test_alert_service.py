@@ -46,7 +46,7 @@ def start(servers: Callable[[str], Server], tmp_path: Path, receiver: Receiver) 
             folder = tmp_path / f"instance-{len(services)}"
             folder.mkdir()
             settings = {"DATABASE_URL": url, "ALERTS_FILE": str(file), "AUTH": "none", "WORKERS": "1"}
-            services.append(Service(folder, **settings))
+            services.append(Service(folder, options=None, **settings))
             services[-1].wait_until_ready()
             return services[-1]
 

@@ -41,7 +41,17 @@ FROM   generate_series(1, 500) n
 
 def test_the_pages_build_without_a_warning_and_ask_no_other_host_for_anything(tmp_path: Path) -> None:
     pytest.importorskip("sphinx")  # is for Python 3.11 and newer
-    command = [sys.executable, "-m", "sphinx", "-E", "-W", "--keep-going", "--quiet", ROOT / "docs", tmp_path]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-E",
+        "-W",
+        "--keep-going",
+        "--quiet",
+        ROOT / "docs",
+        tmp_path,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "index.html").is_file()

@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import psycopg2
@@ -25,7 +25,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from psycopg2 import InterfaceError, OperationalError, errors
 from psycopg2.errors import InvalidTextRepresentation
-from sqlalchemy import Engine, create_engine, make_url
+from psycopg2.extensions import connection as DriverConnection
+from sqlalchemy import Connection, Engine, create_engine, make_url
 
 from app.domain.sketch import RELATIVE_ERROR, bin_of, value_of
 from app.domain.summaries import Summary
@@ -90,6 +91,10 @@ class Known:
 
     def of(self, models: tuple[str, ...], start: datetime, end: datetime) -> list[dict[str, Any]]:
         return [c for c in self.calls if c["model_name"] in models and start <= c["timestamp"] < end]
+
+
+def driver_of(connection: Connection) -> DriverConnection:
+    return cast(DriverConnection, connection.connection.driver_connection)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +162,7 @@ def reader(server: Server, app: Flask, database: Engine) -> Iterator[Read]:
     engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_size=1) if server.concurrent else database
 
     def read(sql: str) -> list[Row]:
-        with engine.connect() as connection, closing(connection.connection.driver_connection.cursor()) as cursor:
+        with engine.connect() as connection, closing(driver_of(connection).cursor()) as cursor:
             if not server.concurrent:  # one session for all: no client can log in as another role
                 cursor.execute("BEGIN; SET LOCAL ROLE predlog_reader")
             try:
@@ -679,7 +684,7 @@ def test_existing_rights_are_not_granted_again(database: Engine, server: Server,
     state = "SELECT oid, relacl, xmin FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind <> 'i'"
     with database.connect() as connection:
         before = set(map(str, connection.exec_driver_sql(state)))
-        with closing(connection.connection.cursor()) as cursor:
+        with closing(driver_of(connection).cursor()) as cursor:
             rights.apply(cursor)
         assert set(map(str, connection.exec_driver_sql(state))) == before
 

@@ -74,7 +74,7 @@ def test_only_the_key_goes_to_standard_output(run: Run) -> None:
 def test_a_key_that_writes_or_reads_may_be_bound_to_models(run: Run, keys: Keys, scope: str) -> None:
     key = keys.identify(create(run, "--scope", scope, "--name", "shop", "--model", "b", "--model", "a, c"))
     assert key is not None
-    assert key.models == {"b", "a, c"}
+    assert key.models == frozenset({"b", "a, c"})
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_rotated_key_has_a_new_secret_and_keeps_the_old_one_for_a_while(run: R
     assert new.split("_")[:2] == ["predlog", id] and new != old
     [first, second] = [keys.identify(sent) for sent in (old, new)]
     assert first == second
-    assert second is not None and (second.scope, second.models) == (Scope.WRITE, {"a"})
+    assert second is not None and (second.scope, second.models) == (Scope.WRITE, frozenset({"a"}))
     assert run("revoke", id).exit_code == 0
     fresh = Keys(keys._store)
     for sent in (old, new):

@@ -70,7 +70,7 @@ def test_the_client_works_in_an_environment_that_has_nothing_else(
     [wheel] = [file for file in builds[0] if file.name.startswith("predlog-") and file.suffix == ".whl"]
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "environment"], check=True)
     python = tmp_path / "environment" / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", python]
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", python]
     subprocess.run([*pip, "install", "--no-index", wheel], check=True)
     said = subprocess.check_output([python.with_name("predlog"), "--version"], text=True, cwd="/", env={})
     assert said.split()[-1] == release.version(ROOT)

@@ -38,7 +38,7 @@ def version(sources: Path) -> str:
         rf"^## \[{re.escape(number)}\] - \d{{4}}-\d\d-\d\d$", (sources / "CHANGELOG.md").read_text(), re.M
     ):
         raise NotReady(f"CHANGELOG.md has no entry for {number} with a date.")
-    return number
+    return str(number)
 
 
 def build(sources: Path, target: Path, epoch: int) -> list[Path]:

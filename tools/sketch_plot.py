@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from app.domain.sketch import RELATIVE_ERROR, LatencySketch, bin_of
@@ -17,7 +17,7 @@ from app.domain.sketch import RELATIVE_ERROR, LatencySketch, bin_of
 TARGET = Path(__file__).parents[1] / "docs" / "sketch.svg"
 CALLS = 100_000
 PERCENTILES = [n / 2 for n in range(1, 200)]
-KINDS = {
+KINDS: dict[str, tuple[str, Callable[[random.Random], float]]] = {
     "lognormal": ("#3366cc", lambda r: r.lognormvariate(3, 1)),
     "uniform": ("#dc7a00", lambda r: r.uniform(1, 500)),
     "Pareto": ("#2a9d4a", lambda r: r.paretovariate(1.1)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from typing import cast
 from uuid import uuid4
 
 from app.application.predictions import Added, Batch, Calls, Predictions, PredictionStore, Rejection
@@ -15,8 +16,8 @@ CALL = Prediction("m", 5.0, True, NOW)
 SUMMARY = Summary(uuid4(), "m", "", NOW, 1, 1, 5.0, 5.0, 5.0, [(81, 1)])
 
 
-class Store(PredictionStore):
-    """Stores what it is given."""
+class Store:
+    """Stores batches, and nothing else."""
 
     def __init__(self, takes_summaries: bool) -> None:
         self._takes_summaries = takes_summaries
@@ -36,14 +37,16 @@ class Store(PredictionStore):
 
 def test_a_store_that_takes_no_summaries_gets_the_predictions_and_the_sender_hears_of_the_rest() -> None:
     store = Store(takes_summaries=False)
-    receipt = Predictions(store).log_batch(Batch(Calls.of(CALL), summaries={0: SUMMARY}))
+    receipt = Predictions(cast(PredictionStore, store)).log_batch(Batch(Calls.of(CALL), summaries={0: SUMMARY}))
     assert (receipt.stored, receipt.summarized) == (1, 0)
     assert [(place, list(rejection.errors)) for place, rejection in receipt.rejected] == [(0, ["summary_id"])]
     assert [(len(batch.calls), len(batch.summaries)) for batch in store.batches] == [(1, 0)]
 
 
 def test_a_receipt_counts_each_summary_as_a_record() -> None:
-    receipt = Predictions(Store(takes_summaries=True)).log_batch(Batch(Calls.of(CALL), summaries={1: SUMMARY}))
+    receipt = Predictions(cast(PredictionStore, Store(takes_summaries=True))).log_batch(
+        Batch(Calls.of(CALL), summaries={1: SUMMARY})
+    )
     assert (receipt.stored, receipt.duplicates, receipt.rejected, receipt.summarized) == (2, 0, (), 1)
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from app.application.replica_routing import Reader, Readers
 from app.domain.errors import InvalidInput, StorageBusy, StorageUnavailable
+from app.infrastructure.postgres.database import Database
 from app.infrastructure.replica import StreamingReplica
 
-PRIMARY, REPLICA = (Reader(**dict.fromkeys(Reader.__dataclass_fields__, name)) for name in "PR")
+PRIMARY, REPLICA = (Reader(**dict.fromkeys(Reader.__dataclass_fields__, cast(Any, name))) for name in "PR")
 
 
 class State:
@@ -113,7 +114,7 @@ def replica() -> Server:
 @pytest.fixture
 def state(primary: Server, replica: Server, clock: Clock) -> StreamingReplica:
     """Of a replica that may be ten seconds behind."""
-    return StreamingReplica(primary, replica, 10.0, clock)
+    return StreamingReplica(cast(Database, primary), cast(Database, replica), 10.0, clock)
 
 
 def test_a_replica_that_has_all_there_is_keeps_up_however_old_the_last_commit(state: StreamingReplica) -> None:

@@ -21,7 +21,7 @@ from dashboard.conftest import Page
 
 from examples import demo
 from examples.receiver import receiver
-from support.databases import wasm
+from support.node import toolchain
 from support.service import running
 
 AXE = "axe-core@4.11.0"
@@ -63,7 +63,7 @@ def address(told: list[str]) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The text of axe-core, from npm."""
-    tools = wasm.toolchain()
+    tools = toolchain()
     if tools is None:
         pytest.skip("no npm is here")
     folder = tmp_path_factory.mktemp("axe")

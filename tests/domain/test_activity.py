@@ -61,7 +61,8 @@ def test_calls_at_equal_distances_have_that_distance_as_their_gap(gap: timedelta
 
 @given(st.integers(0, 10**6), st.floats(0.3, 10**5))
 def test_calls_at_random_have_a_gap_about_as_long_as_theirs_on_average(seed: int, mean: float) -> None:
-    random, call, calls = Random(seed), NOW, []
+    random, call = Random(seed), NOW
+    calls: list[datetime] = []
     while len(calls) < 400:
         call -= timedelta(seconds=random.expovariate(1 / mean))
         calls.append(call)

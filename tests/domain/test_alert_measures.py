@@ -28,7 +28,7 @@ def calls(total: int, failed: int = 0, dropped: int = 0) -> Tally:
 def timed(durations: Sequence[float]) -> Tally:
     sketch = LatencySketch(Counter(map(bin_of, durations)).items())
     number = len(durations)
-    return Tally(number, number, sum(durations), min(durations), max(durations), sketch=sketch)
+    return Tally(number, number, round(sum(durations) * 1e6), min(durations), max(durations), sketch=sketch)
 
 
 def outcome(measure: object, *tallies: Tally, **rule: object) -> Outcome:

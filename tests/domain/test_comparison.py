@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import stats
 
+from app.domain import comparison
 from app.domain.binomial import rank_limits, share_limits, tail
 from app.domain.comparison import Estimate, percentile_ratios, success_rates
 from app.domain.sketch import GAMMA, LatencySketch, bin_of
@@ -24,15 +27,30 @@ confidences = st.floats(0.5, 0.999)
 outcomes = st.tuples(st.integers(0, 10**6), st.integers(1, 10**6)).map(lambda pair: (min(pair), pair[1]))
 
 
-def tally(calls: Sequence[float], failed: int = 0) -> Tally:
+def tally(calls: Sequence[float] | NDArray[np.float64], failed: int = 0) -> Tally:
     sketch = LatencySketch()
     for duration in calls:
         sketch.add([(bin_of(duration), 1)])
-    return Tally(len(calls), len(calls) - failed, sum(calls), min(calls), max(calls), sketch=sketch)
+    return Tally(len(calls), len(calls) - failed, round(sum(calls) * 1e6), min(calls), max(calls), sketch=sketch)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def limits_once() -> Iterator[None]:
+    """Compute the limits of the same numbers once: the simulations ask for them thousands of times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparison, "share_limits", cache(share_limits))
+        patch.setattr(comparison, "rank_limits", cache(rank_limits))
+        yield
 
 
 def rates(successful: int, total: int) -> Tally:
     return Tally(total, successful)
+
+
+def differs(a: Tally, b: Tally, confidence: float) -> bool:
+    contrast = success_rates(a, b, confidence)
+    assert contrast is not None
+    return contrast.sign != 0
 
 
 def counts(total: int) -> list[int]:
@@ -98,7 +116,7 @@ def test_equal_success_rates_are_found_different_no_more_often_than_is_meant(
     """Every outcome with its probability, for rates from one in a thousand to one half."""
     found = np.array(
         [
-            [success_rates(rates(i, calls_a), rates(j, calls_b), confidence).sign != 0 for j in range(calls_b + 1)]
+            [differs(rates(i, calls_a), rates(j, calls_b), confidence) for j in range(calls_b + 1)]
             for i in range(calls_a + 1)
         ]
     )

@@ -70,6 +70,7 @@ def test_tallies_do_not_share_a_sketch() -> None:
 def test_the_extremes_are_exact_and_nothing_lies_beyond_them(durations: list[float]) -> None:
     low, *inner, high = tally_of([(duration, True, False) for duration in durations]).percentiles([0, 1, 50, 99, 100])
     assert (low, high) == (min(durations), max(durations))
+    assert low is not None and high is not None
     assert all(estimate is not None and low <= estimate <= high for estimate in inner)
 
 

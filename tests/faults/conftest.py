@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from flask_migrate import upgrade
@@ -81,7 +82,7 @@ def _maker(engine: str) -> Iterator[Make]:
     if engine == "plain":
         programs, settings = find_binaries().within_reach_of(account, folder / "programs").bin, PLAIN
     elif native.why_not() is None:
-        programs, settings = native.binaries(), {**native.SETTINGS, "synchronous_commit": "on"}
+        programs, settings = cast(Path, native.binaries()), {**native.SETTINGS, "synchronous_commit": "on"}
     else:
         pytest.skip(str(native.why_not()))
     assert programs is not None

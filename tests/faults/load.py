@@ -125,7 +125,7 @@ class Load:
 
     def _record(self, chance: random.Random) -> dict[str, Any]:
         late = timedelta(minutes=chance.uniform(0, 180)) if chance.random() < 0.2 else timedelta()
-        record = {
+        record: dict[str, Any] = {
             "model_name": self.model,
             "duration_ms": chance.lognormvariate(3, 1),
             "was_successful": chance.random() > 0.1,

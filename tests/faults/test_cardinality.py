@@ -74,7 +74,7 @@ def _purge(service: Service, query: str) -> int:
     for _ in range(20):
         status, answer = service.request("DELETE", f"/api/v1/predictions?{query}", timeout=60)
         assert status == 200, answer
-        deleted += answer["deleted"]
+        deleted += int(answer["deleted"])
         if answer["complete"]:
             return deleted
     raise AssertionError("it does not come to an end")

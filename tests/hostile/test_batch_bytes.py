@@ -135,7 +135,7 @@ FIELDS = [
     "error",
 ]
 # A value that cannot be there, in one record of three.
-WRONG = st.one_of(
+WRONG: st.SearchStrategy[Any] = st.one_of(
     st.just({}),
     st.just({}),
     st.dictionaries(

@@ -91,7 +91,7 @@ def as_protobuf(context: SerializationContext, value: Any) -> bytes:
 
 
 @schemathesis.check
-def errors_have_one_shape(context: Any, response: schemathesis.Response, case: Case) -> None:
+def errors_have_one_shape(context: Any, response: schemathesis.Response, case: Case[Any]) -> None:
     assert re.fullmatch("[0-9a-f]{32}", response.headers["x-request-id"][0])
     if response.status_code >= 400 and case.method.upper() != "HEAD":
         body = decoded(response)
@@ -121,7 +121,7 @@ class Client(werkzeug.Client):
         return super().open(*args, **kwargs)
 
 
-def agree(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
+def agree(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:
     """Of each parameter the document says what it may be, not which of them go together: mend three of four."""
     query = case.query
     if (case.method.upper(), case.path) == ("DELETE", "/api/v1/predictions") and query:
@@ -146,27 +146,28 @@ def agree(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
         query["cursor"] = CURSORS[-1]
 
 
-def _make_recent(case: Case) -> None:
+def _make_recent(case: Case[Any]) -> None:
     """Reports are about the last days only, which the document has no words for."""
     with suppress(ValueError, TypeError, KeyError):
         reports = json.loads(case.headers[HEADER])
         case.headers[HEADER] = json.dumps([{**report, "timestamp": NOW} for report in reports])
     if case.path.endswith("/dropped") and isinstance(case.body, list):
+        body: list[Any] = case.body
         with suppress(TypeError):
-            case.body = [{**report, "timestamp": NOW} for report in case.body]
+            case.body = [{**report, "timestamp": NOW} for report in body]
 
 
-def keep_cursor(context: HookContext, case: Case, response: schemathesis.Response) -> None:
+def keep_cursor(context: HookContext, case: Case[Any], response: schemathesis.Response) -> None:
     for link in response.headers.get("link", ()):
         CURSORS.extend(parse_qs(urlsplit(link[1 : link.index(">")]).query).get("cursor", []))
 
 
-def is_failure(context: HookContext, failure: Failure, case: Case, response: schemathesis.Response) -> bool:
+def is_failure(context: HookContext, failure: Failure, case: Case[Any], response: schemathesis.Response) -> bool:
     if "positive_data_acceptance" in failure.checks and response.status_code == 422:
         beyond = all(map(BEYOND_THE_DOCUMENT.search, sentences(decoded(response))))
         return not (beyond or case.media_type == "application/x-ndjson")
     if "positive_data_acceptance" in failure.checks and response.status_code == 400:
-        return case.media_type != "application/x-protobuf"
+        return bool(case.media_type != "application/x-protobuf")
     # What OpenTelemetry and CloudEvents do not know is to be ignored, and so is what nobody reads.
     if case.path in ("/v1/traces", "/v1/cloudevents") and "negative_data_rejection" in failure.checks:
         return False

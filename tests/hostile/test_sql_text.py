@@ -103,7 +103,7 @@ def places(document: dict[str, Any]) -> Iterator[Place]:
 def _places_of(document: dict[str, Any], path: str, method: str, parameters: list[dict[str, Any]]) -> Iterator[Place]:
     operation = document["paths"][path][method]
     statuses = frozenset(int(status) for status in operation["responses"] if status != "default")
-    example = {
+    example: dict[str, Any] = {
         "query_string": {p["name"]: _written(p) for p in parameters if p["in"] == "query" and "example" in p["schema"]},
         "headers": {"Content-Type": "application/json"},
         "body": None,
@@ -253,7 +253,7 @@ def test_no_text_in_a_header_is_more_than_text(service: Service) -> None:
         if text.isascii() and text.isprintable():
             for name in ("X-API-Key", "Authorization", "X-Request-ID", "Content-Encoding", "Host", "Accept"):
                 value = f"Bearer {text}" if name == "Authorization" else text
-                headers = {"X-API-Key": "", name: value} if name == "Authorization" else {name: value}
+                headers: dict[str, str] = {"X-API-Key": "", name: value} if name == "Authorization" else {name: value}
                 answer = service.send("GET /api/v1/predictions", headers, {}, query_string={"model_name": "nobody"})
                 assert answer.status_code == refused.get(name, 200), (name, text)
                 assert text not in answer.text

@@ -193,7 +193,7 @@ def test_a_question_about_several_models_says_that_a_batch_may_be_counted_in_par
 def test_half_a_batch_is_seen_while_one_node_has_committed_and_another_has_not(house: House) -> None:
     a = MODELS[0]
     b = next(model for model in MODELS if house.node_of(model) != house.node_of(a))
-    seen = set()
+    seen: set[int] = set()
     with writers(house) as statuses:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and not seen - {0}:

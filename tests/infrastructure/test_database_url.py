@@ -30,7 +30,8 @@ SECRET = "h4rd-to-guess"
 
 def parameters(url: str) -> dict[str, Any]:
     """What the driver is told by SQLAlchemy."""
-    found: dict[str, Any] = PGDialect_psycopg2().create_connect_args(make_url(url))[1]
+    dialect: Any = PGDialect_psycopg2  # which has no types
+    found: dict[str, Any] = dialect().create_connect_args(make_url(url))[1]
     return {name: str(value) for name, value in found.items() if value != ","}  # no port of any
 
 

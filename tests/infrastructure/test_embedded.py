@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -463,7 +464,7 @@ def test_a_cluster_of_an_earlier_version_gets_its_roles_and_keeps_its_data_and_p
     with (data_dir / "predlog.lock").open() as lock:
         options = ["--username=predlog", "--auth=reject", "--encoding=UTF8", "--locale=C"]
         account.run([programs.bin / "initdb", "-D", data_dir / "cluster", *options], lock.fileno())
-        single = [programs.bin / "postgres", "--single", "-D", data_dir / "cluster"]
+        single: list[str | Path] = [programs.bin / "postgres", "--single", "-D", data_dir / "cluster"]
         account.run([*single, "postgres"], lock.fileno(), stdin="CREATE DATABASE predlog;\n")
         objects = "CREATE TABLE kept (n serial, i int GENERATED ALWAYS AS IDENTITY); CREATE SCHEMA s;"
         account.run(
@@ -794,7 +795,7 @@ def test_a_killed_postmaster_comes_back_with_every_committed_row(data_dir: Path)
             committed: list[int] = []
             writer = threading.Thread(target=_commit_until_the_end, args=(server.url, first, committed))
             writer.start()
-            wait_for(lambda committed=committed: len(committed) > 100, "a hundred commits")
+            wait_for(partial(_are_a_hundred, committed), "a hundred commits")
             killed = postmaster_of(data_dir)
             os.kill(killed, signal.SIGKILL)
             writer.join(TIMEOUT)
@@ -803,6 +804,10 @@ def test_a_killed_postmaster_comes_back_with_every_committed_row(data_dir: Path)
             stored = execute(server.url, f"SELECT array_agg(n) FROM kept WHERE n >= {first}")[0]
             assert set(committed) <= set(stored)
             assert len(stored) - len(committed) <= 1  # the last one may have been stored and not confirmed
+
+
+def _are_a_hundred(committed: list[int]) -> bool:
+    return len(committed) > 100
 
 
 def _commit_until_the_end(url: str, number: int, committed: list[int]) -> None:

@@ -229,7 +229,7 @@ def test_hours_and_days_go_to_the_columnstore_after_a_day_and_the_rest_as_it_is_
         pytest.skip("the plain engine has no columnstore")
     house.run("lifecycle", "apply")
     with house.engine.connect() as connection:
-        after = dict(connection.exec_driver_sql(AFTER).fetchall())
+        after = {str(name): found for name, found in connection.exec_driver_sql(AFTER)}
     coarse = ("prediction_stats_hour", "prediction_latency_hour", "prediction_latency_day")
     fine = ("prediction_log", "prediction_stats_minute", "prediction_latency_minute")
     expected = dict.fromkeys(coarse, DAY) | dict.fromkeys(fine, 7 * DAY)

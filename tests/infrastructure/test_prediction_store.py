@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from typing import cast
 from uuid import uuid4
 
 import pytest
@@ -20,6 +21,11 @@ from conftest import Server, make_app
 from support.scratch import empty_database
 
 AT = datetime(2025, 6, 9, 12, 0, 0, 123456, tzinfo=timezone.utc)
+
+
+def outcomes_of(store: PostgresPredictionStore, calls: list[Prediction]) -> list[tuple[Prediction, bool]]:
+    """What becomes of predictions that are stored together, of which none fails."""
+    return cast(list[tuple[Prediction, bool]], store._add_group(calls))
 
 
 @pytest.fixture
@@ -64,8 +70,8 @@ def test_a_call_stored_in_a_group_is_the_same_as_one_stored_alone(store: Postgre
     metadata = {"a": [1, 2.5, None], "ключ": {"b": "\\u0041"}}
     call = Prediction(model, 0.1 + 0.2, False, AT, "v%s", 'it\'s a "tab"\t\\ and ü 🙂', metadata, uuid4())
     other = Prediction(model, 1e292, True, AT)
-    (together, _), _ = store._add_group([call, other])
-    found = store.get(together.id)
+    (together, _), _ = outcomes_of(store, [call, other])
+    found = store.get(together.id or 0)
     assert found is not None
     assert found == together
     assert vars(found) | {"id": None} == vars(call)
@@ -108,7 +114,7 @@ def test_of_a_request_that_comes_twice_in_a_group_one_is_stored_and_both_are_tol
     store: PostgresPredictionStore, model: str
 ) -> None:
     call = Prediction(model, 1.0, True, AT, request_id=uuid4())
-    (first, is_new), (second, is_new_again) = store._add_group([call, call])
+    (first, is_new), (second, is_new_again) = outcomes_of(store, [call, call])
     assert first == second
     assert sorted([is_new, is_new_again]) == [False, True]
 
@@ -116,7 +122,7 @@ def test_of_a_request_that_comes_twice_in_a_group_one_is_stored_and_both_are_tol
 def test_a_retry_in_a_group_gives_back_what_was_stored_before(store: PostgresPredictionStore, model: str) -> None:
     call = Prediction(model, 1.0, True, AT, request_id=uuid4())
     before, _ = store.add(call)
-    (again, is_new), (_, other_is_new) = store._add_group([call, Prediction(model, 2.0, True, AT)])
+    (again, is_new), (_, other_is_new) = outcomes_of(store, [call, Prediction(model, 2.0, True, AT)])
     assert (again, is_new, other_is_new) == (before, False, True)
 
 
@@ -131,4 +137,4 @@ def test_a_call_behind_retention_is_refused_alone(store_from_2025: PostgresPredi
 def test_if_the_database_is_away_none_of_a_group_is_tried_again(model: str) -> None:
     store = PostgresPredictionStore(Database("postgresql+psycopg2://nobody@127.0.0.1:1/none"))
     with pytest.raises(StorageUnavailable):
-        store._add_group([Prediction(model, 1.0, True, AT)] * 2)
+        outcomes_of(store, [Prediction(model, 1.0, True, AT)] * 2)

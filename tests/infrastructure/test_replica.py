@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from flask import Flask
@@ -314,7 +314,7 @@ def test_what_the_replica_cancels_for_the_sake_of_replay_is_answered_by_the_prim
         try:
             return state_of(app)._replica.rows("SELECT answer, pg_sleep(40) FROM conflict")
         except StorageUnavailable as error:
-            codes.append(error.__cause__.orig.pgcode)
+            codes.append(cast(Any, error.__cause__).orig.pgcode)
             raise
 
     drop = threading.Timer(0.5, lambda: pair.on_primary.count("DROP TABLE conflict", {}))

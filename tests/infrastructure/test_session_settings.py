@@ -190,7 +190,8 @@ def test_what_the_address_says_of_the_schema_holds_behind_a_pooler(server: Serve
 
 def test_every_pinned_setting_is_one_that_any_role_may_set(superuser_servers: Callable[[str], Server]) -> None:
     contexts = Database(superuser_servers("plain").url).rows("SELECT lower(name), context FROM pg_settings")
-    assert {dict(contexts)[name] for name in PINNED} == {"user"}
+    context_of = {str(name): context for name, context in contexts}
+    assert {context_of[name] for name in PINNED} == {"user"}
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def test_an_error_ends_a_snapshot_and_leaves_the_connection_fit(own: Database) -
 
 
 def test_a_snapshot_that_could_not_be_ended_is_not_left_to_the_next_user_of_its_connection(own: Database) -> None:
-    cancelled = []
+    cancelled: list[str] = []
 
     def cancel(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
         if statement == "ROLLBACK" and not cancelled:
@@ -83,7 +83,7 @@ def test_a_snapshot_whose_connection_dies_is_begun_once_more(own: Database, serv
             if len(pids) == 1:
                 with database.connect() as other:
                     other.exec_driver_sql("SELECT pg_terminate_backend(%(pid)s, 10000)", {"pid": pids[0]})
-            return int(connection.exec_driver_sql("SELECT 42").scalar())
+            return int(connection.exec_driver_sql("SELECT 42").scalar_one())
 
     assert retried(read) == 42
     assert len(set(pids)) == 2

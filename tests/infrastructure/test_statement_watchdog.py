@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import psycopg2
@@ -80,7 +81,7 @@ def test_a_server_that_is_paused_is_given_up_and_found_again() -> None:
         stopped = [_postmaster(server), process]
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
-        go_on = threading.Timer(TIMEOUT, lambda: [os.kill(pid, signal.SIGCONT) for pid in stopped])
+        go_on = threading.Timer(TIMEOUT, partial(_go_on, stopped))
         go_on.start()  # whatever happens
         try:
             with pytest.raises(StorageUnavailable):
@@ -96,3 +97,8 @@ def test_a_server_that_is_paused_is_given_up_and_found_again() -> None:
 
 def _postmaster(server: EmbeddedPostgres) -> int:
     return int((server.data_dir / "cluster" / "postmaster.pid").read_text().split()[0])
+
+
+def _go_on(stopped: list[int]) -> None:
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)

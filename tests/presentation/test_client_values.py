@@ -30,7 +30,7 @@ NUMBERS = (
     | st.floats()
     | st.sampled_from([1e308, -0.0])
 )
-ZONES = st.sampled_from(
+ZONES: Any = st.sampled_from(
     [None, datetime.timezone.utc, *(datetime.timezone(datetime.timedelta(minutes=m)) for m in (-1439, 330, 1439))]
 )
 PAST = datetime.datetime.now() - datetime.timedelta(days=2)

@@ -89,7 +89,7 @@ def listed(client: FlaskClient, model: str) -> Callable[[], list[dict[str, Any]]
     return lambda: client.get("/api/v1/predictions", query_string={"model_name": model}).json
 
 
-def answer(response: TestResponse) -> tuple[int, dict[str, int]]:
+def answer(response: TestResponse) -> tuple[int, dict[str, Any]]:
     """Return the status, and the numbers in the answer that are not 0."""
     return response.status_code, {key: value for key, value in response.json.items() if value}
 

@@ -8,7 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -56,6 +56,11 @@ def small(servers: Callable[[str], Server], **settings: Any) -> FlaskClient:
     return make_app(servers("plain").url, threads=1, **settings).test_client()
 
 
+def limit_of(client: FlaskClient) -> ConcurrencyLimit:
+    """The middleware, which tests may ask for a permit."""
+    return cast(ConcurrencyLimit, client.application.wsgi_app)
+
+
 def in_background(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
     answers: list[Any] = []
     thread = threading.Thread(target=lambda: answers.append(call()))
@@ -88,7 +93,7 @@ def test_no_more_requests_than_there_are_permits_are_worked_on_at_once() -> None
 @pytest.mark.parametrize("path", ["/health", "/metrics"])
 def test_probes_need_no_permit(servers: Callable[[str], Server], path: str) -> None:
     client = small(servers)
-    limit = client.application.wsgi_app
+    limit = limit_of(client)
     limit.enter()
     try:
         assert client.get(path).status_code == 200
@@ -101,7 +106,7 @@ def test_a_request_that_waits_too_long_for_a_permit_is_answered_503(
 ) -> None:
     monkeypatch.setattr("app.presentation.middleware.concurrency.WAIT_S", 0.1)
     client = small(servers)
-    limit = client.application.wsgi_app
+    limit = limit_of(client)
     limit.enter()
     for path in ("/ready", "/api/v1/stats"):
         response = client.get(path)
@@ -118,7 +123,7 @@ def test_a_request_without_a_permit_after_its_body_is_answered_503(
 ) -> None:
     monkeypatch.setattr("app.presentation.middleware.concurrency.WAIT_S", 0.1)
     client, asked, go_on = small(servers), threading.Event(), threading.Event()
-    limit = client.application.wsgi_app
+    limit = limit_of(client)
     body = json.dumps(RECORD).encode()
     slow, answers = in_background(
         lambda: client.open(**arriving("/api/v1/predict-log", Trickle(body, asked, go_on), len(body)))
@@ -266,7 +271,7 @@ def test_reads_leave_permits_to_writes(method: str, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("path", ["/ready", "/health"])
 def test_probes_are_answered_while_reads_have_all_they_may(servers: Callable[[str], Server], path: str) -> None:
     client = make_app(servers("plain").url, threads=2, pool_size=2).test_client()
-    guarded = client.application.wsgi_app
+    guarded = limit_of(client)
     assert guarded.enter(is_read=True)
     assert client.get(path).status_code == 200
     guarded.leave(is_read=True)
@@ -276,7 +281,7 @@ def test_a_large_answer_that_finds_no_memory_is_refused_in_the_shape_of_every_er
     servers: Callable[[str], Server],
 ) -> None:
     client = make_app(servers("plain").url).test_client()
-    memory = client.application.wsgi_app.answers
+    memory = limit_of(client).answers
     large = {**RECORD, "model_name": f"large-{uuid4()}", "error": "x" * 4000}
     assert client.post(BATCH, json=[large] * 100).status_code == 200
     url = f"/api/v1/predictions?model_name={large['model_name']}"
@@ -301,7 +306,7 @@ def test_large_bodies_have_so_much_memory_and_then_wait_outside(
     servers: Callable[[str], Server], encoding: str
 ) -> None:
     client = small(servers, max_body_bytes=1_000_000, max_concurrent_batches=1)
-    limit = client.application.wsgi_app
+    limit = limit_of(client)
     body = batch_of(900_000)
     sent = {
         "data": gzip.compress(body) if encoding == "gzip" else body,

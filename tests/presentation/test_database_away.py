@@ -92,7 +92,7 @@ def eventually(call: Callable[[], int]) -> set[int]:
 def test_a_service_whose_server_was_killed_recovers_by_itself(
     embedded: EmbeddedPostgres, survivor: FlaskClient, first: int
 ) -> None:
-    calls = [
+    calls: list[Callable[[], int]] = [
         lambda: survivor.post("/api/v1/predict-log", json=BODY).status_code,
         lambda: survivor.get("/api/v1/stats").status_code,
         lambda: survivor.get("/ready").status_code,

@@ -128,7 +128,7 @@ def test_a_minute_counts_no_more_than_it_can_hold_by_whichever_way_it_is_reporte
     assert client.post(PATH, json=sent[2]).json == {"counted": 0, "duplicates": 1, "left_out": 0}
 
 
-WRONG = {
+WRONG: dict[str, dict[str, Any]] = {
     "more than a minute holds": {"count": MAX_COUNT + 1},
     "none": {"count": 0},
     "a fraction": {"count": 1.5},

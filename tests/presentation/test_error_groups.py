@@ -114,7 +114,8 @@ def test_the_pages_together_have_every_group_once_the_most_frequent_first(
             failing.log(1, f"error {letter}")
     whole = failing.groups()
     assert [group["count"] for group in whole] == [3, 2, 2, 1, 1, 1, 1]
-    seen, url = [], f"{URL}?model_name={failing.model}&limit=2"
+    seen: list[Any] = []
+    url: str | None = f"{URL}?model_name={failing.model}&limit=2"
     while url:
         response = client.get(url)
         seen += response.json

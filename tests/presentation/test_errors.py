@@ -59,7 +59,7 @@ def raw(field: str, json_text: str) -> str:
     return f'{json.dumps(rest)[:-1]}, "{field}": {json_text}}}'
 
 
-FIELDS = {
+FIELDS: dict[str, list[Any]] = {
     "model_name": ["", "x" * 201, None, 1, True, ["m"], {"m": 1}, "a\x00b"],
     "duration_ms": ["1", "", None, True, [], {}, -1, -1e-9, 1.1e292],
     "was_successful": ["true", "yes", 1, 0, None, [], {}],

@@ -7,10 +7,10 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -321,7 +321,7 @@ def test_an_export_that_finds_nothing_for_long_sends_bytes_that_change_nothing(
     quiet = rows(_inflated(client.get(URL, query_string=query, headers=headers)))
     monkeypatch.setattr(export_stream, "MAX_SILENCE_S", -1)
     response = client.get(URL, query_string=query, headers=headers, buffered=False)
-    parts = list(response.response)
+    parts = list(cast(Iterable[bytes], response.response))
     response.close()
     assert len(parts) > 10
     response.response = parts
@@ -392,7 +392,7 @@ def test_an_export_whose_client_reads_slowly_is_cut_if_another_one_needs_its_per
     client = make_app(server.url, max_concurrent_exports=1).test_client()
     client.post("/api/v1/predict-logs", json=[large(model)] * 100)
     slow = client.get(URL, query_string={"model_name": model}, buffered=False)
-    parts = iter(slow.response)
+    parts = iter(cast(Iterable[bytes], slow.response))
     sent = [next(parts)]
     monkeypatch.setattr(export_stream, "GRACE_S", -3600)  # as if it had waited for the client so long
     assert len(exported(client, model)) == 100

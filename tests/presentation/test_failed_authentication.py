@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import Engine
 
 from app.domain.keys import Scope
+from app.infrastructure.key_store import PostgresKeyStore
 from app.presentation.services import services
 from conftest import Server, make_app
 from support.figures import Figures
@@ -32,7 +33,7 @@ def key(plain: Server) -> Iterator[str]:
     with app.app_context():
         keys = services().keys
     yield keys.create("reader", Scope.READ)[1]
-    engine: Engine = keys._store._database.engine
+    engine = cast(PostgresKeyStore, keys._store)._database.engine
     with engine.connect() as connection:
         connection.exec_driver_sql("DELETE FROM api_key")
 

@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -18,6 +18,7 @@ from app.application.database_stats import Condition, Watch
 from app.application.keys import Keys
 from app.domain.errors import StorageUnavailable
 from app.domain.keys import Scope
+from app.infrastructure.prediction_store import PostgresPredictionStore
 from app.presentation.services import services
 from conftest import Server, make_app
 from support.capture import statements
@@ -279,7 +280,7 @@ def test_a_call_that_waits_for_a_connection_and_gets_it_is_no_timeout(server: Se
 
 def engine_of(app: Flask) -> Any:
     with app.app_context():
-        return services().predictions._store._database.engine
+        return cast(PostgresPredictionStore, services().predictions._store)._database.engine
 
 
 @pytest.fixture

@@ -51,7 +51,8 @@ def ranges(midnight: datetime) -> list[dict[str, str]]:
 def test_each_model_has_the_figures_that_stats_gives_for_it(
     client: FlaskClient, model: str, models: list[str], midnight: datetime, refresh: Callable[[], None]
 ) -> None:
-    for step in (lambda: None, refresh):
+    steps: tuple[Callable[[], object], ...] = (lambda: None, refresh)
+    for step in steps:
         step()
         for query in ranges(midnight):
             listed = ask(client, search=model, **query)["models"]

@@ -178,7 +178,8 @@ def test_the_first_call_and_the_last_one_are_others_as_soon_as_they_are(
     (entry,) = models()
     assert (entry["first_seen"], entry["last_seen"]) == (calls[0].isoformat(), calls[-1].isoformat())
     early, late = calls[0] - HOUR, calls[-1] + HOUR
-    for step in (lambda: None, refresh):
+    steps: tuple[Callable[[], object], ...] = (lambda: None, refresh)
+    for step in steps:
         put([early, late])
         step()
         (entry,) = models()
@@ -416,7 +417,7 @@ def test_rows_of_the_log_are_read_at_its_ends_only(
                 continue
             plan = connection.exec_driver_sql(
                 f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.text}", statement.parameters
-            ).scalar()
+            ).scalar_one()
             for node in _nodes(plan[0]["Plan"]):
                 if node.get("Relation Name") in log:
                     rows += node["Actual Loops"] * node["Actual Rows"]

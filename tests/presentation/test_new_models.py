@@ -131,7 +131,7 @@ def test_a_name_that_is_only_reported_is_a_new_name(workers: Callable[[int], Fla
     refused = client.post(DROPPED, json=[report(model), report(f"{model}-2")])
     assert refused.status_code == 422
     assert "1 new models" in (refused.json or {})["errors"]["json"]["model_name"][0]
-    assert client.get("/api/v1/stats", query_string={"model_name": model}).json["dropped"] == 1  # type: ignore[index]
+    assert client.get("/api/v1/stats", query_string={"model_name": model}).json["dropped"] == 1
     assert workers(1).post(DROPPED, json=[report(model)]).status_code == 200
     assert client.post(SINGLE, json=record(f"{model}-2")).status_code == 422
 

@@ -10,6 +10,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from io import BytesIO
 from typing import Any
 from uuid import uuid4
@@ -48,7 +49,8 @@ def lines(records: list[Any]) -> bytes:
 @pytest.fixture(params=[(JSON, array), (NDJSON, lines)], ids=["array", "lines"])
 def content_type(request: pytest.FixtureRequest) -> tuple[str, Callable[[list[Any]], bytes]]:
     """How a batch is written: its content type, and what makes a body of records."""
-    return request.param
+    found: tuple[str, Callable[[list[Any]], bytes]] = request.param
+    return found
 
 
 @pytest.fixture(params=["plain", "gzip"])
@@ -56,13 +58,13 @@ def send(
     request: pytest.FixtureRequest, client: FlaskClient, content_type: tuple[str, Callable[[list[Any]], bytes]]
 ) -> Send:
     """Send records in each format, gzipped or not."""
-    content_type, encode = content_type
+    kind, encode = content_type
 
     def send(records: list[Any], **headers: str) -> TestResponse:
         body = encode(records)
         if request.param == "gzip":
             body, headers = gzip.compress(body), {**headers, "Content-Encoding": "gzip"}
-        return client.post(PATH, data=body, content_type=content_type, headers=headers)
+        return client.post(PATH, data=body, content_type=kind, headers=headers)
 
     return send
 
@@ -125,7 +127,7 @@ def test_none_valid_answers_422_and_stores_nothing(send: Send, record: Any, tota
     assert total() == 0
 
 
-WRONG = [
+WRONG: list[Any] = [
     {},
     [],
     None,
@@ -430,7 +432,7 @@ def test_overlapping_batches_at_the_same_time_store_each_record_once(
     ]
     # Each overlaps its neighbours, half of them run backwards.
     batches = [sent[i * 200 : i * 200 + 800][:: -1 if i % 2 else 1] for i in range(7)]
-    answers = together([lambda batch=batch: post(roomy, batch) for batch in batches])
+    answers = together([partial(post, roomy, batch) for batch in batches])
     assert [answer.status_code for answer in answers] == [200] * 7
     assert sum(answer.json["stored"] for answer in answers) == 2000
     assert sum(answer.json["duplicates"] for answer in answers) == 7 * 800 - 2000

@@ -38,7 +38,7 @@ def next_page(link: str) -> str:
     """Return the address that a Link header of the list leads to."""
     match = re.fullmatch(r'<(\?[^>]+)>; rel="next"', link)
     assert match, link
-    return urljoin(URL, match[1])
+    return str(urljoin(URL, match[1]))
 
 
 def order(record: dict[str, Any]) -> tuple[datetime, int]:
@@ -260,7 +260,7 @@ def test_a_page_looks_through_so_many_calls_at_most_whatever_it_finds(
         connection.exec_driver_sql("SET enable_sort = off")
         plan = connection.exec_driver_sql(
             f"EXPLAIN (ANALYZE, FORMAT JSON) {sent[-1].text}", sent[-1].parameters
-        ).scalar()
+        ).scalar_one()
         connection.invalidate()
     assert 0 < _rows_read(plan[0]["Plan"]) <= 21
 
@@ -268,7 +268,7 @@ def test_a_page_looks_through_so_many_calls_at_most_whatever_it_finds(
 def _rows_read(node: dict[str, Any]) -> float:
     if "Plans" not in node:
         removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
-        return float(node["Actual Rows"] + removed) * node["Actual Loops"]
+        return float((node["Actual Rows"] + removed) * node["Actual Loops"])
     return sum(map(_rows_read, node["Plans"]))
 
 

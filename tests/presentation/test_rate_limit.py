@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import Engine
 
 from app.domain.keys import Scope
+from app.infrastructure.key_store import PostgresKeyStore
 from app.presentation.middleware.rate_limit import _network
 from app.presentation.services import services
 from conftest import Server, make_app
@@ -113,7 +114,7 @@ def guarded(plain: Server) -> Iterator[tuple[FlaskClient, list[str]]]:
     yield app.test_client(), [key for _, key in made]
     for key, _ in made:
         keys.revoke(key.id)
-    engine: Engine = keys._store._database.engine
+    engine = cast(PostgresKeyStore, keys._store)._database.engine
     with engine.connect() as connection:
         connection.exec_driver_sql("DELETE FROM api_key")
 

@@ -147,7 +147,8 @@ def test_of_two_models_that_race_for_a_request_id_one_is_stored_and_one_is_told(
     if not server.concurrent:
         pytest.skip("all clients of this TimescaleDB share one session")
     for _ in range(10):
-        same, statuses = key(), []
+        same = key()
+        statuses: list[int] = []
         start = threading.Barrier(2)
 
         def send(name: str, same: dict[str, str] = same, statuses: list[int] = statuses, start: Any = start) -> None:

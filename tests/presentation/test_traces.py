@@ -74,7 +74,7 @@ def as_protobuf(spans: list[Span], **resource: Any) -> bytes:
         _add(added.attributes, span["attributes"])
         for event in span.get("events", []):
             _add(added.events.add(name=event["name"]).attributes, event["attributes"])
-    return message.SerializeToString()
+    return bytes(message.SerializeToString())
 
 
 def _add(target: Any, items: list[dict[str, Any]]) -> None:

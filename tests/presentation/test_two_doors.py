@@ -52,8 +52,8 @@ PIECES = st.one_of(
 )
 
 
-def strings(pieces: st.SearchStrategy[str], **size: int) -> st.SearchStrategy[str]:
-    return joined('"', st.lists(pieces, max_size=4, **size).map("".join), '"')
+def strings(pieces: st.SearchStrategy[str], min_size: int = 0) -> st.SearchStrategy[str]:
+    return joined('"', st.lists(pieces, min_size=min_size, max_size=4).map("".join), '"')
 
 
 def long(*lengths: int) -> st.SearchStrategy[str]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,8 @@ def start(servers: Callable[[str], Server], tmp_path: Path, receiver: Receiver) 
 def kill(service: Service) -> None:
     """Kill every process of an instance at once."""
     for pid in [service.process.pid, *service.descendants()]:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # one may have ended by itself, or with another
+            os.kill(pid, signal.SIGKILL)
     service.process.wait()
 
 

@@ -199,7 +199,8 @@ def test_cut_bodies_store_nothing_and_refused_ones_break_no_connection(
     while time.monotonic() < until or not answers:
         answers.update(cut_off(service, *cut) for cut in CUT)
         after[call_after_a_refusal(service)] += 1
-    assert set(answers) == {400}
+    assert answers[400]
+    assert set(answers) <= {400, 503}, "503 while other batches have all permits"
     assert set(after) <= {200, 503}
     assert stats(service, "model_name=cut")["total_requests"] == 0
     finish(f"{answers[400]} cut bodies, {engine}", under_load, server, load_s)

@@ -7,11 +7,14 @@ from typing import Any
 
 import marshmallow as ma
 
-from app.domain.predictions import MAX_MODEL_NAME_LENGTH, MAX_MODEL_VERSION_LENGTH, NO_VERSION
+from app.domain.predictions import MAX_DURATION_MS, MAX_MODEL_NAME_LENGTH, MAX_MODEL_VERSION_LENGTH, NO_VERSION
 from app.domain.summaries import MAX_AGE, MAX_BINS, MAX_COUNT, Summary, problems
 from app.presentation.schemas.fields import Identifier, Instant, Milliseconds, name
 
 MAX_FIELDS = 20
+# What the document says of them, for which the fields have no words of their own.
+PAIR = {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "integer"}}
+BOUNDS = {"minimum": 0, "maximum": MAX_DURATION_MS}
 
 
 class WholeNumber(ma.fields.Integer):
@@ -43,16 +46,18 @@ class SummarySchema(ma.Schema):
         required=True, strict=True, metadata={"description": "How many of them succeeded.", "minimum": 0}
     )
     duration_ms_sum = Milliseconds(
-        required=True, metadata={"description": "The sum of their durations, each rounded to nanoseconds."}
+        required=True, metadata={"description": "The sum of their durations, each rounded to nanoseconds.", **BOUNDS}
     )
-    duration_ms_min = Milliseconds(required=True, metadata={"description": "The shortest duration."})
-    duration_ms_max = Milliseconds(required=True, metadata={"description": "The longest duration."})
+    duration_ms_min = Milliseconds(required=True, metadata={"description": "The shortest duration.", **BOUNDS})
+    duration_ms_max = Milliseconds(required=True, metadata={"description": "The longest duration.", **BOUNDS})
     bins = ma.fields.List(
-        ma.fields.Tuple((WholeNumber(strict=True), WholeNumber(strict=True))),
+        ma.fields.Tuple((WholeNumber(strict=True), WholeNumber(strict=True)), metadata=PAIR),
         required=True,
         metadata={
             "description": "Pairs of a bin and its number of predictions, in ascending order. A duration of x ms is in "
             f"bin ceil(ln(x) / 0.020000666706669435), 0 ms is in bin -100000. At most {MAX_BINS} bins.",
+            "minItems": 1,
+            "maxItems": MAX_BINS,
         },
     )
 

@@ -272,12 +272,14 @@ def test_the_bins_of_a_batch_are_limited(client: FlaskClient, model: str) -> Non
     assert "bins" in response.get_json()["message"]
 
 
-def test_a_key_of_one_model_may_not_summarise_another(server: Server, model: str) -> None:
+def test_a_key_of_one_model_may_not_summarise_another(server: Server, database: Engine, model: str) -> None:
     app = make_app(server.url, auth="keys", max_new_models_per_day=0)
     with app.app_context():
-        secret = app.extensions[EXTENSION].keys.create("mine", Scope.WRITE, [model])[1]
+        key, secret = app.extensions[EXTENSION].keys.create("mine", Scope.WRITE, [model])
     sent = [summary(three(model)), summary(three(f"{model}-other"))]
     response = app.test_client().post(BATCH, json=sent, headers={"Authorization": f"Bearer {secret}"})
+    with database.connect() as connection:
+        connection.exec_driver_sql("DELETE FROM api_key WHERE id = %s", (key.id,))
     assert (response.status_code, response.get_json()["stored"]) == (207, 1)
     assert [each["index"] for each in response.get_json()["rejected"]] == [1]
 

@@ -50,7 +50,7 @@ class System:
 
     def command(self) -> tuple[Sequence[str], dict[str, str], str]:
         """Return how it is started: the command, its environment, and a path that answers 200 once it is ready."""
-        raise NotImplementedError
+        raise NotImplementedError  # each system has its own
 
     def body(self, numbers: range) -> bytes:
         """Return calls as the body of a request."""
@@ -93,11 +93,11 @@ class System:
 
     def fill(self, count: int) -> None:
         """Have the calls 0 … count - 1 in the database, by SQL, because over HTTP some would take hours."""
-        raise NotImplementedError
+        raise NotImplementedError  # each system has its own
 
     def ask(self, since: datetime, until: datetime) -> Answer:
         """Return count, errors and percentiles of a range, as the system's API gives them."""
-        raise NotImplementedError
+        raise NotImplementedError  # each system has its own
 
     def post(self, path: str, question: Any) -> Any:
         """Ask by POST, with JSON; returns the answer."""

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from datetime import datetime, timedelta, timezone
@@ -61,6 +62,15 @@ FROM   unnest(ARRAY['prediction_log', 'prediction_stats_minute', 'prediction_sta
                     'prediction_latency_hour', 'prediction_latency_day']) AS relation,
        show_chunks(relation::regclass) AS chunk
 """
+IS_REFRESHED = """
+SELECT watermark > now() - INTERVAL '5 minutes' AND NOT EXISTS (SELECT FROM prediction_invalid_hour)
+FROM   prediction_stats_state
+"""
+IS_REFRESHED_0_1 = """
+SELECT materialized_to > now() - INTERVAL '5 minutes'
+       AND NOT EXISTS (SELECT FROM prediction_stats_change WHERE changed_to <= materialized_to)
+FROM   prediction_stats_state
+"""
 LATE = "INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful) VALUES (%(at)s, 'm', 5, true)"
 
 
@@ -91,11 +101,18 @@ class House:
         for hours in (1, 30, 31, 70, 100):
             self.log(hours)
         if self.server.engine == "timescale":
-            for _ in range(3):
-                self.run("CALL prediction_stats_job(0, '{}')")
+            self.refresh()
             self.log(75)
             self.run(COMPRESS_ALL)
         self.log(76)
+
+    def refresh(self, is_refreshed: str = IS_REFRESHED) -> None:
+        """Run the job until it has refreshed all; called while TimescaleDB runs it, it does nothing."""
+        until = time.monotonic() + 60
+        while not self.run(is_refreshed)[0][0]:
+            assert time.monotonic() < until, "the job does not refresh all"
+            self.run("CALL prediction_stats_job(0, '{}')")
+            time.sleep(0.05)
 
     def log(self, hours_ago: float) -> None:
         body = {"model_name": "m", "duration_ms": 5, "was_successful": True}
@@ -355,8 +372,7 @@ def restore_0_1(house: House) -> None:
     for number, hours in enumerate((0, 0.1, 1, 5, 30, 70, 1000)):
         house.run(NAMED, hours=hours, model=f"m{number}", version="")
     if house.server.engine == "timescale":
-        for _ in range(3):
-            house.run("CALL prediction_stats_job(0, '{}')")
+        house.refresh(IS_REFRESHED_0_1)
         house.run(COMPRESS_ALL)
     for version, hours in (("late", 40), ("new", 0)):
         house.run(NAMED, hours=hours, model="m1", version=version)
@@ -402,8 +418,7 @@ def test_history_of_0_1_whose_rows_retention_has_dropped_is_brought_over(house: 
         at = start + timedelta(seconds=seconds)
         house.run(CALL_0_1, at=at, duration=duration, successful=successful)
     if house.server.engine == "timescale":
-        for _ in range(3):
-            house.run("CALL prediction_stats_job(0, '{}')")
+        house.refresh(IS_REFRESHED_0_1)
     edge = start.replace(hour=0) + timedelta(days=2)
     house.run("UPDATE prediction_stats_state SET raw_from = %(edge)s, generation = generation + 1", edge=edge)
     house.run("ALTER TABLE prediction_log DISABLE TRIGGER USER")

@@ -203,23 +203,22 @@ def test_a_call_may_be_started_marked_and_finished_without_a_block(service: Serv
 
 
 def test_aflush_and_aclose_let_the_event_loop_go_on(service: Service, make_client: Callable[..., Client]) -> None:
+    went_on = threading.Event()
+    service.mood = lambda records, headers: "ok" if went_on.wait(10) else 503
+
+    async def go_on() -> None:
+        await asyncio.sleep(0.001)
+        went_on.set()
+
     async def main() -> None:
         client = make_client(flush_interval=60)
-        client.log("m", duration_ms=1, was_successful=True)
-        ticks = 0
-
-        async def tick() -> None:
-            nonlocal ticks
-            while True:
-                await asyncio.sleep(0.001)
-                ticks += 1
-
-        ticking = asyncio.create_task(tick())
-        assert await client.aflush()
-        async with client:
+        for finish in (client.aflush, client.aclose):
+            went_on.clear()
             client.log("m", duration_ms=1, was_successful=True)
-        ticking.cancel()
-        assert ticks
+            finished, _ = await asyncio.gather(finish(), go_on())
+            assert finished
+        async with client:
+            pass
 
     asyncio.run(main())
     assert len(service.records) == 2

@@ -28,7 +28,7 @@ HOSTS   := .venv-hosts
 WORKERS ?= 4
 PYTEST   = $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
-.PHONY: run test test-quick test-faults test-hosts demo demo-check docs settings lint check lock clean
+.PHONY: run test test-quick test-quick-service test-quick-client test-faults test-hosts demo demo-check docs settings lint check lock clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/run
@@ -38,15 +38,21 @@ test: $(VENV)/test
 	$(PYTEST) --cov
 	cd client && ../$(PYTEST) --cov
 
-# Fewer examples of each property, in a process for each core, because these tests compute; and of the client what needs
-# no server of another make and no process that is killed.
-QUICK = --ignore=tests/hosts --ignore-glob='*/test_hosts.py' --ignore-glob='*/test_processes.py' \
-	--ignore-glob='*/test_ledger.py' --ignore-glob='*/test_command_line.py' --ignore-glob='*/test_spool.py' \
-	--ignore-glob='*/test_poison.py' --ignore-glob='*/test_export.py'
+# The service's part and the client's side by side, a process each: with more processes the imports would take longer
+# than the tests. The service's part has fewer examples of each property. The client's part leaves out what needs a
+# framework, a server of another make, a process of its own or many seconds.
+QUICK_CLIENT = --ignore=tests/hosts --ignore=tests/integrations \
+	$(foreach file,command_line companions export hosts ledger poison processes sdist spool,--ignore=tests/test_$(file).py)
 
 test-quick: $(VENV)/test
-	EXAMPLES=10 $(PYTEST) -n auto tests/domain tests/application
-	cd client && ../$(PYTEST) $(QUICK)
+	@$(MAKE) --no-print-directory -j 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) \
+		test-quick-service test-quick-client
+
+test-quick-service: $(VENV)/test
+	EXAMPLES=10 $(BIN)/python -m pytest tests/domain tests/application
+
+test-quick-client: $(VENV)/test
+	cd client && ../$(BIN)/python -m pytest $(QUICK_CLIENT)
 
 test-faults: $(VENV)/test
 	KILLS=$${KILLS:-100} FAULT_SECONDS=$${FAULT_SECONDS:-10} $(BIN)/python -m pytest --timeout=1200 -s tests/faults

@@ -685,7 +685,9 @@ def test_existing_rights_are_not_granted_again(database: Engine, server: Server,
     with database.connect() as connection:
         before = set(map(str, connection.exec_driver_sql(state)))
         with closing(driver_of(connection).cursor()) as cursor:
+            cursor.execute("BEGIN")
             rights.apply(cursor)
+            cursor.execute("COMMIT")
         assert set(map(str, connection.exec_driver_sql(state))) == before
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import cast
 
 import pytest
 from flask import Flask
 from psycopg2 import errors
+from psycopg2.extensions import connection as DriverConnection
 from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from app.infrastructure.roles import rights
 from app.infrastructure.roles.rights import READER_RIGHTS, SERVICE_RIGHTS
 from conftest import Server, make_app
 
@@ -91,3 +97,35 @@ def test_commands_of_the_owner_work_beside_a_service_of_its_own_role(
     finally:
         with database.connect() as connection:
             connection.exec_driver_sql("DELETE FROM api_key")
+
+
+GIVEN = "GRANT EXECUTE ON ROUTINE prediction_stats_forget TO PUBLIC"
+WAITING = (
+    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'REVOKE EXECUTE%%')"
+)
+
+
+def test_rights_that_another_session_changes_meanwhile_are_corrected_after_it(server: Server, database: Engine) -> None:
+    if not server.concurrent:
+        pytest.skip("one session at a time")
+    with database.connect() as other, database.connect() as watcher, ThreadPoolExecutor() as threads:
+        other.exec_driver_sql(GIVEN)
+        other.exec_driver_sql("BEGIN")
+        other.exec_driver_sql("ALTER ROUTINE prediction_stats_forget COST 100")
+        corrected = threads.submit(_apply_rights, database)
+        until = time.monotonic() + 30
+        while not watcher.exec_driver_sql(WAITING).scalar():
+            assert time.monotonic() < until, corrected
+            time.sleep(0.01)
+        other.exec_driver_sql("COMMIT")
+        corrected.result(30)
+        public = "SELECT has_function_privilege('public', oid, 'EXECUTE') FROM pg_proc WHERE proname = %s"
+        assert not other.exec_driver_sql(public, ("prediction_stats_forget",)).scalar()
+
+
+def _apply_rights(database: Engine) -> None:
+    connection = cast(DriverConnection, database.raw_connection())
+    with closing(connection), closing(connection.cursor()) as cursor:
+        cursor.execute("BEGIN")
+        rights.apply(cursor)
+        cursor.execute("COMMIT")

@@ -12,7 +12,7 @@ from psycopg2.extensions import cursor, encrypt_password
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 from sqlalchemy import Engine
 
-from app.infrastructure.roles import rights
+from app.infrastructure.roles import catalog, rights
 
 MIN_PASSWORD_LENGTH = 12
 
@@ -51,11 +51,7 @@ def made(
                 raise RoleError("The database is not migrated: run `flask --app wsgi db upgrade` first.")
             # The password itself never leaves this process: the server gets a verifier, which it may log.
             verifier = encrypt_password(password, role, connection, "scram-sha-256")
-            _create_or_alter(cursor, role, verifier, connections)
-            for name, value in settings.items():
-                cursor.execute(
-                    SQL("ALTER ROLE {} SET {} = {}").format(Identifier(role), Identifier(name), Literal(value))
-                )
+            catalog.change(cursor, lambda: _create_or_alter(cursor, role, verifier, connections, settings))
             rights.apply(cursor)
             yield cursor
     except errors.InsufficientPrivilege as error:
@@ -77,7 +73,7 @@ def attempt(cursor: cursor, statement: Composable) -> bool:
     return True
 
 
-def _create_or_alter(cursor: cursor, role: str, verifier: str, connections: int) -> None:
+def _create_or_alter(cursor: cursor, role: str, verifier: str, connections: int, settings: Mapping[str, str]) -> None:
     cursor.execute(TOO_POWERFUL, [role])
     existing = cursor.fetchone()
     name = Identifier(role)
@@ -94,3 +90,5 @@ def _create_or_alter(cursor: cursor, role: str, verifier: str, connections: int)
     cursor.execute(SETTINGS_OF_ITS_OWN, [role])
     for (database,) in cursor.fetchall():
         cursor.execute(SQL("ALTER ROLE {} IN DATABASE {} RESET ALL").format(name, Identifier(database)))
+    for setting, value in settings.items():
+        cursor.execute(SQL("ALTER ROLE {} SET {} = {}").format(name, Identifier(setting), Literal(value)))

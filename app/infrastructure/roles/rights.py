@@ -13,6 +13,8 @@ from pathlib import Path
 from psycopg2.extensions import cursor
 from psycopg2.sql import SQL, Composable, Identifier
 
+from app.infrastructure.roles import catalog
+
 SERVICE = "predlog_service"
 READER = "predlog_reader"
 
@@ -113,7 +115,14 @@ ORDER  BY 1
 
 
 def apply(cursor: cursor) -> None:
-    """Give each of the two roles that exists the listed rights, and no others; correct rights are not touched."""
+    """Give each of the two roles that exists the listed rights, and no others; correct rights are not touched.
+
+    The cursor must be in a transaction.
+    """
+    catalog.change(cursor, lambda: _apply(cursor))
+
+
+def _apply(cursor: cursor) -> None:
     cursor.execute(OWN_FUNCTIONS)
     for (signature,) in cursor.fetchall():
         cursor.execute(f"REVOKE EXECUTE ON ROUTINE {signature} FROM PUBLIC")

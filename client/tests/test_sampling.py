@@ -20,9 +20,14 @@ import predlog
 from conftest import Program
 from misbehaving import Service, free_port, wait_until
 from predlog import Client
+from predlog.batch import Batch
+from predlog.dropped import Dropped
+from predlog.ledger import Ledger
 from predlog.record import SUMMARY, belongs_to, count_of
+from predlog.record_queue import Intake
 from predlog.sampling import MAX_BINS, Sampling, Summaries, bin_of
 from predlog.settings import Settings
+from predlog.throttled_log import Trouble
 
 
 @pytest.fixture
@@ -242,6 +247,41 @@ def test_a_forked_child_counts_its_own(program: Program, service: Service) -> No
         os.waitpid(pid, 0)
     """)
     assert service.counted == {"parent": 110, "child": 10}
+
+
+def test_in_an_outage_with_a_full_disk_summaries_that_are_put_back_take_no_more_and_more_records() -> None:
+    dropped = Dropped()
+    ledger = Ledger("", "http://localhost", None, 500)
+    intake = Intake(Settings(sample=0, queue_size=1000), dropped, Trouble(), ledger, lambda: None)
+    for number in range(100_000):
+        intake.put(record(number, 1))
+        if number % 500 == 0:
+            batch = intake.drain()
+            assert batch is not None
+            intake.put_back(batch)
+    waiting = len(intake.queue) + intake.beside
+    assert waiting <= 1000 + ledger.size // 4
+    assert waiting + dropped.totals["queue_full"] == 100_000
+
+
+def test_what_was_put_back_is_counted_right_though_another_thread_takes_of_it_meanwhile() -> None:
+    intake = Intake(Settings(sample=0), Dropped(), Trouble(), Ledger("", "http://localhost", None, 500), lambda: None)
+    for number in range(10):
+        intake.put(record(number, 1))
+    first = intake.drain()
+    assert first is not None
+    intake.put_back(first)
+    assert intake.beside == 9
+
+    class Numbers(tuple[int, ...]):
+        def __len__(self) -> int:
+            intake.drain()
+            return 3
+
+    intake.put_back(Batch([b"{}"], [Numbers((11, 12, 13))]))
+    while intake.drain() is not None:
+        pass
+    assert intake.beside == 0
 
 
 # Summaries

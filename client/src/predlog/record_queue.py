@@ -44,7 +44,6 @@ class Intake:
         self.codes = ledger.codes
         self.running = new_mark()  # whether the threads run, in this process
         self.withheld = 0
-        self.beside = 0  # records that wait in summaries which were put back, beside one for each of these
         self._preparation = Preparation(settings)
         self.heir: Intake | None = None  # in a forked child: the one to use instead
         self._room = settings.queue_size
@@ -52,7 +51,8 @@ class Intake:
         self._batch_size = settings.batch_size
         self._batch_bytes = settings.batch_bytes
         self._sampling = Sampling(settings) if settings.sample < 1 else None
-        # Records that one batch counts in summaries: with those of its lines and of the queue they find a mark each.
+        # Records that the summaries of one batch count, those that were put back included: with those of its lines and
+        # of the queue they find a mark each, and while nothing can be written the queue has a bound.
         self._most_summarized = ledger.size // 4
         batch = min(settings.batch_size, self._room_for_successes)
         if self._sampling is not None:  # most need no room in a batch, and the more a summary counts the less it costs
@@ -129,6 +129,19 @@ class Intake:
         self._asleep = False
         self._be_quick_below(self.short if self._overflowed else self._quick_awake)
 
+    @property
+    def beside(self) -> int:
+        """Records that wait in summaries which were put back, beside one for each of these."""
+        beside = 0
+        if self._sampling is not None:
+            for item in list(self.queue):
+                if isinstance(item, Marker):
+                    continue
+                if len(item) != 2:  # what was put back comes first
+                    break
+                beside += len(item[0]) - 1
+        return beside
+
     def batches(self) -> int:
         """Return how many drains empty the present queue except for a rest; at least one, for the reports."""
         return len(self.queue) // self._batch_size + 1
@@ -136,10 +149,10 @@ class Intake:
     def drain(self, with_reports: bool = True) -> Batch | None:
         """Return the next records, encoded, with reports of dropped ones; None if there are neither."""
         batch = Batch()
-        size = 0
+        size = counted = 0
         summaries = None if self._sampling is None else Summaries(self._sampling)
         room = self._batch_size
-        while len(batch.lines) < room and size < self._batch_bytes:
+        while len(batch.lines) < room and size < self._batch_bytes and counted < self._most_summarized:
             try:
                 item = self.queue.popleft()
             except IndexError:
@@ -149,7 +162,7 @@ class Intake:
                 continue
             if len(item) == 2:
                 numbers, line = item
-                self.beside -= len(numbers) - 1
+                counted += len(numbers) - 1
                 batch.youngest_ns = time.time_ns()
             else:
                 numbers = (item[1],)
@@ -159,7 +172,8 @@ class Intake:
                     continue
                 batch.youngest_ns = item[0]
                 if summaries is not None and not encoded:
-                    room = self._batch_size - len(summaries) if summaries.records < self._most_summarized else 0
+                    counted += 1
+                    room = self._batch_size - len(summaries)
                     continue
                 line = encoded
             batch.numbers.append(numbers)
@@ -176,7 +190,6 @@ class Intake:
         """Return a batch that could not be kept elsewhere to the front of the queue."""
         left = batch.left()
         self.ledger.done(chain.from_iterable(batch.numbers[: len(batch.numbers) - len(left)]))
-        self.beside += sum(len(numbers) - 1 for numbers, _ in left)
         self.queue.extendleft(reversed([*left, *batch.markers]))
         self._dropped.give_back(batch.reports)
 

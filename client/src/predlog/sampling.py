@@ -58,7 +58,6 @@ class Summaries:
     """What is counted of the records of one batch."""
 
     def __init__(self, sampling: Sampling) -> None:
-        self.records = 0
         self._sampling = sampling
         self._minute = time.time_ns() // MINUTE_NS
         self._counted: dict[tuple[str, str, int], list[tuple[float, int]]] = {}
@@ -80,7 +79,6 @@ class Summaries:
         if not self._minute - MAX_AGE_MINUTES < minute <= self._minute:
             return False
         self._counted.setdefault((name, version, minute), []).append((duration_ms, record[1]))
-        self.records += 1
         return True
 
     def lines(self) -> Iterator[tuple[Numbers, bytes]]:

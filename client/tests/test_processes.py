@@ -123,9 +123,10 @@ def test_exit_with_the_service_away_leaves_the_records_in_the_spool(
     assert service.models == {"m": 100, "next": 1}
 
 
+# A child whose time ran out before the answer came would leave its file, and its parent would send that again.
 FORKING = """
     import os, sys, time, predlog
-    log = predlog.Client(flush_interval=0.05, spool_dir=sys.argv[1] if len(sys.argv) > 1 else None)
+    log = predlog.Client(flush_interval=0.05, exit_timeout=30, spool_dir=sys.argv[1] if len(sys.argv) > 1 else None)
     def work(name, count):
         for index in range(count):
             log.log(name, duration_ms=index, was_successful=True)
@@ -223,7 +224,7 @@ def test_workers_of_multiprocessing_send_everything_before_they_end(
     program.run(
         """
         import multiprocessing, sys, predlog
-        log = predlog.Client(flush_interval=60)
+        log = predlog.Client(flush_interval=60, exit_timeout=20)
         def work(number):
             for index in range(100):
                 log.log(f"worker {number}", duration_ms=index, was_successful=True)

@@ -159,6 +159,7 @@ class Endless:
         (Raises(SystemExit()), "predlog_left_out: SystemExit"),
         (Endless(), "predlog_left_out: not JSON"),
         (10**400, "predlog_left_out: too large a number"),
+        (10**5000, "predlog_left_out: too large a number"),  # more digits than Python writes
     ],
     ids=lambda value: type(value).__name__,
 )

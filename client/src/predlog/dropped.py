@@ -141,16 +141,24 @@ def _moment(minute: int) -> datetime:
     return datetime.fromtimestamp((minute if _EARLIEST <= minute <= now + _AHEAD else now) * 60, timezone.utc)
 
 
+def _is_since(oldest: float, timestamp: str) -> bool:
+    try:
+        return datetime.fromisoformat(timestamp).timestamp() >= oldest
+    except (ValueError, OverflowError):
+        return False
+
+
 def header(reports: Sequence[Report], most: int = MAX_REPORTS) -> tuple[str, int]:
     """Return as many of the first reports as one header may carry, as ASCII JSON, and their number.
 
-    A report that has waited too long, as in a spool, gets the present minute, because the service refuses old ones.
+    A report that has waited too long, as in a spool, gets the present minute, because the service refuses old ones. So
+    does one whose time cannot be read: a spool file may have been written by anyone.
     """
     parts: list[str] = []
     size, total = 1, 0
     oldest = time.time() - (MAX_AGE_MINUTES - 1) * 60
     for report in reports[:most]:
-        if datetime.fromisoformat(report["timestamp"]).timestamp() < oldest:
+        if not _is_since(oldest, report["timestamp"]):
             report = {**report, "timestamp": _moment(0).isoformat()}
         part = json.dumps(report, separators=(",", ":"))
         size += len(part) + 1

@@ -24,6 +24,8 @@ from app.presentation.record_columns import NOT_TAKEN, Record, columns
 from app.presentation.work_budget import Work
 
 MAX_RECORDS = 10_000
+# More than a batch has that is full of summaries. Cut at once, each element takes a hundred bytes beside its own.
+MAX_COMMAS = 200_000
 # The models that may be logged; None stands for any.
 Models = frozenset[str] | None
 
@@ -72,7 +74,7 @@ def read_pieces(pieces: Sequence[bytes], models: Models, work: Work) -> Batch:
 
 def _pieces(body: bytes) -> Iterable[bytes]:
     """Return the elements of an array: quickly if there are summaries among them, which a valid body may have."""
-    if summary_decoder.MARK in body:
+    if summary_decoder.MARK in body and body.count(b",") <= MAX_COMMAS:
         with suppress(*NOT_TAKEN):
             return list(map(bytes, _PIECES.decode(body)))
     return elements(body)

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from app.domain.predictions import MAX_MODEL_NAME_LENGTH, MAX_MODEL_VERSION_LENGTH, NO_VERSION
 from app.domain.summaries import Summary, problems
+from app.presentation.middleware.arguments import MAX_RECORD_BYTES
 
 # The field that tells a summary from a prediction.
 ID = "summary_id"
@@ -38,7 +39,7 @@ _DECODER = msgspec.json.Decoder(_Sent)
 
 def read(piece: bytes) -> Summary | None:
     """Return the summary in a piece of JSON; None if there is no valid one in it."""
-    if MARK not in piece:
+    if MARK not in piece or len(piece) > MAX_RECORD_BYTES:
         return None
     try:
         sent = _DECODER.decode(piece)

@@ -28,6 +28,7 @@ from app.presentation.batch_decoder import MAX_RECORDS, read_array, read_lines
 from app.presentation.middleware.request_body import CHUNK, read_body
 from app.presentation.schemas.predictions import MAX_FIELDS
 from conftest import Server, make_app
+from support.summaries import prediction, summary
 
 PATH = "/api/v1/predict-logs"
 JSON, NDJSON = "application/json", "application/x-ndjson"
@@ -373,6 +374,24 @@ def test_millions_of_tiny_records_are_never_held_at_once(piece: bytes) -> None:
         with traced() as peak, suppress(HTTPException):
             read(body)
         assert peak() < 16 * MB, read
+
+
+@pytest.mark.parametrize("piece", [b"1", b"{}", b"[]"])
+def test_nor_are_they_beside_a_word_that_only_summaries_have(piece: bytes) -> None:
+    body = b"[" + b",".join([b'"summary_id"', *[piece] * 2 * MB]) + b"]"
+    with traced() as peak, suppress(HTTPException):
+        read_array(body)
+    assert peak() < 16 * MB
+
+
+def test_millions_of_bins_of_a_summary_are_never_held_at_once(model: str) -> None:
+    at = datetime.now(timezone.utc).replace(second=0, microsecond=0)
+    whole = json.dumps(summary([prediction(model, at)])).encode()
+    body = whole.replace(b'"bins": [', b'"bins": [' + b"[0,1]," * 2 * MB)
+    for read in (read_array, read_lines):
+        with traced() as peak, suppress(HTTPException):
+            read(b"[" + body + b"]" if read is read_array else body)
+        assert peak() < 64 * MB, read
 
 
 # Idempotency

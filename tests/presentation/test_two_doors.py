@@ -23,6 +23,7 @@ from app.application.predictions import Batch, Calls
 from app.domain.predictions import NO_VERSION, Prediction
 from app.presentation.batch_decoder import read_array, read_lines
 from app.presentation.middleware.arguments import MAX_RECORD_BYTES, json_advice, loads
+from app.presentation.middleware.request_body import BYTE_ORDER_MARK
 from app.presentation.schemas.predictions import PredictionSchema
 from support.mutations import damaged
 
@@ -351,8 +352,9 @@ def test_a_damaged_line_is_judged_as_the_single_endpoint_would(data: st.DataObje
     line = (
         data.draw(damaged(text.encode(errors="surrogatepass"))).replace(b"\n", b"").strip()
     )  # space around is not read
-    # How deep the interpreter reads depends on how deep its own stack is by then, here and in the service.
-    assume(line and line.count(b"[") + line.count(b"{") < 500)
+    # A line with a byte order mark alone is blank. How deep the interpreter reads depends on how deep its own stack is by
+    # then, here and in the service.
+    assume(line.removeprefix(BYTE_ORDER_MARK).strip() and line.count(b"[") + line.count(b"{") < 500)
     assert at_once(read_lines(line), [decoded(line)]) == one_by_one([decoded(line)])
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from app.application.statistics import OPTIMISTIC_PLANS, GroupKey, Part, Question, Reading, Statistics
+from app.application.statistics import OPTIMISTIC_PLANS, RAW_PLANS, GroupKey, Part, Question, Reading, Statistics
 from app.domain.cover import DAYS, HOURS, MINUTES, RAW, Materialized, Segment
 from app.domain.errors import StorageUnavailable
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange
@@ -119,6 +119,28 @@ def test_if_rows_are_gone_the_last_plan_reads_the_aggregates_of_them() -> None:
     assert store.plans[-1] == [
         Segment(DAYS, TimeRange(MONDAY, MONDAY + DAY)), Segment(RAW, TimeRange(MONDAY + DAY, MONDAY + 7 * DAY))
     ]  # fmt: skip
+
+
+def test_if_retention_moves_during_the_last_plan_it_is_made_again() -> None:
+    changing = [changed(*range(48, 48 + i)) for i in range(1, OPTIMISTIC_PLANS + 1)]
+    moved = replace(changing[-1], kept_from=((RAW, MONDAY + DAY),))
+    store = FakeStore([WHOLE, *changing, moved])
+    answer = Statistics(store, {}).ask(WEEK)
+    assert (answer.range, len(store.plans)) == (WEEK.range, OPTIMISTIC_PLANS + 2)
+    assert store.plans[-1] == [
+        Segment(DAYS, TimeRange(MONDAY, MONDAY + DAY)), Segment(RAW, TimeRange(MONDAY + DAY, MONDAY + 7 * DAY))
+    ]  # fmt: skip
+
+
+def test_if_retention_never_stands_still_the_question_is_put_off() -> None:
+    states = [
+        replace(changed(*range(48, 48 + i)), kept_from=((RAW, MONDAY + max(i - OPTIMISTIC_PLANS, 0) * HOUR),))
+        for i in range(1, OPTIMISTIC_PLANS + RAW_PLANS + 1)
+    ]
+    store = FakeStore([WHOLE, *states])
+    with pytest.raises(StorageUnavailable):
+        Statistics(store, {}).ask(WEEK)
+    assert len(store.plans) == OPTIMISTIC_PLANS + RAW_PLANS
 
 
 def test_a_failed_read_is_not_hidden_and_the_next_question_is_answered() -> None:

@@ -90,8 +90,8 @@ class PostgresStatisticsStore:
             bounds = STATE.format(start=time_range.start, end=time_range.end)
             answer = ANSWER.format(branches=union)
             rows = self._run(READ.format(state=bounds, has_summaries=any_summaries, answer=answer), values)
-            self._has_summaries = rows[0][STATE_COLUMNS]
-            if self._has_summaries and not with_summaries:
+            has_summaries = self._has_summaries = rows[0][STATE_COLUMNS]  # other threads write the attribute, too
+            if has_summaries and not with_summaries:
                 return self.read(question, time_range, parts)
             answers, state = [row[STATE_COLUMNS + 1 :] for row in rows], _state(rows[0])
         tallies = [dict[GroupKey, Tally]() for _ in parts]

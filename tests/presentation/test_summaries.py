@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from app.domain.instants import DAY, HOUR, MINUTE, floor
+from app.application.statistics import Question
+from app.domain.instants import DAY, HOUR, MINUTE, TimeRange, floor
 from app.domain.keys import Scope
+from app.domain.statistics import Selection
 from app.domain.summaries import MAX_BINS, MAX_COUNT
+from app.infrastructure.statistics_store import PostgresStatisticsStore
 from app.presentation.services import EXTENSION
 from conftest import Server, make_app
 from support.summaries import minute_of, prediction, summary
@@ -113,6 +116,28 @@ def test_a_model_that_was_only_summarised_is_in_the_list_of_models(client: Flask
     assert (entry["model_name"], entry["model_version"], entry["all_time"]["total_requests"]) == (model, "2", 6)
     (by_model,) = client.get("/api/v1/stats/models", query_string={"model_name": model}).get_json()["models"]
     assert (by_model["total_requests"], by_model["summarized"]) == (6, 6)
+
+
+def test_an_answer_has_the_summaries_even_if_another_question_saw_none_meanwhile(
+    database: Engine, send: Send, model: str
+) -> None:
+    class Overwritten(PostgresStatisticsStore):
+        """A store of which another thread, with an older snapshot, writes down that there are no summaries."""
+
+        other_writes = 1
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, value)
+            if name == "_has_summaries" and value and self.other_writes:
+                self.other_writes -= 1
+                super().__setattr__(name, False)
+
+    send(summary(three(model)))
+    question = Question(Selection((model,)), TimeRange(NOON, NOON + HOUR))
+    with database.connect() as connection:
+        store = Overwritten(lambda statement, values: list(connection.exec_driver_sql(statement, values).fetchall()))
+        beside = store.read(question, question.range, []).beside
+    assert sum(tally.total for tally in beside.values()) == 3
 
 
 def test_first_and_last_seen_are_as_exact_as_summaries_are(

@@ -352,8 +352,8 @@ def test_a_damaged_line_is_judged_as_the_single_endpoint_would(data: st.DataObje
     line = (
         data.draw(damaged(text.encode(errors="surrogatepass"))).replace(b"\n", b"").strip()
     )  # space around is not read
-    # A line with a byte order mark alone is blank. How deep the interpreter reads depends on how deep its own stack is by
-    # then, here and in the service.
+    # A line with a byte order mark alone is blank. How deep the interpreter reads depends on how deep its own stack is
+    # by then, here and in the service.
     assume(line.removeprefix(BYTE_ORDER_MARK).strip() and line.count(b"[") + line.count(b"{") < 500)
     assert at_once(read_lines(line), [decoded(line)]) == one_by_one([decoded(line)])
 

@@ -19,6 +19,7 @@ import pytest
 import predlog
 from misbehaving import Handler, Service, free_port
 from predlog import checking
+from predlog.connecting import Route
 
 
 def log_one(url: str | None, **options: Any) -> None:
@@ -157,6 +158,12 @@ def test_check_returns_the_problem_in_words(service: Service, mood: str, words: 
     service.mood = mood
     check = predlog.Client(service.url, api_key="secret").check()
     assert not check and words in check.text and "secret" not in check.text
+
+
+def test_no_password_is_in_what_a_debugger_shows_of_the_options(service: Service) -> None:
+    client = predlog.Client(service.url, proxy="http://user:secret@proxy:3128", headers={"X-Key": "secret"})
+    shown = repr(client) + repr(client._settings) + repr(Route.of(client._settings))
+    assert "secret" not in shown
 
 
 def test_check_says_that_nobody_is_there() -> None:

@@ -52,8 +52,8 @@ class Settings:
     is_failure: IsFailure | None = None
     on_error: OnError | None = None
     debug: bool = False
-    headers: Mapping[str, str] = field(default_factory=dict)
-    proxy: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold a password, as the next one may
+    proxy: str | None = field(default=None, repr=False)
     ca_file: str | None = None
     client_certificate: str | None = None
     client_key: str | None = None

@@ -284,6 +284,22 @@ def test_what_was_put_back_is_counted_right_though_another_thread_takes_of_it_me
     assert intake.beside == 0
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_forked_children_draw_each_for_itself_what_is_sent_whole(program: Program) -> None:
+    out = program.run("""
+        import os, predlog
+        from predlog.sampling import Sampling
+        from predlog.settings import Settings
+        sampling = Sampling(Settings(sample=0.5))
+        for _ in range(3):
+            if os.fork() == 0:
+                print("".join(str(int(sampling.keeps(1, True))) for _ in range(64)), flush=True)
+                os._exit(0)
+            os.wait()
+    """)
+    assert len(set(out.split())) == 3
+
+
 # Summaries
 
 

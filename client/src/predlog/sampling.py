@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from typing import Any
 from predlog.batch import Numbers
 from predlog.record import Record, measured
 from predlog.settings import Settings
-from predlog.uuid7 import uuid7
+from predlog.uuid7 import fraction, uuid7
 
 # The service's: a duration of x ms is in bin ceil(ln(x) / ln(1.01 / 0.99)).
 LN_GAMMA = 0.020000666706669435
@@ -32,7 +31,6 @@ NS_PER_MS = 1_000_000
 
 MINUTE_NS = 60_000_000_000
 
-_dice = random.Random()  # our own: the host may want its own numbers to come again
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
@@ -51,7 +49,7 @@ class Sampling:
 
     def keeps(self, duration_ms: float, success: bool) -> bool:
         """Whether a record is to be sent whole, whatever else it has."""
-        return not success or duration_ms >= self._slow_ms or _dice.random() < self._share
+        return not success or duration_ms >= self._slow_ms or fraction() < self._share
 
 
 class Summaries:

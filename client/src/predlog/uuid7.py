@@ -11,6 +11,7 @@ from collections.abc import Callable
 # A generator of our own: hosts seed the shared one, and then every worker would draw the same identifiers.
 _random = random.Random()
 draw = _random.getrandbits
+fraction = _random.random
 
 NUMBER_BITS = 32  # counted for each call from a random start; the other 30 are drawn once for the process
 _PROCESS = _random.getrandbits(30) << NUMBER_BITS

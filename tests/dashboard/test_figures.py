@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from dashboard.conftest import Page
@@ -151,6 +152,26 @@ def test_the_slowest_and_the_failed_calls_are_those_of_the_log(page: Page, story
     assert page.run("return [...document.querySelectorAll('#failed tr[data-id]')].map(e => e.dataset.id)") == failed
 
 
+@pytest.mark.parametrize("whole", [0, 40])
+def test_calls_in_summaries_are_in_the_figures_and_said_to_be(
+    page: Page, log: Any, start: datetime, whole: int
+) -> None:
+    name = f"sampled-{uuid4().hex}"
+    summary = {
+        "summary_id": str(uuid4()), "model_name": name, "timestamp": start.isoformat(), "count": 10_000,
+        "successful_count": 10_000, "duration_ms_sum": 70_000, "duration_ms_min": 7, "duration_ms_max": 7,
+        "bins": [[98, 10_000]],
+    }  # fmt: skip
+    single = {"model_name": name, "was_successful": True, "timestamp": start.isoformat()}
+    log([summary, *({**single, "duration_ms": 6 + number / 20} for number in range(whole))])
+    page.open("/model", model_name=name, **range_of("preset", start))
+    assert page.values("[data-figure=Calls]") == [10_000 + whole]
+    assert page.texts(".tile .hint")[0] == "10,000 in summaries"
+    assert "sent them as summaries" in page.find(".tile .hint").get_attribute("title")
+    assert len(page.values("#slowest td.number")) == min(whole, 8)
+    assert whole or "No slow call of this range was sent whole." in page.texts("#slowest p")
+
+
 def test_explore_lists_what_the_api_lists(page: Page, story: str, start: datetime) -> None:
     filters = {"model_name": story, "model_version": "2", "was_successful": "false", "min_duration_ms": "60"}
     page.open("/explore", **filters, **range_of("preset", start))
@@ -167,3 +188,14 @@ def test_explore_leads_on_to_older_calls(page: Page, story: str, start: datetime
         page.wait_for(f"document.querySelectorAll('tr[data-id]').length === {100 * pages}")
         page.click("#more:not([disabled])")
     page.wait_for("document.querySelectorAll('tr[data-id]').length === 600 && document.querySelector('#more').hidden")
+
+
+def test_older_calls_that_cannot_be_had_now_can_be_asked_for_again(page: Page, story: str, start: datetime) -> None:
+    page.open("/explore", model_name=story, **range_of("preset", start))
+    page.run("window.realFetch = fetch; window.fetch = () => Promise.reject(new TypeError())")
+    page.click("#more:not([disabled])")
+    page.wait_for("document.querySelector('#more').textContent === 'The service does not answer. Try again'")
+    page.run("window.fetch = window.realFetch")
+    page.click("#more:not([disabled])")
+    page.wait_for("document.querySelectorAll('tr[data-id]').length === 200")
+    assert page.texts("#more") == ["Older calls"]

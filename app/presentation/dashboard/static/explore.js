@@ -1,9 +1,9 @@
 // The calls themselves, newest first, with every filter that the API has.
 
 import { openFromAddress } from "./call.js";
-import { byId, h, replace } from "./dom.js";
+import { byId, h, replace, setText } from "./dom.js";
 import { start, tellRange } from "./frame.js";
-import { address, get, getPage } from "./http.js";
+import { address, ApiError, get, getPage } from "./http.js";
 import { callRow, callTable } from "./lists.js";
 import { change, param, range } from "./view.js";
 
@@ -59,9 +59,17 @@ function more() {
   const button = byId("more");
   button.hidden = !next;
   button.disabled = false;
+  setText(button, "Older calls");
   button.onclick = async () => {
     button.disabled = true;
-    const found = await read(next).catch(() => ({ calls: [] }));
+    let found;
+    try {
+      found = await read(next);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      button.disabled = false;
+      return setText(button, `${error.message} Try again`);
+    }
     pages += 1;
     const body = byId("calls").querySelector("tbody");
     body ? body.append(...found.calls.map((call) => callRow(call, true))) : show(found.calls, found.isSearching);

@@ -31,7 +31,7 @@ export class HeatMap {
   set({ bins, points }) {
     Object.assign(this, { bins, points });
     this.most = Math.max(1, ...points.flatMap((point) => point.counts));
-        this.canvas.setAttribute("aria-label", bins.length ? `Durations over time, from ${duration(bins[0].from_ms)} to ${duration(bins.at(-1).to_ms)}, at most ${this.most} calls in a cell` : "No calls");
+    this.canvas.setAttribute("aria-label", bins.length ? `Durations over time, from ${duration(bins[0].from_ms)} to ${duration(bins.at(-1).to_ms)}, at most ${this.most} calls in a cell` : "No calls");
     this.draw();
   }
 

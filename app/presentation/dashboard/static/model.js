@@ -17,6 +17,7 @@ const SLOW_CANDIDATES = 50;
 const MAX_SLOW_PAGES = 10;
 const ERRORS = 20;
 const SHARED_BINS = 40;
+const SUMMARIZED = "Clients that sample have counted these calls and sent them as summaries: all figures include them, and no list of single calls does.";
 const model = param("model_name") ?? "";
 document.title = `${model} · Predlog`;
 setText(byId("name"), model || "No model is named in the address");
@@ -39,7 +40,7 @@ async function load(signal) {
     versionPart(ask, all, asked, signal),
     section("errors", () => ask("errors", { ...base, limit: ERRORS }).then((groups) => versions.then(() => errors(groups)))),
     section("failed", () => ask("predictions", { ...base, was_successful: "false", limit: LISTED }).then(failed)),
-    section("slowest", () => stats.then((answer) => slowestCalls(answer, base, signal)).then(slowest)),
+    section("slowest", () => stats.then((answer) => slowestCalls(answer, base, signal).then((found) => slowest(found, answer)))),
   ];
   await Promise.all(parts);
 }
@@ -217,15 +218,15 @@ function status(found) {
 function summary(answer) {
   const rate = errorRate(answer);
   const tiles = [
-    ["Calls", count(answer.total_requests), answer.total_requests, ""],
+    ["Calls", count(answer.total_requests), answer.total_requests, answer.summarized ? `${count(answer.summarized)} in summaries` : "", "", SUMMARIZED],
     ["Error rate", percent(rate), rate, answer.failed_requests ? `${count(answer.failed_requests)} failed` : "none failed", rate > FAILING && "bad"],
     ...PERCENTILES.map((p) => [`p${p}`, duration(answer.percentiles[p]), answer.percentiles[p], p === "99" ? `slowest ${duration(answer.max_duration_ms)}` : p === "50" ? `average ${duration(answer.average_duration_ms)}` : ""]),
     ["Complete", percent(answer.completeness), answer.completeness, answer.dropped ? `${count(answer.dropped)} dropped by clients` : "nothing dropped", answer.dropped && "warn"],
   ];
   const element = byId("summary");
   element.removeAttribute("aria-busy");
-  replace(element, tiles.map(([label, text, value, hint, mood]) =>
-    h("div", { class: `tile ${mood || ""}` }, h("span", { class: "label" }, label), h("span", { class: "figure", "data-figure": label, "data-value": value ?? "" }, text), h("span", { class: "hint" }, hint))));
+  replace(element, tiles.map(([label, text, value, hint, mood, title]) =>
+    h("div", { class: `tile ${mood || ""}` }, h("span", { class: "label" }, label), h("span", { class: "figure", "data-figure": label, "data-value": value ?? "" }, text), h("span", { class: "hint", title: hint ? title : null }, hint))));
 }
 
 function versionTable(choice) {
@@ -272,8 +273,9 @@ function failed(found) {
 
 /** All calls from a little below the percentile that leaves about as many as are shown, and the slowest of them. */
 async function slowestCalls(answer, base, signal) {
-  if (!answer.total_requests) return [];
-  const share = Math.max(0, 100 * (1 - SLOW_CANDIDATES / 2 / answer.total_requests));
+  const whole = answer.total_requests - answer.summarized; // only these can be listed
+  if (!whole) return [];
+  const share = Math.max(0, 100 * (1 - SLOW_CANDIDATES / 2 / whole));
   const label = share.toFixed(6);
   const { percentiles } = await get("api/v1/stats", { ...base, percentiles: label }, signal);
   const least = Math.min(Object.values(percentiles)[0] / 1.03, answer.max_duration_ms);
@@ -287,9 +289,10 @@ async function slowestCalls(answer, base, signal) {
   return found.sort((one, other) => other.duration_ms - one.duration_ms).slice(0, LISTED);
 }
 
-function slowest(found) {
+function slowest(found, answer) {
+  const nothing = answer.summarized ? "No slow call of this range was sent whole." : "No calls in this range.";
   replace(byId("slowest"), heading("Slowest calls", found.length ? { min_duration_ms: found.at(-1).duration_ms } : {}),
-    found.length ? callTable(found, { label: "Slowest calls" }) : h("p", { class: "empty" }, "No calls in this range."));
+    found.length ? callTable(found, { label: "Slowest calls" }) : h("p", { class: "empty" }, nothing));
 }
 
 const heading = (title, filters) =>

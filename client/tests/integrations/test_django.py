@@ -16,7 +16,8 @@ pytest.importorskip("django")
 SITE = """
     import asyncio, json, sys, time, django
     from django.conf import settings
-    from django.http import HttpResponse, StreamingHttpResponse
+    from django.core.exceptions import PermissionDenied
+    from django.http import Http404, HttpResponse, StreamingHttpResponse
     from django.urls import path
     asynchronous, route, options = sys.argv[1] == "async", sys.argv[2], json.loads(sys.argv[3])
     settings.configure(
@@ -31,6 +32,10 @@ SITE = """
         return HttpResponse("1")
     def fail(request):
         raise ValueError("below zero")
+    def missing(request):
+        raise Http404("no such flat")
+    def forbidden(request):
+        raise PermissionDenied
     def stream(request):
         def chunks():
             for _ in range(3):
@@ -45,7 +50,7 @@ SITE = """
         return predict(request, model)
     urlpatterns = [
         path("predict/<str:model>", predict_later if asynchronous else predict),
-        path("fail", fail), path("stream", stream),
+        path("fail", fail), path("stream", stream), path("missing", missing), path("forbidden", forbidden),
     ]
     from django.test import AsyncClient, Client
     async def get():
@@ -94,6 +99,13 @@ def test_an_ignored_exception_leaves_no_record(get: Callable[..., Any]) -> None:
 def test_a_stream_is_timed_to_its_end(get: Callable[..., Any]) -> None:
     _, [record] = get("/stream")
     assert record["was_successful"] and record["duration_ms"] >= 90
+
+
+@pytest.mark.parametrize(("path", "status"), [("/missing", 404), ("/forbidden", 403)])
+def test_an_exception_that_says_that_the_request_was_wrong_is_judged_by_its_status(
+    get: Callable[..., Any], path: Any, status: Any
+) -> None:
+    assert get(path) == (status, [])
 
 
 def test_a_path_without_a_route_is_not_logged(get: Callable[..., Any]) -> None:

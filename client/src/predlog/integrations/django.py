@@ -55,7 +55,7 @@ class Middleware:
         return self._get_response(request) if logged is None else self._answer(request, logged)
 
     def process_exception(self, request: Any, exception: BaseException) -> None:
-        """Django tells the exception here, and makes an answer with status 500 of it."""
+        """Django tells the exception here, and makes an answer of it: 500, or 404 of Http404."""
         logged = getattr(request, LOGGED, None)
         if logged is not None:
             logged.raised = exception
@@ -89,6 +89,8 @@ def _attach(request: Any, logged: Request) -> None:
 def _finished(request: Any, response: Any, logged: Request) -> Any:
     match = request.resolver_match
     logged.status = response.status_code
+    if logged.status < 500:  # Http404 and its like say that the request was wrong: the status judges them
+        logged.raised = None
     if match is not None and not logged.call.model_name:
         logged.call.model_name = f"/{match.route.lstrip('/')}"
     if not response.streaming:

@@ -50,7 +50,7 @@ class ClientBase:
         self._open()
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Wait, at most that many seconds; True once all that was logged before is acknowledged or counted as dropped."""
+        """Wait so many seconds at most; True once all that was logged before is acknowledged or counted as dropped."""
         pipeline = self._current()
         return pipeline is None or pipeline.flush(timeout)
 

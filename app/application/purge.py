@@ -87,10 +87,11 @@ class PurgeStore(Protocol):
         """Remove the halves of predictions that wait for the other half."""
         ...
 
-    def remove_summaries(self, filters: PurgeFilters, within: TimeRange) -> int:
-        """Remove what was summarised of a whole model, or of the minutes that begin in a range; return how much.
+    def remove_summaries(self, filters: PurgeFilters, within: TimeRange) -> int | None:
+        """Remove what was summarised of a model on a single day; return how many predictions, None if nothing is left.
 
-        Minutes behind the retention edge stay, unless a whole model is removed.
+        Of a range these are the minutes that begin in it; minutes behind the retention edge stay, unless a whole model
+        is removed.
         """
         ...
 
@@ -125,10 +126,12 @@ class Purge:
         If the caller stops between two pieces, the same purge can be run again and removes the rest. Reports of dropped
         predictions stay. Raises StorageUnavailable.
         """
-        buckets, raw_from = 0, self._store.raw_from()
+        deleted, buckets, raw_from = 0, 0, self._store.raw_from()
         range = filters.range(now)
         self._store.remove_halves(filters, range)
-        deleted = 0 if filters.request_id else self._store.remove_summaries(filters, range)
+        while not filters.request_id and (summarized := self._store.remove_summaries(filters, range)) is not None:
+            deleted += summarized
+            yield Purged(deleted, buckets, raw_from)
         start: datetime | None = range.start
         while start is not None:
             number, start = self._store.remove_predictions(filters, TimeRange(start, range.end))

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from app.application.purge import PurgeFilters
 from app.domain.errors import StorageUnavailable
-from app.domain.instants import TimeRange
+from app.domain.instants import DAY, TimeRange, floor
 from app.infrastructure import citus
 from app.infrastructure.citus import is_distributed
 from app.infrastructure.postgres.database import Database
@@ -33,9 +33,10 @@ SELECT coalesce(sum(total_requests), 0)::bigint FROM {relation} WHERE {condition
 # The minutes that begin in the range and are not behind the retention edge.
 MINUTES_WITHIN = """
 bucket >= greatest(%(start)s, (SELECT raw_from FROM prediction_stats_state)) AND bucket < %(end)s"""
+FIRST_SUMMARIZED = "SELECT model_name, bucket FROM {relation} WHERE {conditions} ORDER BY bucket LIMIT 1"
 REMOVE_SUMMARIES = """
-SELECT prediction_summary_remove(%(model_name)s::text, %(model_version)s::text, %(start)s::timestamptz,
-                                 %(end)s::timestamptz)
+SELECT prediction_summary_{how}(%(model_name)s::text, %(model_version)s::text, %(start)s::timestamptz,
+                                %(end)s::timestamptz)
 """
 
 # By id, too, because many predictions may have the same timestamp.
@@ -101,7 +102,8 @@ class PostgresPurgeStore:
         conditions, values = _conditions(filters, within)
         statements = [COUNT.format(conditions=conditions)]
         if not (filters.request_id or is_distributed(self._database)):
-            statements.append(_count_summarized(filters))
+            relation, summarized = _summarized(filters)
+            statements.append(COUNT_SUMMARIZED.format(relation=relation, conditions=summarized))
         with self._database.maintenance() as connection:
             return sum(int(connection.exec_driver_sql(count, values).scalar_one()) for count in statements)
 
@@ -131,14 +133,28 @@ class PostgresPurgeStore:
         conditions, values = _conditions(filters)
         self._database.count(HALVES.format(conditions=conditions or "true"), values | vars(within))
 
-    def remove_summaries(self, filters: PurgeFilters, within: TimeRange) -> int:
-        """Remove what was summarised, on all levels at once; new summaries wait meanwhile. Return how much."""
+    def remove_summaries(self, filters: PurgeFilters, within: TimeRange) -> int | None:
+        """Remove what was summarised of a model on a single day; new summaries wait meanwhile.
+
+        Return how many predictions that were; None if nothing is left.
+        """
         if is_distributed(self._database):
-            return 0
-        bounds = {"start": None, "end": None} if filters.is_whole_model else vars(within)
-        values = {"model_name": filters.model_name, "model_version": filters.model_version, **bounds}
+            return None
+        whole = filters.is_whole_model
+        remove = REMOVE_SUMMARIES.format(how="forget" if whole else "remove")
+        piece: dict[str, Any] = {"model_name": filters.model_name, "model_version": filters.model_version}
+        relation, conditions = _summarized(filters)
+        first = FIRST_SUMMARIZED.format(relation=relation, conditions=conditions)
         with self._transaction() as connection:
-            return int(connection.exec_driver_sql(REMOVE_SUMMARIES, values).scalar_one())
+            found = connection.exec_driver_sql(first, piece | vars(within)).one_or_none()
+            if found is None:
+                if whole:  # single summaries may be left of days behind the last edge
+                    connection.exec_driver_sql(remove, piece | {"start": None, "end": None})
+                return None
+            piece["model_name"], start = found[0], found[1].astimezone(timezone.utc)
+            end = floor(start, DAY) + DAY
+            piece |= {"start": start, "end": end if whole else min(end, within.end)}
+            return int(connection.exec_driver_sql(remove, piece).scalar_one())
 
     def first_bucket(self, filters: PurgeFilters, before: datetime) -> datetime | None:
         """Return the first day that the aggregates have of a model before the retention edge."""
@@ -184,12 +200,12 @@ def _delete(connection: Connection, engine: str, conditions: str, values: dict[s
     return int(connection.exec_driver_sql(DELETE_AND_INVALIDATE.format(conditions=conditions), values).scalar_one())
 
 
-def _count_summarized(filters: PurgeFilters) -> str:
+def _summarized(filters: PurgeFilters) -> tuple[str, str]:
+    """Return the rollup of summaries that has all that a purge would remove, and the conditions for it."""
     conditions, _ = _conditions(filters)
     if filters.is_whole_model:
-        return COUNT_SUMMARIZED.format(relation="prediction_summary_day", conditions=conditions)
-    within = " AND ".join(filter(None, [conditions, MINUTES_WITHIN]))
-    return COUNT_SUMMARIZED.format(relation="prediction_summary_minute", conditions=within)
+        return "prediction_summary_day", conditions
+    return "prediction_summary_minute", " AND ".join(filter(None, [conditions, MINUTES_WITHIN]))
 
 
 def _conditions(filters: PurgeFilters, within: TimeRange | None = None) -> tuple[str, dict[str, Any]]:

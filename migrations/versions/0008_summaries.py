@@ -91,6 +91,7 @@ def upgrade() -> None:
         "summaries/prediction_summary_rolled_up",
         "summaries/prediction_summary_append_only",
         "summaries/prediction_summary_remove",
+        "summaries/prediction_summary_forget",
         "summaries/prediction_summary_retain",
         "summaries/prediction_model_unused",
     )
@@ -108,6 +109,7 @@ def downgrade() -> None:
         return
     op.run_sql("common/prediction_model_unused")
     op.execute("DROP PROCEDURE prediction_summary_retain(integer, jsonb)")
-    op.execute("DROP FUNCTION prediction_summary_remove(text, text, timestamptz, timestamptz)")
+    for name in ("remove", "forget"):
+        op.execute(f"DROP FUNCTION prediction_summary_{name}(text, text, timestamptz, timestamptz)")
     for name in ("retained", "rolled_up", "append_only"):
         op.execute(f"DROP FUNCTION prediction_summary_{name}()")

@@ -11,7 +11,9 @@ from flask import Flask
 from flask_migrate import upgrade
 from sqlalchemy import Engine, create_engine
 
+from app.application.purge import Purge, PurgeFilters
 from app.domain.instants import DAY, HOUR, MINUTE, floor
+from app.presentation.services import EXTENSION
 from conftest import Server, make_app
 from support.scratch import empty_database
 from support.summaries import prediction, summary
@@ -34,6 +36,7 @@ class House:
 
     def __init__(self, app: Flask, engine: Engine) -> None:
         self.client, self.flask, self.engine = app.test_client(), app.test_cli_runner(), engine
+        self.piecewise: Purge = app.extensions[EXTENSION].purge
 
     def send(self, model: str, *moments: datetime, status: int = 200) -> Any:
         sent = [summary([prediction(model, at, 4.0), prediction(model, at, 9.0)]) for at in moments]
@@ -113,6 +116,29 @@ def test_a_purge_of_a_range_stops_at_the_edge_of_single_predictions(house: House
     assert house.stats("narrowed")["summarized"] == 2 * (DAYS - 5)
     assert house.stats("narrowed", TODAY - 10 * DAY, TODAY - 5 * DAY)["summarized"] == 0
     assert house.stats("narrowed", TODAY - 15 * DAY, TODAY - 10 * DAY)["summarized"] == 2 * 5
+
+
+@pytest.mark.parametrize(("start", "number"), [(None, 10), (TODAY - 4 * DAY, 8)])
+def test_a_purge_goes_day_by_day_and_may_be_given_up_after_any(
+    house: House, start: datetime | None, number: int
+) -> None:
+    model = f"of {number}"
+    house.send(model, *(TODAY - day * DAY + MORNING for day in range(1, 6)))
+    filters = PurgeFilters(model, start=start)
+    assert house.piecewise.count(filters, TODAY) == number
+    first = next(house.piecewise.run(filters, TODAY))
+    assert (first.deleted, house.stats(model)["summarized"]) == (2, 8)
+    for purged in house.piecewise.run(filters, TODAY):
+        assert house.stats(model)["summarized"] == 8 - purged.deleted
+    assert (purged.deleted, purged.is_complete) == (number - 2, True)
+
+
+def test_a_purge_of_a_range_removes_the_summaries_of_all_models(house: House) -> None:
+    night = TODAY - 3 * DAY + 3 * HOUR
+    for model in ("one", "other"):
+        house.send(model, night, night + HOUR)
+    assert house.purge(**{"from": night.isoformat(), "to": (night + HOUR).isoformat()})["deleted"] == 4
+    assert [house.stats(model)["summarized"] for model in ("one", "other", "kept")] == [2, 2, 2 * DAYS]
 
 
 def test_a_purge_of_a_model_leaves_nothing_of_it(house: House) -> None:

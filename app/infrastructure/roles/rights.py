@@ -47,7 +47,7 @@ SERVICE_RIGHTS: Rights = {
 }
 SERVICE_FUNCTIONS = frozenset({
     "prediction_dropped_remove", "prediction_end_reads", "prediction_model_remove_unused", "prediction_model_unused",
-    "prediction_stats_forget", "prediction_summary_remove",
+    "prediction_stats_forget", "prediction_summary_forget", "prediction_summary_remove",
 })  # fmt: skip
 # The right is to the whole log, because TimescaleDB cannot grant single columns of a table in the columnstore.
 READER_RIGHTS: Rights = dict.fromkeys(

@@ -1,33 +1,14 @@
--- Remove what was summarised of a model; NULL means any model, any version, or no bound. Returns how many predictions.
--- Without bounds all is removed. With bounds the minutes that begin in [since, until) and are not behind the retention
--- edge of raw rows: all minutes are kept there, so hours and days are computed anew from them. The lock keeps new
--- summaries out.
+-- Remove what was summarised of a model in the minutes that begin in [since, until) and are not behind the retention
+-- edge of raw rows: all minutes are kept there, so hours and days are computed anew from them. NULL means any model, any
+-- version, or no bound. Returns how many predictions. The lock keeps new summaries out.
 CREATE OR REPLACE FUNCTION prediction_summary_remove(
     model text, version text, since timestamptz, until timestamptz
 ) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     before  constant text := coalesce(current_setting('predlog.retention', true), '');
     total   bigint;
-    level   text;
 BEGIN
     LOCK TABLE prediction_summary IN SHARE ROW EXCLUSIVE MODE;
-    IF since IS NULL AND until IS NULL THEN
-        PERFORM set_config('predlog.retention', 'on', true);
-        DELETE FROM prediction_summary
-        WHERE  (model IS NULL OR model_name = model) AND (version IS NULL OR model_version = version);
-        PERFORM set_config('predlog.retention', before, true);
-        SELECT coalesce(sum(total_requests), 0) INTO total FROM prediction_summary_day
-        WHERE  (model IS NULL OR model_name = model) AND (version IS NULL OR model_version = version);
-        FOREACH level IN ARRAY ARRAY['minute', 'hour', 'day'] LOOP
-            EXECUTE format('DELETE FROM prediction_summary_%s
-                            WHERE ($1 IS NULL OR model_name = $1) AND ($2 IS NULL OR model_version = $2)', level)
-            USING model, version;
-            EXECUTE format('DELETE FROM prediction_summary_latency_%s
-                            WHERE ($1 IS NULL OR model_name = $1) AND ($2 IS NULL OR model_version = $2)', level)
-            USING model, version;
-        END LOOP;
-        RETURN total;
-    END IF;
     since := greatest(date_trunc('minute', coalesce(since, '-infinity') + INTERVAL '59.999999 seconds', 'UTC'),
                       (SELECT raw_from FROM prediction_stats_state));
     until := date_trunc('minute', coalesce(until, 'infinity') + INTERVAL '59.999999 seconds', 'UTC');

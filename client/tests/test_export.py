@@ -10,6 +10,7 @@ import pytest
 
 from misbehaving import Service
 from predlog.cli import exporting
+from predlog.cli.console import Progress
 from predlog.cli.main import main
 
 FILES = Path(__file__).parent / "imports"
@@ -63,6 +64,23 @@ def test_wherever_it_is_cut_it_goes_on_after_the_last_whole_row(
         run(tmp_path / f"{at}.{name}")
         assert (tmp_path / f"{at}.{name}").read_bytes() == whole, at
         assert not service.exports
+
+
+def test_its_progress_is_of_the_predictions_that_an_export_holds(
+    service: Service, run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    totals: list[int | None] = []
+
+    class Seen(Progress):
+        def __init__(self, total: int | None) -> None:
+            totals.append(total)
+            super().__init__(total)
+
+    monkeypatch.setattr(exporting, "Progress", Seen)
+    monkeypatch.setattr(exporting, "fetch", lambda *_: {"total_requests": 100, "summarized": 96})
+    service.exports.append((FILES / "export.ndjson").read_bytes())
+    run(tmp_path / "export.ndjson")
+    assert totals == [4]
 
 
 def row_ends(whole: bytes, name: str) -> list[int]:

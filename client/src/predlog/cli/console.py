@@ -49,7 +49,7 @@ class Progress:
     """A progress bar on standard error, if that is a terminal."""
 
     def __init__(self, total: int | None) -> None:
-        self._total = total  # bytes
+        self._total = total  # bytes to send, or predictions to export
         self._began = time.monotonic()
         self._drawn = 0.0
         self._shown = sys.stderr.isatty()

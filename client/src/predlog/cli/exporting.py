@@ -53,8 +53,8 @@ class _Exporting:
 
     def run(self) -> int:
         """Fetch until it is whole."""
-        total = fetch(self._transport, "/api/v1/stats", {**self._query, "percentiles": ""})["total_requests"]
-        self._progress = Progress(total)
+        stats = fetch(self._transport, "/api/v1/stats", {**self._query, "percentiles": ""})
+        self._progress = Progress(stats["total_requests"] - stats.get("summarized", 0))
         try:
             with open(self._part, "r+b" if os.path.exists(self._part) else "w+b") as part:
                 self._fetch_all(part)

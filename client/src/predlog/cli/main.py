@@ -86,48 +86,36 @@ def _parser() -> argparse.ArgumentParser:
     histogram.add_argument("--bins", type=int, default=20, metavar="N", help="at most so many lines (20)")
     histogram.set_defaults(run=show.histogram)
 
-    send = commands.add_parser("send", parents=[common], help="send the records of an NDJSON file; run again to go on")
-    send.add_argument("file", metavar="FILE", help="one JSON object a line; - for standard input")
-    send.add_argument("--restart", action="store_true", help="send from the first line, whatever was sent before")
-    send.add_argument(
+    retried = argparse.ArgumentParser(add_help=False, parents=[common])
+    retried.add_argument(
         "--retry-timeout",
         type=_seconds,
         default=60.0,
         metavar="SECONDS",
         help="how long to wait for a service away (60)",
     )
+
+    send = commands.add_parser("send", parents=[retried], help="send the records of an NDJSON file; run again to go on")
+    send.add_argument("file", metavar="FILE", help="one JSON object a line; - for standard input")
+    send.add_argument("--restart", action="store_true", help="send from the first line, whatever was sent before")
     send.set_defaults(run=sending.send_file)
 
-    export = commands.add_parser("export", parents=[common], help="write predictions to a file; run again to go on")
+    export = commands.add_parser("export", parents=[retried], help="write predictions to a file; run again to go on")
     export.add_argument("file", metavar="FILE", help="its name ends in .ndjson, .csv or .parquet")
     export.add_argument("--format", choices=("ndjson", "csv", "parquet"), help="if the name does not say it")
     export.add_argument("--model", help="of this model only")
     export.add_argument("--from", dest="from_", metavar="WHEN", help="date or time, 2025-06-09 or 2025-06-09T12:00Z")
     export.add_argument("--to", metavar="WHEN", help="date (included) or time (excluded)")
-    export.add_argument(
-        "--retry-timeout",
-        type=_seconds,
-        default=60.0,
-        metavar="SECONDS",
-        help="how long to wait for a service away (60)",
-    )
     export.set_defaults(run=exporting.export)
 
     bring = commands.add_parser(
-        "import", parents=[common], help="store an export, or what another system has kept; run again adds nothing"
+        "import", parents=[retried], help="store an export, or what another system has kept; run again adds nothing"
     )
     bring.add_argument("file", metavar="FILE")
     bring.add_argument("--from", dest="source", choices=SOURCES, default="predlog", help="what wrote it (predlog)")
     bring.add_argument("--model", metavar="M", help="access-log: the model of all lines")
     bring.add_argument("--path", metavar="REGEX", help="access-log: finds (?P<model>…), (?P<version>…) in a path")
     bring.add_argument("--unit", choices=("s", "ms", "us"), help="access-log: of the duration at the end of a line")
-    bring.add_argument(
-        "--retry-timeout",
-        type=_seconds,
-        default=60.0,
-        metavar="SECONDS",
-        help="how long to wait for a service away (60)",
-    )
     bring.set_defaults(run=importing.import_file)
     return parser
 

@@ -16,6 +16,7 @@ from app.domain.alert_states import Alert, State, step
 from app.domain.instants import TimeRange
 from app.domain.statistics import Selection, Tally
 
+# Of one rule, the first ones by their names.
 MAX_MODELS = 1000
 NOTHING = Tally()
 
@@ -103,6 +104,8 @@ class AlertStore(Protocol):
 
     def measured(self) -> Sequence[Measured]: ...
 
+    def model_names(self) -> Sequence[str]: ...
+
     def history(
         self, model_names: Sequence[str], rule: str | None, before: int | None, limit: int
     ) -> Sequence[PastEvent]: ...
@@ -119,14 +122,21 @@ class Alerts:
         messages: Callable[[Event, Sequence[str]], Sequence[Message]],
         every: timedelta,
         failed: Callable[[str, Exception], None] = lambda rule, error: None,
+        left_out: Callable[[str, int], None] = lambda rule, number: None,
     ) -> None:
-        """`ask` answers questions; `messages` writes messages; `failed` is called for each rule that has no answer."""
+        """`ask` answers questions; `messages` writes messages.
+
+        `failed` is called for each rule that has no answer, and `left_out` for each that matches more than MAX_MODELS,
+        when the number of those that it leaves out has changed.
+        """
         self.rules = rules
         self._store = store
         self._ask = ask
         self._messages = messages
         self.every = every
         self._failed = failed
+        self._left_out = left_out
+        self._told_left_out: dict[str, int] = {}
 
     def evaluate(self, every: timedelta | None = None) -> list[Event] | None:
         """Measure all rules and return the new events; None if the last evaluation was less than `every` ago.
@@ -137,7 +147,7 @@ class Alerts:
         with self._store.turn(self.every if every is None else every) as turn:
             if turn is None:
                 return None
-            known = turn.model_names() if any(rule.has_patterns for rule in self.rules) else ()
+            known = turn.model_names() if self._has_patterns else ()
             before = turn.alerts()
             measured, events = list[Measured](), list[tuple[Event, Sequence[Message]]]()
             for rule in self.rules:
@@ -163,6 +173,15 @@ class Alerts:
         names = {rule.name for rule in self.rules}
         return [measured for measured in self._store.measured() if measured.key.rule in names]
 
+    def left_out(self) -> Mapping[str, int]:
+        """Return by rule how many models match it that it does not watch, because they are more than MAX_MODELS."""
+        known = self._store.model_names() if self._has_patterns else ()
+        return {rule.name: max(len(rule.watched(known)) - MAX_MODELS, 0) for rule in self.rules}
+
+    @property
+    def _has_patterns(self) -> bool:
+        return any(rule.has_patterns for rule in self.rules)
+
     def history(
         self, model_names: Sequence[str] = (), rule: str | None = None, before: int | None = None, limit: int = 100
     ) -> Sequence[PastEvent]:
@@ -170,13 +189,20 @@ class Alerts:
         return self._store.history(model_names, rule, before, limit)
 
     def _judge(self, rule: Rule, known: Sequence[str], now: datetime) -> Iterator[tuple[str, Verdict]]:
-        models = rule.watched(known)[:MAX_MODELS]
+        watched = rule.watched(known)
+        self._tell_left_out(rule.name, max(len(watched) - MAX_MODELS, 0))
+        models = watched[:MAX_MODELS]
         if not models:
             return
         samples = rule.measure.samples(now, rule.model_version)
         answers = [self._tallies(sample, models, latency=rule.measure.needs_latency) for sample in samples]
         for model_name in models:
             yield model_name, rule.judge([answer.get(model_name, NOTHING) for answer in answers])
+
+    def _tell_left_out(self, rule: str, number: int) -> None:
+        if number != self._told_left_out.get(rule, 0):
+            self._told_left_out[rule] = number
+            self._left_out(rule, number)
 
     def _tallies(self, sample: Sample, models: Sequence[str], *, latency: bool) -> Mapping[str, Tally]:
         selection = Selection(tuple(models), sample.model_version)

@@ -8,7 +8,7 @@ import structlog
 from flask import Flask
 
 from app.application.alert_delivery import Delivery
-from app.application.alerts import Alerts
+from app.application.alerts import MAX_MODELS, Alerts
 from app.application.replica_routing import Readers
 from app.commands.alerts import EXTENSION
 from app.domain.errors import PredlogError
@@ -38,6 +38,7 @@ def make(app: Flask, readers: Readers, url: str, config: Config) -> Alerts | Non
         webhooks.messages,
         file.every,
         lambda rule, error: log.warning("rule not measured", rule=rule, reason=_reason(error)),
+        lambda rule, number: log.warning("models left out", rule=rule, number=number, watched=MAX_MODELS),
     )
     delivery = Delivery(
         store, webhooks.send, lambda name, reason: log.warning("message not sent", webhook=name, reason=reason)

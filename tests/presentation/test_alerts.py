@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from sqlalchemy import Engine
+from structlog.testing import capture_logs
 
 from app.application.alerts import Alerts
 from app.commands.alerts import EXTENSION
@@ -76,6 +77,21 @@ def test_each_rule_has_its_worst_state_and_each_model_its_own(watching: Callable
     assert (named["state"], len(named["alerts"])) == ("ok", 1)
 
 
+def test_a_rule_that_fits_too_many_models_says_how_many_it_leaves_out(
+    watching: Callable[..., Flask], model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.application.alerts.MAX_MODELS", 2)
+    app = watching()
+    log_failures(app, *(f"{model}-{letter}" for letter in "abcde"))
+    with capture_logs() as lines:
+        evaluate(app)
+        evaluate(app)
+    assert [(line["rule"], line["number"]) for line in lines if line["event"] == "models left out"] == [("errors", 3)]
+    (rule,) = app.test_client().get(ALERTS).json["rules"]
+    assert rule["models_left_out"] == 3
+    assert [alert["model_name"] for alert in rule["alerts"]] == [f"{model}-a", f"{model}-b"]
+
+
 def test_the_history_goes_back_page_by_page(watching: Callable[..., Flask], model: str) -> None:
     app = watching()
     names = [f"{model}-{letter}" for letter in "abc"]
@@ -111,6 +127,7 @@ def test_a_key_that_is_bound_to_models_is_told_of_no_others(
         response = client.get(path, headers={"X-API-Key": sent})
         assert response.status_code == 200
         assert f"{model}-a" in response.text and f"{model}-b" not in response.text and f"{model}*" not in response.text
+        assert path != ALERTS or response.json["rules"][0]["models_left_out"] is None
         refused = client.get(path, query_string={"model_name": f"{model}-b"}, headers={"X-API-Key": sent})
         assert refused.status_code == 403
     with database.connect() as connection:

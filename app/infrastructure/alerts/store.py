@@ -123,6 +123,10 @@ class PostgresAlertStore:
             for row in self._database.read(MEASURED)
         ]
 
+    def model_names(self) -> Sequence[str]:
+        """Return the names of all models that were ever logged."""
+        return [name for (name,) in self._database.read(MODELS)]
+
     def history(
         self, model_names: Sequence[str], rule: str | None, before: int | None, limit: int
     ) -> Sequence[PastEvent]:

@@ -79,7 +79,10 @@ def list_alerts(query: dict[str, Any]) -> dict[str, Any]:
     for measured in alerts.measured():
         if not names or measured.key.model_name in names:
             by_rule[measured.key.rule].append(measured)
-    rules = [_rule(rule, by_rule[rule.name]) for rule in alerts.rules if by_rule[rule.name] or not names]
+    left_out = alerts.left_out()
+    rules = [
+        _rule(rule, by_rule[rule.name], left_out[rule.name]) for rule in alerts.rules if by_rule[rule.name] or not names
+    ]
     return {"enabled": True, "rules": rules}
 
 
@@ -108,10 +111,11 @@ def history(query: dict[str, Any]) -> Any:
     return response
 
 
-def _rule(rule: Any, alerts: list[Any]) -> dict[str, Any]:
-    """Return a rule with the models that the key may read; other models that the rule watches are left out."""
-    written = written_rule(rule, alerts)
+def _rule(rule: Any, alerts: list[Any], left_out: int) -> dict[str, Any]:
+    """Return a rule with the models that the key may read, and nothing of other models."""
+    written = written_rule(rule, alerts, left_out)
     allowed = allowed_models()
     if allowed is not None:
+        written["models_left_out"] = None
         written["models"] = [model for model in rule.models if model in allowed]
     return written

@@ -7,7 +7,7 @@ from typing import Any
 
 import marshmallow as ma
 
-from app.application.alerts import Measured, PastEvent
+from app.application.alerts import MAX_MODELS, Measured, PastEvent
 from app.domain.alert_rules import Rule
 from app.domain.alert_states import State
 from app.presentation.schemas.fields import Instant
@@ -32,6 +32,7 @@ EXAMPLE = {
             "model_version": None,
             "condition": "error rate in 15 minutes above 2 %",
             "for_s": 300,
+            "models_left_out": 0,
             "state": "firing",
             "alerts": [ALERT_EXAMPLE],
         }
@@ -77,6 +78,14 @@ class RuleStateSchema(ma.Schema):
     model_version = ma.fields.String(required=True, allow_none=True)
     condition = ma.fields.String(required=True, metadata={"description": "The breach in words."})
     for_s = ma.fields.Float(required=True, metadata={"description": "Seconds that a breach lasts before it fires."})
+    models_left_out = ma.fields.Integer(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": f"How many more models match the rule than the {MAX_MODELS} that it watches, the first ones "
+            "by their names; null for a key that is bound to models."
+        },
+    )
     state = ma.fields.String(
         required=True,
         allow_none=True,
@@ -119,7 +128,7 @@ class AlertEventSchema(ma.Schema):
     messages = ma.fields.List(ma.fields.Nested(AlertMessageSchema), required=True)
 
 
-def written_rule(rule: Rule, alerts: Sequence[Measured]) -> dict[str, Any]:
+def written_rule(rule: Rule, alerts: Sequence[Measured], left_out: int) -> dict[str, Any]:
     """Return a rule as RuleStateSchema describes it."""
     states = {measured.alert.state for measured in alerts}
     return {
@@ -128,6 +137,7 @@ def written_rule(rule: Rule, alerts: Sequence[Measured]) -> dict[str, Any]:
         "model_version": rule.model_version,
         "condition": rule.measure.condition,
         "for_s": rule.hold.total_seconds(),
+        "models_left_out": left_out,
         "state": next((state.value for state in WORST_FIRST if state in states), None),
         "alerts": [_alert(measured) for measured in alerts],
     }

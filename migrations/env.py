@@ -113,8 +113,8 @@ class RunSqlOperation(MigrateOperation):
     def run_sql(cls, operations: Operations, *names: str) -> None:
         """Run these files in order; those in `timescale/`, `plain/` and `citus/` only if that is the database's engine.
 
-        On Citus a file in `citus/` replaces the file of the same name in another folder, and other files in `plain/`
-        run, too.
+        On Citus a file in `citus/` replaces the file of the same name in another folder, one in `citus/summaries/` that
+        in `summaries/`, and other files in `plain/` run, too.
         """
         engine = operations.storage_engine()
         files = [_file(name, engine) for name in names]
@@ -139,8 +139,10 @@ class DistributeOperation(MigrateOperation):
 
 def _file(name: str, engine: str) -> str | None:
     folder, _, file = name.partition("/")
-    if engine == "citus" and folder != "timescale" and (SQL / "citus" / f"{file}.sql").exists():
-        return f"citus/{file}"
+    if engine == "citus" and folder != "timescale":
+        own = f"citus/{name if folder == 'summaries' else file}"
+        if (SQL / f"{own}.sql").exists():
+            return own
     other = {"timescale": ("plain", "citus"), "plain": ("timescale", "citus"), "citus": ("timescale",)}
     return None if folder in other[engine] else name
 

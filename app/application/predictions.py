@@ -63,8 +63,6 @@ class ModelNotAllowed(Rejection):
     """The caller's key may not log the model."""
 
 
-NO_SUMMARIES = Rejection({"summary_id": ["The service's storage engine, Citus, does not take summaries."]})
-
 Rejected = Sequence[tuple[int, Rejection]]
 
 
@@ -146,9 +144,6 @@ class PredictionStore(Protocol):
 
     def add(self, prediction: Prediction) -> tuple[Prediction, bool]: ...
 
-    @property
-    def takes_summaries(self) -> bool: ...
-
     def add_many(self, batch: Batch) -> Added: ...
 
     def conflicts(self, calls: Calls) -> Sequence[int]: ...
@@ -178,8 +173,6 @@ class Predictions:
         Predictions and summaries that are older than retention keeps are rejected. So are predictions whose request id
         and timestamp a prediction of another model has. Raises StorageUnavailable.
         """
-        if batch.summaries and not self._store.takes_summaries:
-            batch = batch.without_summaries(lambda _: True, NO_SUMMARIES)
         try:
             added = self._store.add_many(batch) if len(batch) or batch.dropped else Added(0)
         except BehindRetention as error:

@@ -13,6 +13,7 @@ from app.application.statistics import GroupKey
 from app.domain.activity import Activity
 from app.domain.cover import RAW, Level, Segment
 from app.domain.statistics import Selection
+from app.infrastructure import citus
 from app.infrastructure.citus import is_distributed
 from app.infrastructure.postgres.database import Database, Row, retried
 from app.infrastructure.statistics_store import PostgresStatisticsStore
@@ -92,10 +93,6 @@ HAVING count(*) > 0"""
 class SnapshotReader(PostgresStatisticsStore):
     """Reads on one connection, in one snapshot."""
 
-    @property
-    def _takes_summaries(self) -> bool:
-        return not self._is_distributed()
-
     def names(
         self, model_names: Sequence[str], search: str | None, after: tuple[str, str] | None, limit: int
     ) -> Sequence[GroupKey]:
@@ -117,9 +114,7 @@ class SnapshotReader(PostgresStatisticsStore):
 
     def activity(self, selection: Selection, level: Level, segments: Sequence[Segment]) -> Mapping[GroupKey, Activity]:
         """Return the number of predictions in each bucket of the level, for these versions of these models."""
-        branches = [_branch(level, segment) for segment in segments]
-        if self._takes_summaries:
-            branches.append(_summaries(level, segments))
+        branches = [*(_branch(level, segment) for segment in segments), _summaries(level, segments)]
         rows = self._run(ACTIVITY.format(branches="\nUNION ALL".join(branches)), vars(selection))
         activities = {}
         for model_name, model_version, buckets, calls in rows:
@@ -137,13 +132,13 @@ class SnapshotReader(PostgresStatisticsStore):
         for number, place in enumerate(places):
             values[f"model_name_{number}"] = place.key.model_name
             values[f"model_version_{number}"] = place.key.model_version
-        branches = [
-            branch
-            for number, place in enumerate(places)
-            for branch in _look_up(number, level, place, self._takes_summaries)
-        ]
+        if self._is_distributed():
+            statement = _look_up_by_shard(level, places)
+        else:
+            branches = [branch for number, place in enumerate(places) for branch in _look_up(number, level, place)]
+            statement = "\nUNION ALL".join(branches)
         found: dict[int, datetime] = {}
-        for number, at in self._run("\nUNION ALL".join(branches), values):
+        for number, at in self._run(statement, values):
             nearer = max if places[number].is_last else min
             found[number] = nearer(found.get(number, at), at).astimezone(timezone.utc)
         return [found.get(number) for number in range(len(places))]
@@ -199,11 +194,31 @@ def _summaries(level: Level, segments: Sequence[Segment]) -> str:
     return FROM_SUMMARIES.format(level=level, start=start, end=end)
 
 
-def _look_up(number: int, level: Level, place: Place, with_summaries: bool) -> list[str]:
+def _look_up(number: int, level: Level, place: Place) -> list[str]:
     order, extreme = ("DESC", "max") if place.is_last else ("ASC", "min")
     bounds = {"number": number, "start": place.range.start, "end": place.range.end}
     if level is RAW:
-        conditions = NO_SUMMARY.format(**bounds) if with_summaries else ""
-        return [FIND_ROW.format(order=order, conditions=conditions, **bounds)]
-    families = ("stats", "summary") if with_summaries else ("stats",)
-    return [FIND_BUCKET.format(extreme=extreme, family=family, level=level, **bounds) for family in families]
+        return [FIND_ROW.format(order=order, conditions=NO_SUMMARY.format(**bounds), **bounds)]
+    return [
+        FIND_BUCKET.format(extreme=extreme, family=family, level=level, **bounds) for family in ("stats", "summary")
+    ]
+
+
+def _look_up_by_shard(level: Level, places: Sequence[Place]) -> str:
+    asked = ", ".join(
+        citus.PLACE.format(number=number, start=place.range.start, end=place.range.end, is_last=place.is_last)
+        for number, place in enumerate(places)
+    )
+    raw = level is RAW
+    relations = ["prediction_log"] if raw else [f"prediction_{family}_{level}" for family in ("stats", "summary")]
+    bounds = {
+        "places": asked,
+        "time": "timestamp" if raw else "bucket",
+        "start": min(place.range.start for place in places),
+        "end": max(place.range.end for place in places),
+    }
+    branches = [
+        citus.PLACES_IN.format(relation=relation, **bounds) + (citus.NOT_SUMMARIZED if raw else "")
+        for relation in relations
+    ]
+    return citus.FIND_PLACES.format(branches="\nUNION ALL".join(branches))

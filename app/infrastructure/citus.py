@@ -46,6 +46,15 @@ FROM  ({branches}) AS parts
 GROUP  BY part, point, model_version, bin"""
 KEYS = 4
 
+# A question about several models asks in this part whether any were summarised, as long as none were: later branches
+# count the summaries.
+ANY_SUMMARIES = -1
+IF_ANY_SUMMARIES = f"""
+SELECT {ANY_SUMMARIES} AS part, {{keys}}, false AS raw, NULL::integer AS bin, NULL::bigint AS calls,
+       NULL::bigint AS successful,
+       NULL::numeric AS sum, NULL::double precision AS min, NULL::double precision AS max, NULL::numeric AS dropped
+FROM   prediction_summary_day"""
+
 # See half_store.EXPIRE: Citus joins the expired halves with the log, but does not look into it for each of them.
 EXPIRE_HALVES = """
 WITH expired AS (
@@ -84,6 +93,25 @@ SELECT DISTINCT name, version
 FROM   asked JOIN prediction_dropped_day ON model_name = name
 WHERE  version IS NULL
 """
+
+# See catalogue_store.FIND_ROW and FIND_BUCKET: all places in one statement, which is one task for each shard.
+FIND_PLACES = """
+SELECT place, CASE WHEN is_last THEN max(at) ELSE min(at) END
+FROM  ({branches}) AS found
+GROUP  BY place, model_name, is_last"""
+PLACES_IN = """
+SELECT place, found.model_name, is_last, {time} AS at
+FROM  (VALUES {places}) AS asked (place, name, version, since, until, is_last)
+JOIN   {relation} AS found
+  ON   found.model_name = name AND found.model_version = version AND {time} >= since AND {time} < until
+WHERE  {time} >= '{start}' AND {time} < '{end}'"""
+PLACE = """({number}, %(model_name_{number})s, %(model_version_{number})s,
+                '{start}'::timestamptz, '{end}'::timestamptz, {is_last})"""
+NOT_SUMMARIZED = """
+  AND  NOT EXISTS (
+           SELECT FROM prediction_summary_minute AS summarized
+           WHERE  summarized.model_name = found.model_name AND summarized.model_version = found.model_version
+             AND  bucket >= since AND bucket < until)"""
 
 # On all nodes that answer.
 SIZE = """(

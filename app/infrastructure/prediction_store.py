@@ -155,11 +155,6 @@ class PostgresPredictionStore:
                 return self._add_many(batch)
         return self._add_many(batch)
 
-    @property
-    def takes_summaries(self) -> bool:
-        """Whether the storage engine keeps summaries. Raises StorageUnavailable."""
-        return not citus.is_distributed(self._database)
-
     def _add_many(self, batch: Batch) -> Added:
         insert = INSERT_MANY + ("" if batch.in_order else IN_ORDER) + ONLY_NEW.format(key=self._key)
         values = _arrays(batch.calls)

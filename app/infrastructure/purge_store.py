@@ -13,7 +13,6 @@ from app.application.purge import PurgeFilters
 from app.domain.errors import StorageUnavailable
 from app.domain.instants import DAY, TimeRange, floor
 from app.infrastructure import citus
-from app.infrastructure.citus import is_distributed
 from app.infrastructure.postgres.database import Database
 
 # So few that writers wait only a moment for a delete, which blocks them on the plain engine.
@@ -101,7 +100,7 @@ class PostgresPurgeStore:
         """Count the predictions that would be removed, summarised ones included, however long it takes."""
         conditions, values = _conditions(filters, within)
         statements = [COUNT.format(conditions=conditions)]
-        if not (filters.request_id or is_distributed(self._database)):
+        if not filters.request_id:
             relation, summarized = _summarized(filters)
             statements.append(COUNT_SUMMARIZED.format(relation=relation, conditions=summarized))
         with self._database.maintenance() as connection:
@@ -138,8 +137,6 @@ class PostgresPurgeStore:
 
         Return how many predictions that were; None if nothing is left.
         """
-        if is_distributed(self._database):
-            return None
         whole = filters.is_whole_model
         remove = REMOVE_SUMMARIES.format(how="forget" if whole else "remove")
         piece: dict[str, Any] = {"model_name": filters.model_name, "model_version": filters.model_version}

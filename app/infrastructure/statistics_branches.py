@@ -111,10 +111,17 @@ def _grouped(group_by: Sequence[str], by_shard: bool) -> Sequence[str]:
     return [*group_by, "model_name"] if by_shard and "model_name" not in group_by else group_by
 
 
-def summarized_of(question: Question, time_range: TimeRange, conditions: str) -> Iterator[str]:
+def summarized_of(question: Question, time_range: TimeRange, conditions: str, by_shard: bool) -> Iterator[str]:
     """Yield the branches of what clients summarised in the minutes that begin in the range."""
-    keys, group = _keys(question.series.edges[1:-1] if question.series else (), question.group_by, "bucket")
+    edges = question.series.edges[1:-1] if question.series else ()
+    keys, group = _keys(edges, _grouped(question.group_by, by_shard), "bucket")
     return summary_rows.branches(question, time_range, keys, group, conditions)
+
+
+def any_summarized_of(question: Question) -> str:
+    """Return a branch that has rows if there are any summaries; models are grouped by themselves."""
+    keys, _ = _keys((), _grouped(question.group_by, by_shard=True), "bucket")
+    return citus.IF_ANY_SUMMARIES.format(keys=keys)
 
 
 def _keys(edges: Sequence[datetime], group_by: Sequence[str], time: str) -> tuple[str, list[str]]:

@@ -15,7 +15,14 @@ from app.domain.sketch import LatencySketch
 from app.domain.statistics import Tally
 from app.infrastructure import citus, summary_rows
 from app.infrastructure.postgres.database import Row
-from app.infrastructure.statistics_branches import branches_of, conditions_of, dropped_of, names_of, summarized_of
+from app.infrastructure.statistics_branches import (
+    any_summarized_of,
+    branches_of,
+    conditions_of,
+    dropped_of,
+    names_of,
+    summarized_of,
+)
 
 ANSWER = """
 SELECT part, point, model_name, model_version,
@@ -60,7 +67,7 @@ class PostgresStatisticsStore:
         """`run` runs a statement on a connection; `is_distributed` tells whether the models are on several nodes."""
         self._run = run
         self._is_distributed = is_distributed
-        self._has_summaries = False  # when it was read last; on Citus there are none
+        self._has_summaries = False  # when it was read last; on Citus once there were some
 
     def state(self, time_range: TimeRange) -> Materialized:
         """Return the state of the aggregates for the range."""
@@ -77,7 +84,9 @@ class PostgresStatisticsStore:
         branches += dropped_of(question, time_range, by_shard)
         with_summaries = self._has_summaries
         if with_summaries:
-            branches += summarized_of(question, time_range, conditions)
+            branches += summarized_of(question, time_range, conditions, by_shard)
+        elif by_shard:
+            branches.append(any_summarized_of(question))
         union = "\nUNION ALL".join(branches)
         if by_shard:
             # The state comes afterwards: an edge that has not moved then had not moved before.
@@ -85,15 +94,18 @@ class PostgresStatisticsStore:
             rows = self._run((ANSWER if is_by_model else citus.ANSWER).format(branches=union), values)
             answers = rows if is_by_model else list(citus.joined(rows))
             state = self.state(time_range)
+            has_summaries = with_summaries or any(row[0] == citus.ANY_SUMMARIES for row in rows)
         else:
-            any_summaries = "false" if self._is_distributed() else summary_rows.ANY
+            is_distributed = self._is_distributed()
+            any_summaries = summary_rows.ANY.format(where=summary_rows.OF_MODELS if is_distributed else "")
             bounds = STATE.format(start=time_range.start, end=time_range.end)
             answer = ANSWER.format(branches=union)
             rows = self._run(READ.format(state=bounds, has_summaries=any_summaries, answer=answer), values)
-            has_summaries = self._has_summaries = rows[0][STATE_COLUMNS]  # other threads write the attribute, too
-            if has_summaries and not with_summaries:
-                return self.read(question, time_range, parts)
             answers, state = [row[STATE_COLUMNS + 1 :] for row in rows], _state(rows[0])
+            has_summaries = rows[0][STATE_COLUMNS] or (is_distributed and with_summaries)
+        self._has_summaries = has_summaries  # other threads write the attribute, too
+        if has_summaries and not with_summaries:
+            return self.read(question, time_range, parts)
         tallies = [dict[GroupKey, Tally]() for _ in parts]
         beside = dict[GroupKey, Tally]()
         for row in answers:
@@ -111,7 +123,7 @@ class PostgresStatisticsStore:
         keys = ", ".join(question.group_by)
         names = ALL_NAMES.format(keys=keys, conditions=conditions)
         branches = [names] if segments is None else [names_of(segment, keys, conditions) for segment in segments]
-        if segments is not None and not self._is_distributed():
+        if segments is not None:
             summarized = summary_rows.segments(question, question.range)
             branches += [names_of(segment, keys, conditions, "summary") for segment in summarized]
         if question.group_by == ("model_name",):  # the only groups that drops alone can make

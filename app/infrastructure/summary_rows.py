@@ -28,7 +28,9 @@ ON CONFLICT (id, model_name) DO NOTHING
 RETURNING total_requests"""
 
 # Whether there are any: if not, no statement reads their tables.
-ANY = "EXISTS (SELECT FROM prediction_summary_day)"
+ANY = "EXISTS (SELECT FROM prediction_summary_day{where})"
+# On Citus a statement about one model looks on the node of the model alone.
+OF_MODELS = " WHERE model_name IN %(model_names)s"
 
 # The procedure commits its pieces itself. On TimescaleDB a job calls it, too.
 RETAIN = "CALL prediction_summary_retain(0, '{}')"

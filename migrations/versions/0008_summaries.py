@@ -1,10 +1,9 @@
 """What clients count instead of sending it whole
 
 A summary counts predictions of one model, version and minute, with the bins of the latency sketch. Triggers add each
-summary to rollups by minute, hour and day, in the transaction that stores it. Both engines work alike here, because
-these are ordinary tables on TimescaleDB, too. A single summary is kept as long as it may be sent again, to be counted
-once; the rollups are kept as long as the aggregates of the same level. On Citus the tables stay empty, because the
-service takes no summaries there.
+summary to rollups by minute, hour and day, in the transaction that stores it. The engines work alike here, because
+these are ordinary tables on TimescaleDB, too; on Citus they are spread as the log is. A single summary is kept as long
+as it may be sent again, to be counted once; the rollups are kept as long as the aggregates of the same level.
 
 Revision ID: 8_summaries
 Revises: 7_halves_of_calls
@@ -82,10 +81,10 @@ SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_name = 'p
 
 def upgrade() -> None:
     op.execute(SUMMARIES)
+    op.distribute("prediction_summary")
     for level in LEVELS:
         op.execute(ROLLUPS.format(level=level))
-    if op.storage_engine() == "citus":
-        return
+        op.distribute(f"prediction_summary_{level}", f"prediction_summary_latency_{level}")
     op.run_sql(
         "summaries/prediction_summary_retained",
         "summaries/prediction_summary_rolled_up",
@@ -94,6 +93,7 @@ def upgrade() -> None:
         "summaries/prediction_summary_forget",
         "summaries/prediction_summary_retain",
         "summaries/prediction_model_unused",
+        "citus/summaries/prediction_model_remove_unused",
     )
     if op.storage_engine() == "timescale":
         op.execute(ADD_JOB)
@@ -105,9 +105,7 @@ def downgrade() -> None:
     op.execute("DROP TABLE prediction_summary")
     for level in LEVELS:
         op.execute(f"DROP TABLE prediction_summary_{level}, prediction_summary_latency_{level}")
-    if op.storage_engine() == "citus":
-        return
-    op.run_sql("common/prediction_model_unused")
+    op.run_sql("common/prediction_model_unused", "citus/prediction_model_remove_unused")
     op.execute("DROP PROCEDURE prediction_summary_retain(integer, jsonb)")
     for name in ("remove", "forget"):
         op.execute(f"DROP FUNCTION prediction_summary_{name}(text, text, timestamptz, timestamptz)")

@@ -19,34 +19,15 @@ SUMMARY = Summary(uuid4(), "m", "", NOW, 1, 1, 5.0, 5.0, 5.0, [(81, 1)])
 class Store:
     """Stores batches, and nothing else."""
 
-    def __init__(self, takes_summaries: bool) -> None:
-        self._takes_summaries = takes_summaries
-        self.batches: list[Batch] = []
-
-    @property
-    def takes_summaries(self) -> bool:
-        return self._takes_summaries
-
     def add_many(self, batch: Batch) -> Added:
-        self.batches.append(batch)
         return Added(len(batch.calls), len(batch.summaries), sum(each.count for each in batch.summaries.values()))
 
     def conflicts(self, calls: Calls) -> Sequence[int]:
         return []
 
 
-def test_a_store_that_takes_no_summaries_gets_the_predictions_and_the_sender_hears_of_the_rest() -> None:
-    store = Store(takes_summaries=False)
-    receipt = Predictions(cast(PredictionStore, store)).log_batch(Batch(Calls.of(CALL), summaries={0: SUMMARY}))
-    assert (receipt.stored, receipt.summarized) == (1, 0)
-    assert [(place, list(rejection.errors)) for place, rejection in receipt.rejected] == [(0, ["summary_id"])]
-    assert [(len(batch.calls), len(batch.summaries)) for batch in store.batches] == [(1, 0)]
-
-
 def test_a_receipt_counts_each_summary_as_a_record() -> None:
-    receipt = Predictions(cast(PredictionStore, Store(takes_summaries=True))).log_batch(
-        Batch(Calls.of(CALL), summaries={1: SUMMARY})
-    )
+    receipt = Predictions(cast(PredictionStore, Store())).log_batch(Batch(Calls.of(CALL), summaries={1: SUMMARY}))
     assert (receipt.stored, receipt.duplicates, receipt.rejected, receipt.summarized) == (2, 0, (), 1)
 
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from flask_migrate import upgrade
 from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
 
 from app.application.predictions import Batch, Calls
 from app.domain.errors import BehindRetention, StorageUnavailable
@@ -138,3 +139,10 @@ def test_if_the_database_is_away_none_of_a_group_is_tried_again(model: str) -> N
     store = PostgresPredictionStore(Database("postgresql+psycopg2://nobody@127.0.0.1:1/none"))
     with pytest.raises(StorageUnavailable):
         outcomes_of(store, [Prediction(model, 1.0, True, AT)] * 2)
+
+
+@pytest.mark.parametrize("statement", ["UPDATE prediction_log SET duration_ms = 9", "TRUNCATE prediction_log"])
+def test_the_log_can_be_neither_changed_nor_emptied(own: Database, model: str, statement: str) -> None:
+    PostgresPredictionStore(own).add(Prediction(model, 1.0, True, datetime.now(timezone.utc)))
+    with pytest.raises(DBAPIError, match="inserts and deletes only"):
+        own.count(statement, {})

@@ -110,6 +110,20 @@ def test_a_minute_counts_where_it_begins(send: Send, ask: Any, model: str) -> No
     assert ask(start=NOON + timedelta(seconds=1), end=NOON + HOUR)["summarized"] == 0
 
 
+@pytest.mark.parametrize("group_by", [None, "model_name"])
+def test_a_question_about_several_models_counts_what_was_summarised_of_them(
+    server: Server, send: Send, model: str, group_by: str | None
+) -> None:
+    models = [model, f"{model}-other", f"{model}-third"]
+    send(*(summary(three(name)) for name in models[:2]), *three(models[2]))
+    client = make_app(server.service_url).test_client()  # it has not seen yet that there are summaries
+    query = {"model_name": models, "percentiles": "100", **({"group_by": group_by} if group_by else {})}
+    for _ in range(2):
+        answer = client.get("/api/v1/stats", query_string=query).get_json()
+        assert (answer["total_requests"], answer["summarized"], answer["percentiles"]) == (9, 6, {"100": 20.0})
+        assert [group["summarized"] for group in answer.get("groups", [])] == ([3, 3, 0] if group_by else [])
+
+
 def test_a_model_that_was_only_summarised_is_in_the_list_of_models(client: FlaskClient, send: Send, model: str) -> None:
     send(summary(three(model, NOON, model_version="2")), summary(three(model, NOON + HOUR, model_version="2")))
     ((entry),) = client.get("/api/v1/models", query_string={"model_name": model}).get_json()

@@ -10,6 +10,7 @@ from app.application.retention import LifeCycle, Node, Overview, Relation
 from app.infrastructure import citus
 from app.infrastructure.dropped_store import RETAIN as RETAIN_DROPPED
 from app.infrastructure.maintenance.plain import TIDY, Plain, move_edge
+from app.infrastructure.summary_rows import RETAIN as RETAIN_SUMMARIES
 
 # For so many days partitions are made ahead: as long may the daily run of retention fail.
 DAYS_AHEAD = 14
@@ -63,6 +64,7 @@ class Citus(Plain):
                     statement = DROP_BUCKETS.format(relation=f"prediction_{family}_{level}")
                     connection.exec_driver_sql(statement, {"edge": edge})
             connection.exec_driver_sql(RETAIN_DROPPED)
+            connection.exec_driver_sql(RETAIN_SUMMARIES)
             connection.exec_driver_sql(TIDY)
 
     def overview(self) -> Overview:

@@ -23,6 +23,7 @@ REASONS = {
     "tests/test_migrations.py::test_a_database_of_0_1_is_brought_over_without_losing_a_row": NONE_YET,
     "tests/test_migrations.py::test_a_database_of_0_1_has_the_schema_of_a_new_one_once_it_is_brought_over": NONE_YET,
     "tests/test_migrations.py::test_a_database_of_an_earlier_revision_of_0_1_is_refused_and_left_as_it_is": NONE_YET,
+    "tests/test_migrations.py::test_history_of_0_1_whose_rows_retention_has_dropped_is_brought_over": NONE_YET,
     "tests/test_grafana.py::test_what_the_reader_has_set_for_itself_is_undone_when_it_is_made_again": READ_ONLY,
     "tests/presentation/test_stats.py::test_rows_are_read_at_the_cut_ends_and_behind_the_watermark_alone": PLAN,
 }

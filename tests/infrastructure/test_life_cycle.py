@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -37,6 +39,11 @@ SELECT jsonb_array_elements(index::jsonb)
 FROM   timescaledb_information.hypertable_columnstore_settings
 WHERE  hypertable = 'prediction_log'::regclass
 """
+
+WAITS_FOR_LOG = """
+SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'prediction_log'::regclass AND mode = 'ShareLock' AND NOT granted)
+"""
+INSERT = "INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful) VALUES (now(), 'm', 5, true)"
 
 # As if the next piece of rows to be dropped had not come to it yet.
 LEFT_OVER = """
@@ -263,6 +270,29 @@ def test_in_a_batch_only_the_calls_behind_the_edge_are_refused(house: House) -> 
         (0, "timestamp"), (1, "duration_ms"), (3, "timestamp")
     ]  # fmt: skip
     assert house.client.get("/api/v1/predictions?model_name=batched").json[0]["metadata"] == {"text": "ü"}
+
+
+def test_a_writer_that_takes_long_makes_others_wait_for_retention_only_a_moment(server: Server) -> None:
+    if server.engine != "plain" or not server.concurrent:
+        pytest.skip("on TimescaleDB a procedure of the migrations moves the edge")
+    with empty_database(server) as url, make_app(url, pool_size=1).app_context():
+        upgrade()
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        retention = Database(url, pool_size=1)
+        keep = LifeCycle({"raw": 10 * DAY}, columnstore_after=DAY)
+        thread = threading.Thread(target=lambda: maintenance(retention).retain(keep), daemon=True)
+        with engine.connect() as slow, engine.connect() as other:
+            slow.exec_driver_sql("BEGIN; LOCK TABLE prediction_log IN ROW EXCLUSIVE MODE")
+            thread.start()
+            while not other.exec_driver_sql(WAITS_FOR_LOG).scalar():
+                time.sleep(0.01)
+            other.exec_driver_sql("SET lock_timeout = '20s'")
+            other.exec_driver_sql(INSERT)
+            slow.exec_driver_sql("COMMIT")
+            thread.join(60)
+            assert other.exec_driver_sql("SELECT raw_from IS NOT NULL FROM prediction_stats_state").scalar()
+        retention.engine.dispose()
+        engine.dispose()
 
 
 def test_no_edge_moves_back_nor_past_that_of_a_finer_level(house: House) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from app.application.retention import LifeCycle, Overview, Progress, Relation
 from app.infrastructure.dropped_store import RETAIN as RETAIN_DROPPED
@@ -13,6 +15,11 @@ from app.infrastructure.postgres.database import Database
 from app.infrastructure.summary_rows import RETAIN as RETAIN_SUMMARIES
 
 PIECE = 20_000
+# While retention waits for a writer that takes long, all other writers wait behind it: so it waits in short turns.
+LOCK_LOG = "SET LOCAL lock_timeout = '250ms'; LOCK TABLE prediction_log IN SHARE MODE"
+LOCK_NOT_AVAILABLE = "55P03"
+MAX_TURNS = 60
+TRY_AGAIN_AFTER_S = 1.0
 
 # As on TimescaleDB, the edge moves while no writer is under way, and rows are deleted only afterwards. The edge of a
 # level never passes the edge of the finer level, because a delete refreshes buckets from the finer ones.
@@ -92,12 +99,25 @@ class Plain:
 
 
 def move_edge(connection: Connection, level: str, finer: str, keep: timedelta) -> None:
-    """Move the edge of a level to `keep` ago, but not past the edge of the finer one; no writer is under way then."""
-    connection.exec_driver_sql("BEGIN")
-    if level == "raw":
-        connection.exec_driver_sql("LOCK TABLE prediction_log IN SHARE MODE")
-    connection.exec_driver_sql(MOVE_EDGE.format(level=level, finer=finer), {"keep": keep})
-    connection.exec_driver_sql("COMMIT")
+    """Move the edge of a level to `keep` ago, but not past the edge of the finer one; no writer is under way then.
+
+    Raises DBAPIError, for example if a writer does not end for a minute.
+    """
+    turns = MAX_TURNS
+    while True:
+        connection.exec_driver_sql("BEGIN")
+        try:
+            if level == "raw":
+                connection.exec_driver_sql(LOCK_LOG)
+            connection.exec_driver_sql(MOVE_EDGE.format(level=level, finer=finer), {"keep": keep})
+            connection.exec_driver_sql("COMMIT")
+            return
+        except DBAPIError as error:
+            turns -= 1
+            if getattr(error.orig, "pgcode", None) != LOCK_NOT_AVAILABLE or not turns:
+                raise
+        connection.exec_driver_sql("ROLLBACK")
+        time.sleep(TRY_AGAIN_AFTER_S)
 
 
 def _delete(connection: Connection, statement: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import structlog
 from flask import Flask
 
@@ -18,6 +16,9 @@ from app.infrastructure.alerts.webhooks import Webhooks
 from app.wiring.pools import open_pool
 from config import Config, ConfigurationError
 
+# One to evaluate, one to send, which each hold it for as long as they take, and one for requests about alerts.
+CONNECTIONS = 3
+
 log = structlog.get_logger(__name__)
 
 
@@ -29,7 +30,7 @@ def make(app: Flask, readers: Readers, url: str, config: Config) -> Alerts | Non
         file = read(config.alerts_file)
     except AlertFileError as error:
         raise ConfigurationError(f"ALERTS_FILE: {error}") from None
-    store = PostgresAlertStore(open_pool(url, replace(config, pool_size=2)))
+    store = PostgresAlertStore(open_pool(url, config, size=CONNECTIONS))
     webhooks = Webhooks(file.webhooks, config.public_url)
     alerts = Alerts(
         file.rules,

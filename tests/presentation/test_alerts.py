@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 from app.application.alerts import Alerts
 from app.commands.alerts import EXTENSION
 from app.domain.keys import Scope
+from app.infrastructure.alerts.store import PostgresAlertStore
 from app.presentation.services import services
 from conftest import Server, make_app
 from support.alerts import errors_of, forget_alerts, write_alerts
@@ -90,6 +92,20 @@ def test_a_rule_that_fits_too_many_models_says_how_many_it_leaves_out(
     (rule,) = app.test_client().get(ALERTS).json["rules"]
     assert rule["models_left_out"] == 3
     assert [alert["model_name"] for alert in rule["alerts"]] == [f"{model}-a", f"{model}-b"]
+
+
+def test_the_alerts_can_be_read_while_rules_are_measured_and_a_slow_webhook_gets_a_message(
+    watching: Callable[..., Flask], model: str
+) -> None:
+    app = watching(pool_timeout_s=0.1)
+    alerts: Alerts = app.extensions[EXTENSION][0]
+    log_failures(app, model)
+    evaluate(app)
+    store = alerts._store
+    assert isinstance(store, PostgresAlertStore)
+    with store.turn(timedelta()) as turn, store.due() as message:
+        assert turn is not None and message is not None
+        assert app.test_client().get(ALERTS).status_code == 200
 
 
 def test_the_history_goes_back_page_by_page(watching: Callable[..., Flask], model: str) -> None:

@@ -157,6 +157,22 @@ def test_fields_of_a_context_are_logged_inside_it_also_in_tasks(
     }  # fmt: skip
 
 
+def test_a_context_may_end_in_another_context_than_it_began_in(
+    service: Service, make_client: Callable[..., Client]
+) -> None:
+    """So it does if it is in a dependency of FastAPI that is a generator, and no coroutine."""
+    client = make_client()
+    block = client.context(user="u1")
+    contextvars.copy_context().run(block.__enter__)
+
+    def end() -> None:
+        block.__exit__(None, None, None)
+        client.log("after", duration_ms=1, was_successful=True)
+
+    contextvars.copy_context().run(end)
+    assert "metadata" not in the_record(service, client)
+
+
 def test_the_current_trace_is_logged_if_there_is_one(service: Service, make_client: Callable[..., Client]) -> None:
     trace = pytest.importorskip("opentelemetry.trace")
     client = make_client()

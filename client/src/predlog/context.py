@@ -16,11 +16,15 @@ _fields: ContextVar[dict[str, Any]] = ContextVar("predlog")
 @contextmanager
 def fields(**more: Any) -> Iterator[None]:
     """Add these fields to the metadata of records that are logged inside, also by tasks that are started there."""
-    token = _fields.set({**_fields.get({}), **more})
+    before = _fields.get({})
+    token = _fields.set({**before, **more})
     try:
         yield
     finally:
-        _fields.reset(token)
+        try:
+            _fields.reset(token)
+        except ValueError:  # it ends in another context than it began in, as FastAPI's dependencies in threads do
+            _fields.set(before)
 
 
 def traced() -> bool:

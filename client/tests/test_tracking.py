@@ -10,6 +10,7 @@ import itertools
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -428,6 +429,23 @@ def consume(kind: str, answer: Any, most: Any) -> Any:
     if kind == "flask":
         answer.close()
     return taken
+
+
+class Away:
+    """As a proxy of Werkzeug whose object is not there."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("object is not bound")
+
+
+@pytest.mark.parametrize("kind", [mock.Mock, mock.MagicMock, Away])
+def test_a_result_that_has_every_attribute_or_raises_for_each_is_a_whole_answer(
+    service: Service, client: Client, kind: Any
+) -> None:
+    result = kind()
+    assert client.tracked("m")(lambda: result)() is result
+    (record,) = logged(service, client)
+    assert record["was_successful"]
 
 
 @pytest.mark.parametrize("kind", FRAMEWORKS)

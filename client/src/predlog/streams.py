@@ -21,13 +21,23 @@ def followed(result: Any, call: Call) -> Any:
         return _steps(result, call)
     if kind is AsyncGeneratorType:
         return AsyncSteps(result, call)
-    if hasattr(result, "body_iterator"):  # Starlette's StreamingResponse
-        result.body_iterator = AsyncSteps(result.body_iterator, call)
+    own = _own(result)
+    if hasattr(type(own.get("body_iterator")), "__aiter__"):  # Starlette's StreamingResponse
+        result.body_iterator = AsyncSteps(own["body_iterator"], call)
         return result
-    if getattr(result, "is_streamed", False) is True and hasattr(result, "response"):  # Werkzeug's
-        result.response = _steps(result.response, call)
+    if "response" in own and getattr(result, "is_streamed", False) is True:  # Werkzeug's
+        result.response = _steps(own["response"], call)
         return result
     return None
+
+
+def _own(result: Any) -> dict[str, Any]:
+    """The attributes of its own: a mock has all other ones, too, and a proxy may raise whatever it is asked."""
+    try:
+        own: dict[str, Any] = vars(result)
+        return own
+    except Exception:
+        return {}
 
 
 def _steps(steps: Iterable[Any], call: Call) -> Generator[Any, Any, Any]:

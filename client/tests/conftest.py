@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,12 @@ import pytest
 import predlog
 from misbehaving import Service
 from predlog import delivery
+
+
+def pytest_configure() -> None:
+    """A shell that starts the suite in the background leaves SIGINT ignored, which each program would inherit."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

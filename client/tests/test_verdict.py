@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from predlog.response import Acknowledged, Later, Refused, judge
+from predlog.response import MAX_REASON_CHARACTERS, Acknowledged, Later, Refused, judge, reason
 from predlog.transport import Answer
 
 RECEIPT = {"stored": 1, "duplicates": 1, "rejected": [{"index": 2, "errors": {"duration_ms": ["wrong"]}}]}
@@ -61,3 +61,9 @@ def test_a_wrong_key_or_url_needs_someone(status: int) -> None:
 @pytest.mark.parametrize("status", [400, 413])
 def test_refused_content_may_pass_in_parts(status: int) -> None:
     assert said(status, {}) == Refused(status)
+
+
+def test_what_a_proxy_says_drives_no_terminal_and_fills_no_log() -> None:
+    said = reason(OSError(f"Tunnel connection failed: 407 \x1b[2J\n{'x' * 60_000}"))
+    assert said.startswith("OSError: Tunnel connection failed: 407") and said.isprintable()
+    assert len(said) <= len("OSError") + MAX_REASON_CHARACTERS

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
 from predlog.dropped import HEADER
+from predlog.text import printable
 from predlog.transport import BATCH_PATH, Answer, Transport
 
 _BUSY = (408, 425, 429)
 _ACKNOWLEDGED = (200, 207, 422)
 _CONTENT = (400, 413, 422)
+MAX_REASON_CHARACTERS = 200
 
 ADVICE = {
     401: "it wants a valid API key: set api_key or PREDLOG_API_KEY",
@@ -87,12 +89,13 @@ def summary(said: Verdict) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Why no answer came; only the system's own words, never a byte that a server sent."""
+    """Why no answer came, in the system's own words; a proxy's refusal is among them, so they are cut and printable."""
     if isinstance(error, socket.timeout):
         return "it did not answer in time"
     if isinstance(error, http.client.HTTPException):
         return f"its answer broke off ({type(error).__name__})"
-    return f"{type(error).__name__}: {error}" if isinstance(error, OSError) else type(error).__name__
+    words = f": {error}"[:MAX_REASON_CHARACTERS] if isinstance(error, OSError) else ""
+    return printable(type(error).__name__ + words)
 
 
 def _receipt(body: bytes, count: int) -> Acknowledged | None:

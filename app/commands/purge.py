@@ -19,11 +19,11 @@ commands = Commands("predictions", help="The logged calls.")
 
 
 @commands.command()
-@click.option("--model", "model_name", help="Only calls of this model; alone it removes the model itself.")
-@click.option("--model-version", help="Only calls of this version of the model.")
+@click.option("--model", "model_name", help="Only predictions of this model; alone it removes the model itself.")
+@click.option("--model-version", help="Only predictions of this version of the model.")
 @click.option("--from", "start", help="Not before this date (UTC) or ISO 8601 instant.")
 @click.option("--to", "end", help="Up to this date (included, UTC) or instant (not included).")
-@click.option("--request-id", type=click.UUID, help="Only the call that was logged with this request id.")
+@click.option("--request-id", type=click.UUID, help="Only the prediction that was logged with this request id.")
 @click.option("--dry-run", is_flag=True, help="Say how many there are, and remove nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def purge(

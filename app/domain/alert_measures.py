@@ -50,7 +50,7 @@ class Sample(NamedTuple):
 
 
 class Measure(Protocol):
-    """One way to look at the calls of a model."""
+    """One way to look at the predictions of a model."""
 
     @property
     def condition(self) -> str:
@@ -80,7 +80,7 @@ class Measure(Protocol):
 
 @dataclass(frozen=True)
 class _OneWindow:
-    """A measure of the calls of one window, which ends now."""
+    """A measure of the predictions of one window, which ends now."""
 
     window: timedelta
 
@@ -102,7 +102,7 @@ class _OneWindow:
 
 @dataclass(frozen=True)
 class ErrorRate(_OneWindow):
-    """The share of calls that failed, at most `above` (0 … 1)."""
+    """The share of predictions that failed, at most `above` (0 … 1)."""
 
     above: float
     confidence: float
@@ -124,7 +124,7 @@ class ErrorRate(_OneWindow):
 
 @dataclass(frozen=True)
 class ShareUnder(_OneWindow):
-    """The share of calls that took at most `under_ms` milliseconds, at least `below` (0 … 1)."""
+    """The share of predictions that took at most `under_ms` milliseconds, at least `below` (0 … 1)."""
 
     under_ms: float
     below: float
@@ -162,7 +162,7 @@ class Percentile(_OneWindow):
         return f"p{self.percentile:g} in {duration(self.window)} above {self.above:g} ms"
 
     def judge(self, tallies: Sequence[Tally]) -> Verdict:
-        """The percentile is above the limit if the share of calls at or under that limit is less than its fraction."""
+        """The percentile is above the limit if the share of predictions up to that limit is less than its fraction."""
         (value,), (share,) = tallies[0].percentiles([self.percentile]), tallies[0].shares_under([self.above])
         assert value is not None and share is not None
         known = self._in_window(tallies[0], "known to 1 %")
@@ -173,7 +173,7 @@ class Percentile(_OneWindow):
 
 @dataclass(frozen=True)
 class Silence(_OneWindow):
-    """No call at all in the window."""
+    """No prediction at all in the window."""
 
     needs_calls = False
 

@@ -58,7 +58,7 @@ class LatencySketch:
         self.add(counts)
 
     def add(self, counts: Iterable[tuple[int, int]]) -> None:
-        """Merge pairs of (bin, number of calls) in."""
+        """Merge pairs of (bin, number of predictions) in."""
         self._last = ((), [])
         mine = self._counts
         pairs = counts if isinstance(counts, Collection) else list(counts)
@@ -79,12 +79,12 @@ class LatencySketch:
 
     @property
     def total(self) -> int:
-        """How many calls the sketch has seen."""
+        """How many predictions the sketch has seen."""
         return sum(self._counts.values())
 
     @property
     def counts(self) -> list[tuple[int, int]]:
-        """Pairs of (bin, number of calls), from the fastest to the slowest; bins without calls are left out."""
+        """Pairs of (bin, number of predictions), from the fastest to the slowest; empty bins are left out."""
         return sorted((bin, calls) for bin, calls in self._counts.items() if calls > 0)
 
     def share_under(self, duration_ms: float) -> Share | None:

@@ -107,7 +107,7 @@ class Tally:
         return both
 
     def merge(self, other: Tally) -> None:
-        """Add the calls of another tally."""
+        """Add the predictions of another tally."""
         self.total += other.total
         self.successful += other.successful
         self.duration_ns_sum += other.duration_ns_sum

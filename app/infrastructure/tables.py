@@ -121,7 +121,7 @@ prediction_summary = Table(
     Index("prediction_summary_reported", "reported_at"),
 )
 
-# Every model and version that was ever logged, in the order of their bytes; one without calls may stay for a while.
+# Every model and version that was ever logged, in the order of their bytes; one without predictions may stay a while.
 prediction_model = Table(
     "prediction_model",
     metadata,

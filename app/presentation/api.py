@@ -23,7 +23,7 @@ ERRORS: dict[int, tuple[str, Any]] = {
     406: ("`Accept` has no format that the service can write.", None),
     408: ("The body has not arrived in REQUEST_TIMEOUT_S seconds, or not much more.", None),
     409: (
-        "A call of another model has this `request_id` and `timestamp`; nothing was stored.",
+        "A prediction of another model has this `request_id` and `timestamp`; nothing was stored.",
         {"json": {"request_id": [RequestIdConflict.message]}},
     ),
     413: ("The body is larger than the service takes.", None),

@@ -16,16 +16,16 @@ SCHEMES = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key, sent by itself."},
 }
 ANSWERS = {
-    401: ("Unauthorized", "The call brings no key, or one that is unknown, revoked or expired."),
+    401: ("Unauthorized", "The request brings no key, or one that is unknown, revoked or expired."),
     403: (
         "Forbidden",
-        "The key has not the scope that this call needs, or is bound to other models; or the Host header names a host "
-        "that is not in ALLOWED_HOSTS.",
+        "The key has not the scope that this request needs, or is bound to other models; or the Host header names a "
+        "host that is not in ALLOWED_HOSTS.",
     ),
     429: (
         "Too Many Requests",
-        "This key, or if none is needed this address, calls too often, or too many calls without a valid key came from "
-        "this address; see Retry-After.",
+        "This key, or if none is needed this address, sends too many requests, or too many without a valid key came "
+        "from this address; see Retry-After.",
     ),
 }
 

@@ -10,14 +10,14 @@ from uuid import UUID, uuid5
 from app.application.halves import Side
 from app.presentation.cloudevents.decoder import Event
 
-# Both halves of a call have the same request id, whenever they are sent.
+# Both halves of a prediction have the same request id, whenever they are sent.
 NAMESPACE = UUID("2c4e5eef-9324-48a4-8e8c-b852da30574c")
 SIDES = {
     f"{prefix}.inference.{side.value}": side
     for prefix in ("org.kubeflow.serving", "io.seldon.serving")
     for side in Side
 }
-# Seldon gives each event an id of its own, and both of a call the same requestid.
+# Seldon gives each event an id of its own, and both of a prediction the same requestid.
 CALL_IDS = ("requestid", "id")
 # A transformer and a predictor of one service each log the same call.
 COMPONENT = "component"

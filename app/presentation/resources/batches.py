@@ -20,7 +20,7 @@ from app.presentation.schemas.dropped_header import HEADER, LEFT_OUT_HEADER, Dro
 from app.presentation.schemas.predictions import PredictionSchema
 from app.presentation.schemas.summaries import SummarySchema
 
-blp = Blueprint("batches", __name__, url_prefix="/api/v1", description="Logged calls, many at once")
+blp = Blueprint("batches", __name__, url_prefix="/api/v1", description="Logged predictions, many at once")
 
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 ANSWER = {"stored": 2, "duplicates": 0, "rejected": []}
@@ -77,8 +77,8 @@ class ReceiptSchema(ma.Schema):
             "description": "What the client dropped, as a JSON array of reports, in ASCII: other "
             "characters are written as \\uXXXX. `POST /api/v1/dropped` takes the same as a body. "
             f"Reports of models that the key may not log, or that are more new ones than it may, are left out and "
-            f"counted in {LEFT_OUT_HEADER}. Of one model and for one reason a minute counts {MAX_COUNT} dropped calls "
-            "at most.",
+            f"counted in {LEFT_OUT_HEADER}. Of one model and for one reason a minute counts {MAX_COUNT} dropped "
+            "predictions at most.",
         }
     ],
 )
@@ -103,8 +103,8 @@ def log_batch() -> Response:
     The body is a JSON array or NDJSON, gzipped or not, of at most 10,000 records and 16 MB inflated. Valid records are
     stored in one transaction, and the answer comes after it is committed; the others are listed with their errors.
     Records that have a `request_id` may be sent again without harm; if they have no `timestamp`, the `request_id` must
-    be a UUIDv7. A record whose `request_id` and `timestamp` belong to a call of another model is rejected; on Citus it
-    is stored, because the model is a part of the key there.
+    be a UUIDv7. A record whose `request_id` and `timestamp` belong to a prediction of another model is rejected; on
+    Citus it is stored, because the model is a part of the key there.
 
     A record with a `summary_id` is a summary: predictions of one version of a model in one minute that the client has
     counted instead of sending each of them whole. All statistics count them; a range counts a minute that begins in it.

@@ -18,7 +18,7 @@ from app.presentation.schemas import events
 from app.presentation.services import services
 from app.presentation.work_budget import OutOfWork, Work, refuse
 
-blp = Blueprint("cloudevents", __name__, description="Calls of which inference loggers tell")
+blp = Blueprint("cloudevents", __name__, description="Predictions from the events of inference loggers")
 
 MAPPING = "predlog.event_mapping"
 DECODER = "predlog.event_decoder"
@@ -34,7 +34,7 @@ DECODER = "predlog.event_decoder"
     422,
     schema=events.REFUSED,
     example=events.NONE_VALID,
-    description="None can be used; or the body is no event, or the report of dropped calls is wrong",
+    description="None can be used; or the body is no event, or the report of dropped predictions is wrong",
 )
 @blp.errors(400, 408, 413, 415, 503)
 def log_events() -> Response:

@@ -31,8 +31,8 @@ COMMON_BOUNDS = {"from_date": "from_date", "start": "from", "to_date": "to_date"
 class CompareQuerySchema(RangeSchema):
     """Two versions over one range, or two ranges, or two versions each over a range of its own."""
 
-    version_a = version("The version to compare with; empty: calls without one.", example="1.4")
-    version_b = version("The version to compare; empty: calls without one.", example="1.5")
+    version_a = version("The version to compare with; empty: predictions without one.", example="1.4")
+    version_b = version("The version to compare; empty: predictions without one.", example="1.5")
     from_a = bound("First day or instant of a.")
     to_a = bound("Last day of a (included), or an instant (not included).")
     from_b = bound("First day or instant of b.")

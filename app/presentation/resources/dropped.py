@@ -22,7 +22,7 @@ from app.presentation.schemas.fields import bound, name
 from app.presentation.schemas.ranges import MAX_MODELS
 from app.presentation.services import services
 
-blp = Blueprint("dropped", __name__, url_prefix="/api/v1", description="Calls that were never logged")
+blp = Blueprint("dropped", __name__, url_prefix="/api/v1", description="Predictions that were never logged")
 
 # Of today, so that it may be sent as it is.
 REPORT = {
@@ -42,7 +42,7 @@ class CountedSchema(ma.Schema):
     duplicates = ma.fields.Integer(required=True, metadata={"description": "Reports that had been counted before."})
     left_out = ma.fields.Integer(
         required=True,
-        metadata={"description": f"Dropped calls of new reports that are beyond {MAX_COUNT} for a minute."},
+        metadata={"description": f"Dropped predictions of new reports that are beyond {MAX_COUNT} for a minute."},
     )
 
 
@@ -51,7 +51,7 @@ class RemovedSchema(ma.Schema):
 
     reports = ma.fields.Integer(required=True, metadata={"description": "Single reports that were removed."})
     dropped = ma.fields.Integer(
-        required=True, metadata={"description": "Dropped calls that the statistics count no more."}
+        required=True, metadata={"description": "Dropped predictions that the statistics count no more."}
     )
 
 

@@ -61,10 +61,10 @@ class ErrorGroupSchema(ma.Schema):
         allow_none=True,
         metadata={
             "description": "The error with # for each number and identifier, cut after 500 characters; "
-            "null for calls that were logged without an error."
+            "null for predictions that were logged without an error."
         },
     )
-    count = ma.fields.Integer(required=True, metadata={"description": "How many calls of the range."})
+    count = ma.fields.Integer(required=True, metadata={"description": "How many predictions of the range."})
     first_seen = Instant(
         required=True,
         metadata={"description": "When it was first seen, in the range or before, if the row is kept."},
@@ -73,7 +73,7 @@ class ErrorGroupSchema(ma.Schema):
         required=True, allow_none=True, metadata={"description": "The version that it was first seen in."}
     )
     last_seen = Instant(required=True, metadata={"description": "When it was last seen in the range."})
-    last_id = ma.fields.Integer(required=True, metadata={"description": "The id of that call."})
+    last_id = ma.fields.Integer(required=True, metadata={"description": "The id of that prediction."})
     versions = ma.fields.List(
         ma.fields.String(allow_none=True), required=True, metadata={"description": "The versions it has in the range."}
     )

@@ -61,7 +61,7 @@ class RowCursor(Text):
                 return Cursor(parse_instant(match[1]), int(match[2]))
         except (ValueError, InvalidInput):
             pass
-        raise ma.ValidationError("Not the timestamp and the id of a call, with a comma between them.")
+        raise ma.ValidationError("Not the timestamp and the id of a prediction, with a comma between them.")
 
 
 class ExportQuerySchema(FiltersSchema):
@@ -80,7 +80,7 @@ class ExportQuerySchema(FiltersSchema):
 @blp.route("/predictions/export")
 @blp.arguments(ExportQuerySchema(), location="query")
 @blp.doc(responses={200: {"content": CONTENT}})
-@blp.response(200, description="The oldest calls first")
+@blp.response(200, description="The oldest predictions first")
 @blp.errors(406, 422, 503)
 def export_predictions(query: dict[str, Any]) -> Response:
     """Export any number of logged predictions as NDJSON, CSV or Parquet, oldest first.

@@ -22,7 +22,9 @@ from app.presentation.schemas.ranges import RangeSchema
 from app.presentation.schemas.statistics import ANSWER_EXAMPLE, AnswerSchema, as_json, counted, milliseconds
 from app.presentation.services import services
 
-blp = Blueprint("histogram", __name__, url_prefix="/api/v1", description="How the durations of calls are distributed")
+blp = Blueprint(
+    "histogram", __name__, url_prefix="/api/v1", description="How the durations of predictions are distributed"
+)
 
 MAX_COLUMNS = 200
 DEFAULT_COLUMNS = 50
@@ -105,7 +107,7 @@ class HistogramPointSchema(CountedSchema):
     start = Instant(data_key="from", required=True)
     end = Instant(data_key="to", required=True)
     counts = ma.fields.List(
-        ma.fields.Integer(), required=True, metadata={"description": "Calls in each of `bins`, in their order."}
+        ma.fields.Integer(), required=True, metadata={"description": "Predictions in each of `bins`, in their order."}
     )
 
 

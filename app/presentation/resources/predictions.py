@@ -81,7 +81,7 @@ def log_prediction(prediction: Prediction) -> Prediction:
     200,
     PredictionSchema(many=True),
     example=[STORED],
-    description="The newest calls first",
+    description="The newest predictions first",
     headers={"Link": {"description": 'The next page, as `<…>; rel="next"`.', "schema": {"type": "string"}}},
 )
 @blp.errors(422, 503)

@@ -16,7 +16,7 @@ from app.presentation.audit import audit
 from app.presentation.schemas.fields import Identifier, Instant, bound, name, version
 from app.presentation.services import services
 
-blp = Blueprint("purge", __name__, url_prefix="/api/v1", description="Logged calls, removed for good")
+blp = Blueprint("purge", __name__, url_prefix="/api/v1", description="Logged predictions, removed for good")
 
 # The rest is left for the next request, because proxies give up after a minute.
 MAX_PURGE_S = 25.0
@@ -28,12 +28,14 @@ class PurgeQuerySchema(ma.Schema):
 
     model_name = name(
         MAX_MODEL_NAME_LENGTH,
-        metadata={"description": "Only calls of this model.", "example": "apartment_price_v1"},
+        metadata={"description": "Only predictions of this model.", "example": "apartment_price_v1"},
     )
-    model_version = version("Only calls of this version; with `model_name`. Empty: those logged without a version.")
+    model_version = version(
+        "Only predictions of this version; with `model_name`. Empty: those logged without a version."
+    )
     start = bound("Not before this date (UTC) or instant.", data_key="from", example="2025-06-01")
     end = bound("Up to this date (included, UTC) or instant (not included).", data_key="to", example="2025-06-09")
-    request_id = Identifier(metadata={"description": "Only the call that was logged with this `request_id`."})
+    request_id = Identifier(metadata={"description": "Only the prediction that was logged with this `request_id`."})
 
     @ma.post_load
     def to_filters(self, data: dict[str, Any], **_: Any) -> PurgeFilters:
@@ -46,7 +48,7 @@ class PurgeQuerySchema(ma.Schema):
 class PurgedSchema(ma.Schema):
     """How much was removed."""
 
-    deleted = ma.fields.Integer(required=True, metadata={"description": "Calls that are removed now."})
+    deleted = ma.fields.Integer(required=True, metadata={"description": "Predictions that are removed now."})
     complete = ma.fields.Boolean(
         required=True, metadata={"description": "false: there is more; send the same request again."}
     )
@@ -58,8 +60,8 @@ class PurgedSchema(ma.Schema):
         required=True,
         allow_none=True,
         metadata={
-            "description": "The retention edge, if the range reaches behind it: single calls from before are gone "
-            "already, and the statistics of that time stay as they are."
+            "description": "The retention edge, if the range reaches behind it: single predictions from before are "
+            "gone already, and the statistics of that time stay as they are."
         },
     )
 

@@ -56,7 +56,7 @@ class MeasuresSchema(RangeSchema):
         load_default=[],
         validate=Length(max=MAX_PERCENTILES, error=f"At most {MAX_PERCENTILES} durations."),
         metadata={
-            "description": "Say which share of the calls took at most so many milliseconds.",
+            "description": "Say which share of the predictions took at most so many milliseconds.",
             "default": [],
             "example": [200, 500],
         },

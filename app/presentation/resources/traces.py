@@ -21,7 +21,7 @@ from app.presentation.otlp.spans import SpanMapping
 from app.presentation.schemas import otlp
 from app.presentation.work_budget import TOLD, OutOfWork, Work, refuse
 
-blp = Blueprint("traces", __name__, description="Calls that OpenTelemetry has traced")
+blp = Blueprint("traces", __name__, description="Predictions from OpenTelemetry's spans")
 
 MAPPING = "predlog.span_mapping"
 READERS = {JSON: json_encoding.read, PROTOBUF: protobuf.read}

@@ -27,7 +27,7 @@ RATIO_ERROR = GAMMA - 1
 SUCCESS_RATE_METHOD = (
     "Difference of two proportions: Clopper-Pearson limits of each side (1934), joined by squaring and adding "
     "(Newcombe 1998; Zou and Donner 2008). More than chance if the interval leaves out 0. "
-    "Calls are taken as independent."
+    "Predictions are taken as independent."
 )
 DURATION_METHOD = (
     "Ratio of two quantiles: distribution-free limits of each side from its order statistics (Thompson 1936), joined "

@@ -17,7 +17,7 @@ class EventReceiptSchema(ReceiptSchema):
     """The result of events; `stored` and `duplicates` count predictions of which both sides are known."""
 
     waiting = ma.fields.Integer(
-        required=True, metadata={"description": "Calls of which one side is kept until the other one comes."}
+        required=True, metadata={"description": "Predictions of which one side is kept until the other one comes."}
     )
     passed_over = ma.fields.Integer(
         required=True, metadata={"description": "Events that are neither the request nor the response of a call."}

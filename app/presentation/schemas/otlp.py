@@ -56,7 +56,7 @@ ANSWER = {
         "partialSuccess": {
             "type": "object",
             "properties": {
-                "rejectedSpans": {"type": "string", "description": "How many calls could not be logged."},
+                "rejectedSpans": {"type": "string", "description": "How many predictions could not be logged."},
                 "errorMessage": {"type": "string", "description": "The errors of the first three of them."},
             },
         }
@@ -72,7 +72,7 @@ STATUS = {
 ERRORS_HERE = {
     **{str(status): ERRORS[status][0] for status in (400, 413, 415, 422, 503)},
     **{str(status): description for status, (_, description) in ANSWERS.items()},
-    "400": "The body is no ExportTraceServiceRequest, or none of its calls can be logged.",
+    "400": "The body is no ExportTraceServiceRequest, or none of its predictions can be logged.",
 }
 
 
@@ -92,7 +92,7 @@ DOCUMENTATION = {
     },
     "responses": {
         "200": {
-            "description": "All calls are stored, or all but those that `partialSuccess` tells of",
+            "description": "All predictions are stored, or all but those that `partialSuccess` tells of",
             "content": {
                 JSON: {"schema": ANSWER, "example": {"partialSuccess": {}}},
                 PROTOBUF: {"schema": BINARY, "example": ""},

@@ -35,14 +35,18 @@ FILTERS = ("model_name", "model_version", "was_successful", "start", "end", "min
 class FiltersSchema(ma.Schema):
     """Which predictions to look at."""
 
-    model_name = name(MAX_MODEL_NAME_LENGTH, metadata={"description": "Only calls of this model."})
-    model_version = version("Only calls of this version; empty: only calls without one.")
-    was_successful = ma.fields.Boolean(metadata={"description": "Only calls that succeeded, or only the others."})
+    model_name = name(MAX_MODEL_NAME_LENGTH, metadata={"description": "Only predictions of this model."})
+    model_version = version("Only predictions of this version; empty: only those without one.")
+    was_successful = ma.fields.Boolean(metadata={"description": "Only predictions that succeeded, or only the others."})
     start = bound("Not before this date or instant.", data_key="from", example="2025-06-01")
     end = bound("Up to this date (included) or instant (not included).", data_key="to", example="2025-06-09")
     timezone = zone("IANA time zone of the dates.")
     min_duration_ms = QueryMilliseconds(
-        metadata={"description": "Only calls that took at least this long.", "minimum": 0, "maximum": MAX_DURATION_MS}
+        metadata={
+            "description": "Only predictions that took at least this long.",
+            "minimum": 0,
+            "maximum": MAX_DURATION_MS,
+        }
     )
 
     @ma.post_load

@@ -37,9 +37,12 @@ class SelectionSchema(ma.Schema):
         name(MAX_MODEL_NAME_LENGTH),
         load_default=[],
         validate=Length(max=MAX_MODELS, error=f"At most {MAX_MODELS} models."),
-        metadata={"description": "Only calls of this model; repeat it for several.", "example": ["apartment_price_v1"]},
+        metadata={
+            "description": "Only predictions of this model; repeat it for several.",
+            "example": ["apartment_price_v1"],
+        },
     )
-    model_version = version("Only calls of this version; empty: only calls without one.")
+    model_version = version("Only predictions of this version; empty: only those without one.")
     timezone = zone("IANA time zone of the dates and of days in a series.")
     percentiles = DelimitedList(
         Percentile(metadata={"minimum": 0, "maximum": 100}),

@@ -75,8 +75,8 @@ class TallySchema(ma.Schema):
         keys=ma.fields.String(),
         values=ma.fields.Nested(ShareSchema, allow_none=True),
         metadata={
-            "description": "With `under_ms`: the share of calls that took at most so many milliseconds, with the "
-            "limits between which the true share is; null without calls."
+            "description": "With `under_ms`: the share of predictions that took at most so many milliseconds, with the "
+            "limits between which the true share is; null without predictions."
         },
     )
     summarized = ma.fields.Integer(
@@ -115,7 +115,7 @@ class FreshnessSchema(ma.Schema):
         metadata={"description": "The aggregates' watermark: later rows were read raw. Null if they are always exact."},
     )
     raw_share = ma.fields.Float(
-        required=True, metadata={"description": "Share of the calls that was read from raw rows."}
+        required=True, metadata={"description": "Share of the predictions that was read from raw rows."}
     )
     hours_pending_repair = ma.fields.Integer(
         required=True,

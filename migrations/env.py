@@ -3,48 +3,19 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import cast
 
 from alembic import context
 from alembic.operations import MigrateOperation, Operations
 from flask import current_app
-from psycopg2 import errors
-from psycopg2.extensions import connection as DriverConnection
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import OperationalError
 
-from app.domain.errors import PredlogError
-from app.infrastructure.postgres import session_settings
+from app.infrastructure.postgres import migration_checks, migration_lock
 from app.infrastructure.roles import reader_limits, rights
 from app.infrastructure.tables import metadata
 
-# Two replicas that start at once must not migrate at once: the second waits, then finds nothing to do. Every role could
-# take an advisory lock, so the session that migrates is a row of a table. The row of an ended session is ignored.
-LOCK_TABLE = "CREATE TABLE IF NOT EXISTS alembic_version_lock (pid integer, since timestamptz)"
-LOCK_OUT = "LOCK TABLE alembic_version_lock IN EXCLUSIVE MODE"
-FORGET_THE_GONE = """
-DELETE FROM alembic_version_lock l
-WHERE  pid = pg_backend_pid()
-   OR  NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid AND coalesce(a.backend_start = l.since, true))
-"""
-HOLD = """
-INSERT INTO alembic_version_lock
-SELECT pg_backend_pid(), (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())
-WHERE  NOT EXISTS (SELECT FROM alembic_version_lock)
-"""
-RELEASE = "DELETE FROM alembic_version_lock WHERE pid = pg_backend_pid()"
-LOOK_AGAIN_AFTER_S = 0.2
-# Two sessions have made the table at the same moment.
-MADE_MEANWHILE = (errors.UniqueViolation, errors.DuplicateTable)
-
-
-EXTENSION = "SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'timescaledb'"
-OUT_OF_REACH = f"{EXTENSION} AND extnamespace::regnamespace::name <> ALL (current_schemas(true))"
-CITUS = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')"
 # The triggers of the migrations write to nothing but shards on the same node, which is why Citus's warning about them
 # does not hold. One shard after the other: a transaction that has used several connections may not alter tables.
 CITUS_SETTINGS = (
@@ -173,11 +144,11 @@ def include_object(item: object, name: str | None, type_: str, reflected: bool, 
 def run_migrations_online() -> None:
     engine = current_app.extensions["migrate"].db.engine
     with _connect(engine) as connection:
-        _check(connection)
-        with _alone(connection), reader_limits.enforced(engine):
+        migration_checks.check(connection)
+        with migration_lock.alone(connection), reader_limits.enforced(engine):
             # The timeouts of the service's statements do not hold for migrations.
             connection.execute(text("SET statement_timeout = 0"))
-            is_citus = bool(connection.scalar(text(CITUS)))
+            is_citus = bool(connection.scalar(text(migration_checks.CITUS)))
             if is_citus:
                 for setting in CITUS_SETTINGS:
                     connection.execute(text(setting))
@@ -227,39 +198,6 @@ def _bring_over(connection: Connection) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": BROUGHT_OVER_TO})
 
 
-@contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
-    """Wait for another session that migrates, and keep others waiting during the block."""
-    while not _hold(connection):
-        time.sleep(LOOK_AGAIN_AFTER_S)
-    try:
-        yield
-    finally:
-        connection.rollback()
-        connection.execute(text(RELEASE))
-        connection.execute(text("RESET statement_timeout"))
-        connection.commit()
-
-
-def _hold(connection: Connection) -> bool:
-    try:
-        for statement in (LOCK_TABLE, LOCK_OUT, FORGET_THE_GONE):
-            connection.execute(text(statement))
-        held = connection.execute(text(HOLD)).rowcount == 1
-        connection.commit()
-        return held
-    except DBAPIError as error:
-        connection.rollback()
-        if isinstance(error.orig, MADE_MEANWHILE):
-            return False
-        if isinstance(error.orig, errors.InsufficientPrivilege):
-            raise SystemExit(
-                "This role may not migrate: set DATABASE_DIRECT_URL to the address of the database with the role that "
-                "owns it."
-            ) from None
-        raise
-
-
 def _connect(engine: Engine) -> Connection:
     try:
         return engine.connect()
@@ -269,46 +207,11 @@ def _connect(engine: Engine) -> Connection:
 
 def _tell_jobs_the_search_path(connection: Connection) -> None:
     """Give TimescaleDB's jobs the search path of the address, because they connect without the address."""
-    if connection.scalar(text(EXTENSION)):
+    if connection.scalar(text(migration_checks.EXTENSION)):
         name, path = connection.execute(text(WHERE_WE_ARE)).one()
         statement = f"ALTER ROLE CURRENT_USER IN DATABASE {name} SET search_path = {path}"
         connection.exec_driver_sql(statement.replace("%", "%%"), {})
     connection.commit()
-
-
-def _check(connection: Connection) -> None:
-    """End the command with an error if migrations cannot run; otherwise apply session_settings.PINNED to them."""
-    try:
-        session_settings.refuse_pooler(connection)
-        session_settings.pin(cast(DriverConnection, connection.connection.driver_connection))
-    except PredlogError as error:
-        raise SystemExit(str(error)) from None
-    if not connection.scalar(text("SELECT current_schema()")):
-        raise SystemExit("No schema of the search path exists: make it with CREATE SCHEMA, or name another one.")
-    if schema := connection.scalar(text(OUT_OF_REACH)):
-        raise SystemExit(
-            f"TimescaleDB is in the schema {schema}, which the search path leaves out: name it, too, at the end."
-        )
-    if connection.scalar(text(CITUS)):
-        _refuse_citus(connection)
-    connection.commit()
-
-
-def _refuse_citus(connection: Connection) -> None:
-    """End the command with an error if Predlog would be wrong, or would not work, on this Citus as it is set up."""
-    with connection.connection.cursor() as cursor:
-        cursor.execute((SQL / "citus" / "refusals.sql").read_text())
-        if refusal := cursor.fetchone():
-            raise SystemExit(refusal[0])
-        cursor.execute("SELECT to_regclass('prediction_stats_state') IS NOT NULL")
-        if (cursor.fetchone() or (False,))[0]:
-            cursor.execute("SELECT engine FROM prediction_stats_state WHERE engine <> 'citus'")
-            if engine := cursor.fetchone():
-                raise SystemExit(
-                    f"The database has Citus, and its tables were made for the engine {engine[0]}, which Citus cannot "
-                    "distribute: export the predictions, and import them into a new database that has Citus from the "
-                    "beginning."
-                )
 
 
 if context.is_offline_mode():

@@ -58,7 +58,9 @@ class House:
     def call(self, method: str, path: str, caller: str, header: str = "Authorization", **kwargs: Any) -> TestResponse:
         key = self.sent[caller]
         headers = {header: f"Bearer {key}" if header == "Authorization" else key} if key else {}
-        return self.client.open(path, method=method, headers=headers | kwargs.pop("headers", {}), **kwargs)
+        # An export keeps its permit until its answer is read, or forgotten by Python.
+        headers |= kwargs.pop("headers", {})
+        return self.client.open(path, method=method, headers=headers, buffered=True, **kwargs)
 
 
 @pytest.fixture(scope="module")

@@ -128,7 +128,7 @@ class PostgresPurgeStore:
         return deleted, part.end if part.end < within.end else None
 
     def remove_halves(self, filters: PurgeFilters, within: TimeRange) -> None:
-        """Remove the halves of calls, and what is kept of complete calls to tell events that come again."""
+        """Remove the halves of predictions, also those that are kept to recognise an event that comes again."""
         conditions, values = _conditions(filters)
         self._database.count(HALVES.format(conditions=conditions or "true"), values | vars(within))
 

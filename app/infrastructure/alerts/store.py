@@ -173,10 +173,10 @@ class PostgresMessage:
     """A message in the transaction that has locked it."""
 
     def __init__(
-        self, connection: Connection, id: UUID, webhook: str, body: str, attempts: int, age: timedelta
+        self, connection: Connection, message_id: UUID, webhook: str, body: str, attempts: int, age: timedelta
     ) -> None:
         self._connection = connection
-        self.id, self.webhook, self.body, self.attempts, self.age = UUID(str(id)), webhook, body, attempts, age
+        self.id, self.webhook, self.body, self.attempts, self.age = UUID(str(message_id)), webhook, body, attempts, age
 
     def delivered(self) -> None:
         """Keep that the webhook has accepted the message."""

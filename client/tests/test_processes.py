@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 
 from conftest import Program
-from misbehaving import Service, free_port, wait_until
+from misbehaving import Handler, Service, free_port, wait_until
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 needs_gunicorn = pytest.mark.skipif(importlib.util.find_spec("gunicorn") is None, reason="gunicorn is not installed")
@@ -183,6 +184,44 @@ def test_forking_in_the_middle_of_heavy_logging_neither_hangs_nor_loses(program:
     """)
     assert service.models == {"parent": 9000, "child": 500}
     assert set(service.copies.values()) == {1}
+
+
+@needs_fork
+def test_a_child_that_is_forked_while_an_answer_is_half_read_goes_on(
+    program: Program, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = tmp_path / "begun"
+
+    def answer_in_halves(handler: Handler, status: int, said: Any, headers: Any = None) -> None:
+        body = json.dumps(said).encode()
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        begun.touch()
+        time.sleep(0.5)
+        handler.wfile.write(body)
+
+    monkeypatch.setattr(Handler, "answer", answer_in_halves)
+    program.run(
+        """
+        import os, signal, sys, time, predlog
+        log = predlog.Client(flush_interval=0.01)
+        log.log("parent", duration_ms=1, was_successful=True)
+        while not os.path.exists(sys.argv[1]):
+            time.sleep(0.001)
+        time.sleep(0.1)
+        pid = os.fork()
+        if pid == 0:
+            log.log("child", duration_ms=1, was_successful=True)
+            os._exit(0 if log.flush(20) else 1)
+        signal.signal(signal.SIGALRM, lambda *_: os.kill(pid, signal.SIGKILL))
+        signal.alarm(25)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert log.flush(20)
+        """,
+        str(begun),
+    )
+    assert service.models == {"parent": 1, "child": 1} and set(service.copies.values()) == {1}
 
 
 @needs_fork

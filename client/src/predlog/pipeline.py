@@ -159,7 +159,7 @@ class Pipeline:
         self._closing.begin(0.0)
         self.intake.queue.clear()
         self._dropped.forget()
-        self._transport.close()
+        self._transport.disown()
         self._books.disown()
         if self._spool is not None:
             self._spool.disown()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import http.client
+import os
 import socket
 import time
 import zlib
@@ -82,6 +83,16 @@ class Transport:
         if connection is not None:
             with contextlib.suppress(OSError):
                 connection.close()
+
+    def disown(self) -> None:
+        """In a forked child: close its copy of the parent's connection, whatever the parent's thread was about.
+
+        Not as http.client does: that thread may have held the lock of the answer's buffer, and it does not exist here.
+        """
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.sock is not None:
+            with contextlib.suppress(OSError):
+                os.close(connection.sock.detach())
 
     def _request(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout: float | None

@@ -16,7 +16,8 @@ from app.infrastructure.summary_rows import RETAIN as RETAIN_SUMMARIES
 
 PIECE = 20_000
 # While retention waits for a writer that takes long, all other writers wait behind it: so it waits in short turns.
-LOCK_LOG = "SET LOCAL lock_timeout = '250ms'; LOCK TABLE prediction_log IN SHARE MODE"
+LOCK_TIMEOUT = "SET LOCAL lock_timeout = '250ms'"
+LOCK_LOG = "LOCK TABLE prediction_log IN SHARE MODE"
 LOCK_NOT_AVAILABLE = "55P03"
 MAX_TURNS = 60
 TRY_AGAIN_AFTER_S = 1.0
@@ -108,6 +109,7 @@ def move_edge(connection: Connection, level: str, finer: str, keep: timedelta) -
         connection.exec_driver_sql("BEGIN")
         try:
             if level == "raw":
+                connection.exec_driver_sql(LOCK_TIMEOUT)
                 connection.exec_driver_sql(LOCK_LOG)
             connection.exec_driver_sql(MOVE_EDGE.format(level=level, finer=finer), {"keep": keep})
             connection.exec_driver_sql("COMMIT")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -149,6 +150,36 @@ def test_another_file_stores_nothing_and_is_no_crash(
     (tmp_path / "file.ndjson").write_bytes(content)
     code = main(["import", str(tmp_path / "file.ndjson"), "--from", source])
     assert code in (0, 1, 2) and not service.records
+
+
+@pytest.mark.parametrize("metadata", [{"a": None, "b": "", "c": {}, "d": [], "e": 0}, {}])
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+def test_what_is_empty_in_metadata_is_kept(
+    service: Service, run: Callable[..., Any], tmp_path: Path, metadata: Any, form: Any
+) -> None:
+    row = {
+        "id": 1, "model_name": "m", "duration_ms": 1, "was_successful": True, "model_version": "", "error": "",
+        "timestamp": "2025-06-09T12:00:00+00:00", "request_id": "",
+    }  # fmt: skip
+    file = tmp_path / f"export.{form}"
+    if form == "ndjson":
+        file.write_text(json.dumps({**row, "metadata": metadata}) + "\n")
+    else:
+        with file.open("w", newline="") as lines:
+            rows = csv.DictWriter(lines, [*row, "metadata"])
+            rows.writeheader()
+            rows.writerow({**row, "was_successful": "true", "metadata": json.dumps(metadata)})
+    run("import", file)
+    assert stored(service)[0]["metadata"] == metadata
+
+
+def test_half_a_character_costs_that_character_alone(service: Service, run: Callable[..., Any], tmp_path: Path) -> None:
+    """As if another system had cut the text in the middle of an emoji."""
+    line = '{"model_name":"m","duration_ms":%d,"was_successful":false,"timestamp":"2025-06-09T12:00:00Z","error":"%s"}'
+    file = tmp_path / "export.ndjson"
+    file.write_text("\n".join([line % (1, "cut \\ud83d"), line % (2, "whole \\ud83d\\ude00"), ""]))
+    run("import", file)
+    assert {record["error"] for record in service.records.values()} == {"cut ?", "whole 😀"}
 
 
 def test_options_of_access_logs_are_refused_elsewhere(run: Callable[..., Any]) -> None:

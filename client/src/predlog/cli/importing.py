@@ -21,6 +21,8 @@ from predlog.transport import Transport
 MODULES = {"predlog": "own", "access-log": "access_log"}
 ONLY_ACCESS_LOG = ("model", "path", "unit")
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 def import_file(transport: Transport, options: argparse.Namespace) -> int:
     """Store the calls of a file; the exit code says whether every one was stored."""
@@ -60,4 +62,4 @@ class _Records:
             if isinstance(found, ValueError):
                 yield InvalidLine(self.line, str(found))
             else:
-                yield Line(self.line, json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode())
+                yield Line(self.line, _encode(found).encode("utf-8", "replace"))

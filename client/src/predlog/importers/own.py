@@ -71,5 +71,6 @@ def _complete(row: Record, number: int) -> Record:
         row["request_id"] = identifier(
             "predlog", old, row.get("timestamp"), row.get("model_name"), float(row["duration_ms"])
         )
-    error = row.get("error")
-    return {**record(**row), **({"error": error} if error is not None else {})}
+    # Also an empty text, and what is empty in metadata.
+    whole = {name: row[name] for name in ("error", "metadata") if row.get(name) is not None}
+    return {**record(**row), **whole}

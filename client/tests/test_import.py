@@ -142,8 +142,14 @@ def test_an_export_keeps_every_field(service: Service, run: Callable[..., Any], 
         assert found[line["duration_ms"]] == line
 
 
+DEEP = b"[" * 100_000
+DEEP_ROW = b"request_id,startTime,endTime,model,metadata\n1,2025-01-01,2025-01-01,m," + DEEP
+
+
 @pytest.mark.parametrize("source", ["seed", "litellm", "mlflow", "access-log", "predlog"])
-@pytest.mark.parametrize("content", [b"", b"nonsense\n", b"a,b\n1,2\n", b"[1]", b'{"info": {}}', b"\xff\xfe\x00"])
+@pytest.mark.parametrize(
+    "content", [b"", b"nonsense\n", b"a,b\n1,2\n", b"[1]", b'{"info": {}}', b"\xff\xfe\x00", DEEP, DEEP_ROW]
+)
 def test_another_file_stores_nothing_and_is_no_crash(
     service: Service, run: Callable[..., Any], tmp_path: Path, source: Any, content: Any
 ) -> None:

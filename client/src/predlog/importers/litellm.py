@@ -23,7 +23,7 @@ def read(file: BinaryIO, name: str) -> Found:
         for number, row in enumerate(csv.DictReader(text), 2):
             try:
                 yield number, _record(row)
-            except (ValueError, KeyError, AttributeError, TypeError) as error:
+            except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
                 yield number, ValueError(f"not a row of a spend log: {error}")
 
 

@@ -20,7 +20,7 @@ def read(file: BinaryIO, name: str) -> Found:
             if isinstance(trace, ValueError):
                 raise trace
             yield number, _record(trace)
-        except (ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, OverflowError, RecursionError) as error:
             yield number, ValueError(f"not a finished trace: {error}")
 
 
@@ -30,13 +30,13 @@ def _traces(file: BinaryIO) -> Iterator[Any]:
         whole = json.loads(text)
         yield from whole if isinstance(whole, list) else [whole]
         return
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     for line in text.splitlines():
         if line.strip():
             try:
                 yield json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 yield ValueError("not JSON")
 
 

@@ -153,7 +153,7 @@ class Alerts:
             for rule in self.rules:
                 try:
                     judged = list(self._judge(rule, known, turn.now))
-                except Exception as error:  # also a mistake of ours: it must not silence the other rules
+                except Exception as error:  # even a bug in one rule must not silence the other rules
                     self._failed(rule.name, error)
                     continue
                 for model_name, verdict in judged:

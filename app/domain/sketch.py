@@ -19,7 +19,8 @@ RELATIVE_ERROR = 0.01
 GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 LN_GAMMA = math.log(GAMMA)
 ZERO_BIN = -100_000
-# The database's logarithm and ours may differ in the last digits, and so put a duration beside a bound into two bins.
+# The logarithms of the database and of Python may differ in the last digits, and so put a duration beside a bound into
+# two bins.
 ROUNDING = 1e-12
 
 

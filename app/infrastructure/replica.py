@@ -90,7 +90,7 @@ class StreamingReplica:
         return self._note("in use" if self.lag_s() <= self._max_lag_s else "too far behind")
 
     def _written(self) -> tuple[int, str, int] | None:
-        """Return the identifier, the timeline and the flushed position of the primary; None if it does not answer."""
+        """Return the primary's system, its database and the flushed position; None if it does not answer."""
         try:
             identifier, name, position = self._primary.read(WRITTEN)[0]
             return identifier, name, position

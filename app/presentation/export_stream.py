@@ -51,7 +51,7 @@ class Exports:
             overloaded("exports", "As many exports as the service makes at once are under way; send this one again.")
 
     def add(self, stream: Stream) -> None:
-        """Know an export that is being sent."""
+        """Remember an export that is being sent, so that another one can cut it if it is slow."""
         self._streams.add(stream)
 
     def end(self, stream: Stream | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Decode a valid summary with msgspec; marshmallow has the errors of another one."""
+"""Decode valid summaries with msgspec; marshmallow looks at the others, and words their errors."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def watch(app: Flask) -> None:
 
 
 def start(alerts: Alerts, delivery: Delivery, is_stopping: Callable[[], bool]) -> None:
-    """Evaluate in one thread and send in another, until `is_stopping`: no webhook that is slow holds up an evaluation.
+    """Evaluate in one thread and send in another, until `is_stopping`, so that a slow webhook delays no evaluation.
 
     The threads end with the process. Their uncommitted work is done by the threads of another worker.
     """

@@ -11,7 +11,7 @@ import sys
 
 from granian.cli import entrypoint
 
-# What the workers import as `wsgi`, which itself makes the application and starts threads: not before the fork.
+# The modules that wsgi.py imports. wsgi.py itself starts threads, which must not happen before the fork.
 import app.factory
 import app.infrastructure.roles.reader_limits
 import app.server.alert_loop  # noqa: F401

@@ -50,7 +50,7 @@ def number() -> int:
 
 
 def connections(port: int) -> Iterator[Connection]:
-    """All open connections to this port of ours."""
+    """Yield all open connections to this port of the process."""
     for name in os.listdir(DESCRIPTORS):
         with suppress(OSError, struct.error):  # closed meanwhile; or a Linux before 4.1
             inode = os.readlink(os.path.join(DESCRIPTORS, name))

@@ -1,1 +1,1 @@
-"""The parts of create_app(): each puts together what belongs to one subject."""
+"""The parts of create_app(), one module for each subject."""

@@ -49,5 +49,5 @@ def make(app: Flask, readers: Readers, url: str, config: Config) -> Alerts | Non
 
 
 def _reason(error: Exception) -> str:
-    """The text of an error of ours; of any other one its kind, because its text may have in it what was sent."""
+    """Return the text of a domain error, and only the type of any other, because its text may quote a request."""
     return str(error) if isinstance(error, PredlogError) else type(error).__qualname__

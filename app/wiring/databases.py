@@ -1,4 +1,4 @@
-"""What reads from the primary, and from a replica."""
+"""The readers of the primary, and of a replica."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from config import Config
 
 
 def readers(database: Database, config: Config, meters: Meters) -> Readers:
-    """Make what answers questions: the primary, and a replica if DATABASE_READ_URL is set."""
+    """Make the readers of the primary, and of a replica if DATABASE_READ_URL is set."""
     own = Statistics(_statistics_store(database), segment_memory())
     primary = _reader(database, own, config.database_url or "", config)
     if config.database_read_url is None:

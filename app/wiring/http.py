@@ -1,4 +1,4 @@
-"""The routes, and what stands before them."""
+"""The routes and their middleware."""
 
 from __future__ import annotations
 

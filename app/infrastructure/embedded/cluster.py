@@ -26,7 +26,7 @@ INITDB = (
     "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8",
     "--no-instructions",
-    # One call of the kernel for all of the thousand files, where there is such a call.
+    # On Linux one system call syncs all of the thousand files.
     *(("--sync-method=syncfs",) if sys.platform == "linux" else ()),
 )
 SINGLE_USER = (

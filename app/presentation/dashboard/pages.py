@@ -22,7 +22,7 @@ blp = Blueprint("dashboard", __name__, template_folder="templates")
 
 
 def register(app: Flask) -> None:
-    """Serve /dashboard and what is below it."""
+    """Serve /dashboard and the pages and files below it."""
     app.register_blueprint(blp)
 
 

@@ -15,7 +15,8 @@ from app.presentation.schemas.export_text import COLUMNS
 # A row group has at most so many predictions, or about so many characters: larger groups would take too much memory.
 GROUP_ROWS = 8_000
 GROUP_CHARACTERS = 2 * 2**20
-# The writer keeps the smallest and largest value of each group in memory until the end: of these, that helps no reader.
+# Of these columns no smallest and largest values are written: they help no reader, and the writer would hold those of
+# all groups in memory until the end.
 OPTIONAL = ("error", "metadata", "request_id")
 # Sent between two row groups to keep the connection from being silent: the footer says where each group begins.
 PADDING = b"\0"

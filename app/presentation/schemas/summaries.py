@@ -12,13 +12,13 @@ from app.domain.summaries import MAX_AGE, MAX_BINS, MAX_COUNT, Summary, problems
 from app.presentation.schemas.fields import Identifier, Instant, Milliseconds, name
 
 MAX_FIELDS = 20
-# What the document says of them, for which the fields have no words of their own.
+# For the OpenAPI document, which cannot read them from the fields.
 PAIR = {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "integer"}}
 BOUNDS = {"minimum": 0, "maximum": MAX_DURATION_MS}
 
 
 class WholeNumber(ma.fields.Integer):
-    """A JSON number without a fraction; true is none."""
+    """A JSON number without a fraction; `true` is refused."""
 
     def _validated(self, value: Any) -> int:
         if isinstance(value, bool):

@@ -2,7 +2,7 @@
 -- day that is whole at the watermark, or in an hour or minute after that day, or in rows after the watermark, or in
 -- invalid rows behind it. On the plain engine the watermark is the end of time, and the days have all. With literal
 -- bounds, so that few chunks are looked at, and in the collation of their indexes. A bucket that is not yet refreshed
--- counts as a prediction. What was summarised is in its days at once.
+-- counts as a prediction. A summary is in its day at once.
 CREATE OR REPLACE FUNCTION prediction_model_unused(among text[]) RETURNS SETOF prediction_model LANGUAGE plpgsql AS $$
 BEGIN
     RETURN QUERY EXECUTE format($unused$

@@ -181,7 +181,7 @@ def test_what_is_empty_in_metadata_is_kept(
 
 def test_half_a_character_costs_that_character_alone(service: Service, run: Callable[..., Any], tmp_path: Path) -> None:
     """As if another system had cut the text in the middle of an emoji."""
-    line = '{"model_name":"m","duration_ms":%d,"was_successful":false,"timestamp":"2025-06-09T12:00:00Z","error":"%s"}'
+    line = '{"model_name":"m","duration_ms":%d,"was_successful":true,"timestamp":"2025-06-09T12:00+00:00","error":"%s"}'
     file = tmp_path / "export.ndjson"
     file.write_text("\n".join([line % (1, "cut \\ud83d"), line % (2, "whole \\ud83d\\ude00"), ""]))
     run("import", file)

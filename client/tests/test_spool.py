@@ -404,7 +404,7 @@ def test_a_removed_directory_is_made_again(
     service.mood = 503
     client = make_client(spool_dir=directory)
     log(client, 1)
-    wait_until(lambda: files(directory))
+    wait_until(lambda: spooled_lines(directory) == 1 and has_written(client))  # or it would be written once more
     for path in files(directory):
         path.unlink()
     directory.rmdir()

@@ -7,8 +7,10 @@ import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, BinaryIO, TextIO, Union
+
+from predlog.moments import moment
 
 NAMESPACE = uuid.UUID("6f9b5f1e-3a44-5c0b-8f5d-0c6d4b6a1f27")
 TRUE, FALSE = ("t", "true", "1", "yes"), ("f", "false", "0", "no")
@@ -54,8 +56,4 @@ def truth(text: str) -> bool:
 
 def instant(text: str) -> datetime:
     """An ISO 8601 time; without an offset it is UTC. Raises ValueError."""
-    text = text.strip().replace("Z", "+00:00")
-    if text[-3:-2] in ("+", "-"):  # PostgreSQL's +00, which Python reads since 3.11
-        text += ":00"
-    moment = datetime.fromisoformat(text)
-    return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return moment(text.strip())

@@ -105,7 +105,8 @@ def test_greenlets_of_a_parent_that_go_on_in_its_child_send_nothing_there(
         """
         from gevent import monkey; monkey.patch_all()
         import os, sys, time, predlog
-        logs = [predlog.Client(flush_interval=0.3), predlog.Client(flush_interval=0.3, spool_dir=sys.argv[1])]
+        options = {"flush_interval": 0.3, "exit_timeout": 20}
+        logs = [predlog.Client(**options), predlog.Client(**options, spool_dir=sys.argv[1])]
         for log in logs:
             log.log("", duration_ms=1, was_successful=True)
             log.log("parent", duration_ms=1, was_successful=True)

@@ -29,7 +29,7 @@ class ServiceError(Exception):
 
 
 def read(*, url: str | None = None, api_key: str | None = None, frame: str | None = None, **filters: Any) -> Any:
-    """All predictions that pass the filters, oldest first, one a row.
+    """All predictions that were sent whole and pass the filters, oldest first, one a row.
 
     `filters` are those of `GET /api/v1/predictions/export`: `model_name`, `model_version`, `was_successful`,
     `from_date`, `to_date`, `timezone`, `min_duration_ms`. `metadata` is JSON text. The frame is of pandas or polars: of

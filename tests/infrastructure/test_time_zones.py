@@ -24,6 +24,18 @@ INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful) 
 RETURNING id
 """
 DELETE = "DELETE FROM prediction_log WHERE timestamp = %(at)s RETURNING id"
+SUMMARIZE = """
+INSERT INTO prediction_summary (id, timestamp, model_name, model_version, total_requests, successful_requests,
+                                duration_ms_sum, duration_ms_min, duration_ms_max, bins, bin_calls)
+VALUES (gen_random_uuid(), %(at)s, 'm', '', 1, 1, 1, 1, 1, '{0}', '{1}')
+RETURNING id
+"""
+REMOVE = "SELECT prediction_summary_remove('m', NULL, %(at)s, %(at)s::timestamptz + INTERVAL '1 minute')"
+SUMMARIZED = """
+SELECT extract(epoch FROM date_bin('1 {level}', timestamp, 'epoch')) AS bucket, count(*)
+FROM   prediction_summary GROUP BY 1 ORDER BY 1
+"""
+ROLLED_UP = "SELECT extract(epoch FROM bucket), total_requests FROM prediction_summary_{level} ORDER BY 1"
 SCAN = """
 SELECT extract(epoch FROM date_bin('1 {level}', timestamp, 'epoch')) AS bucket, count(*)
 FROM   prediction_log GROUP BY 1 ORDER BY 1
@@ -81,3 +93,13 @@ def test_a_delete_leaves_the_rest_of_such_a_day_as_it_is(abroad: Engine) -> None
         check(abroad)
         each_day(abroad, DELETE, hour)
     check(abroad)
+
+
+def test_what_is_left_of_a_day_of_summaries_is_a_day_of_utc(abroad: Engine) -> None:
+    for hour in HOURS:
+        each_day(abroad, SUMMARIZE, hour)
+    each_day(abroad, REMOVE, 5)
+    for level in ("minute", "hour", "day"):
+        expected = rows(abroad, SUMMARIZED.format(level=level))
+        assert sum(count for _, count in expected) == 16
+        assert rows(abroad, ROLLED_UP.format(level=level)) == expected

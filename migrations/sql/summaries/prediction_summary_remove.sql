@@ -71,7 +71,7 @@ BEGIN
     FROM   prediction_summary_hour
     WHERE  (model IS NULL OR model_name = model) AND (version IS NULL OR model_version = version)
       AND  bucket >= date_trunc('day', since, 'UTC')
-      AND  bucket <  date_trunc('day', until - INTERVAL '1 microsecond', 'UTC') + INTERVAL '1 day'
+      AND  bucket <  date_trunc('day', until - INTERVAL '1 microsecond', 'UTC') + INTERVAL '24 hours'
     GROUP  BY 1, 2, 3;
 
     DELETE FROM prediction_summary_latency_day
@@ -83,7 +83,7 @@ BEGIN
     FROM   prediction_summary_latency_hour
     WHERE  (model IS NULL OR model_name = model) AND (version IS NULL OR model_version = version)
       AND  bucket >= date_trunc('day', since, 'UTC')
-      AND  bucket <  date_trunc('day', until - INTERVAL '1 microsecond', 'UTC') + INTERVAL '1 day'
+      AND  bucket <  date_trunc('day', until - INTERVAL '1 microsecond', 'UTC') + INTERVAL '24 hours'
     GROUP  BY 1, 2, 3, 4;
     RETURN total;
 END

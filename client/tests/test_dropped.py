@@ -107,6 +107,18 @@ def test_a_long_outage_over_many_models_is_counted_by_the_hour_in_bounded_memory
     assert counts == {"a": 600, "b": 600, "c": 600}
 
 
+def test_in_an_outage_over_names_without_end_the_rest_is_counted_as_of_no_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dropped, "MAX_KEYS", 100)
+    book = Dropped()
+    for number in range(1000):
+        book.add(f"model {number}", SOME_DAY * MINUTE, "queue_full")
+    assert len(book) <= 103
+    counts = Counter({report["model_name"]: report["count"] for report in book.take(1000)})
+    assert sum(counts.values()) == 1000 and counts["?"] >= 890 and counts["model 0"] == 1
+
+
 def test_losses_alone_are_sent_with_an_empty_batch(service: Service, client: Client) -> None:
     client.log("", duration_ms=1, was_successful=True)
     wait_until(lambda: service.lost == 1)

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from predlog.record import belongs_to, count_of
-from predlog.text import NAME_CHARACTERS, clean
+from predlog.text import NAME_CHARACTERS, UNNAMED, clean
 from predlog.uuid7 import uuid7
 
 HEADER = "Predlog-Dropped"
@@ -59,13 +59,18 @@ class Dropped:
 
     def add(self, model_name: object, time_ns: int, reason: str, count: int = 1) -> None:
         """Count records of one model and minute as dropped."""
-        name = model_name if type(model_name) is str and model_name else "?"
+        name = model_name if type(model_name) is str and model_name else UNNAMED
         with self._lock:
             self.totals[reason] += count
             minute = time_ns // _MINUTE_NS
-            self._counts[name[:NAME_CHARACTERS], minute - minute % self._step, reason] += count
-            if len(self._counts) > MAX_KEYS and self._step != _STEPS[-1]:
-                self._coarsen()
+            key = name[:NAME_CHARACTERS], minute - minute % self._step, reason
+            if len(self._counts) >= MAX_KEYS and key not in self._counts:
+                if self._step == _STEPS[-1]:  # more models than anybody has: their names were made up
+                    key = UNNAMED, *key[1:]
+                else:
+                    self._coarsen()
+                    key = key[0], minute - minute % self._step, reason
+            self._counts[key] += count
 
     def add_lines(self, lines: Iterable[bytes], reason: str) -> None:
         """Count encoded records as dropped, each for as many as it stands for."""

@@ -24,12 +24,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Union
 
 from predlog.spool_file import locked, supported
-from predlog.text import NAME_CHARACTERS, clean
+from predlog.text import NAME_CHARACTERS, UNNAMED, clean
 from predlog.throttled_log import logger
 from predlog.uuid7 import uuid7
 
 CODES = 127  # models told apart; the last code is that of all others
-UNNAMED = "?"
 MIN_MARKS = 1 << 14
 
 _SUFFIX = ".ledger"

@@ -14,7 +14,7 @@ from typing import Any
 from predlog import uuid7
 from predlog.metadata import metadata_json, snapshot
 from predlog.moments import moment, written
-from predlog.text import ERROR_CHARACTERS, NAME_CHARACTERS, clean, describe, text_of
+from predlog.text import ERROR_CHARACTERS, NAME_CHARACTERS, UNNAMED, clean, describe, text_of
 
 # time_ns, random bits, model_name, duration_ms, was_successful, version, error, metadata, timestamp, request_id.
 # A tuple, because making a class instance would double the cost of log() for its caller.
@@ -111,7 +111,7 @@ def belongs_to(line: bytes) -> tuple[str, int]:
 
     Never raises: a line of a spool file may have been written by anyone. What it does not say is "?" and now.
     """
-    name, time_ns = "?", time.time_ns()
+    name, time_ns = UNNAMED, time.time_ns()
     try:
         fields = json.loads(line)
         name = fields["model_name"] if isinstance(fields["model_name"], str) else name

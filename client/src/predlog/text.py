@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 NAME_CHARACTERS = 200
+UNNAMED = "?"  # the model of records whose own name is not known
 ERROR_CHARACTERS = 4096
 REPLACEMENT = "\ufffd"
 

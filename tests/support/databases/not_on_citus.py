@@ -9,6 +9,7 @@ TRIGGER = "the test makes a trigger of its own, or disables some, which Citus re
 READ_ONLY = (
     "a role that is read-only cannot even change itself on Citus, because its sessions on the nodes are read-only"
 )
+NO_BLOCK = "Citus tells its nodes a setting in a transaction block alone, and the test removes summaries outside of one"
 NONE_YET = "Predlog 0.1 knew no Citus"
 
 REASONS = {
@@ -20,6 +21,7 @@ REASONS = {
     "tests/presentation/test_predictions.py::test_a_late_page_is_found_in_an_index": PLAN,
     "tests/infrastructure/test_life_cycle.py::"
     "test_a_call_behind_the_edge_that_retention_has_not_come_to_cannot_be_deleted": TRIGGER,
+    "tests/infrastructure/test_time_zones.py::test_what_is_left_of_a_day_of_summaries_is_a_day_of_utc": NO_BLOCK,
     "tests/test_migrations.py::test_a_database_of_0_1_is_brought_over_without_losing_a_row": NONE_YET,
     "tests/test_migrations.py::test_a_database_of_0_1_has_the_schema_of_a_new_one_once_it_is_brought_over": NONE_YET,
     "tests/test_migrations.py::test_a_database_of_an_earlier_revision_of_0_1_is_refused_and_left_as_it_is": NONE_YET,

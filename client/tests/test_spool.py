@@ -16,8 +16,12 @@ import pytest
 import predlog
 from conftest import Program
 from misbehaving import Service, free_port, wait_until
-from predlog import Client
+from predlog import Client, spool
+from predlog.batch import Batch
+from predlog.dropped import Dropped
+from predlog.settings import Settings
 from predlog.spool_file import Segment, frame
+from predlog.throttled_log import Trouble
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the spool needs file locks of POSIX")
 
@@ -396,6 +400,23 @@ def test_a_write_that_fails_half_way_leaves_no_half_line(directory: Path, monkey
         segment.append(frame(b'{"a":2}'))
     segment.release()
     assert (directory / "predlog-a.spool").read_bytes() == frame(b'{"a":1}')
+
+
+@pytest.mark.parametrize("sent_here", [True, False])
+def test_files_that_are_gone_take_no_memory_whoever_sent_them(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, sent_here: Any
+) -> None:
+    monkeypatch.setattr(spool, "MAX_OWN", 3)
+    written = spool.Spool(Settings(spool_dir=str(directory)), Dropped(), Trouble())
+    for _ in range(20):
+        assert written.write(Batch([b"{}"])) and written.rotate()
+        segment = written.claim()
+        assert segment is not None
+        if sent_here:
+            written.remove(segment)
+        else:
+            segment.remove()
+    assert len(written._own) <= (0 if sent_here else 4)
 
 
 def test_a_removed_directory_is_made_again(

@@ -14,6 +14,8 @@ from predlog.spool_file import PREFIX, SUFFIX, Segment, frames, opened, supporte
 from predlog.throttled_log import Trouble
 from predlog.uuid7 import uuid7
 
+MAX_OWN = 1000  # files, before those are looked for that exist no more
+
 
 class Spool:
     """Writes this process's file and claims finished ones, of any process, to send.
@@ -79,7 +81,8 @@ class Spool:
         return None
 
     def remove(self, segment: Segment) -> None:
-        """Delete a file whose records are stored or dropped."""
+        """Delete a file whose records are stored or dropped. If that fails, its records are no longer counted here."""
+        self._own.pop(segment.path, None)
         try:
             segment.remove()
         except FileNotFoundError:
@@ -111,6 +114,8 @@ class Spool:
             if not full and not segment.deleted:
                 return segment
             self.rotate()
+        if len(self._own) > MAX_OWN:
+            self.outstanding()  # which forgets those that other processes have sent
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         self._records = self._bytes = 0
         self._writing = Segment.create(os.path.join(self._directory, f"{PREFIX}{uuid7()}{SUFFIX}"))

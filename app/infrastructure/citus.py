@@ -20,6 +20,15 @@ REQUEST_KEYS = {False: "(request_id, timestamp)", True: "(request_id, timestamp,
 # Citus counts rows that an ON CONFLICT has left out: https://github.com/citusdata/citus/issues/3377
 COUNTED = "{ctes}stored AS ({insert} RETURNING 1) SELECT count(*) FROM stored"
 
+# A batch of one model, as one row, which triggers of the migrations unpack on the node of the model. They return it if
+# some of its calls were stored before.
+INSERT_BATCH = """
+INSERT INTO prediction_batch (model_name, ids, timestamp, model_version, duration_ms, was_successful, error, metadata,
+                              request_id)
+VALUES (%(model_name)s, prediction_log_ids(%(number)s), %(timestamp)s, %(model_version)s, %(duration_ms)s,
+        %(was_successful)s, %(error)s, %(metadata)s, %(request_id)s)
+RETURNING stored"""
+
 # See statistics_store: the same branches for all models together. What a branch would group by, the answer groups by.
 FROM_ROWS = """
 SELECT {part} AS part, {keys}, true AS raw, {bin} AS bin, 1::bigint AS calls,

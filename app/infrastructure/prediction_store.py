@@ -156,6 +156,8 @@ class PostgresPredictionStore:
         return self._add_many(batch)
 
     def _add_many(self, batch: Batch) -> Added:
+        if citus.is_distributed(self._database) and _is_of_one_model(batch):
+            return Added(self._add_to_one_node(batch.calls))
         insert = INSERT_MANY + ("" if batch.in_order else IN_ORDER) + ONLY_NEW.format(key=self._key)
         values = _arrays(batch.calls)
         if batch.dropped:
@@ -167,6 +169,12 @@ class PostgresPredictionStore:
         ctes.append(f"summarized AS ({summary_rows.INSERT})")
         values["summaries"] = summary_rows.as_json(batch.summaries.values())
         return Added(*self._database.rows(WITH_SUMMARIES.format(ctes=_with([*ctes, ""]), insert=insert), values)[0])
+
+    def _add_to_one_node(self, calls: Calls) -> int:
+        """Store predictions of one model, and return how many are new."""
+        values = {**_arrays(calls), "model_name": calls.model_name[0], "number": len(calls)}
+        partly = self._database.rows(citus.INSERT_BATCH, values)
+        return int(partly[0][0]) if partly else len(calls)
 
     def _count(self, ctes: list[str], insert: str, values: dict[str, str]) -> int:
         """Return how many rows the insert has stored; the other statements run in the same transaction."""
@@ -204,6 +212,10 @@ class PostgresPredictionStore:
         """Delete a prediction that `get` returned; return False if another request deleted it meanwhile."""
         values = {"id": prediction.id, "timestamp": prediction.timestamp, "model_name": prediction.model_name}
         return bool(self._database.rows(DELETE, values))
+
+
+def _is_of_one_model(batch: Batch) -> bool:
+    return len(set(batch.calls.model_name)) == 1 and not (batch.dropped or batch.summaries)
 
 
 def _with(ctes: list[str]) -> str:

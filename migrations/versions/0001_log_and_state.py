@@ -92,9 +92,11 @@ def upgrade() -> None:
         op.distribute("prediction_model")
     op.run_sql(
         "common/prediction_log_append_only",
-        "common/prediction_log_retained",
         "common/prediction_log_named",
+        "citus/prediction_batch",
     )
+    if engine != "citus":  # there prediction_log_added does it
+        op.run_sql("common/prediction_log_retained")
 
 
 def downgrade() -> None:
@@ -103,8 +105,10 @@ def downgrade() -> None:
         op.execute("SELECT drop_chunks('prediction_log', older_than => 'infinity'::timestamptz)")
     for table in ("prediction_model_allowance", "prediction_model", "prediction_stats_state", "prediction_log"):
         op.execute(f"DROP TABLE {table}")
-    for name in ("append_only", "retained", "named"):
-        op.execute(f"DROP FUNCTION prediction_log_{name}()")
+    op.execute("DROP TABLE IF EXISTS prediction_batch")
+    for name in ("log_append_only", "log_retained", "log_named", "batch_unpacked", "batch_gone"):
+        op.execute(f"DROP FUNCTION IF EXISTS prediction_{name}()")
+    op.execute("DROP FUNCTION IF EXISTS prediction_log_ids(integer)")
     op.execute("DROP FUNCTION IF EXISTS prediction_shards(name, text[])")
     op.execute("DROP FUNCTION IF EXISTS prediction_log_make_partitions(integer)")
 

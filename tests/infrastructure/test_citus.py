@@ -145,7 +145,7 @@ def test_a_shard_that_moves_under_load_loses_nothing(house: House) -> None:
     with writers(house) as statuses:
         until(lambda: len(statuses) > 4)
         shard, *places = house.run(MOVES)[0]
-        house.run("SELECT citus_move_shard_placement(%s, %s, %s, %s, %s, 'force_logical')", shard, *places)
+        house.run("SELECT citus_move_shard_placement(%s, %s, %s, %s, %s)", shard, *places)
         moved_at = len(statuses)
         until(lambda: len(statuses) > moved_at + 4)
     assert set(statuses) == {200}
@@ -184,6 +184,25 @@ def test_a_batch_is_counted_for_one_model_all_or_not_at_all(house: House) -> Non
     assert seen == {0}
 
 
+def test_a_batch_of_one_model_counts_the_calls_that_are_new_and_leaves_nothing_on_its_way(house: House) -> None:
+    at = datetime.now(timezone.utc).isoformat()
+    calls = [
+        {
+            "model_name": "one",
+            "duration_ms": number,
+            "was_successful": True,
+            "request_id": str(uuid4()),
+            "timestamp": at,
+        }
+        for number in range(9)
+    ]
+    for batch, stored in ((calls[:5], 5), (calls, 4), (calls, 0)):
+        answer = house.client.post("/api/v1/predict-logs", json=batch).get_json()
+        assert (answer["stored"], answer["duplicates"]) == (stored, len(batch) - stored)
+    assert house.run("SELECT count(*) FROM prediction_batch") == [(0,)]
+    assert house.total("one") == house.rows() == 9
+
+
 def test_a_question_about_several_models_says_that_a_batch_may_be_counted_in_part(house: House) -> None:
     assert house.send(MODELS) == 200
     assert house.ask()["freshness"]["one_snapshot"] is False
@@ -214,7 +233,7 @@ def test_a_third_worker_gets_its_share_of_the_models(nodes: Cluster, two: Cluste
         execute(third.url.set(database=house.name), "CREATE EXTENSION citus")
         house.run(f"SELECT citus_add_node('{third.name}', {third.port})")
         with writers(house) as statuses:
-            house.run("SELECT rebalance_table_shards(shard_transfer_mode => 'force_logical')")
+            house.run("SELECT rebalance_table_shards()")
             until(lambda: len(statuses) > 3)
         assert set(statuses) == {200}
         assert (third.port,) in house.run(NODES_OF_LOG)

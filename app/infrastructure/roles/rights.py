@@ -33,6 +33,7 @@ SERVICE_RIGHTS: Rights = {
     "alert_message": frozenset({"SELECT", "INSERT", "UPDATE"}),
     "alert_state": frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"}),
     "api_key": frozenset({"SELECT", "UPDATE (last_used_at)"}),
+    "prediction_batch": frozenset({"SELECT", "INSERT"}),
     "prediction_half": frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"}),
     "prediction_log": frozenset({"SELECT", "INSERT", "DELETE"}),
     "prediction_log_id_seq": frozenset({"USAGE"}),
@@ -46,8 +47,8 @@ SERVICE_RIGHTS: Rights = {
     **dict.fromkeys(AGGREGATES, READ),
 }
 SERVICE_FUNCTIONS = frozenset({
-    "prediction_dropped_remove", "prediction_end_reads", "prediction_model_remove_unused", "prediction_model_unused",
-    "prediction_stats_forget", "prediction_summary_forget", "prediction_summary_remove",
+    "prediction_dropped_remove", "prediction_end_reads", "prediction_log_ids", "prediction_model_remove_unused",
+    "prediction_model_unused", "prediction_stats_forget", "prediction_summary_forget", "prediction_summary_remove",
 })  # fmt: skip
 # The right is to the whole log, because TimescaleDB cannot grant single columns of a table in the columnstore.
 READER_RIGHTS: Rights = dict.fromkeys(

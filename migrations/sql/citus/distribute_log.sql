@@ -10,14 +10,22 @@ SELECT create_distributed_table('prediction_log', 'model_name', colocate_with =>
                 ELSE setting::bigint END::integer
     FROM   pg_settings WHERE name = 'citus.shard_count'));
 
--- The shards of these tables that have the same models as the shard that a trigger runs on. They are on the same node.
-CREATE OR REPLACE FUNCTION prediction_shards(own name, VARIADIC relations text[]) RETURNS text[] LANGUAGE sql STABLE AS $$
-    SELECT array_agg(quote_ident(relation || '_' || sibling.shardid) ORDER BY place)
+-- The shards of these tables that have the same models as the shard that a trigger runs on, or, of a reference table, its
+-- only one. They are on the same node. Triggers read them instead of the tables, because Citus would plan each of these
+-- statements for all nodes. In PL/pgSQL, which keeps the plan of the statement.
+CREATE OR REPLACE FUNCTION prediction_shards(own name, VARIADIC relations text[])
+RETURNS text[] LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    found  text[];
+BEGIN
+    SELECT array_agg(quote_ident(relation || '_' || sibling.shardid) ORDER BY place) INTO found
     FROM   pg_dist_shard own_shard,
            unnest(relations) WITH ORDINALITY AS r (relation, place)
     JOIN   pg_dist_shard sibling ON sibling.logicalrelid = to_regclass(relation)
     WHERE  own_shard.shardid = substring(own FROM '[0-9]+$')::bigint
-      AND  sibling.shardminvalue = own_shard.shardminvalue
+      AND (sibling.shardminvalue = own_shard.shardminvalue OR sibling.shardminvalue IS NULL);
+    RETURN found;
+END
 $$;
 
 -- Make a partition of each day from yesterday on. What came for a day before it had a partition is in the default one,

@@ -13,7 +13,7 @@ BEGIN
     IF tg_op = 'DELETE' AND current_setting('predlog.retention', true) = 'on' OR NOT EXISTS (SELECT FROM touched) THEN
         RETURN NULL;
     END IF;
-    SELECT * INTO state FROM prediction_stats_state;
+    EXECUTE format('SELECT * FROM %s', VARIADIC prediction_shards(tg_table_name, 'prediction_stats_state')) INTO state;
     IF tg_op = 'INSERT' AND EXISTS (SELECT FROM touched WHERE timestamp < state.day_from) THEN
         RAISE EXCEPTION 'older than the retention edge %', state.day_from
         USING ERRCODE = 'PL002', DETAIL = state.day_from;

@@ -1,19 +1,25 @@
--- Add new rows to the rollups, in the transaction of their insert. The trigger runs on a shard and writes to the shards
--- beside it; a statement about several models runs it on every shard, also on those that it adds nothing to.
+-- Add new rows to the rollups and their models to the names, in the transaction of their insert, and refuse new rows
+-- behind the retention edge: one trigger for all, which looks for its shards once. It runs on a shard and writes to the
+-- shards beside it; a statement about several models runs it on every shard, also on those that it adds nothing to.
 -- Inserts share the lock, and a delete has it alone: nobody adds to a bucket while a delete computes it anew.
 -- Rows are added in the order of their keys, so that two statements lock common rollup rows in the same order. Hours are
 -- made of the minutes of this statement, and days of its hours. One statement, because each is planned anew.
 CREATE OR REPLACE FUNCTION prediction_log_added() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
-    shard text[];
+    shard  text[];
+    edge   timestamptz;
 BEGIN
     IF NOT EXISTS (SELECT FROM touched) THEN
         RETURN NULL;
     END IF;
     shard := prediction_shards(tg_table_name, 'prediction_stats_minute', 'prediction_stats_hour', 'prediction_stats_day',
                                'prediction_latency_minute', 'prediction_latency_hour', 'prediction_latency_day',
-                               'prediction_stats_lock');
-    EXECUTE format('LOCK TABLE %s IN ROW EXCLUSIVE MODE', shard[7]);
+                               'prediction_model', 'prediction_stats_lock', 'prediction_stats_state');
+    EXECUTE format('SELECT raw_from FROM %s', shard[9]) INTO edge;
+    IF edge IS NOT NULL AND EXISTS (SELECT FROM touched WHERE timestamp < edge) THEN
+        RAISE EXCEPTION 'older than the retention edge %', edge USING ERRCODE = 'PL001', DETAIL = edge;
+    END IF;
+    EXECUTE format('LOCK TABLE %s IN ROW EXCLUSIVE MODE', shard[8]);
     EXECUTE format($add$
         WITH minute_bins AS MATERIALIZED (
             SELECT date_bin('1 minute', timestamp, 'epoch') AS bucket, model_name, model_version,
@@ -36,6 +42,12 @@ BEGIN
                    sum(successful) AS successful, sum(total) AS total, min(low) AS low, max(high) AS high
             FROM   hour_bins
             GROUP  BY 1, 2, 3, 4
+        ), named AS (
+            INSERT INTO %7$s (model_name, model_version)
+            SELECT DISTINCT model_name, model_version COLLATE "C"
+            FROM   day_bins
+            ORDER  BY 1, 2
+            ON CONFLICT DO NOTHING
         ), stats_minute AS (
             INSERT INTO %1$s AS s
             SELECT bucket, model_name, model_version, sum(calls), sum(successful), sum(total), min(low), max(high)

@@ -1,4 +1,5 @@
--- Keep the names of all models and versions, in the shard beside the one that is written to.
+-- Keep the names of all models and versions, in the shard beside the one that is written to. Those of predictions are
+-- kept by prediction_log_added.
 -- In the order of the names, so that two statements with common new names wait for each other in one direction only.
 CREATE OR REPLACE FUNCTION prediction_log_named() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
@@ -15,6 +16,3 @@ BEGIN
     RETURN NULL;
 END
 $$;
-
-CREATE OR REPLACE TRIGGER prediction_log_named AFTER INSERT ON prediction_log
-REFERENCING NEW TABLE AS touched FOR EACH STATEMENT EXECUTE FUNCTION prediction_log_named();

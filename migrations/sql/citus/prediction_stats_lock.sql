@@ -1,6 +1,9 @@
 -- A shard of it for each shard of the log: inserts lock it as writers do, deletes have it alone. An advisory lock would
 -- be anybody's to take, and this table is nobody's but the owner's.
-CREATE TABLE prediction_stats_lock (model_name text COLLATE "C");
+-- Shards are moved while they are written to only if their table has a key.
+CREATE TABLE prediction_stats_lock (
+    model_name  text COLLATE "C"  CONSTRAINT prediction_stats_lock_pkey PRIMARY KEY
+);
 
 SELECT create_distributed_table('prediction_stats_lock', 'model_name', colocate_with => 'prediction_log');
 

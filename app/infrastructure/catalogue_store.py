@@ -14,7 +14,6 @@ from app.domain.activity import Activity
 from app.domain.cover import RAW, Level, Segment
 from app.domain.statistics import Selection
 from app.infrastructure import citus
-from app.infrastructure.citus import is_distributed
 from app.infrastructure.postgres.database import Database, Row, retried
 from app.infrastructure.statistics_store import PostgresStatisticsStore
 
@@ -139,8 +138,9 @@ class SnapshotReader(PostgresStatisticsStore):
             statement = "\nUNION ALL".join(branches)
         found: dict[int, datetime] = {}
         for number, at in self._run(statement, values):
-            nearer = max if places[number].is_last else min
-            found[number] = nearer(found.get(number, at), at).astimezone(timezone.utc)
+            if at is not None:
+                nearer = max if places[number].is_last else min
+                found[number] = nearer(found.get(number, at), at).astimezone(timezone.utc)
         return [found.get(number) for number in range(len(places))]
 
 
@@ -167,7 +167,7 @@ class PostgresCatalogueStore:
         return retried(lambda: self._within_snapshot(work))
 
     def _within_snapshot(self, work: Callable[[CatalogueReader], T]) -> T:
-        distributed = is_distributed(self._database)
+        distributed = citus.is_distributed(self._database)
         with self._database.snapshot() as connection:
 
             def run(sql: str, values: dict[str, Any]) -> list[Row]:
@@ -209,16 +209,18 @@ def _look_up_by_shard(level: Level, places: Sequence[Place]) -> str:
         citus.PLACE.format(number=number, start=place.range.start, end=place.range.end, is_last=place.is_last)
         for number, place in enumerate(places)
     )
-    raw = level is RAW
-    relations = ["prediction_log"] if raw else [f"prediction_{family}_{level}" for family in ("stats", "summary")]
     bounds = {
-        "places": asked,
-        "time": "timestamp" if raw else "bucket",
         "start": min(place.range.start for place in places),
         "end": max(place.range.end for place in places),
     }
-    branches = [
-        citus.PLACES_IN.format(relation=relation, **bounds) + (citus.NOT_SUMMARIZED if raw else "")
-        for relation in relations
-    ]
-    return citus.FIND_PLACES.format(branches="\nUNION ALL".join(branches))
+
+    def extreme(name: str) -> list[str]:
+        if level is RAW:
+            raw = {"relation": "prediction_log", "time": "timestamp", "conditions": citus.NOT_SUMMARIZED}
+            return [citus.EXTREME.format(extreme=name, **raw, **bounds)]
+        relations = [f"prediction_{family}_{level}" for family in ("stats", "summary")]
+        common = {"extreme": name, "time": "bucket", "conditions": ""}
+        return [citus.EXTREME.format(relation=relation, **common, **bounds) for relation in relations]
+
+    first, last = (f"{of_all}({', '.join(extreme(name))})" for of_all, name in (("least", "min"), ("greatest", "max")))
+    return citus.FIND_PLACES.format(first=first, last=last, places=asked)

@@ -103,24 +103,24 @@ FROM   asked JOIN prediction_dropped_day ON model_name = name
 WHERE  version IS NULL
 """
 
-# See catalogue_store.FIND_ROW and FIND_BUCKET: all places in one statement, which is one task for each shard.
+# See catalogue_store.FIND_ROW and FIND_BUCKET: all places in one statement, which is one task for each shard. The name
+# of each model, of which there is one row, leads to the node on which the others are looked for.
 FIND_PLACES = """
-SELECT place, CASE WHEN is_last THEN max(at) ELSE min(at) END
-FROM  ({branches}) AS found
-GROUP  BY place, model_name, is_last"""
-PLACES_IN = """
-SELECT place, found.model_name, is_last, {time} AS at
+SELECT place, CASE WHEN is_last THEN {last} ELSE {first} END
 FROM  (VALUES {places}) AS asked (place, name, version, since, until, is_last)
-JOIN   {relation} AS found
-  ON   found.model_name = name AND found.model_version = version AND {time} >= since AND {time} < until
-WHERE  {time} >= '{start}' AND {time} < '{end}'"""
+JOIN   prediction_model AS m ON m.model_name = name AND m.model_version = version"""
 PLACE = """({number}, %(model_name_{number})s, %(model_version_{number})s,
                 '{start}'::timestamptz, '{end}'::timestamptz, {is_last})"""
+EXTREME = """(
+    SELECT {extreme}({time})
+    FROM   {relation}
+    WHERE  model_name = m.model_name AND model_version = m.model_version AND {time} >= since AND {time} < until
+      AND  {time} >= '{start}' AND {time} < '{end}'{conditions})"""
 NOT_SUMMARIZED = """
-  AND  NOT EXISTS (
-           SELECT FROM prediction_summary_minute AS summarized
-           WHERE  summarized.model_name = found.model_name AND summarized.model_version = found.model_version
-             AND  bucket >= since AND bucket < until)"""
+      AND  NOT EXISTS (
+               SELECT FROM prediction_summary_minute
+               WHERE  model_name = m.model_name AND model_version = m.model_version
+                 AND  bucket >= since AND bucket < until)"""
 
 # On all nodes that answer.
 SIZE = """(

@@ -49,6 +49,8 @@ SELECT NULL::integer AS part, {keys}, false AS raw,
        NULL::numeric AS sum, NULL::double precision AS min, NULL::double precision AS max, dropped
 FROM   prediction_dropped_{level}
 WHERE  ({ranges}){conditions}"""
+NAMES_OF_DROPPED = """
+SELECT {keys} FROM prediction_dropped_{level} WHERE ({ranges}){conditions}"""
 RANGE = "bucket >= '{start}' AND bucket < '{end}'"
 
 NAMES_OF_PART = """
@@ -100,11 +102,20 @@ def dropped_of(question: Question, time_range: TimeRange, by_shard: bool) -> Ite
     edges = question.series.edges[1:-1] if question.series else ()
     group_by = () if "model_version" in question.group_by else question.group_by
     keys, _ = _keys(edges, _grouped(group_by, by_shard), "bucket")
+    return _of_dropped(FROM_DROPPED, question, time_range, keys)
+
+
+def names_of_dropped(question: Question, time_range: TimeRange, keys: str) -> Iterator[str]:
+    """Yield branches with a row for each bucket of what clients dropped, which has these `keys` alone."""
+    return _of_dropped(NAMES_OF_DROPPED, question, time_range, keys)
+
+
+def _of_dropped(template: str, question: Question, time_range: TimeRange, keys: str) -> Iterator[str]:
     conditions, _ = conditions_of(replace(question.selection, model_version=None, model_versions=()))
     segments = cover_minutes(time_range, question.levels) or [Segment(MINUTES, time_range)]
     for level, ends in groupby(segments, attrgetter("level")):  # planning costs more than reading: a branch for each
         ranges = " OR ".join(RANGE.format(start=end.range.start, end=end.range.end) for end in ends)
-        yield FROM_DROPPED.format(keys=keys, level=level, ranges=ranges, conditions=conditions)
+        yield template.format(keys=keys, level=level, ranges=ranges, conditions=conditions)
 
 
 def _grouped(group_by: Sequence[str], by_shard: bool) -> Sequence[str]:

@@ -21,6 +21,7 @@ from app.infrastructure.statistics_branches import (
     conditions_of,
     dropped_of,
     names_of,
+    names_of_dropped,
     summarized_of,
 )
 
@@ -52,7 +53,7 @@ SELECT {state}, {has_summaries}, answer.*
 FROM   prediction_stats_state LEFT JOIN ({answer}) AS answer ON true"""
 
 COUNT_GROUPS = """
-SELECT count(*) FROM (SELECT 1 FROM ({branches}) AS calls GROUP BY {keys} LIMIT {limit:d}) AS few"""
+SELECT count(*) FROM (SELECT 1 FROM ({branches}) AS calls GROUP BY {keys}{limit}) AS few"""
 ALL_NAMES = "SELECT {keys} FROM prediction_model WHERE true{conditions}"
 NAMED_LEVELS = (RAW, MINUTES, HOURS, DAYS)
 STATE_COLUMNS = 7
@@ -121,19 +122,27 @@ class PostgresStatisticsStore:
         """
         conditions, values = conditions_of(question.selection)
         keys = ", ".join(question.group_by)
+        at_most = f" LIMIT {limit:d}"
+        if self._is_distributed():
+            if "model_name" in question.group_by:
+                at_most = ""  # nodes count their own groups, but only the coordinator could stop at so many
+            else:
+                keys += ", model_name"  # which tells that the branches are of one node each
         names = ALL_NAMES.format(keys=keys, conditions=conditions)
         branches = [names] if segments is None else [names_of(segment, keys, conditions) for segment in segments]
         if segments is not None:
             summarized = summary_rows.segments(question, question.range)
             branches += [names_of(segment, keys, conditions, "summary") for segment in summarized]
         if question.group_by == ("model_name",):  # the only groups that drops alone can make
-            collation = "C" if segments is None else "default"  # both sides of a UNION need the same
-            dropped = "\nUNION ALL\n".join(dropped_of(question, question.range, by_shard=False))
-            branches.append(f'SELECT {keys} COLLATE "{collation}" AS {keys} FROM ({dropped}) AS dropped')
+            collated = keys
+            if not self._is_distributed():  # both sides of a UNION need the same collation
+                collated = f'{keys} COLLATE "{"C" if segments is None else "default"}" AS {keys}'
+            branches += names_of_dropped(question, question.range, collated)
         if not branches:
             return 0
-        statement = COUNT_GROUPS.format(branches="\nUNION ALL\n".join(branches), keys=keys, limit=limit)
-        return int(self._run(statement, values)[0][0])
+        groups = ", ".join(question.group_by)
+        statement = COUNT_GROUPS.format(branches="\nUNION ALL\n".join(branches), keys=groups, limit=at_most)
+        return min(int(self._run(statement, values)[0][0]), limit)
 
 
 def _tally(row: Row) -> tuple[int | None, GroupKey, Tally]:

@@ -1,4 +1,7 @@
-"""Citus: the nodes that TEST_CITUS_URL leads to, or a coordinator and two workers of this machine's PostgreSQL."""
+"""Citus: the nodes that TEST_CITUS_URL leads to, or a coordinator and two workers of our own.
+
+These are of this machine's PostgreSQL, or containers of Citus's own image if a Docker engine answers.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +20,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import URL, create_engine, make_url
 
 from app.infrastructure.embedded.account import choose_account
-from support.databases import native
+from support.databases import container, native
 
 if TYPE_CHECKING:
     from support.replication import PostgresServer
@@ -38,6 +41,7 @@ SETTINGS = {
     "citus.node_connection_timeout": "3s",
 }
 WORKERS = 2
+IMAGE = "citusdata/citus:13.2"
 PRIMARIES = "SELECT nodename, nodeport FROM pg_dist_node WHERE noderole = 'primary' ORDER BY groupid"
 
 
@@ -82,7 +86,9 @@ def why_not() -> str | None:
         return None
     if not os.environ.get("TEST_CITUS"):
         return "citus: neither TEST_CITUS nor TEST_CITUS_URL is set"
-    return None if programs() else "citus: TEST_CITUS_URL is not set, and no local PostgreSQL has Citus"
+    if programs() or not (reason := container.why_not()):
+        return None
+    return f"citus: TEST_CITUS_URL is not set, no local PostgreSQL has Citus, and for its image {reason}"
 
 
 @functools.cache
@@ -113,7 +119,7 @@ def start() -> Iterator[str]:
         with database(cluster_of(url)) as own:
             yield own
         return
-    with cluster() as nodes, database(nodes) as own:
+    with cluster() if programs() else containers() as nodes, database(nodes) as own:
         yield own
 
 
@@ -155,6 +161,25 @@ def cluster(workers: int = WORKERS) -> Iterator[Cluster]:
         for server in servers:
             server.stop(signal.SIGQUIT)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def containers(workers: int = WORKERS) -> Iterator[Cluster]:
+    """Start a coordinator and so many workers in containers, which find each other by name in their own network."""
+    from testcontainers.community.postgres import PostgresContainer
+    from testcontainers.core.network import Network
+
+    settings = SETTINGS | {"listen_addresses": "*"}
+    command = ["postgres", *(part for name, value in settings.items() for part in ("-c", f"{name}={value}"))]
+    nodes = []
+    with ExitStack() as stack:
+        network = stack.enter_context(Network())
+        for name in ("coordinator", *(f"worker-{number}" for number in range(1, 1 + workers))):
+            server = PostgresContainer(IMAGE, driver="psycopg2").with_command(command)
+            server = server.with_env("POSTGRES_HOST_AUTH_METHOD", "trust")
+            stack.enter_context(server.with_network(network).with_network_aliases(name))
+            nodes.append(Node(make_url(server.get_connection_url()), name, server.port))
+        yield Cluster(nodes)
 
 
 def execute(url: URL, statement: str) -> None:

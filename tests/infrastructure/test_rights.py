@@ -70,9 +70,10 @@ def test_the_service_may_not_log_in_to_another_database(server: Server, service:
         engine.connect()
 
 
-def test_every_table_that_is_listed_exists(database: Engine) -> None:
+def test_every_table_that_is_listed_exists(server: Server, database: Engine) -> None:
+    elsewhere = set() if server.engine == "citus" else {"prediction_batch"}
     with database.connect() as connection:
-        for relation in {**SERVICE_RIGHTS, **READER_RIGHTS}:
+        for relation in {**SERVICE_RIGHTS, **READER_RIGHTS}.keys() - elsewhere:
             assert connection.exec_driver_sql(f"SELECT to_regclass('{relation}')").scalar(), relation
 
 

@@ -52,6 +52,11 @@ class PostgresServer:
                   "--encoding=UTF8", "--no-sync", *options)  # fmt: skip
 
     @property
+    def pid(self) -> int | None:
+        """The process that all others of the server descend from; None if it does not run."""
+        return self._process.pid if self._process else None
+
+    @property
     def programs(self) -> Path:
         """The folder of psql, pg_dump and so on."""
         return self._programs

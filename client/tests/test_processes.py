@@ -225,6 +225,25 @@ def test_a_child_that_is_forked_while_an_answer_is_half_read_goes_on(
 
 
 @needs_fork
+def test_a_signal_handler_may_log_while_a_child_starts_its_clients_over(program: Program) -> None:
+    program.run("""
+        import signal, threading, predlog
+        from predlog import forks, lifecycle
+        log = predlog.Client()
+        class Interrupted:
+            def _start_over(self):
+                log.log("in the handler", duration_ms=1, was_successful=True)
+        interrupted = Interrupted()
+        lifecycle._clients.add(interrupted)
+        forks.mine[0] = 0  # as in a child of a host that runs no hooks
+        thread = threading.Thread(target=log.flush, daemon=True)
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive() and forks.mine[0]
+    """)
+
+
+@needs_fork
 def test_children_draw_identifiers_of_their_own(program: Program, service: Service) -> None:
     program.run("""
         import os, random, predlog

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _clients: WeakSet[ClientBase] = WeakSet()
 _running: set[Pipeline] = set()
 _hooked: list[Any] = []
-_starting_over = threading.Lock()
+_starting_over = threading.RLock()  # re-entrant: a signal handler that logs may interrupt the thread that holds it
+_under_way: list[bool] = []  # not empty while clients are started over
 
 
 def created(client: ClientBase) -> None:
@@ -49,9 +50,12 @@ def stopped(pipeline: Pipeline) -> None:
 
 
 def forked() -> None:
-    """Start every client over if this process was forked and no hook has told us."""
+    """Start every client over if this process was forked and no hook has told us.
+
+    A signal handler that interrupts this does not wait; what it logs may be lost with the copy of the parent's queue.
+    """
     with _starting_over:
-        if not mine[0]:
+        if not mine[0] and not _under_way:
             _start_over()
 
 
@@ -114,17 +118,21 @@ def _close_all() -> None:
 
 
 def _start_over() -> None:
-    _running.clear()
-    _hooked.clear()
-    reseed()
-    for client in list(_clients):
-        client._start_over()
-    mine[0] = 1  # last: a thread that sees it finds the clients started over
+    _under_way.append(True)
+    try:
+        _running.clear()
+        _hooked.clear()
+        reseed()
+        for client in list(_clients):
+            client._start_over()
+        mine[0] = 1  # last: a thread that sees it finds the clients started over
+    finally:
+        _under_way.clear()
 
 
 def _after_fork_in_child() -> None:
     global _starting_over
-    _starting_over = threading.Lock()
+    _starting_over = threading.RLock()
     _start_over()
 
 

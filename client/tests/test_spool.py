@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -400,6 +401,17 @@ def test_a_write_that_fails_half_way_leaves_no_half_line(directory: Path, monkey
         segment.append(frame(b'{"a":2}'))
     segment.release()
     assert (directory / "predlog-a.spool").read_bytes() == frame(b'{"a":1}')
+
+
+@pytest.mark.parametrize("count", [-1, 0, 2**64])
+def test_a_report_of_a_count_that_cannot_be_is_none(directory: Path, count: int) -> None:
+    """It would end the sender's notes for the next process, and with them its turn, each time anew."""
+    directory.mkdir(parents=True)
+    report = {"id": "a", "model_name": "m", "reason": "rejected", "count": count, "timestamp": "2025-01-01T00:00:00"}
+    (directory / "predlog-0.spool").write_bytes(frame(json.dumps([report]).encode()))
+    segment = Segment.claim(str(directory / "predlog-0.spool"))
+    assert segment is not None and (segment.reports, segment.torn) == ([], 1)
+    segment.release()
 
 
 @pytest.mark.parametrize("sent_here", [True, False])

@@ -19,7 +19,7 @@ try:
 except ImportError:  # Windows: Client refuses spool_dir there
     fcntl = None  # type: ignore[assignment]  # to mypy the name is a module's
 
-from predlog.dropped import Report
+from predlog.dropped import MAX_COUNT, Report
 
 PREFIX, SUFFIX = "predlog-", ".spool"
 _MAY_BE_SEVERAL = re.compile(rb"\}\s*,")
@@ -174,6 +174,6 @@ def _reports(payload: bytes) -> list[Report] | None:
 
 
 def _is_report(report: object) -> bool:
-    if not isinstance(report, dict) or type(report.get("count")) is not int:
+    if not isinstance(report, dict) or type(report.get("count")) is not int or not 0 < report["count"] <= MAX_COUNT:
         return False
     return all(isinstance(report.get(name), str) for name in ("id", "model_name", "reason", "timestamp"))

@@ -13,7 +13,7 @@ const DAY = 86400_000;
 /** A colour of the stylesheet, as it is in this theme. */
 export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-/** A panel with a title, a place to draw, and the same figures as a table for whoever opens it. */
+/** A panel with a title, a place to draw, and the same figures as a table that opens. */
 export class Panel {
   constructor(place, title, hint = "") {
     this.hint = h("span", { class: "muted" }, hint);

@@ -17,7 +17,7 @@ async function load(signal) {
   filters();
   openFromAddress();
   const query = location.search;
-  if (pages > 1 && query.replace(/&?open=\d+/, "") === shownFor) return; // whoever has leafed on keeps what was found
+  if (pages > 1 && query.replace(/&?open=\d+/, "") === shownFor) return; // older calls that were asked for stay
   const asked = range();
   // What a date means is said by an answer about the same range.
   const [answer, found] = await Promise.all([

@@ -82,6 +82,8 @@ const settings = () => JSON.parse(value(SETTINGS))
 // The library loads once in a session's life: were a first CREATE EXTENSION rolled back, or the extension dropped, a
 // second one would be refused. So it is there from the start.
 ask(query('CREATE EXTENSION timescaledb'))
+// Until it is altered once, this build ends GRANT and REVOKE on its database with "tuple concurrently deleted".
+ask(query('ALTER DATABASE template1 CONNECTION LIMIT -1'))
 freshen()
 const freshSettings = settings()
 const GREETING = Buffer.concat([

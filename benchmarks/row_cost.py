@@ -168,7 +168,10 @@ def _report(figures: dict[tuple[str, str, str], list[float]]) -> None:
 
 def _family(pid: int) -> list[int]:
     """A process and all that descend from it."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has ended
+        return []
     return [pid, *(one for child in children for one in _family(int(child)))]
 
 

@@ -1,6 +1,6 @@
 """What Citus costs: batches and questions on its nodes, and in turn on one node with the engine plain.
 
-    [TEST_CITUS_URL=postgresql://…] python -m benchmarks.citus [--seconds 10] [--models 20] [--days 3]
+    [TEST_CITUS_URL=postgresql://…] python -m benchmarks.citus [--seconds 10] [--shards 4] [--models 20] [--days 3]
 
 TEST_CITUS_URL names a coordinator whose role may create databases on all nodes; without it a coordinator and two
 workers are started from a PostgreSQL on this machine that has Citus. The engine plain has a database on the
@@ -30,6 +30,8 @@ from pathlib import Path
 from urllib.parse import urlencode
 from uuid import uuid4
 
+from sqlalchemy import make_url
+
 from benchmarks.common import connect, free_port, migrate, running
 from benchmarks.row_cost import _cpu, _family
 
@@ -46,7 +48,13 @@ BATCHES = (
     ("10,000 of one model", 10_000, 1),
     ("10,000 of {models} models", 10_000, None),
 )
-SETTINGS = ("citus.max_adaptive_executor_pool_size = 1", "citus.node_connection_timeout = '3s'")
+# As docs/scaling.md has them.
+SETTINGS = (
+    "citus.shard_count = {shards}",
+    "citus.max_adaptive_executor_pool_size = 1",
+    "citus.node_connection_timeout = '3s'",
+    "max_parallel_workers_per_gather = 0",
+)
 
 
 @dataclass
@@ -74,6 +82,7 @@ def main() -> None:
     """Measure, print tables in Markdown."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10, help="how long each row of the tables is measured")
+    parser.add_argument("--shards", type=int, default=4, help="how many shards Citus has")
     parser.add_argument("--models", type=int, default=20, help="how many models there are")
     parser.add_argument("--days", type=int, default=3, help="how many days are filled")
     parser.add_argument("--calls", type=int, default=200_000, help="how many calls they are filled with")
@@ -83,9 +92,9 @@ def main() -> None:
     models = [f"model-{number}" for number in range(arguments.models)]
     with ExitStack() as stack:
         nodes = stack.enter_context(_nodes())
-        sides = _sides(nodes, stack)
+        sides = _sides(nodes, arguments.shards, stack)
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}, Python {sys.version.split()[0]}, "
-              f"{len(nodes.nodes) - 1} workers\n", flush=True)  # fmt: skip
+              f"{len(nodes.nodes) - 1} workers, {arguments.shards} shards\n", flush=True)  # fmt: skip
         for filled in range(0, arguments.calls, 10_000):
             body = _batch(10_000, models, timedelta(days=arguments.days))
             for side in sides:
@@ -192,7 +201,7 @@ def _nodes() -> Iterator[Cluster]:
         yield nodes
 
 
-def _sides(nodes: Cluster, stack: ExitStack) -> list[Side]:
+def _sides(nodes: Cluster, shards: int, stack: ExitStack) -> list[Side]:
     """Make a database for each engine, and start a service on each."""
     coordinator = nodes.nodes[0].url
     servers = [pid for node in nodes.nodes if node.server and (pid := node.server.pid)]
@@ -200,9 +209,9 @@ def _sides(nodes: Cluster, stack: ExitStack) -> list[Side]:
     execute(coordinator, f"CREATE DATABASE {plain} TEMPLATE template0")
     stack.callback(execute, coordinator, f"DROP DATABASE {plain} WITH (FORCE)")
     stack.callback(nodes.drop_database, spread)
-    nodes.make_database(spread)
+    url = make_url(nodes.make_database(spread))
     for setting in SETTINGS:
-        execute(coordinator, f"ALTER DATABASE {spread} SET {setting}")
+        execute(url, f"ALTER DATABASE {spread} SET {setting.format(shards=shards)}")
     sides = []
     for name, database in (("plain", plain), ("citus", spread)):
         dsn = coordinator.set(drivername="postgresql", database=database).render_as_string(hide_password=False)

@@ -16,6 +16,7 @@ from sqlalchemy import Engine, create_engine
 
 from app.application.retention import LifeCycle
 from app.domain.instants import DAY, floor
+from app.infrastructure.maintenance import plain
 from app.infrastructure.maintenance.engines import maintenance
 from app.infrastructure.postgres.database import Database
 from conftest import Server, make_app
@@ -273,8 +274,8 @@ def test_in_a_batch_only_the_calls_behind_the_edge_are_refused(house: House) -> 
 
 
 def test_a_writer_that_takes_long_makes_others_wait_for_retention_only_a_moment(server: Server) -> None:
-    if server.engine == "timescale" or not server.concurrent:
-        pytest.skip("on TimescaleDB a procedure of the migrations moves the edge")
+    if server.engine != "plain" or not server.concurrent:
+        pytest.skip("on TimescaleDB a procedure of the migrations moves the edge, and on Citus nodes wait, too")
     with empty_database(server) as url, make_app(url, pool_size=1).app_context():
         upgrade()
         engine = create_engine(url, isolation_level="AUTOCOMMIT")
@@ -285,7 +286,9 @@ def test_a_writer_that_takes_long_makes_others_wait_for_retention_only_a_moment(
             slow.exec_driver_sql("BEGIN")
             slow.exec_driver_sql(INSERT.replace("'m'", "'slow'"))  # no row of a rollup in common with the other
             thread.start()
+            until = time.monotonic() + 60
             while not other.exec_driver_sql(WAITS_FOR_LOG).scalar():
+                assert time.monotonic() < until
                 time.sleep(0.01)
             other.exec_driver_sql("SET lock_timeout = '20s'")
             other.exec_driver_sql(INSERT)
@@ -294,6 +297,20 @@ def test_a_writer_that_takes_long_makes_others_wait_for_retention_only_a_moment(
             assert other.exec_driver_sql("SELECT raw_from IS NOT NULL FROM prediction_stats_state").scalar()
         retention.engine.dispose()
         engine.dispose()
+
+
+def test_retention_gives_up_with_a_sentence_if_a_writer_does_not_end(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if house.server.engine != "plain" or not house.server.concurrent:
+        pytest.skip("on TimescaleDB a procedure of the migrations moves the edge, and on Citus nodes wait, too")
+    monkeypatch.setattr(plain, "MAX_TURNS", 2)
+    monkeypatch.setattr(plain, "TRY_AGAIN_AFTER_S", 0)
+    with house.engine.connect() as slow:
+        slow.exec_driver_sql("BEGIN; LOCK TABLE prediction_log IN ROW EXCLUSIVE MODE")
+        done = house.flask.invoke(args=["lifecycle", "retain"])
+        slow.exec_driver_sql("ROLLBACK")
+    assert (done.exit_code, "a session that writes to prediction_log" in done.output) == (1, True)
 
 
 def test_no_edge_moves_back_nor_past_that_of_a_finer_level(house: House) -> None:

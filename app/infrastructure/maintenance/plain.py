@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from app.application.retention import LifeCycle, Overview, Progress, Relation
+from app.domain.errors import StorageUnavailable
 from app.infrastructure.dropped_store import RETAIN as RETAIN_DROPPED
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.summary_rows import RETAIN as RETAIN_SUMMARIES
@@ -102,10 +103,9 @@ class Plain:
 def move_edge(connection: Connection, level: str, finer: str, keep: timedelta) -> None:
     """Move the edge of a level to `keep` ago, but not past the edge of the finer one; no writer is under way then.
 
-    Raises DBAPIError, for example if a writer does not end for a minute.
+    Raises StorageUnavailable if a writer does not end for a minute.
     """
-    turns = MAX_TURNS
-    while True:
+    for _ in range(MAX_TURNS):
         connection.exec_driver_sql("BEGIN")
         try:
             if level == "raw":
@@ -115,11 +115,11 @@ def move_edge(connection: Connection, level: str, finer: str, keep: timedelta) -
             connection.exec_driver_sql("COMMIT")
             return
         except DBAPIError as error:
-            turns -= 1
-            if getattr(error.orig, "pgcode", None) != LOCK_NOT_AVAILABLE or not turns:
+            if getattr(error.orig, "pgcode", None) != LOCK_NOT_AVAILABLE:
                 raise
         connection.exec_driver_sql("ROLLBACK")
         time.sleep(TRY_AGAIN_AFTER_S)
+    raise StorageUnavailable("Retention waits for a session that writes to prediction_log and does not end.")
 
 
 def _delete(connection: Connection, statement: str) -> None:

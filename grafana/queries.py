@@ -487,20 +487,22 @@ ORDER  BY calls DESC, version
     where=VERSIONS,
 )
 
-# Silence is measured up to the watermark, so that aggregates that lag behind make no model look silent.
+# Silence is measured up to the watermark, so that aggregates that lag behind make no model look silent. Citus joins
+# nothing with a union of tables: so that is materialized.
 SILENT_MODELS = """
-SELECT model_name                                                    AS "Model",
-       last_call                                                     AS "Last call",
-       extract(epoch FROM least(now(), watermark) - last_call) AS "Silent for"
-FROM   prediction_stats_state
-CROSS  JOIN (
+WITH called AS MATERIALIZED (
     SELECT model_name,
            max(bucket) AS last_call
     FROM  (SELECT model_name, bucket FROM prediction_stats_minute   WHERE bucket >= now() - INTERVAL '1 day'
            UNION ALL
            SELECT model_name, bucket FROM prediction_summary_minute WHERE bucket >= now() - INTERVAL '1 day') AS minutes
     GROUP  BY model_name
-) AS called
+)
+SELECT model_name                                                    AS "Model",
+       last_call                                                     AS "Last call",
+       extract(epoch FROM least(now(), watermark) - last_call) AS "Silent for"
+FROM   prediction_stats_state
+CROSS  JOIN called
 WHERE  last_call < least(now(), watermark) - INTERVAL '$silent_after'
 ORDER  BY 3
 """

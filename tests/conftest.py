@@ -17,6 +17,7 @@ from uuid import uuid4
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import HealthCheck, settings
 from sqlalchemy import Connection, Engine, create_engine, make_url
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -27,6 +28,16 @@ from app.infrastructure.roles import service_role
 from support.databases import Provider, citus, not_on_citus, reasons, timescale_provider
 from support.replication import plain_server
 from support.service import running
+
+# Properties are no stopwatch: on a busy machine a single example may take long.
+settings.register_profile(
+    "patient",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+    max_examples=int(os.environ.get("EXAMPLES", "100")),  # fewer in `make test-quick`
+)
+settings.load_profile("patient")
 
 CITUS = Provider("citus", citus.why_not, citus.start, background_jobs=False)
 UNGUARDED = {"auth": configuration.NO_AUTH, "auth_failures_per_minute": 0}

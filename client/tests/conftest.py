@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import predlog
 from misbehaving import Service
 from predlog import delivery
+
+# Properties are no stopwatch: on a busy machine a single example may take long.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("patient")
 
 
 def pytest_configure() -> None:

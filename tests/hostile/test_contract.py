@@ -264,7 +264,7 @@ def attack(request: pytest.FixtureRequest, server: Server) -> Iterator[Callable[
         yield lambda: Attack(app, key)
 
 
-@pytest.mark.timeout(300 + CASES)
+@pytest.mark.timeout(900 + CASES)
 def test_whatever_is_generated_from_the_document_gets_a_documented_answer(
     attack: Callable[[], Attack], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, make_url
 
 from app.domain.instants import DAY, floor
 from app.infrastructure.maintenance.engines import maintenance
@@ -292,6 +292,13 @@ def test_too_few_prepared_transactions_are_refused_by_name_of_the_node(two: Clus
         finally:
             worker.server.stop()
             worker.server.start()
+
+
+def test_nodes_on_which_no_trigger_would_run_are_refused(two: Cluster) -> None:
+    with citus.database(two) as url:
+        name = make_url(url).database
+        execute(make_url(url), f"ALTER DATABASE {name} SET session_replication_role = replica")
+        assert "session_replication_role = replica" in refusal(url)
 
 
 def test_the_schema_of_the_plain_engine_is_refused(two: Cluster) -> None:

@@ -115,6 +115,14 @@ def expected(superuser_servers: Callable[[str], Server]) -> list[Any]:
         return ids_left_out(answers(client_of(make_app(url))))
 
 
+def settings_of(server: Server) -> list[str]:
+    """All of them; Citus hands them on to its nodes, where the service has no session to pin them in.
+
+    With one of them triggers would not run there, and the database is not migrated.
+    """
+    return [name for name in HOSTILE if server.engine != "citus" or name != "session_replication_role"]
+
+
 def client_of(app: Flask) -> FlaskClient:
     return app.test_client()
 
@@ -128,7 +136,7 @@ def test_no_setting_changes_an_answer(superuser_server: Server, expected: list[A
     """All of them at once, migrated and served under them."""
     if not superuser_server.concurrent:
         pytest.skip("its only database cannot be given settings")
-    with empty_database(superuser_server) as url, hostile(url, level, list(HOSTILE)):
+    with empty_database(superuser_server) as url, hostile(url, level, settings_of(superuser_server)):
         app = make_app(url)
         with app.app_context():
             upgrade()
@@ -147,7 +155,8 @@ def test_a_setting_alone_changes_no_answer(
 def test_no_setting_changes_an_answer_behind_a_pooler(superuser_server: Server, expected: list[Any]) -> None:
     if program() is None or not superuser_server.concurrent:
         pytest.skip("there is no pgbouncer here, or nothing for it to do")
-    with database(superuser_server) as url, hostile(url, "database", list(HOSTILE)), pgbouncer(url) as pooled:
+    names = settings_of(superuser_server)
+    with database(superuser_server) as url, hostile(url, "database", names), pgbouncer(url) as pooled:
         assert ids_left_out(answers(client_of(make_app(pooled)))) == expected
 
 

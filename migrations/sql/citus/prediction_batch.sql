@@ -1,6 +1,7 @@
 -- A row is a batch of calls of one model on its way to the log. Citus sends the row as it is to the node of the model,
 -- in one round trip; rows that are selected it would collect and send in several. The columns of a batch are array
--- literals: as texts, so that only the node reads them. Each has an element for each id.
+-- literals: as texts, so that only the node reads them. Each has an element for each id. A row that no trigger has
+-- unpacked is refused, because `stored` is missing.
 CREATE TABLE prediction_batch (
     model_name      text  COLLATE "C"  NOT NULL,
     batch_id        uuid               NOT NULL  DEFAULT gen_random_uuid(),
@@ -12,7 +13,7 @@ CREATE TABLE prediction_batch (
     error           text,
     metadata        text,
     request_id      text,
-    stored          bigint,
+    stored          bigint             NOT NULL,
     CONSTRAINT prediction_batch_pkey PRIMARY KEY (model_name, batch_id)
 );
 

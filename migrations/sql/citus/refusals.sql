@@ -3,9 +3,11 @@ WITH workers AS (
     SELECT count(*) AS number FROM pg_dist_node WHERE noderole = 'primary' AND isactive AND shouldhaveshards
 ), settings AS (
     SELECT format('%s:%s', nodename, nodeport) AS node, success, split_part(result, ' ', 1) AS wal_level,
-           CASE WHEN success THEN split_part(result, ' ', 2)::integer END AS prepared_transactions
+           CASE WHEN success THEN split_part(result, ' ', 2)::integer END AS prepared_transactions,
+           split_part(result, ' ', 3) AS replication_role
     FROM   run_command_on_all_nodes($$
-               SELECT current_setting('wal_level') || ' ' || current_setting('max_prepared_transactions')
+               SELECT concat_ws(' ', current_setting('wal_level'), current_setting('max_prepared_transactions'),
+                                current_setting('session_replication_role'))
            $$) JOIN pg_dist_node USING (nodeid)
 )
 SELECT 'TimescaleDB and Citus are in the same database. There TimescaleDB would lose sight of the rows on other nodes: '
@@ -27,4 +29,8 @@ UNION ALL
 SELECT format('The node %s of Citus has max_prepared_transactions = %s: a write to several nodes needs one, so there '
               'must be as many as max_connections of the coordinator, which is %s.',
               node, prepared_transactions, current_setting('max_connections'))
-FROM   settings WHERE prepared_transactions < current_setting('max_connections')::integer;
+FROM   settings WHERE prepared_transactions < current_setting('max_connections')::integer
+UNION ALL
+SELECT format('The node %s of Citus has session_replication_role = %s, with which the triggers that keep the statistics '
+              'would not run there.', node, replication_role)
+FROM   settings WHERE success AND replication_role = 'replica';

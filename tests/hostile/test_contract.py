@@ -56,7 +56,7 @@ BEYOND_THE_DOCUMENT = re.compile(
     r"|There is no such day in the calendar|there is no such moment in the calendar|Must lie within the years 1 to 9999"
     r"|Must not be after the end of the range|Given twice: |Missing: |Cannot stand beside |Must differ from "
     r"|into more than \d+ points|only longer buckets than|Not a cursor that this service has given out"
-    r"|Not the timestamp and the id of a call"
+    r"|Not the timestamp and the id of a prediction"
     r"|Must not contain NUL characters|Must be valid Unicode without lone surrogates"
     r"|Must be at most 4096 bytes of JSON|Must not be nested|Must hold finite numbers only"
     r"|A request_id that is not a UUIDv7 needs a timestamp"

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
-    "max_connections": "60",
+    "max_connections": "120",
     "timezone": "UTC",
     "fsync": "off",  # the data is thrown away anyway
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_preload_libraries": "citus",
     "wal_level": "logical",
-    "max_prepared_transactions": "60",
+    "max_prepared_transactions": "120",
     "max_worker_processes": "24",
     "citus.enable_statistics_collection": "off",
     "citus.shard_count": "4",

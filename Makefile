@@ -38,8 +38,8 @@ test: $(VENV)/test
 	$(PYTEST) --cov
 	cd client && ../$(PYTEST) --cov
 
-# The service's part and the client's side by side, a process each: with more processes the imports would take longer
-# than the tests. The service's part has fewer examples of each property. The client's part leaves out what needs a
+# The service's part and the client's side by side: the service's computes, in one process, and the client's waits, in
+# three. The service's part has fewer examples of each property. The client's part leaves out what needs a
 # framework, a server of another make, a process of its own or many seconds.
 QUICK_CLIENT = --ignore=tests/hosts --ignore=tests/integrations \
 	$(foreach file,command_line companions export hosts ledger poison processes sdist spool,--ignore=tests/test_$(file).py)
@@ -52,7 +52,7 @@ test-quick-service: $(VENV)/test
 	EXAMPLES=10 $(BIN)/python -m pytest tests/domain tests/application
 
 test-quick-client: $(VENV)/test
-	cd client && ../$(BIN)/python -m pytest $(QUICK_CLIENT)
+	cd client && ../$(BIN)/python -m pytest -n 3 $(QUICK_CLIENT)
 
 test-faults: $(VENV)/test
 	KILLS=$${KILLS:-100} FAULT_SECONDS=$${FAULT_SECONDS:-10} $(BIN)/python -m pytest --timeout=1200 -s tests/faults

@@ -1,4 +1,5 @@
--- Refuse what the statistics would not see.
+-- Refuse what the statistics would not see. Citus makes no trigger on shards that has to do with TRUNCATE, and refuses
+-- TRUNCATE on the coordinator alone: so there are two triggers, on every engine.
 CREATE OR REPLACE FUNCTION prediction_log_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'prediction_log takes inserts and deletes only: the statistics would not see this %', TG_OP
@@ -6,5 +7,8 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE TRIGGER prediction_log_append_only BEFORE UPDATE OR TRUNCATE ON prediction_log
+CREATE OR REPLACE TRIGGER prediction_log_append_only BEFORE UPDATE ON prediction_log
+FOR EACH STATEMENT EXECUTE FUNCTION prediction_log_append_only();
+
+CREATE OR REPLACE TRIGGER prediction_log_not_truncated BEFORE TRUNCATE ON prediction_log
 FOR EACH STATEMENT EXECUTE FUNCTION prediction_log_append_only();

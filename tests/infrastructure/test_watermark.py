@@ -126,6 +126,18 @@ def test_a_note_that_comes_while_a_repair_begins_is_not_taken_for_done(own: Data
     assert own.rows(NOT_REPAIRED, {"first": noted[-1], "last": last}) == [(0,)]
 
 
+def test_a_day_that_is_invalidated_again_and_again_keeps_no_other_day_from_its_refresh(own: Database) -> None:
+    own.count(SAID, {})
+    own.count("UPDATE prediction_stats_state SET watermark = '2025-07-01Z'", {})
+    busy, other = datetime(2025, 6, 9, tzinfo=timezone.utc), datetime(2025, 6, 10, tzinfo=timezone.utc)
+    own.count(NOTE, {"at": busy})
+    own.count(NOTE, {"at": other})
+    for _ in range(2):
+        own.count(REPAIR, {})
+        own.count(NOTE, {"at": busy})
+    assert own.rows(NOT_REPAIRED, {"first": other, "last": other}) == [(0,)]
+
+
 def test_retention_leaves_what_was_noted_while_it_waited_for_writers(own: Database, server: Server) -> None:
     if not server.concurrent:
         pytest.skip("all clients of this TimescaleDB share one session")

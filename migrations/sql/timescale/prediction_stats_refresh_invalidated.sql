@@ -1,5 +1,6 @@
--- Refresh the oldest day that has invalidations behind the watermark. hours_left says how many invalid hours remain.
--- One statement finds the oldest invalidation and all of its day, because another may come between two statements.
+-- Refresh the day whose invalidations behind the watermark have waited longest. hours_left says how many invalid hours
+-- remain. A day that late predictions invalidate all the time waits behind the other days after each refresh.
+-- One statement finds the first invalidation and all of its day, because another may come between two statements.
 CREATE OR REPLACE PROCEDURE prediction_stats_refresh_invalidated(INOUT hours_left bigint) LANGUAGE plpgsql AS $$
 DECLARE
     state  prediction_stats_state;
@@ -10,11 +11,13 @@ BEGIN
     SELECT * INTO state FROM prediction_stats_state;
     DELETE FROM prediction_invalidation WHERE invalid_to <= state.raw_from;
     WITH behind AS (
-        SELECT * FROM prediction_invalidation WHERE invalid_to <= state.watermark
+        SELECT *, time_bucket('1 day', invalid_from) AS day
+        FROM   prediction_invalidation
+        WHERE  invalid_to <= state.watermark
     )
     SELECT array_agg(id), min(invalid_from), max(invalid_to) INTO seen, since, until
     FROM   behind
-    WHERE  invalid_from < (SELECT time_bucket('1 day', min(invalid_from)) + INTERVAL '24 hours' FROM behind);
+    WHERE  day = (SELECT day FROM behind ORDER BY id LIMIT 1);
     COMMIT;
     IF seen IS NOT NULL THEN
         CALL prediction_stats_refresh(since, until, state.watermark);

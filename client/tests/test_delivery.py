@@ -190,6 +190,17 @@ def test_a_batch_that_cannot_be_read_is_split_until_the_bad_record_is_alone(
     assert len(service.records) == 19
 
 
+def test_reports_that_are_too_long_for_a_proxy_go_in_parts_and_hold_up_no_records(
+    service: Service, make_client: Callable[..., Client]
+) -> None:
+    service.mood = lambda records, headers: 431 if len(headers.get("Predlog-Dropped", "")) > 400 else "ok"
+    client = make_client(flush_interval=0.3)
+    log(client, 5)
+    for number in range(10):
+        client.log(f"model {number}", duration_ms=-1, was_successful=True)
+    wait_until(lambda: len(service.records) == 5 and service.lost == 10)
+
+
 def test_a_report_that_makes_the_whole_batch_unreadable_goes_apart(
     service: Service, make_client: Callable[..., Client]
 ) -> None:

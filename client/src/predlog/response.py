@@ -15,6 +15,7 @@ from predlog.transport import BATCH_PATH, Answer, Transport
 _BUSY = (408, 425, 429)
 _ACKNOWLEDGED = (200, 207, 422)
 _CONTENT = (400, 413, 422)
+_HEADERS_TOO_LARGE = 431
 MAX_REASON_CHARACTERS = 200
 
 ADVICE = {
@@ -59,6 +60,8 @@ def send(
         answer = transport.post(BATCH_PATH, body, headers, timeout)
     except Exception as error:  # beside OSError and HTTPException all that a patched or ending interpreter raises
         return Later(reason(error))
+    if dropped and answer.status == _HEADERS_TOO_LARGE:  # a proxy may let fewer reports pass
+        return Refused(answer.status)
     return judge(answer, len(lines))
 
 

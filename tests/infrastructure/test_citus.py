@@ -16,7 +16,10 @@ from flask.testing import FlaskClient
 from flask_migrate import upgrade
 from sqlalchemy import Engine, create_engine, make_url
 
+from app.application.retention import LifeCycle
+from app.domain.errors import StorageUnavailable
 from app.domain.instants import DAY, floor
+from app.infrastructure.maintenance import plain
 from app.infrastructure.maintenance.engines import maintenance
 from app.infrastructure.postgres.database import Database
 from conftest import make_app
@@ -28,6 +31,9 @@ pytestmark = pytest.mark.skipif(
     reason=citus.why_not() or "no local PostgreSQL has Citus, and only servers of our own can be stopped",
 )
 MODELS = [f"model-{number}" for number in range(12)]
+INSERT = """
+INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful) VALUES (now(), 'm', 1, true)
+"""
 PLACES = """
 SELECT nodeport FROM pg_dist_placement JOIN pg_dist_node USING (groupid)
 WHERE  shardid = get_shard_id_for_distribution_column('prediction_log', %s)
@@ -257,6 +263,20 @@ def test_a_day_behind_the_edge_is_dropped_with_its_partition_and_stays_in_the_st
     assert result.exit_code == 0, result.output
     assert house.run("SELECT to_regclass('prediction_log_old') IS NULL")[0][0]
     assert (house.rows(), house.total("old")) == (0, 2)
+
+
+def test_retention_gives_up_if_a_writer_on_a_worker_does_not_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain, "MAX_TURNS", 1)
+    house.send(MODELS)
+    life_cycle = LifeCycle({"raw": 10 * DAY}, 7 * DAY)
+    worker = create_engine(house.nodes.nodes[1].url.set(database=house.name))
+    with worker.connect() as writer:
+        writer.exec_driver_sql(INSERT)
+        with pytest.raises(StorageUnavailable, match="does not end"):
+            maintenance(Database(house.url)).retain(life_cycle)
+        writer.rollback()
+    maintenance(Database(house.url)).retain(life_cycle)
+    worker.dispose()
 
 
 def test_the_life_cycle_is_shown_by_node(house: House) -> None:

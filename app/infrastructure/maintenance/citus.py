@@ -9,7 +9,9 @@ from sqlalchemy import Connection
 from app.application.retention import LifeCycle, Node, Overview, Relation
 from app.infrastructure import citus
 from app.infrastructure.dropped_store import RETAIN as RETAIN_DROPPED
-from app.infrastructure.maintenance.plain import TIDY, Plain, move_edge
+from app.infrastructure.maintenance.plain import LOCK_NOT_AVAILABLE, TIDY, Plain
+from app.infrastructure.maintenance.relations import LEVELS, LOGGED, REPORTED
+from app.infrastructure.postgres.database import INTERNAL_ERROR
 from app.infrastructure.summary_rows import RETAIN as RETAIN_SUMMARIES
 
 # For so many days partitions are made ahead: as long may the daily run of retention fail.
@@ -28,22 +30,23 @@ SIZES = """
 SELECT nodename || ':' || nodeport, success, result::json
 FROM   run_command_on_all_nodes(format($$
     SELECT coalesce(json_agg(found), '[]')
-    FROM  (SELECT substring(relname FROM '^prediction_(?:log|(?:stats|latency)_(?:minute|hour|day))') AS name,
-                  count(*) AS shards, sum(greatest(reltuples, 0))::bigint AS rows,
+    FROM  (SELECT name, count(*) AS shards, sum(greatest(reltuples, 0))::bigint AS rows,
                   sum(pg_total_relation_size(oid))::bigint AS size
-           FROM   pg_class
-           WHERE  relnamespace = %%L::regnamespace AND relkind = 'r'
-             AND  relname ~ '^prediction_(log(_p[0-9]{8}|_default)|(stats|latency)_(minute|hour|day))_[0-9]+$'
-           GROUP  BY 1) AS found
-$$, current_schema)) JOIN pg_dist_node USING (nodeid)
+           FROM   pg_class, regexp_replace(relname, '(_p[0-9]{8}|_default)?_[0-9]+$', '') AS name
+           WHERE  relnamespace = %%L::regnamespace AND relkind = 'r' AND relname <> name AND name = ANY (%%L::text[])
+           GROUP  BY name) AS found
+$$, current_schema, %(names)s::text[])) JOIN pg_dist_node USING (nodeid)
 ORDER  BY groupid
 """
-LEVELS = ("minute", "hour", "day")
-RELATIONS = ("prediction_log", *(f"prediction_{family}_{level}" for family in ("stats", "latency") for level in LEVELS))
 
 
 class Citus(Plain):
     """Rollup tables, spread over nodes by model."""
+
+    lock_timeout = f"{citus.ON_NODES_TOO}; {Plain.lock_timeout}"
+    # Citus tells of a lock that a node does not give in time as of a lost connection.
+    lock_failures = (LOCK_NOT_AVAILABLE, INTERNAL_ERROR)
+    locked_out = "Retention cannot lock prediction_log: a session that writes to it does not end, or a node is away."
 
     def retain(self, life_cycle: LifeCycle) -> None:
         """Make the partitions of the next days; drop partitions and buckets behind the edges."""
@@ -51,7 +54,7 @@ class Citus(Plain):
             connection.exec_driver_sql(MAKE_PARTITIONS)
             finer = "'infinity'::timestamptz"
             for level, keep in life_cycle.keep.items():
-                move_edge(connection, level, finer, keep)
+                self._move_edge(connection, level, finer, keep)
                 finer = f"{level}_from"
                 edge = dict(zip(("raw", *LEVELS), connection.exec_driver_sql(EDGES).one()))[level]
                 if edge is None:
@@ -71,13 +74,14 @@ class Citus(Plain):
         """Return the sizes and rows of the tables over all nodes, and of each node."""
         ((watermark,),) = self._database.read("SELECT watermark FROM prediction_stats_state")
         kept_from = dict(zip(("log", *LEVELS), self._database.read(EDGES)[0]))
-        sizes = self._database.read(SIZES)
+        names = LOGGED + REPORTED
+        sizes = self._database.read(SIZES, {"names": list(names)})
         shards = [shard for _, is_there, found in sizes if is_there for shard in found]
         relations = []
-        for name in RELATIONS:
+        for name in names:
             own = [shard for shard in shards if shard["name"] == name]
             rows, size, number = (sum(shard[column] for shard in own) for column in ("rows", "size", "shards"))
-            relations.append(Relation(name, rows, size, number, kept_from=kept_from[name.rpartition("_")[2]]))
+            relations.append(Relation(name, rows, size, number, kept_from=kept_from.get(name.rpartition("_")[2])))
         nodes = [
             Node(node, sum(shard["shards"] for shard in found), sum(shard["size"] for shard in found))
             if is_there else Node(node, None, None)

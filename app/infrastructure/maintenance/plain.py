@@ -9,15 +9,14 @@ from datetime import timedelta
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from app.application.retention import LifeCycle, Overview, Progress, Relation
+from app.application.retention import LifeCycle, Overview, Progress
 from app.domain.errors import StorageUnavailable
 from app.infrastructure.dropped_store import RETAIN as RETAIN_DROPPED
+from app.infrastructure.maintenance.relations import LOGGED, REPORTED, ordinary
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.summary_rows import RETAIN as RETAIN_SUMMARIES
 
 PIECE = 20_000
-# While retention waits for a writer that takes long, all other writers wait behind it: so it waits in short turns.
-LOCK_TIMEOUT = "SET LOCAL lock_timeout = '250ms'"
 LOCK_LOG = "LOCK TABLE prediction_log IN SHARE MODE"
 LOCK_NOT_AVAILABLE = "55P03"
 MAX_TURNS = 60
@@ -50,21 +49,14 @@ WHERE  ctid = ANY (ARRAY(SELECT ctid FROM {relation}
 # Models without predictions.
 TIDY = "CALL prediction_model_tidy(NULL)"
 
-RELATIONS = """
-SELECT c.relname, greatest(c.reltuples, 0)::bigint, pg_total_relation_size(c.oid),
-       (to_jsonb(state) ->> (CASE c.relname WHEN 'prediction_log' THEN 'raw'
-                             ELSE substring(c.relname FROM '[a-z]+$') END || '_from'))::timestamptz
-FROM   pg_class c, prediction_stats_state state
-WHERE  c.oid = ANY (ARRAY['prediction_log',
-                          'prediction_stats_minute',   'prediction_stats_hour',   'prediction_stats_day',
-                          'prediction_latency_minute', 'prediction_latency_hour', 'prediction_latency_day']::regclass[])
-ORDER  BY c.relname <> 'prediction_log', c.relname LIKE '%%latency%%',
-          array_position(ARRAY['minute', 'hour', 'day'], substring(c.relname FROM '[a-z]+$'))
-"""
-
 
 class Plain:
     """Rollup tables."""
+
+    # While retention waits for a writer that takes long, all other writers wait behind it: so it waits in short turns.
+    lock_timeout = "SET LOCAL lock_timeout = '250ms'"
+    lock_failures: tuple[str, ...] = (LOCK_NOT_AVAILABLE,)
+    locked_out = "Retention waits for a session that writes to prediction_log and does not end."
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -81,7 +73,7 @@ class Plain:
         with self._database.maintenance() as connection:
             finer = "'infinity'::timestamptz"
             for level, keep in life_cycle.keep.items():
-                move_edge(connection, level, finer, keep)
+                self._move_edge(connection, level, finer, keep)
                 finer = f"{level}_from"
                 if level == "raw":
                     _delete(connection, DROP_ROWS)
@@ -95,31 +87,28 @@ class Plain:
     def overview(self) -> Overview:
         """Return the sizes and rows of the tables."""
         ((watermark,),) = self._database.read("SELECT watermark FROM prediction_stats_state")
-        rows = self._database.read(RELATIONS)
-        relations = [Relation(name, calls, size, kept_from=kept_from) for name, calls, size, kept_from in rows]
-        return Overview("plain", watermark, 0, relations, [])
+        return Overview("plain", watermark, 0, ordinary(self._database, LOGGED + REPORTED), [])
 
+    def _move_edge(self, connection: Connection, level: str, finer: str, keep: timedelta) -> None:
+        """Move the edge of a level to `keep` ago, but not past the edge of the finer one; no writer is under way then.
 
-def move_edge(connection: Connection, level: str, finer: str, keep: timedelta) -> None:
-    """Move the edge of a level to `keep` ago, but not past the edge of the finer one; no writer is under way then.
-
-    Raises StorageUnavailable if a writer does not end for a minute.
-    """
-    for _ in range(MAX_TURNS):
-        connection.exec_driver_sql("BEGIN")
-        try:
-            if level == "raw":
-                connection.exec_driver_sql(LOCK_TIMEOUT)
-                connection.exec_driver_sql(LOCK_LOG)
-            connection.exec_driver_sql(MOVE_EDGE.format(level=level, finer=finer), {"keep": keep})
-            connection.exec_driver_sql("COMMIT")
-            return
-        except DBAPIError as error:
-            if getattr(error.orig, "pgcode", None) != LOCK_NOT_AVAILABLE:
-                raise
-        connection.exec_driver_sql("ROLLBACK")
-        time.sleep(TRY_AGAIN_AFTER_S)
-    raise StorageUnavailable("Retention waits for a session that writes to prediction_log and does not end.")
+        Raises StorageUnavailable if a writer does not end for a minute.
+        """
+        for _ in range(MAX_TURNS):
+            connection.exec_driver_sql("BEGIN")
+            try:
+                if level == "raw":
+                    connection.exec_driver_sql(self.lock_timeout)
+                    connection.exec_driver_sql(LOCK_LOG)
+                connection.exec_driver_sql(MOVE_EDGE.format(level=level, finer=finer), {"keep": keep})
+                connection.exec_driver_sql("COMMIT")
+                return
+            except DBAPIError as error:
+                if getattr(error.orig, "pgcode", None) not in self.lock_failures:
+                    raise
+            connection.exec_driver_sql("ROLLBACK")
+            time.sleep(TRY_AGAIN_AFTER_S)
+        raise StorageUnavailable(self.locked_out)
 
 
 def _delete(connection: Connection, statement: str) -> None:

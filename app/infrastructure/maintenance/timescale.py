@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from app.application.retention import Job, LifeCycle, Overview, Progress, Relation
 from app.infrastructure.dropped_store import RETAIN as RETAIN_DROPPED
+from app.infrastructure.maintenance.relations import REPORTED, ordinary
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.summary_rows import RETAIN as RETAIN_SUMMARIES
 
@@ -113,7 +114,7 @@ class Timescale:
     def overview(self) -> Overview:
         """Return sizes, chunks, jobs and their last runs."""
         watermark, hours = self._database.read(STATE)[0]
-        relations = [Relation(*row) for row in self._database.read(RELATIONS)]
+        relations = [Relation(*row) for row in self._database.read(RELATIONS)] + ordinary(self._database, REPORTED)
         jobs = [Job(*row) for row in self._database.read(JOBS, {"job": JOB})]
         return Overview("timescale", watermark, hours, relations, jobs)
 

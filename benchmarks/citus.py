@@ -32,6 +32,8 @@ from uuid import uuid4
 
 from sqlalchemy import make_url
 
+from app.infrastructure.maintenance.engines import maintenance
+from app.infrastructure.postgres.database import Database
 from benchmarks.common import connect, free_port, migrate, running
 from benchmarks.row_cost import _cpu, _family
 
@@ -62,6 +64,7 @@ class Side:
     """An engine with its service, and the processes whose CPU time counts with that of all that descend from them."""
 
     name: str
+    dsn: str
     connection: http.client.HTTPConnection
     processes: list[int]
 
@@ -100,8 +103,20 @@ def main() -> None:
             for side in sides:
                 side.request("POST", "predict-logs", body)
             _progress(f"filled {filled + 10_000:,} of {arguments.calls:,}")
+        _report_sizes(sides, filled + 10_000)
         _report_batches(sides, models, arguments.seconds)
         _report_questions(sides, models, arguments.days, arguments.seconds)
+
+
+def _report_sizes(sides: list[Side], calls: int) -> None:
+    """Print what a call takes on disk, with its indexes, as `lifecycle show` has it."""
+    sizes = [{"log": 0, "rollups": 0} for _ in sides]
+    for side, size in zip(sides, sizes):
+        for relation in maintenance(Database(side.dsn)).overview().relations:
+            size["log" if relation.name == "prediction_log" else "rollups"] += relation.size
+    print("\n| bytes a call | plain | citus |\n|---|---:|---:|")
+    for what in ("log", "rollups"):
+        print(f"| {what} | {sizes[0][what] / calls:,.0f} | {sizes[1][what] / calls:,.0f} |", flush=True)
 
 
 def _report_batches(sides: list[Side], models: list[str], seconds: float) -> None:
@@ -225,7 +240,9 @@ def _sides(nodes: Cluster, shards: int, stack: ExitStack) -> list[Side]:
                        "MAX_NEW_MODELS_PER_DAY": "0"}  # fmt: skip
         command = [sys.executable, "-m", "app", "--no-migrate"]
         process = stack.enter_context(running(command, environment, port, "/ready"))
-        sides.append(Side(name, http.client.HTTPConnection("127.0.0.1", port, timeout=60), [process.pid, *servers]))
+        sides.append(
+            Side(name, dsn, http.client.HTTPConnection("127.0.0.1", port, timeout=60), [process.pid, *servers])
+        )
     return sides
 
 

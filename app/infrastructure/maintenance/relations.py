@@ -8,13 +8,17 @@ from app.application.retention import Relation
 from app.infrastructure.postgres.database import Database
 
 LEVELS = ("minute", "hour", "day")
-LOGGED = ("prediction_log", *(f"prediction_{family}_{level}" for family in ("stats", "latency") for level in LEVELS))
-# What clients summarised and what they dropped.
-REPORTED = tuple(
-    name
-    for family in ("summary", "summary_latency", "dropped")
-    for name in (f"prediction_{family}", *(f"prediction_{family}_{level}" for level in LEVELS))
-    if name != "prediction_summary_latency"
+
+
+def _by_level(family: str) -> tuple[str, ...]:
+    return tuple(f"prediction_{family}_{level}" for level in LEVELS)
+
+
+LOGGED = ("prediction_log", *_by_level("stats"), *_by_level("latency"))
+# What clients summarised, and what they dropped.
+REPORTED = (
+    *("prediction_summary", *_by_level("summary"), *_by_level("summary_latency")),
+    *("prediction_dropped", *_by_level("dropped")),
 )
 
 SIZES = """

@@ -1,10 +1,10 @@
 // The calls themselves, newest first, with every filter that the API has.
 
-import { openFromAddress } from "./call.js";
 import { byId, h, replace, setText } from "./dom.js";
 import { start, tellRange } from "./frame.js";
 import { address, ApiError, get, getPage } from "./http.js";
 import { callRow, callTable } from "./lists.js";
+import { openFromAddress } from "./prediction.js";
 import { change, param, range } from "./view.js";
 
 const PAGE = 100;

@@ -1,8 +1,8 @@
 // Tables of calls: each row opens its call.
 
-import { open } from "./call.js";
 import { h } from "./dom.js";
 import { dateTimeSeconds, duration } from "./format.js";
+import { open } from "./prediction.js";
 import { knownZone } from "./view.js";
 
 /** A table of calls; `withModel` says whether there is a column for the model. */

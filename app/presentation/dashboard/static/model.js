@@ -1,6 +1,5 @@
 // One model: how often, how well, how fast, in which version, and what went wrong.
 
-import { open, openFromAddress } from "./call.js";
 import { TimePanel, Panel } from "./charts.js";
 import { choices, showVerdict, sides } from "./compare.js";
 import { byId, h, replace, setText } from "./dom.js";
@@ -9,6 +8,7 @@ import { start, tellRange } from "./frame.js";
 import { HeatMap } from "./heatmap.js";
 import { address, ApiError, get, getPage, ROOT } from "./http.js";
 import { callTable } from "./lists.js";
+import { open, openFromAddress } from "./prediction.js";
 import { change, earlier, knownZone, param, range, rangeQuery } from "./view.js";
 
 const PERCENTILES = ["50", "95", "99"];

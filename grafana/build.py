@@ -17,13 +17,15 @@ ERRORS = p.levels(0.01, 0.05)
 COMPLETE = p.levels(0.99, 0.9999, p.LOWER_IS_WORSE)
 WITHIN_1_PERCENT = "Read from the latency sketch: each percentile is within 1 % of the true one."
 SHARE = "At most $under_ms ms"
-SHARE_OF = "Share of the calls that took at most so long, any number of ms: only those within 1 % of it are in doubt."
+SHARE_OF = (
+    "Share of the predictions that took at most so long, any number of ms: only those within 1 % of it are in doubt."
+)
 FAST = p.levels(0.95, 0.99, p.LOWER_IS_WORSE)
 UNDER_MS = p.number("under_ms", "At most (ms)", "200")
 BY_POINT = "One bar for each point of time."
-LOGGED = "Calls that were logged in the range."
-FAILED = "Share of the calls that failed."
-SILENT = "Called within a day, but not lately. Neither the range nor the choice of models matters."
+LOGGED = "Predictions that were logged in the range."
+FAILED = "Share of the predictions that failed."
+SILENT = "Models with predictions within a day, but none lately. Neither the range nor the choice of models matters."
 
 SEAMS = [
     p.query_variable("step", q.STEP, hidden=True),
@@ -49,12 +51,12 @@ def overview() -> p.Json:
     ]
     rows = [
         [
-            p.stat("Calls", q.totals(q.CALLS, where), 3, LOGGED, "short"),
+            p.stat("Predictions", q.totals(q.PREDICTIONS, where), 3, LOGGED, "short"),
             p.stat("Error rate", q.totals(q.ERROR_RATE, where), 3, FAILED, "percentunit", ERRORS, decimals=2),
             p.stat("Latency", q.percentiles(where), 7, WITHIN_1_PERCENT, "ms"),
             p.stat(
                 "Completeness", q.COMPLETENESS, 3,
-                "Logged calls as a share of these and of those that clients had to drop and reported.",
+                "Logged predictions as a share of these and of those that clients had to drop and reported.",
                 "percentunit", COMPLETE, decimals=3,
             ),
             p.stat("Silent models", q.SILENT_COUNT, 3, SILENT, "short", p.levels(1, 3)),
@@ -71,8 +73,8 @@ def overview() -> p.Json:
         ],
         [
             p.time_series(
-                "Calls", q.outcomes_over_time(where), 12, BY_POINT, "short",
-                {"Succeeded": p.CALLS, "Failed": p.FAILURES}, bars=True,
+                "Predictions", q.outcomes_over_time(where), 12, BY_POINT, "short",
+                {"Succeeded": p.PREDICTIONS, "Failed": p.FAILURES}, bars=True,
             ),
             p.time_series("Latency", q.percentiles_over_time(where), 12, WITHIN_1_PERCENT, "ms", p.LATENCIES),
         ],
@@ -81,9 +83,9 @@ def overview() -> p.Json:
             p.table(
                 "Models", q.MODELS_TABLE, 24, 9, "A click on a name shows that model.",
                 {
-                    "Model": {"links": [link]}, "Calls": p.WHOLE, "Error rate": p.share(ERRORS), "p50": p.MILLISECONDS,
-                    "p95": p.MILLISECONDS, "p99": p.MILLISECONDS, "Dropped": p.WHOLE, "Completeness": p.share(COMPLETE),
-                    "Last call": p.AGO,
+                    "Model": {"links": [link]}, "Predictions": p.WHOLE, "Error rate": p.share(ERRORS),
+                    "p50": p.MILLISECONDS, "p95": p.MILLISECONDS, "p99": p.MILLISECONDS, "Dropped": p.WHOLE,
+                    "Completeness": p.share(COMPLETE), "Last prediction": p.AGO,
                 },
             ),
         ],
@@ -101,15 +103,17 @@ def overview() -> p.Json:
         [
             p.table(
                 "Silent models", q.SILENT_MODELS, 12, 9, SILENT,
-                {"Last call": p.MOMENT, "Silent for": {"unit": "s", "decimals": 0}},
+                {"Last prediction": p.MOMENT, "Silent for": {"unit": "s", "decimals": 0}},
             ),
             p.time_series(
-                "Dropped calls", q.DROPPED_OVER_TIME, 12,
-                "Calls that clients could not log, by reason, at the time of the call.", "short", bars=True,
+                "Dropped predictions", q.DROPPED_OVER_TIME, 12,
+                "Predictions that clients could not log, by reason, at the time of each.", "short", bars=True,
             ),
         ],
     ]  # fmt: skip
-    return p.dashboard("predlog-overview", "Predlog: overview", "All models that log their calls.", variables, rows)
+    return p.dashboard(
+        "predlog-overview", "Predlog: overview", "All models that log their predictions.", variables, rows
+    )
 
 
 def model() -> p.Json:
@@ -121,37 +125,40 @@ def model() -> p.Json:
         p.query_variable("version", q.VERSION_NAMES, label="Version", multi=True),
         UNDER_MS,
     ]
-    calls: dict[str, p.Json] = {
+    predictions: dict[str, p.Json] = {
         "Time": p.MOMENT, "Duration": p.MILLISECONDS, "Version": {"custom_width": 120}, "Id": {"custom_width": 120},
         "Outcome": {
             "custom_cellOptions": {"type": "color-text"}, "custom_width": 110,
             "mappings": [
-                {"type": "value", "options": {"failed": {"color": p.FAILURES}, "succeeded": {"color": p.CALLS}}}
+                {"type": "value", "options": {"failed": {"color": p.FAILURES}, "succeeded": {"color": p.PREDICTIONS}}}
             ],
         },
     }  # fmt: skip
     rows = [
         [
-            p.stat("Calls", q.totals(q.CALLS, where), 4, LOGGED, "short"),
+            p.stat("Predictions", q.totals(q.PREDICTIONS, where), 4, LOGGED, "short"),
             p.stat("Error rate", q.totals(q.ERROR_RATE, where), 4, FAILED, "percentunit", ERRORS, decimals=2),
             p.stat("Latency", q.percentiles(where), 7, WITHIN_1_PERCENT, "ms"),
             p.stat(SHARE, q.share_under(where), 4, SHARE_OF, "percentunit", FAST, decimals=2),
-            p.stat("Mean and longest", q.totals(f"{q.MEAN},\n{q.LONGEST}", where), 5, "Exact, of all calls.", "ms"),
+            p.stat(
+                "Mean and longest", q.totals(f"{q.MEAN},\n{q.LONGEST}", where), 5, "Exact, of all predictions.", "ms"
+            ),
         ],
         [
             p.heat_map(
                 "Latency heat map", q.heat_map(where), 16,
-                "How many calls took how long; the rows are a tenth of a power of ten high.",
+                "How many predictions took how long; the rows are a tenth of a power of ten high.",
             ),
             p.bars(
                 "Histogram", q.histogram(where), 8, 10,
-                "How many calls of the range took how long; the bars are a tenth of a power of ten wide.", "Up to (ms)",
+                "How many predictions of the range took how long; the bars are a tenth of a power of ten wide.",
+                "Up to (ms)",
             ),
         ],
         [
             p.time_series(
-                "Calls", q.outcomes_over_time(where), 6, BY_POINT, "short",
-                {"Succeeded": p.CALLS, "Failed": p.FAILURES}, bars=True,
+                "Predictions", q.outcomes_over_time(where), 6, BY_POINT, "short",
+                {"Succeeded": p.PREDICTIONS, "Failed": p.FAILURES}, bars=True,
             ),
             p.time_series(
                 "Error rate", q.series_over_time(q.FAILED_SHARE, "'Error rate'", where), 6,
@@ -159,7 +166,7 @@ def model() -> p.Json:
             ),
             p.time_series("Percentiles", q.percentiles_over_time(where), 6, WITHIN_1_PERCENT, "ms", p.LATENCIES),
             p.time_series(
-                SHARE, q.share_under_over_time("'Share'", where), 6, SHARE_OF, "percentunit", {"Share": p.CALLS}
+                SHARE, q.share_under_over_time("'Share'", where), 6, SHARE_OF, "percentunit", {"Share": p.PREDICTIONS}
             ),
         ],
         p.heading("Versions"),
@@ -167,16 +174,16 @@ def model() -> p.Json:
             p.table(
                 "Versions", q.VERSIONS_TABLE, 24, 7, "The chosen versions compared over the whole range.",
                 {
-                    "Calls": p.WHOLE, "Share": p.share(), "Error rate": p.share(ERRORS), "Mean": p.MILLISECONDS,
+                    "Predictions": p.WHOLE, "Share": p.share(), "Error rate": p.share(ERRORS), "Mean": p.MILLISECONDS,
                     "p50": p.MILLISECONDS, "p95": p.MILLISECONDS, "p99": p.MILLISECONDS,
-                    "First call": p.MOMENT, "Last call": p.MOMENT,
+                    "First prediction": p.MOMENT, "Last prediction": p.MOMENT,
                 },
             ),
         ],
         [
             p.time_series(
-                "Calls by version", q.series_over_time("sum(total_requests)", q.VERSION, where), 8, BY_POINT, "short",
-                bars=True,
+                "Predictions by version", q.series_over_time("sum(total_requests)", q.VERSION, where), 8, BY_POINT,
+                "short", bars=True,
             ),
             p.time_series(
                 "Error rate by version", q.series_over_time(q.FAILED_SHARE, q.VERSION, where), 8,
@@ -184,16 +191,16 @@ def model() -> p.Json:
             ),
             p.time_series("p95 by version", q.p95_over_time(q.VERSION, where), 8, WITHIN_1_PERCENT, "ms"),
         ],
-        p.heading("Single calls"),
+        p.heading("Single predictions"),
         [
             p.table(
-                "Slowest calls", q.SLOWEST_CALLS, 12, 11,
-                "The 20 slowest of the range, as far as raw rows are kept.", calls,
+                "Slowest predictions", q.SLOWEST_PREDICTIONS, 12, 11,
+                "The 20 slowest of the range, as far as raw rows are kept.", predictions,
             ),
             p.table(
-                "Failed calls", q.FAILED_CALLS, 12, 11,
+                "Failed predictions", q.FAILED_PREDICTIONS, 12, 11,
                 "The 50 latest of the range, as far as raw rows are kept.",
-                {**calls, "Outcome": {"custom_hidden": True}},
+                {**predictions, "Outcome": {"custom_hidden": True}},
             ),
         ],
     ]  # fmt: skip

@@ -13,7 +13,7 @@ WIDTH = 24
 POINTS = 120
 
 # One colour, one meaning, on every panel.
-CALLS = "semi-dark-blue"
+PREDICTIONS = "semi-dark-blue"
 FAILURES = "semi-dark-red"
 DROPPED = "semi-dark-orange"
 LATENCIES = {"p50": "light-purple", "p95": "purple", "p99": "dark-purple"}
@@ -242,14 +242,14 @@ def time_series(
 
 
 def heat_map(title: str, sql: str, width: int, description: str) -> Json:
-    """Columns of time, rows of duration (ms, named by their upper edge), coloured by the number of calls."""
+    """Columns of time, rows of duration (ms, named by their upper edge), coloured by the number of predictions."""
     options = {
         "calculate": False,
-        "rowsFrame": {"layout": "le", "value": "Calls"},
+        "rowsFrame": {"layout": "le", "value": "Predictions"},
         "cellGap": 1,
         "cellValues": {"unit": "short", "decimals": 0},
         "color": {
-            "mode": "scheme", "scheme": "Purples", "steps": 64, "reverse": False, "fill": CALLS,
+            "mode": "scheme", "scheme": "Purples", "steps": 64, "reverse": False, "fill": PREDICTIONS,
             "scale": "exponential", "exponent": 0.5,
         },
         "exemplars": {"color": FAILURES},
@@ -282,7 +282,7 @@ def bars(title: str, sql: str, width: int, height: int, description: str, x_fiel
     defaults: Json = {
         "unit": "short",
         "min": 0,
-        "color": _fixed(CALLS),
+        "color": _fixed(PREDICTIONS),
         "custom": {"lineWidth": 0, "fillOpacity": 80, "gradientMode": "none", "axisPlacement": "auto"},
     }
     field_config: Json = {"defaults": defaults, "overrides": []}

@@ -129,7 +129,7 @@ def totals(columns: str, where: str) -> str:
     return sql(query, columns=columns, stats=STATS, where=where)
 
 
-CALLS = 'coalesce(sum(total_requests), 0) AS "Calls"'
+PREDICTIONS = 'coalesce(sum(total_requests), 0) AS "Predictions"'
 ERROR_RATE = 'sum(total_requests - successful_requests) / nullif(sum(total_requests), 0) AS "Error rate"'
 FAILED_SHARE = "sum(total_requests - successful_requests) / sum(total_requests)"
 # Nanoseconds are rounded, and the mean must not be below the smallest duration.
@@ -142,7 +142,7 @@ LONGEST = 'max(duration_ms_max) AS "Longest"'
 
 
 def outcomes_over_time(where: str) -> str:
-    """Calls that succeeded and calls that failed, by point of time."""
+    """Predictions that succeeded and predictions that failed, by point of time."""
     return sql(
         """
 SELECT $__timeGroupAlias(bucket, $__interval),
@@ -179,9 +179,9 @@ ORDER  BY 1, 2
 
 COMPLETENESS = sql(
     """
-SELECT calls / nullif(calls + dropped, 0) AS "Completeness"
+SELECT predictions / nullif(predictions + dropped, 0) AS "Completeness"
 FROM   (
-    SELECT coalesce(sum(total_requests), 0) AS calls
+    SELECT coalesce(sum(total_requests), 0) AS predictions
     FROM   {stats}
     WHERE  {where}
 ) AS counted
@@ -220,16 +220,16 @@ RANKED = """
 WITH sketch AS (
     SELECT {columns},
            bin,
-           sum(calls)::float8 AS calls
+           sum(calls)::float8 AS predictions
     FROM   {latency}
     WHERE  {where}
     GROUP  BY {keys}, bin
 ), ranked AS (
     SELECT {keys},
            bin,
-           coalesce(lead(bin) OVER up, bin)              AS next_bin,
-           sum(calls) OVER up                            AS up_to,
-           sum(calls) OVER (PARTITION BY {keys}) - 1 AS last
+           coalesce(lead(bin) OVER up, bin)                AS next_bin,
+           sum(predictions) OVER up                        AS up_to,
+           sum(predictions) OVER (PARTITION BY {keys}) - 1 AS last
     FROM   sketch
     WINDOW up AS (PARTITION BY {keys} ORDER BY bin ROWS UNBOUNDED PRECEDING)
 )
@@ -245,7 +245,7 @@ PERCENTILES = f'{P50} AS "p50",\n{P95} AS "p95",\n{P99} AS "p99"'
 
 
 def ranked(keys: str, columns: str, where: str) -> str:
-    """The head of a query: bins of the sketch, by these keys, with the rank that the last call of each bin has."""
+    """The head of a query: bins of the sketch, by these keys, with the rank of the last prediction of each."""
     return sql(RANKED, keys=keys, columns=columns, latency=LATENCY, where=where)
 
 
@@ -299,7 +299,7 @@ ORDER  BY time, metric
 
 
 def heat_map(where: str) -> str:
-    """Calls by point of time and duration, ten rows to a power of ten; each row is named by its upper edge in ms.
+    """Predictions by point of time and duration, ten rows to a power of ten; each row is named by its upper edge in ms.
 
     The lowest row holds all that took less than 0.1 ms.
     """
@@ -308,7 +308,7 @@ def heat_map(where: str) -> str:
 WITH cells AS (
     SELECT $__timeGroupAlias(bucket, $__interval),
            ceil(10 * log(greatest(latency_of_bin(bin), 0.1)))::integer AS edge,
-           sum(calls)                                                  AS calls
+           sum(calls)                                                  AS predictions
     FROM   {latency}
     WHERE  {where}
     GROUP  BY 1, 2
@@ -317,7 +317,7 @@ WITH cells AS (
 )
 SELECT time,
        round(power(10, edge / 10.0), 4)::text AS metric,
-       coalesce(calls, 0)                     AS value
+       coalesce(predictions, 0)               AS value
 FROM   (SELECT DISTINCT time FROM cells) AS times
 CROSS  JOIN edges
 LEFT   JOIN cells USING (time, edge)
@@ -328,10 +328,10 @@ ORDER  BY time, edge
     )
 
 
-# --- share of fast calls, histogram -----------------------------------------------------------------------------------
+# --- share of fast predictions, histogram -----------------------------------------------------------------------------
 
-# The share of calls that took at most so many ms, as the service estimates it: of the bin that holds this duration, the
-# calls are divided as if they lay evenly in it. A bin ends at latency_of_bin() / 0.99.
+# The share of predictions that took at most so many ms, as the service estimates it: of the bin that holds this
+# duration, the predictions are divided as if they lay evenly in it. A bin ends at latency_of_bin() / 0.99.
 LIMIT_MS = "${under_ms:sqlstring}::float8"
 SHARE_UNDER = sql(
     """
@@ -376,12 +376,12 @@ ORDER  BY 1, 2
 
 
 def histogram(where: str) -> str:
-    """Calls by duration, ten bars to a power of ten; each is named by its upper edge in ms."""
+    """Predictions by duration, ten bars to a power of ten; each is named by its upper edge in ms."""
     return sql(
         """
 WITH bars AS (
     SELECT ceil(10 * log(greatest(latency_of_bin(bin), 0.1)))::integer AS edge,
-           sum(calls)                                                  AS calls
+           sum(calls)                                                  AS predictions
     FROM   {latency}
     WHERE  {where}
     GROUP  BY 1
@@ -389,7 +389,7 @@ WITH bars AS (
     SELECT generate_series(min(edge), max(edge)) AS edge FROM bars
 )
 SELECT to_char(power(10, edge / 10.0), 'FM999999990.0999') AS "Up to (ms)",
-       coalesce(calls, 0)                                  AS "Calls"
+       coalesce(predictions, 0)                            AS "Predictions"
 FROM   edges
 LEFT   JOIN bars USING (edge)
 ORDER  BY edge
@@ -411,9 +411,9 @@ MODELS_TABLE = sql(
     GROUP  BY model_name
 ), counted AS (
     SELECT model_name,
-           sum(total_requests)                       AS calls,
+           sum(total_requests)                       AS predictions,
            sum(total_requests - successful_requests) AS failed,
-           max(bucket)                               AS last_call
+           max(bucket)                               AS last_prediction
     FROM   {stats}
     WHERE  {where}
     GROUP  BY model_name
@@ -424,15 +424,15 @@ MODELS_TABLE = sql(
     WHERE  {where}
     GROUP  BY model_name
 )
-SELECT model_name                                                AS "Model",
-       coalesce(calls, 0)                                        AS "Calls",
-       failed / calls                                            AS "Error rate",
+SELECT model_name                                                      AS "Model",
+       coalesce(predictions, 0)                                        AS "Predictions",
+       failed / predictions                                            AS "Error rate",
        "p50",
        "p95",
        "p99",
-       coalesce(dropped, 0)                                      AS "Dropped",
-       1 - coalesce(dropped / (coalesce(calls, 0) + dropped), 0) AS "Completeness",
-       last_call                                                 AS "Last call"
+       coalesce(dropped, 0)                                            AS "Dropped",
+       1 - coalesce(dropped / (coalesce(predictions, 0) + dropped), 0) AS "Completeness",
+       last_prediction                                                 AS "Last prediction"
 FROM   counted
 LEFT   JOIN percentiles USING (model_name)
 FULL   JOIN lost        USING (model_name)
@@ -455,29 +455,29 @@ VERSIONS_TABLE = sql(
     GROUP  BY version
 ), counted AS (
     SELECT {version} AS version,
-           sum(total_requests)                       AS calls,
+           sum(total_requests)                       AS predictions,
            sum(total_requests - successful_requests) AS failed,
            {mean}
                                                      AS mean_ms,
-           min(bucket)                               AS first_call,
-           max(bucket)                               AS last_call
+           min(bucket)                               AS first_prediction,
+           max(bucket)                               AS last_prediction
     FROM   {stats}
     WHERE  {where}
     GROUP  BY 1
 )
-SELECT version                    AS "Version",
-       calls                      AS "Calls",
-       calls / sum(calls) OVER () AS "Share",
-       failed / calls             AS "Error rate",
-       mean_ms                    AS "Mean",
+SELECT version                                AS "Version",
+       predictions                            AS "Predictions",
+       predictions / sum(predictions) OVER () AS "Share",
+       failed / predictions                   AS "Error rate",
+       mean_ms                                AS "Mean",
        "p50",
        "p95",
        "p99",
-       first_call                 AS "First call",
-       last_call                  AS "Last call"
+       first_prediction                       AS "First prediction",
+       last_prediction                        AS "Last prediction"
 FROM   counted
 JOIN   percentiles USING (version)
-ORDER  BY calls DESC, version
+ORDER  BY predictions DESC, version
 """,
     ranked=ranked("version", f"{VERSION} AS version", VERSIONS),
     percentiles=PERCENTILES,
@@ -490,20 +490,20 @@ ORDER  BY calls DESC, version
 # Silence is measured up to the watermark, so that aggregates that lag behind make no model look silent. Citus joins
 # nothing with a union of tables: so that is materialized.
 SILENT_MODELS = """
-WITH called AS MATERIALIZED (
+WITH seen AS MATERIALIZED (
     SELECT model_name,
-           max(bucket) AS last_call
+           max(bucket) AS last_prediction
     FROM  (SELECT model_name, bucket FROM prediction_stats_minute   WHERE bucket >= now() - INTERVAL '1 day'
            UNION ALL
            SELECT model_name, bucket FROM prediction_summary_minute WHERE bucket >= now() - INTERVAL '1 day') AS minutes
     GROUP  BY model_name
 )
 SELECT model_name                                                    AS "Model",
-       last_call                                                     AS "Last call",
-       extract(epoch FROM least(now(), watermark) - last_call) AS "Silent for"
+       last_prediction                                               AS "Last prediction",
+       extract(epoch FROM least(now(), watermark) - last_prediction) AS "Silent for"
 FROM   prediction_stats_state
-CROSS  JOIN called
-WHERE  last_call < least(now(), watermark) - INTERVAL '$silent_after'
+CROSS  JOIN seen
+WHERE  last_prediction < least(now(), watermark) - INTERVAL '$silent_after'
 ORDER  BY 3
 """
 
@@ -516,11 +516,11 @@ FROM   prediction_stats_state
 """
 
 
-# --- single calls -----------------------------------------------------------------------------------------------------
+# --- single predictions -----------------------------------------------------------------------------------------------
 
 
-def _single_calls(condition: str, minutes: str, order: str, limit: int) -> str:
-    """The first `limit` calls in an order: they lie in the first `limit` minutes of it, and only those are read raw."""
+def _single_predictions(condition: str, minutes: str, order: str, limit: int) -> str:
+    """The first `limit` predictions in an order: they lie in its first `limit` minutes, and only these are read raw."""
     return sql(
         """
 WITH minutes AS (
@@ -549,7 +549,7 @@ CROSS  JOIN LATERAL (
       AND  {condition}
     ORDER  BY {order}
     LIMIT  {limit}
-) AS calls
+) AS predictions
 ORDER  BY {order}
 LIMIT  {limit}
 """,
@@ -562,8 +562,8 @@ LIMIT  {limit}
     )
 
 
-SLOWEST_CALLS = _single_calls("true", "ORDER  BY max(duration_ms_max) DESC", "duration_ms DESC, id", 20)
-FAILED_CALLS = _single_calls(
+SLOWEST_PREDICTIONS = _single_predictions("true", "ORDER  BY max(duration_ms_max) DESC", "duration_ms DESC, id", 20)
+FAILED_PREDICTIONS = _single_predictions(
     "NOT was_successful",
     "HAVING sum(total_requests - successful_requests) > 0\nORDER  BY bucket DESC",
     "timestamp DESC, id DESC",

@@ -78,7 +78,7 @@ class Known:
     """What was logged: three models that nobody else logs, one of them silent by now."""
 
     models: tuple[str, str, str]
-    calls: tuple[dict[str, Any], ...]
+    predictions: tuple[dict[str, Any], ...]
     now: datetime
 
     @property
@@ -90,7 +90,7 @@ class Known:
         return self.models[0].removesuffix("-a") + "-summarised"
 
     def of(self, models: tuple[str, ...], start: datetime, end: datetime) -> list[dict[str, Any]]:
-        return [c for c in self.calls if c["model_name"] in models and start <= c["timestamp"] < end]
+        return [c for c in self.predictions if c["model_name"] in models and start <= c["timestamp"] < end]
 
 
 def driver_of(connection: Connection) -> DriverConnection:
@@ -102,20 +102,20 @@ def known(server: Server, database: Engine) -> Known:
     name, dice = f"grafana-{uuid4().hex}", random.Random(7)
     models = (f"{name}-a", f"{name}-b's", f"{name}-silent")
     now = datetime.now(timezone.utc)
-    calls = []
+    predictions = []
     for model in models:
         for age in AGES:
             for _ in range(60):
                 timestamp = now - age - timedelta(minutes=dice.uniform(0, 90))
                 if model.endswith("-silent") and timestamp > now - timedelta(minutes=40):
                     continue
-                calls.append(_call(dice, timestamp, model))
-    calls += [
-        _call(dice, now - timedelta(minutes=dice.uniform(4, 7)), model) for model in models[:2] for _ in range(50)
+                predictions.append(_prediction(dice, timestamp, model))
+    predictions += [
+        _prediction(dice, now - timedelta(minutes=dice.uniform(4, 7)), model) for model in models[:2] for _ in range(50)
     ]
-    calls += [_call(dice, now - timedelta(hours=2), models[2]) for _ in range(60)]
+    predictions += [_prediction(dice, now - timedelta(hours=2), models[2]) for _ in range(60)]
     with database.connect() as connection:
-        connection.exec_driver_sql(INSERT, {key: [call[key] for call in calls] for key in calls[0]})
+        connection.exec_driver_sql(INSERT, {key: [each[key] for each in predictions] for key in predictions[0]})
         for age, count in ((timedelta(minutes=9), 7), (timedelta(days=2), 5)):
             report = {
                 "id": str(uuid4()),
@@ -128,16 +128,16 @@ def known(server: Server, database: Engine) -> Known:
         connection.exec_driver_sql(summary_rows.INSERT, {"summaries": summary_rows.as_json(summaries)})
         if server.engine == "timescale":
             materialize(connection)
-    return Known(models, tuple(calls), now)
+    return Known(models, tuple(predictions), now)
 
 
 def _summary(model: str, at: datetime) -> Summary:
-    """Calls that a client has counted only: they are in the figures, and not among the single calls."""
+    """Predictions that a client has only counted: they are in the figures, and not among the single ones."""
     bins = [(bin_of(2.5), 6), (bin_of(40.0), 4)]
     return Summary(uuid4(), model, "2", whole_minutes(at), 10, 9, 6 * 2.5 + 4 * 40.0, 2.5, 40.0, bins)
 
 
-def _call(dice: random.Random, timestamp: datetime, model: str) -> dict[str, Any]:
+def _prediction(dice: random.Random, timestamp: datetime, model: str) -> dict[str, Any]:
     good = dice.random() > (0.3 if model.endswith("s") else 0.02)
     return {
         "timestamp": timestamp,
@@ -226,7 +226,7 @@ def _instant(value: Any) -> datetime:
 
 
 def stats(client: FlaskClient, start: datetime, end: datetime, **parameters: Any) -> Any:
-    """What the API says of the same calls."""
+    """What the API says of the same predictions."""
     span = {"from": start.isoformat(), "to": end.isoformat()}
     response = client.get("/api/v1/stats", query_string={"percentiles": "50,95,99", **span, **parameters})
     assert response.status_code == 200, response.text
@@ -236,7 +236,7 @@ def stats(client: FlaskClient, start: datetime, end: datetime, **parameters: Any
 def agree(row: Row, answer: Mapping[str, Any]) -> None:
     """The figures that a row has are those of the API; percentiles within the sketch's bound."""
     known = {
-        "Calls": answer["total_requests"],
+        "Predictions": answer["total_requests"],
         "Error rate": answer["failed_requests"] / answer["total_requests"],
         "Mean": answer["average_duration_ms"],
         "Longest": answer["max_duration_ms"],
@@ -272,7 +272,7 @@ def test_what_clients_have_summarised_is_in_the_figures(
     seen = view("overview", model=[known.summarised])
     answer = stats(client, seen.start, seen.end, model_name=known.summarised)
     assert answer["summarized"] in (10, 20)
-    for title in ("Calls", "Error rate", "Latency"):
+    for title in ("Predictions", "Error rate", "Latency"):
         [row] = query(seen, reader, "overview", title, "stat")
         agree(row, answer)
     [row] = query(seen, reader, "overview", "Models")
@@ -285,7 +285,7 @@ def test_the_overview_has_the_figures_of_the_api(
     seen = view("overview", model=list(known.models))
     answer = stats(client, seen.start, seen.end, model_name=known.models, group_by="model_name")
     assert answer["dropped"] > 0
-    for title in ("Calls", "Error rate", "Latency", "Completeness"):
+    for title in ("Predictions", "Error rate", "Latency", "Completeness"):
         [row] = query(seen, reader, "overview", title, "stat")
         agree(row, answer)
     groups = {group["model_name"]: group for group in answer["groups"]}
@@ -301,7 +301,7 @@ def test_one_model_has_the_figures_of_the_api(
     name = known.models[1]
     seen = view("model", model=name)
     answer = stats(client, seen.start, seen.end, model_name=name, group_by="model_version")
-    for title in ("Calls", "Error rate", "Latency", "Mean and longest"):
+    for title in ("Predictions", "Error rate", "Latency", "Mean and longest"):
         [row] = query(seen, reader, "model", title, "stat")
         agree(row, answer)
     groups = {group["model_version"] or "(none)": group for group in answer["groups"]}
@@ -317,7 +317,7 @@ def test_a_chosen_version_has_the_figures_of_the_api(
 ) -> None:
     seen = view("model", model=known.models[0], version=["2"])
     answer = stats(client, seen.start, seen.end, model_name=known.models[0], model_version="2")
-    for title in ("Calls", "Error rate", "Latency", "Mean and longest"):
+    for title in ("Predictions", "Error rate", "Latency", "Mean and longest"):
         [row] = query(seen, reader, "model", title, "stat")
         agree(row, answer)
 
@@ -327,23 +327,25 @@ def test_each_point_of_time_has_the_figures_of_the_api(
 ) -> None:
     name = known.models[1]
     seen = view("model", model=name)
-    outcomes = query(seen, reader, "model", "Calls", "timeseries")
+    outcomes = query(seen, reader, "model", "Predictions", "timeseries")
     points = outcomes + query(seen, reader, "model", "Percentiles")
-    width = timedelta(seconds=seconds(seen.expand("$__interval", "$step", PANELS["model-8-Calls"][1]["maxDataPoints"])))
+    width = timedelta(
+        seconds=seconds(seen.expand("$__interval", "$step", PANELS["model-8-Predictions"][1]["maxDataPoints"]))
+    )
     for row in random.Random(1).sample(points, min(len(points), 12)):
         start = _instant(row["time"])
         answer = stats(client, max(start, seen.start), min(start + width, seen.end), model_name=name)
         agree(row, answer)
         if "Failed" in row:
             assert (row["Succeeded"], row["Failed"]) == (answer["successful_requests"], answer["failed_requests"])
-    calls = known.of((name,), seen.start, seen.end)
-    assert sum(row["Succeeded"] + row["Failed"] for row in outcomes) == len(calls)
+    predictions = known.of((name,), seen.start, seen.end)
+    assert sum(row["Succeeded"] + row["Failed"] for row in outcomes) == len(predictions)
 
 
 def test_a_series_for_each_model_or_version_adds_up(view: Callable[..., View], reader: Read, known: Known) -> None:
     seen = view("model", model=known.models[0])
-    rows = query(seen, reader, "model", "Calls by version")
-    truth = Counter(call["model_version"] or "(none)" for call in known.of(known.models[:1], seen.start, seen.end))
+    rows = query(seen, reader, "model", "Predictions by version")
+    truth = Counter(each["model_version"] or "(none)" for each in known.of(known.models[:1], seen.start, seen.end))
     counted: Counter[str] = Counter()
     for row in rows:
         counted[row["metric"]] += int(row["value"])
@@ -351,21 +353,23 @@ def test_a_series_for_each_model_or_version_adds_up(view: Callable[..., View], r
     assert {row["metric"] for row in query(seen, reader, "model", "p95 by version")} == set(truth)
 
 
-def test_the_heat_map_has_each_call_in_its_row(view: Callable[..., View], reader: Read, known: Known) -> None:
+def test_the_heat_map_has_each_prediction_in_its_row(view: Callable[..., View], reader: Read, known: Known) -> None:
     seen = view("model", model=known.models[0])
     rows = query(seen, reader, "model", "Latency heat map")
     truth: Counter[int] = Counter()
-    for call in known.of(known.models[:1], seen.start, seen.end):
-        truth[math.ceil(10 * math.log10(max(value_of(bin_of(call["duration_ms"])), 0.1)))] += 1
+    for each in known.of(known.models[:1], seen.start, seen.end):
+        truth[math.ceil(10 * math.log10(max(value_of(bin_of(each["duration_ms"])), 0.1)))] += 1
     counted: Counter[int] = Counter()
     for row in rows:
         counted[round(10 * math.log10(float(row["metric"])))] += int(row["value"])
     assert +counted == truth
-    assert set(counted) == set(range(min(truth), max(truth) + 1)), "a row without calls would be missing from the axis"
+    assert set(counted) == set(range(min(truth), max(truth) + 1)), (
+        "a row without predictions would be missing from the axis"
+    )
 
 
 @pytest.mark.parametrize("limit", ["0", "0.7", "120", "99999999"])
-def test_the_share_of_calls_under_a_duration_is_that_of_the_api(
+def test_the_share_of_predictions_under_a_duration_is_that_of_the_api(
     view: Callable[..., View], reader: Read, known: Known, client: FlaskClient, limit: str
 ) -> None:
     name = known.models[0]
@@ -387,35 +391,35 @@ def test_an_invalid_duration_is_an_error_and_no_sql(view: Callable[..., View], r
         query(seen, reader, "model", "At most $under_ms ms", "stat")
 
 
-def test_the_histogram_has_each_call_in_its_bar(view: Callable[..., View], reader: Read, known: Known) -> None:
+def test_the_histogram_has_each_prediction_in_its_bar(view: Callable[..., View], reader: Read, known: Known) -> None:
     seen = view("model", model=known.models[0])
     rows = query(seen, reader, "model", "Histogram")
     truth: Counter[int] = Counter()
-    for call in known.of(known.models[:1], seen.start, seen.end):
-        truth[math.ceil(10 * math.log10(max(value_of(bin_of(call["duration_ms"])), 0.1)))] += 1
-    counted = {round(10 * math.log10(float(row["Up to (ms)"]))): int(row["Calls"]) for row in rows}
-    assert {edge: calls for edge, calls in counted.items() if calls} == truth
+    for each in known.of(known.models[:1], seen.start, seen.end):
+        truth[math.ceil(10 * math.log10(max(value_of(bin_of(each["duration_ms"])), 0.1)))] += 1
+    counted = {round(10 * math.log10(float(row["Up to (ms)"]))): int(row["Predictions"]) for row in rows}
+    assert {edge: number for edge, number in counted.items() if number} == truth
     assert list(counted) == list(range(min(truth), max(truth) + 1))
 
 
-def test_the_lists_have_the_slowest_and_the_latest_failed_calls(
+def test_the_lists_have_the_slowest_and_the_latest_failed_predictions(
     view: Callable[..., View], reader: Read, known: Known
 ) -> None:
     name = known.models[1]
     seen = view("model", model=name)
-    calls = known.of((name,), seen.start, seen.end)
-    slowest = query(seen, reader, "model", "Slowest calls")
-    assert [row["Duration"] for row in slowest] == sorted((c["duration_ms"] for c in calls), reverse=True)[:20]
-    failed = query(seen, reader, "model", "Failed calls")
+    predictions = known.of((name,), seen.start, seen.end)
+    slowest = query(seen, reader, "model", "Slowest predictions")
+    assert [row["Duration"] for row in slowest] == sorted((c["duration_ms"] for c in predictions), reverse=True)[:20]
+    failed = query(seen, reader, "model", "Failed predictions")
     assert [row["Time"] for row in failed] == sorted(
-        (c["timestamp"] for c in calls if not c["was_successful"]), reverse=True
+        (c["timestamp"] for c in predictions if not c["was_successful"]), reverse=True
     )[:50]
     assert {row["Error"] for row in failed} == {"ValueError: it's 'broken'"}
 
 
-def test_dropped_calls_are_shown_by_reason(view: Callable[..., View], reader: Read, known: Known) -> None:
+def test_dropped_predictions_are_shown_by_reason(view: Callable[..., View], reader: Read, known: Known) -> None:
     seen = view("overview", model=list(known.models))
-    rows = query(seen, reader, "overview", "Dropped calls")
+    rows = query(seen, reader, "overview", "Dropped predictions")
     assert {row["metric"] for row in rows} == {"queue_full"}
     assert sum(row["value"] for row in rows) == (7 if seen.end - seen.start < timedelta(days=1) else 12)
 
@@ -424,8 +428,8 @@ def test_a_model_that_was_not_called_lately_is_silent(view: Callable[..., View],
     seen = view("overview", model=list(known.models))
     rows = [row for row in query(seen, reader, "overview", "Silent models", "table") if row["Model"] in known.models]
     assert [row["Model"] for row in rows] == [known.silent]
-    last = max(call["timestamp"] for call in known.calls if call["model_name"] == known.silent)
-    assert rows[0]["Last call"] == whole_minutes(last)
+    last = max(each["timestamp"] for each in known.predictions if each["model_name"] == known.silent)
+    assert rows[0]["Last prediction"] == whole_minutes(last)
     assert rows[0]["Silent for"] >= 40 * 60 - 120
     [count] = query(seen, reader, "overview", "Silent models", "stat")
     assert count["Silent models"] == len(query(seen, reader, "overview", "Silent models", "table")) >= 1
@@ -473,7 +477,7 @@ def firing(uid: str, server: Server, read: Read, now: datetime) -> dict[str, flo
     return values
 
 
-def test_a_model_whose_calls_fail_or_take_long_fires(
+def test_a_model_whose_predictions_fail_or_take_long_fires(
     server: Server, reader: Read, known: Known, client: FlaskClient
 ) -> None:
     good, bad, _ = known.models
@@ -482,7 +486,7 @@ def test_a_model_whose_calls_fail_or_take_long_fires(
     failing = firing("predlog-error-rate", server, reader, now)
     assert failing[bad] == pytest.approx(answer["failed_requests"] / answer["total_requests"])
     slow = firing("predlog-p95", server, reader, now)
-    assert slow[bad] == pytest.approx(answer["percentiles"]["95"], rel=0.25)  # a call itself, not between two
+    assert slow[bad] == pytest.approx(answer["percentiles"]["95"], rel=0.25)  # a prediction itself, not between two
     assert good not in slow
 
 
@@ -492,7 +496,7 @@ def test_a_silent_model_fires_and_one_that_is_called_does_not(server: Server, re
     assert not silent.keys() & set(known.models[:2])
 
 
-def test_dropped_calls_fire(server: Server, reader: Read, known: Known) -> None:
+def test_dropped_predictions_fire(server: Server, reader: Read, known: Known) -> None:
     dropped = firing("predlog-dropped", server, reader, datetime.now(timezone.utc))
     assert dropped[known.models[0]] == 12
 

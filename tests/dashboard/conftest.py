@@ -95,7 +95,7 @@ def page(browser: Any, address: str) -> Page:
 
 @pytest.fixture
 def log(address: str) -> Callable[[list[dict[str, Any]]], None]:
-    """Log calls through the API."""
+    """Log predictions through the API."""
     from urllib.request import Request
 
     def log(records: list[dict[str, Any]]) -> None:

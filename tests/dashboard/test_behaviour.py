@@ -71,24 +71,24 @@ def test_the_bad_version_of_a_model_is_found_in_two_clicks(page: Page, story: st
     page.wait_for(f"location.pathname.endsWith('/model') && {STATE} === 'ready'")
     assert page.texts("#compare li.worse b")[0] == "2 succeeds less often than 1"
     page.click("#errors tbody .link")
-    page.wait_for("document.querySelector('#call').open")
-    assert "KeyError: 'age'" in page.find("#call").text
+    page.wait_for("document.querySelector('#prediction').open")
+    assert "KeyError: 'age'" in page.find("#prediction").text
 
 
-def test_an_open_call_is_in_the_address_and_escape_closes_it(page: Page, story: str, start: datetime) -> None:
+def test_an_open_prediction_is_in_the_address_and_escape_closes_it(page: Page, story: str, start: datetime) -> None:
     page.open("/explore", model_name=story, range="7d")
     link = page.find("tr[data-id] .link")
     link.send_keys(Key.ENTER)
-    page.wait_for("document.querySelector('#call').open")
+    page.wait_for("document.querySelector('#prediction').open")
     address = page.browser.current_url
     assert "open=" in address
-    text = page.find("#call").text
+    text = page.find("#prediction").text
     assert '"number": 599' in text and story in text
     page.browser.get(address)
-    page.wait_for("document.querySelector('#call').open && document.querySelector('#call pre')")
-    assert page.find("#call").text == text
-    page.find("#call-close").send_keys(Key.ESCAPE)
-    page.wait_for("!document.querySelector('#call').open && !location.search.includes('open=')")
+    page.wait_for("document.querySelector('#prediction').open && document.querySelector('#prediction pre')")
+    assert page.find("#prediction").text == text
+    page.find("#prediction-close").send_keys(Key.ESCAPE)
+    page.wait_for("!document.querySelector('#prediction').open && !location.search.includes('open=')")
 
 
 def test_a_refresh_changes_figures_in_place(page: Page, log: Log, story: str, start: datetime) -> None:
@@ -97,9 +97,16 @@ def test_a_refresh_changes_figures_in_place(page: Page, log: Log, story: str, st
     page.run("document.querySelector('.col-model a').focus()")
     log([{"model_name": story, "duration_ms": 1, "was_successful": True, "timestamp": start.isoformat()}])
     page.browser.switch_to.active_element.send_keys("r")
-    page.wait_for("document.querySelector('td.col-calls').dataset.value === '601'")
+    page.wait_for("document.querySelector('td.col-predictions').dataset.value === '601'")
     assert page.run("return document.querySelector('tbody tr:not(.gap)').dataset.mark") == "mine"
     assert page.run("return document.activeElement.textContent") == story, "the focus stays"
+
+
+def test_an_older_address_that_sorts_by_calls_sorts_by_predictions(page: Page, story: str) -> None:
+    page.open(search=story, range="7d", sort="calls")
+    assert page.find(".col-predictions[aria-sort]").get_attribute("aria-sort") == "ascending"
+    page.click("#sort-predictions")
+    assert page.find(".col-predictions[aria-sort]").get_attribute("aria-sort") == "descending"
 
 
 def test_a_slash_leads_to_the_search(page: Page, story: str) -> None:
@@ -114,10 +121,10 @@ def test_a_slash_leads_to_the_search(page: Page, story: str) -> None:
 def test_another_range_is_in_the_address_and_back_leads_back(page: Page, story: str) -> None:
     page.open(search=story, range="7d")
     page.click("#range-1h")
-    page.wait_for("document.querySelector('td.col-calls').dataset.value === '0'")
+    page.wait_for("document.querySelector('td.col-predictions').dataset.value === '0'")
     assert "range=1h" in page.browser.current_url
     page.browser.back()
-    page.wait_for("document.querySelector('td.col-calls')?.dataset.value === '600'")
+    page.wait_for("document.querySelector('td.col-predictions')?.dataset.value === '600'")
 
 
 def test_a_range_can_be_typed_in_the_clock_of_any_zone(page: Page, story: str, start: datetime) -> None:
@@ -157,7 +164,7 @@ def test_what_was_shown_stays_while_the_service_is_away(page: Page, story: str) 
         page.browser.switch_to.active_element.send_keys("r")
         page.wait_for(f"{STATE} === 'failed'")
         assert "The service does not answer." in page.find("#notice").text
-        assert page.values("td.col-calls") == [600]
+        assert page.values("td.col-predictions") == [600]
     finally:
         page.browser.execute_cdp_cmd("Network.emulateNetworkConditions", offline | {"offline": False})
     page.click("#notice button")
@@ -177,7 +184,7 @@ def test_of_a_thousand_models_only_the_rows_in_view_are_in_the_page(page: Page, 
     page.run("scrollTo(0, document.documentElement.scrollHeight)")
     page.wait_for(f"[...document.querySelectorAll('.col-model a')].at(-1).textContent === '{mark}-1200'")
     assert len(page.texts(".col-model a")) < 80
-    page.wait_for("[...document.querySelectorAll('.spark-calls')].at(-1).getAttribute('d') !== null")
+    page.wait_for("[...document.querySelectorAll('.spark-all')].at(-1).getAttribute('d') !== null")
     page.click("#sort-p50")
     page.run("scrollTo(0, 0)")
     page.wait_for(f"document.querySelector('.col-model a').textContent === '{mark}-1200'")
@@ -205,12 +212,12 @@ def test_a_hostile_name_or_error_is_text_and_nothing_else(page: Page, log: Log, 
     page.click(".col-model a")
     page.wait_for(f"location.pathname.endsWith('/model') && {STATE} === 'ready'")
     assert page.texts("h1") == [model]
-    assert page.values("[data-figure='Calls']") == [2]
+    assert page.values("[data-figure='Predictions']") == [2]
     assert sorted(page.texts("#versions tbody th")) == sorted([name, f"{name}2"])
     page.click("#failed tbody .link")
-    page.wait_for("document.querySelector('#call pre') !== null")
-    assert page.texts("#call pre.error") == [name]
-    assert json.loads(page.texts("#call pre")[-1]) == {name: name}
+    page.wait_for("document.querySelector('#prediction pre') !== null")
+    assert page.texts("#prediction pre.error") == [name]
+    assert json.loads(page.texts("#prediction pre")[-1]) == {name: name}
     page.open("/explore", model_name=model, model_version=name, range="7d")
     assert page.texts(".error-text") == [name]
     assert page.run("return window.hacked") is None
@@ -238,7 +245,7 @@ def test_if_keys_exist_the_page_asks_for_one_and_keeps_it_in_the_tab(
                 page.find("#key-field").send_keys(sent + Key.ENTER)
                 page.wait_for("!document.querySelector('#key').open || document.querySelector('#key-problem')")
             page.wait_for(f"{STATE} === 'ready'")
-            assert page.values("td.col-calls") == [600]
+            assert page.values("td.col-predictions") == [600]
             kept = page.run(
                 "return [sessionStorage, localStorage, document.cookie, location.href].map(e => JSON.stringify(e))"
             )
@@ -264,4 +271,4 @@ def test_the_lines_of_the_first_visit_work_when_pasted(browser: Any, fresh_servi
     subprocess.run(command, check=True, timeout=60, env=environment, capture_output=True)
     page.browser.switch_to.active_element.send_keys("r")
     page.wait_for("document.querySelector('.col-model a')?.textContent === 'my_model'")
-    assert page.values("td.col-calls") == [1]
+    assert page.values("td.col-predictions") == [1]

@@ -12,7 +12,7 @@ import pytest
 from dashboard.conftest import Page
 
 PERCENTILES = ("50", "95", "99")
-RANGES = ("preset", "days in Kathmandu", "cut anywhere in New York", "instants", "an hour without calls")
+RANGES = ("preset", "days in Kathmandu", "cut anywhere in New York", "instants", "an hour without predictions")
 
 
 def range_of(kind: str, start: datetime) -> dict[str, str]:
@@ -24,14 +24,14 @@ def range_of(kind: str, start: datetime) -> dict[str, str]:
         "days in Kathmandu": {"from": day, "to": day, "zone": "Asia/Kathmandu"},
         "cut anywhere in New York": {"from": f"{day}T06:07", "to": f"{day}T11:43:21", "zone": "America/New_York"},
         "instants": {"from": cut.isoformat(), "to": (cut + timedelta(hours=5)).isoformat(), "zone": "UTC"},
-        "an hour without calls": {"from": f"{day}T01:00", "to": f"{day}T02:00", "zone": "UTC"},
+        "an hour without predictions": {"from": f"{day}T01:00", "to": f"{day}T02:00", "zone": "UTC"},
     }[kind]
 
 
 def figures(tally: dict[str, Any]) -> list[float | None]:
-    calls = tally["total_requests"]
-    rate = tally["failed_requests"] / calls if calls else None
-    return [calls, rate, *(tally["percentiles"][p] for p in PERCENTILES), tally["completeness"]]
+    predictions = tally["total_requests"]
+    rate = tally["failed_requests"] / predictions if predictions else None
+    return [predictions, rate, *(tally["percentiles"][p] for p in PERCENTILES), tally["completeness"]]
 
 
 def same(shown: list[float | None], expected: list[float | None]) -> bool:
@@ -42,7 +42,7 @@ def same(shown: list[float | None], expected: list[float | None]) -> bool:
 def test_the_row_of_a_model_has_its_figures(page: Page, story: str, start: datetime, kind: str) -> None:
     page.open(search=story, **range_of(kind, start))
     assert page.texts(".col-model a") == [story]
-    columns = ("calls", "errors", *(f"p{p}" for p in PERCENTILES), "complete")
+    columns = ("predictions", "errors", *(f"p{p}" for p in PERCENTILES), "complete")
     shown = [page.values(f"td.col-{column}")[0] for column in columns]
     expected = page.get("stats", model_name=story, percentiles=",".join(PERCENTILES), **page.counted)
     assert same(shown, figures(expected))
@@ -75,10 +75,10 @@ def test_the_page_of_a_model_has_its_figures(page: Page, story: str, start: date
     stats = page.get("stats", percentiles=",".join(PERCENTILES), **one)
     assert same(page.values("[data-figure]"), figures(stats))
     series = page.get("stats/timeseries", bucket="auto", percentiles=",".join(PERCENTILES), **one)["points"]
-    for panel in ("calls", "latency", "distribution"):
+    for panel in ("predictions", "latency", "distribution"):
         page.click(f"#{panel} summary")
-    calls = [[point["failed_requests"], point["successful_requests"]] for point in series]
-    assert same(page.values("#calls td"), [value for row in calls for value in row])
+    predictions = [[point["failed_requests"], point["successful_requests"]] for point in series]
+    assert same(page.values("#predictions td"), [value for row in predictions for value in row])
     latencies = [point["percentiles"][p] for point in series for p in PERCENTILES]
     assert same(page.values("#latency td"), latencies)
     histogram = page.get("stats/histogram", bins=40, **one)
@@ -100,16 +100,18 @@ def test_two_versions_are_compared_in_the_words_of_the_api(page: Page, story: st
     assert page.texts("#compare h2") == ["2 against 1"]
 
 
-def test_the_distributions_of_two_versions_are_shares_of_their_calls(page: Page, story: str, start: datetime) -> None:
+def test_the_distributions_of_two_versions_are_shares_of_their_predictions(
+    page: Page, story: str, start: datetime
+) -> None:
     page.open("/model", model_name=story, **range_of("preset", start))
     page.click("#distribution summary")
     shown = page.values("#distribution td")
     for side, version in enumerate(("2", "1")):
-        calls = page.get("predictions", model_name=story, model_version=version, limit=1000)
-        counts = Counter(round(10 * math.log(call["duration_ms"])) for call in calls)
+        predictions = page.get("predictions", model_name=story, model_version=version, limit=1000)
+        counts = Counter(round(10 * math.log(each["duration_ms"])) for each in predictions)
         shares = [share or 0 for share in shown[side::2]]
         assert sum(shares) == pytest.approx(1)
-        assert max(shares) < 3 * max(counts.values()) / len(calls), "no bin has what belongs to its neighbours"
+        assert max(shares) < 3 * max(counts.values()) / len(predictions), "no bin has what belongs to its neighbours"
 
 
 @pytest.mark.parametrize(("against", "days"), [("before", 7), ("week", 7)])
@@ -143,17 +145,17 @@ def test_errors_are_grouped_and_the_new_ones_are_said_to_be(page: Page, story: s
     assert [text.endswith("new in 2") for text in page.texts("#errors tbody th")] == [True, False]
 
 
-def test_the_slowest_and_the_failed_calls_are_those_of_the_log(page: Page, story: str, start: datetime) -> None:
+def test_the_slowest_and_the_failed_predictions_are_those_of_the_log(page: Page, story: str, start: datetime) -> None:
     page.open("/model", model_name=story, **range_of("preset", start))
-    calls = page.get("predictions", model_name=story, limit=1000)
-    slowest = sorted((call["duration_ms"] for call in calls), reverse=True)[:8]
+    predictions = page.get("predictions", model_name=story, limit=1000)
+    slowest = sorted((each["duration_ms"] for each in predictions), reverse=True)[:8]
     assert page.values("#slowest td.number") == pytest.approx(slowest)
-    failed = [str(call["id"]) for call in calls if not call["was_successful"]][:8]
+    failed = [str(each["id"]) for each in predictions if not each["was_successful"]][:8]
     assert page.run("return [...document.querySelectorAll('#failed tr[data-id]')].map(e => e.dataset.id)") == failed
 
 
 @pytest.mark.parametrize("whole", [0, 40])
-def test_calls_in_summaries_are_in_the_figures_and_said_to_be(
+def test_predictions_in_summaries_are_in_the_figures_and_said_to_be(
     page: Page, log: Any, start: datetime, whole: int
 ) -> None:
     name = f"sampled-{uuid4().hex}"
@@ -165,11 +167,11 @@ def test_calls_in_summaries_are_in_the_figures_and_said_to_be(
     single = {"model_name": name, "was_successful": True, "timestamp": start.isoformat()}
     log([summary, *({**single, "duration_ms": 6 + number / 20} for number in range(whole))])
     page.open("/model", model_name=name, **range_of("preset", start))
-    assert page.values("[data-figure=Calls]") == [10_000 + whole]
+    assert page.values("[data-figure=Predictions]") == [10_000 + whole]
     assert page.texts(".tile .hint")[0] == "10,000 in summaries"
     assert "sent them as summaries" in page.find(".tile .hint").get_attribute("title")
     assert len(page.values("#slowest td.number")) == min(whole, 8)
-    assert whole or "No slow call of this range was sent whole." in page.texts("#slowest p")
+    assert whole or "No slow prediction of this range was sent whole." in page.texts("#slowest p")
 
 
 def test_explore_lists_what_the_api_lists(page: Page, story: str, start: datetime) -> None:
@@ -178,11 +180,11 @@ def test_explore_lists_what_the_api_lists(page: Page, story: str, start: datetim
     listed = page.get("predictions", limit=100, **filters)
     assert 0 < len(listed) < 40
     assert page.run("return [...document.querySelectorAll('tr[data-id]')].map(e => e.dataset.id)") == [
-        str(call["id"]) for call in listed
+        str(each["id"]) for each in listed
     ]
 
 
-def test_explore_leads_on_to_older_calls(page: Page, story: str, start: datetime) -> None:
+def test_explore_leads_on_to_older_predictions(page: Page, story: str, start: datetime) -> None:
     page.open("/explore", model_name=story, **range_of("preset", start))
     for pages in range(1, 6):
         page.wait_for(f"document.querySelectorAll('tr[data-id]').length === {100 * pages}")
@@ -190,7 +192,9 @@ def test_explore_leads_on_to_older_calls(page: Page, story: str, start: datetime
     page.wait_for("document.querySelectorAll('tr[data-id]').length === 600 && document.querySelector('#more').hidden")
 
 
-def test_older_calls_that_cannot_be_had_now_can_be_asked_for_again(page: Page, story: str, start: datetime) -> None:
+def test_older_predictions_that_cannot_be_had_now_can_be_asked_for_again(
+    page: Page, story: str, start: datetime
+) -> None:
     page.open("/explore", model_name=story, **range_of("preset", start))
     page.run("window.realFetch = fetch; window.fetch = () => Promise.reject(new TypeError())")
     page.click("#more:not([disabled])")
@@ -198,4 +202,4 @@ def test_older_calls_that_cannot_be_had_now_can_be_asked_for_again(page: Page, s
     page.run("window.fetch = window.realFetch")
     page.click("#more:not([disabled])")
     page.wait_for("document.querySelectorAll('tr[data-id]').length === 200")
-    assert page.texts("#more") == ["Older calls"]
+    assert page.texts("#more") == ["Older predictions"]

@@ -48,7 +48,7 @@ def told() -> list[str]:
 
 @pytest.fixture(scope="module")
 def address(told: list[str]) -> Iterator[str]:
-    """A service with the calls of the demo."""
+    """A service with the predictions of the demo."""
     with tempfile.TemporaryDirectory(prefix="predlog-test-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # if root starts the database, it runs as another user
@@ -119,7 +119,7 @@ def test_axe_finds_no_barrier_for_people_with_disabilities(page: Page, view: str
 def test_axe_finds_nothing_in_what_can_be_opened(page: Page, axe: str, what: str) -> None:
     page.open("/explore", zone="Europe/Berlin")
     page.click(what)
-    page.wait_for("!document.querySelector('#custom').hidden || document.querySelector('#call pre')")
+    page.wait_for("!document.querySelector('#custom').hidden || document.querySelector('#prediction pre')")
     assert violations(page, axe) == []
 
 
@@ -128,7 +128,7 @@ def test_nothing_is_wider_than_the_screen(page: Page, view: str) -> None:
 
 
 def test_a_picture_of_it_can_be_taken(page: Page, view: str, tmp_path: Path) -> None:
-    page.wait_for("[...document.querySelectorAll('.spark-calls')].every(e => e.getAttribute('d'))")
+    page.wait_for("[...document.querySelectorAll('.spark-all')].every(e => e.getAttribute('d'))")
     whole = page.browser.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
     clip: dict[str, Any] = {}
     if view.startswith("model"):

@@ -30,7 +30,7 @@ export function showVerdict(place, answer, pair, choices) {
       h("h2", {}, h("span", { class: "side-b" }, pair.b), " against ", h("span", { class: "side-a" }, pair.a)),
       h("div", { class: "row" }, choices)),
     h("ul", { class: "verdict" }, lines),
-    h("p", { class: "muted" }, `${count(answer.b.total_requests)} calls against ${count(answer.a.total_requests)}; intervals are sure to ${percent(answer.confidence)}. Calls are taken as independent.`));
+    h("p", { class: "muted" }, `${count(answer.b.total_requests)} predictions against ${count(answer.a.total_requests)}; intervals are sure to ${percent(answer.confidence)}. Predictions are taken as independent.`));
 }
 
 const line = (mood, verdict, text, detail) => h("li", { class: mood, "data-verdict": verdict }, h("b", {}, text), detail && h("span", { class: "muted" }, detail));

@@ -1,9 +1,9 @@
-// The calls themselves, newest first, with every filter that the API has.
+// The predictions themselves, newest first, with every filter that the API has.
 
 import { byId, h, replace, setText } from "./dom.js";
 import { start, tellRange } from "./frame.js";
 import { address, ApiError, get, getPage } from "./http.js";
-import { callRow, callTable } from "./lists.js";
+import { predictionRow, predictionTable } from "./lists.js";
 import { openFromAddress } from "./prediction.js";
 import { change, param, range } from "./view.js";
 
@@ -17,7 +17,7 @@ async function load(signal) {
   filters();
   openFromAddress();
   const query = location.search;
-  if (pages > 1 && query.replace(/&?open=\d+/, "") === shownFor) return; // older calls that were asked for stay
+  if (pages > 1 && query.replace(/&?open=\d+/, "") === shownFor) return; // older predictions that were asked for stay
   const asked = range();
   // What a date means is said by an answer about the same range.
   const [answer, found] = await Promise.all([
@@ -27,7 +27,7 @@ async function load(signal) {
   tellRange(answer);
   pages = 1;
   shownFor = query.replace(/&?open=\d+/, "");
-  show(found.calls, found.isSearching);
+  show(found.predictions, found.isSearching);
 }
 
 const chosen = () => ({
@@ -37,21 +37,21 @@ const chosen = () => ({
   min_duration_ms: param("min_duration_ms"),
 });
 
-/** A page with calls: one may be empty and still lead on. */
+/** A page with predictions: one may be empty and still lead on. */
 async function read(url, signal) {
   for (let tries = 0; tries < MAX_EMPTY_PAGES; tries++) {
     const page = await getPage(url, signal);
     next = page.next;
-    if (page.body.length || !next) return { calls: page.body, isSearching: false };
+    if (page.body.length || !next) return { predictions: page.body, isSearching: false };
     url = next;
   }
-  return { calls: [], isSearching: true };
+  return { predictions: [], isSearching: true };
 }
 
-function show(calls, isSearching) {
-  const nothing = isSearching ? "Nothing found so far; look further back." : "No call in this range passes these filters.";
-  replace(byId("calls"), calls.length ? callTable(calls, { withModel: true, label: "Calls" }) : h("p", { class: "empty" }, nothing));
-  byId("calls").removeAttribute("aria-busy");
+function show(predictions, isSearching) {
+  const nothing = isSearching ? "Nothing found so far; look further back." : "No prediction in this range passes these filters.";
+  replace(byId("predictions"), predictions.length ? predictionTable(predictions, { withModel: true, label: "Predictions" }) : h("p", { class: "empty" }, nothing));
+  byId("predictions").removeAttribute("aria-busy");
   more();
 }
 
@@ -59,7 +59,7 @@ function more() {
   const button = byId("more");
   button.hidden = !next;
   button.disabled = false;
-  setText(button, "Older calls");
+  setText(button, "Older predictions");
   button.onclick = async () => {
     button.disabled = true;
     let found;
@@ -71,8 +71,8 @@ function more() {
       return setText(button, `${error.message} Try again`);
     }
     pages += 1;
-    const body = byId("calls").querySelector("tbody");
-    body ? body.append(...found.calls.map((call) => callRow(call, true))) : show(found.calls, found.isSearching);
+    const body = byId("predictions").querySelector("tbody");
+    body ? body.append(...found.predictions.map((prediction) => predictionRow(prediction, true))) : show(found.predictions, found.isSearching);
     more();
   };
 }

@@ -28,7 +28,7 @@ export function percent(share) {
   return `${value < 1 || value > 99 ? value.toFixed(2) : value.toFixed(1)}%`;
 }
 
-/** From this share of failed calls on a figure is marked. */
+/** From this share of failed predictions on a figure is marked. */
 export const FAILING = 0.02;
 
 export const errorRate = (tally) => (tally.total_requests ? tally.failed_requests / tally.total_requests : null);

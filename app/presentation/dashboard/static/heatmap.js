@@ -1,4 +1,4 @@
-// A heat map of durations: time to the right, milliseconds upwards, the darker the more calls.
+// A heat map of durations: time to the right, milliseconds upwards, the darker the more predictions.
 
 import { colour, dragging, timeTicks } from "./charts.js";
 import { h, replace, setText } from "./dom.js";
@@ -31,7 +31,7 @@ export class HeatMap {
   set({ bins, points }) {
     Object.assign(this, { bins, points });
     this.most = Math.max(1, ...points.flatMap((point) => point.counts));
-    this.canvas.setAttribute("aria-label", bins.length ? `Durations over time, from ${duration(bins[0].from_ms)} to ${duration(bins.at(-1).to_ms)}, at most ${this.most} calls in a cell` : "No calls");
+    this.canvas.setAttribute("aria-label", bins.length ? `Durations over time, from ${duration(bins[0].from_ms)} to ${duration(bins.at(-1).to_ms)}, at most ${this.most} predictions in a cell` : "No predictions");
     this.draw();
   }
 
@@ -46,14 +46,14 @@ export class HeatMap {
     pen.clearRect(0, 0, width, height);
     pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
     pen.fillStyle = colour("muted");
-    if (!this.bins.length) return pen.fillText("No calls in this range", width / 2 - 60, height / 2);
-    setText(this.hint, `${isDark() ? "brighter" : "darker"}: more calls`);
+    pen.textAlign = "center";
+    if (!this.bins.length) return pen.fillText("No predictions in this range", width / 2, height / 2);
+    setText(this.hint, `${isDark() ? "brighter" : "darker"}: more predictions`);
     this.axes(pen);
     this.cells(pen);
   }
 
   axes(pen) {
-    pen.textAlign = "center";
     const columnWidth = (this.width - LEFT) / this.points.length;
     for (const [i, label] of timeTicks(this.points, knownZone(), this.width - LEFT)) {
       pen.fillText(label, Math.min(LEFT + (i + 0.5) * columnWidth, this.width - 20), this.height - 6);
@@ -90,8 +90,8 @@ export class HeatMap {
     this.tip.hidden = !point || !this.bins[row];
     if (this.tip.hidden) return;
     const { from_ms: from, to_ms: to } = this.bins[row];
-    setText(this.tip, `${dateTime(point.from, knownZone())}: ${count(point.counts[row])} calls of ${duration(from)} – ${duration(to)}`);
-    Object.assign(this.tip.style, { left: `${Math.min(left + 12, this.width - 250)}px`, top: `${Math.max(top - 34, 0)}px` });
+    setText(this.tip, `${dateTime(point.from, knownZone())}: ${count(point.counts[row])} predictions of ${duration(from)} – ${duration(to)}`);
+    Object.assign(this.tip.style, { left: `${Math.max(0, Math.min(left + 12, this.width - this.tip.offsetWidth))}px`, top: `${Math.max(top - 34, 0)}px` });
   }
 }
 

@@ -1,24 +1,24 @@
-// Tables of calls: each row opens its call.
+// Tables of predictions: each row opens one.
 
 import { h } from "./dom.js";
 import { dateTimeSeconds, duration } from "./format.js";
 import { open } from "./prediction.js";
 import { knownZone } from "./view.js";
 
-/** A table of calls; `withModel` says whether there is a column for the model. */
-export function callTable(calls, { withModel = false, label }) {
+/** A table of predictions; `withModel` says whether there is a column for the model. */
+export function predictionTable(predictions, { withModel = false, label }) {
   return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": label },
-    h("table", { class: "calls" },
+    h("table", { class: "predictions" },
       h("thead", {}, h("tr", {}, ["Time", withModel && "Model", "Version", "Duration", "Outcome"].filter(Boolean).map((name) => h("th", { scope: "col", class: name === "Duration" && "number" }, name)))),
-      h("tbody", {}, calls.map((call) => callRow(call, withModel)))));
+      h("tbody", {}, predictions.map((prediction) => predictionRow(prediction, withModel)))));
 }
 
 /** One row of it. */
-export const callRow = (call, withModel) =>
-  h("tr", { "data-id": call.id },
-    h("td", { class: "when" }, h("button", { type: "button", class: "link", onclick: () => open(call.id) }, dateTimeSeconds(call.timestamp, knownZone()))),
-    withModel && h("td", { class: "cut", title: call.model_name }, call.model_name),
-    h("td", { class: "cut version", title: call.model_version }, call.model_version ?? "–"),
-    h("td", { class: "number", "data-value": call.duration_ms }, duration(call.duration_ms)),
-    h("td", { class: "cut outcome", title: call.error },
-      call.was_successful ? h("span", { class: "badge badge-active" }, "succeeded") : [h("span", { class: "badge badge-bad" }, "failed"), " ", h("span", { class: "error-text" }, call.error ?? "without an error")]));
+export const predictionRow = (prediction, withModel) =>
+  h("tr", { "data-id": prediction.id },
+    h("td", { class: "when" }, h("button", { type: "button", class: "link", onclick: () => open(prediction.id) }, dateTimeSeconds(prediction.timestamp, knownZone()))),
+    withModel && h("td", { class: "cut", title: prediction.model_name }, prediction.model_name),
+    h("td", { class: "cut version", title: prediction.model_version }, prediction.model_version ?? "–"),
+    h("td", { class: "number", "data-value": prediction.duration_ms }, duration(prediction.duration_ms)),
+    h("td", { class: "cut outcome", title: prediction.error },
+      prediction.was_successful ? h("span", { class: "badge badge-active" }, "succeeded") : [h("span", { class: "badge badge-bad" }, "failed"), " ", h("span", { class: "error-text" }, prediction.error ?? "without an error")]));

@@ -7,7 +7,7 @@ import { count, dateTime, duration, errorRate, FAILING, percent, span } from "./
 import { start, tellRange } from "./frame.js";
 import { HeatMap } from "./heatmap.js";
 import { address, ApiError, get, getPage, ROOT } from "./http.js";
-import { callTable } from "./lists.js";
+import { predictionTable } from "./lists.js";
 import { open, openFromAddress } from "./prediction.js";
 import { change, earlier, knownZone, param, range, rangeQuery } from "./view.js";
 
@@ -17,12 +17,12 @@ const SLOW_CANDIDATES = 50;
 const MAX_SLOW_PAGES = 10;
 const ERRORS = 20;
 const SHARED_BINS = 40;
-const SUMMARIZED = "Clients that sample have counted these calls and sent them as summaries: all figures include them, and no list of single calls does.";
+const SUMMARIZED = "Clients that sample have counted these predictions and sent them as summaries: all figures include them, and no list of single ones does.";
 const model = param("model_name") ?? "";
 document.title = `${model} · Predlog`;
 setText(byId("name"), model || "No model is named in the address");
 
-const calls = new TimePanel(byId("calls"), "Calls");
+const predictions = new TimePanel(byId("predictions"), "Predictions");
 const latency = new TimePanel(byId("latency"), "Latency");
 const heat = new HeatMap(byId("heat"), "Latency heat map");
 const distribution = new Panel(byId("distribution"), "Distribution of durations");
@@ -40,13 +40,13 @@ async function load(signal) {
     versionPart(ask, all, asked, signal),
     section("errors", () => ask("errors", { ...base, limit: ERRORS }).then((groups) => versions.then(() => errors(groups)))),
     section("failed", () => ask("predictions", { ...base, was_successful: "false", limit: LISTED }).then(failed)),
-    section("slowest", () => stats.then((answer) => slowestCalls(answer, base, signal).then((found) => slowest(found, answer)))),
+    section("slowest", () => stats.then((answer) => slowestPredictions(answer, base, signal).then((found) => slowest(found, answer)))),
   ];
   await Promise.all(parts);
 }
 
 let versions = Promise.resolve();
-let known = []; // versions with calls in the range, the newest first
+let known = []; // versions with predictions in the range, the newest first
 
 /** Versions, what is compared of them, and the charts that show it. */
 async function versionPart(ask, all, asked, signal) {
@@ -87,10 +87,10 @@ async function plain(ask, base) {
     ask("stats/timeseries", { ...base, bucket: "auto", percentiles: PERCENTILES.join() }),
     ask("stats/histogram", { ...base, bucket: "auto", bins: 40 }),
   ]);
-  showCalls(series);
+  showPredictions(series);
   latency.set({ points: series.points, format: duration, series: PERCENTILES.map((p, i) => line(`p${p}`, series.points.map((point) => point.percentiles[p]), ["blue", "blue", "orange"][i], p === "50")) });
   heat.set(histogram);
-  showDistribution([["Calls", histogram, "blue"]]);
+  showDistribution([["Predictions", histogram, "blue"]]);
 }
 
 async function compared(ask, base, asked, choice) {
@@ -112,7 +112,7 @@ async function compared(ask, base, asked, choice) {
     ...of.map((side) => ask("stats/histogram", { ...side, bins: 200 })),
   ]);
   showVerdict(byId("compare"), verdict, pair, choices(choice, known.length > 1));
-  showCalls(total);
+  showPredictions(total);
   const values = (answer, p) => total.points.map((_, i) => answer.points[i]?.percentiles[p] ?? null);
   latency.set({ points: total.points, format: duration, hint: "p50 and p95 of both", series: ["50", "95"].flatMap((p) => [
     line(`p${p} of ${pair.b}`, values(b, p), "orange", p === "50"), line(`p${p} of ${pair.a}`, values(a, p), "blue", p === "50")]) });
@@ -122,8 +122,8 @@ async function compared(ask, base, asked, choice) {
 
 const line = (label, values, color, dash) => ({ label, values, color, dash, show: duration });
 
-function showCalls({ points }) {
-  calls.set({
+function showPredictions({ points }) {
+  predictions.set({
     points, stacked: true, format: count,
     series: [
       { label: "Failed", type: "bar", color: "red", values: points.map((point) => point.failed_requests), show: count },
@@ -132,7 +132,7 @@ function showCalls({ points }) {
   });
 }
 
-/** One histogram as counts; two as shares of their calls, over bins that lie close enough to be read together. */
+/** One histogram as counts; two as shares of their predictions, over bins that lie close enough to be read together. */
 function showDistribution(sidesOf) {
   const [[, first]] = sidesOf;
   const isOne = sidesOf.length === 1;
@@ -140,7 +140,7 @@ function showDistribution(sidesOf) {
   const titles = bins.map((bin) => `${duration(bin.from_ms)} – ${duration(bin.to_ms)}`);
   const every = Math.max(1, Math.ceil(bins.length / 8));
   distribution.set({
-    head: "Duration", labels: titles, titles, hint: isOne ? "" : "share of the calls of each",
+    head: "Duration", labels: titles, titles, hint: isOne ? "" : "share of the predictions of each",
     ticks: bins.flatMap((bin, i) => (i % every ? [] : [[i, duration(bin.to_ms)]])),
     format: isOne ? count : percent,
     series: sidesOf.map(([label, histogram, color]) => ({
@@ -162,7 +162,7 @@ function ladder(all) {
   return Array.from({ length: Math.max(1, Math.ceil(steps / width - 1e-6)) }, (_, i) => ({ from_ms: bound(i), to_ms: bound(i + 1) }));
 }
 
-/** The share of calls in each bin; a finer bin that lies in two of them is divided between both. */
+/** The share of predictions in each bin; a finer bin that lies in two of them is divided between both. */
 function shares(histogram, bins) {
   const sums = bins.map(() => 0);
   const width = Math.log(bins[0]?.to_ms / bins[0]?.from_ms);
@@ -197,7 +197,7 @@ async function entries(signal) {
   return found;
 }
 
-/** The versions with calls in the range, with when each was first seen, the newest first. */
+/** The versions with predictions in the range, with when each was first seen, the newest first. */
 function merged(groups, found) {
   const seen = new Map(found.map((entry) => [entry.model_version, entry]));
   return groups.filter((group) => group.total_requests)
@@ -218,7 +218,7 @@ function status(found) {
 function summary(answer) {
   const rate = errorRate(answer);
   const tiles = [
-    ["Calls", count(answer.total_requests), answer.total_requests, answer.summarized ? `${count(answer.summarized)} in summaries` : "", "", SUMMARIZED],
+    ["Predictions", count(answer.total_requests), answer.total_requests, answer.summarized ? `${count(answer.summarized)} in summaries` : "", "", SUMMARIZED],
     ["Error rate", percent(rate), rate, answer.failed_requests ? `${count(answer.failed_requests)} failed` : "none failed", rate > FAILING && "bad"],
     ...PERCENTILES.map((p) => [`p${p}`, duration(answer.percentiles[p]), answer.percentiles[p], p === "99" ? `slowest ${duration(answer.max_duration_ms)}` : p === "50" ? `average ${duration(answer.average_duration_ms)}` : ""]),
     ["Complete", percent(answer.completeness), answer.completeness, answer.dropped ? `${count(answer.dropped)} dropped by clients` : "nothing dropped", answer.dropped && "warn"],
@@ -239,40 +239,40 @@ function versionTable(choice) {
   const several = known.length > 1;
   replace(byId("versions"), h("h2", {}, "Versions"),
     known.length ? h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Versions" }, h("table", {},
-      h("thead", {}, h("tr", {}, several && [h("th", { scope: "col" }, "Show"), h("th", { scope: "col" }, "against")], ["Version", "Calls", "Error rate", ...PERCENTILES.map((p) => `p${p}`), "First seen", "Last seen"].map((name, i) => h("th", { scope: "col", class: i > 0 && i < 6 && "number" }, name)))),
+      h("thead", {}, h("tr", {}, several && [h("th", { scope: "col" }, "Show"), h("th", { scope: "col" }, "against")], ["Version", "Predictions", "Error rate", ...PERCENTILES.map((p) => `p${p}`), "First seen", "Last seen"].map((name, i) => h("th", { scope: "col", class: i > 0 && i < 6 && "number" }, name)))),
       h("tbody", {}, known.map((version) => h("tr", {},
         several && [h("td", {}, radio("b", version)), h("td", {}, radio("a", version))],
         h("th", { scope: "row", class: "cut" }, h("a", { href: `?${new URLSearchParams([["model_name", model], ["version", version.model_version ?? ""], ...new URLSearchParams(rangeQuery().slice(1))])}` }, version.model_version ?? "no version")),
         h("td", { class: "number", "data-value": version.total_requests }, count(version.total_requests)),
         h("td", { class: `number ${errorRate(version) > FAILING ? "bad" : ""}`, "data-value": errorRate(version) ?? "" }, percent(errorRate(version))),
         PERCENTILES.map((p) => h("td", { class: "number", "data-value": version.percentiles[p] }, duration(version.percentiles[p]))),
-        ["first_seen", "last_seen"].map((name) => h("td", { class: "when" }, version.entry ? dateTime(version.entry[name], zone) : "–"))))))) : h("p", { class: "empty" }, "No calls in this range."));
+        ["first_seen", "last_seen"].map((name) => h("td", { class: "when" }, version.entry ? dateTime(version.entry[name], zone) : "–"))))))) : h("p", { class: "empty" }, "No predictions in this range."));
 }
 
-/** "New" is an error whose first call was of a version that is not the model's first one. */
+/** "New" is an error whose first prediction was of a version that is not the model's first one. */
 function errors(groups) {
   const zone = knownZone();
   const first = known.length ? known.at(-1).model_version : undefined;
   const isNew = (group) => known.length > 1 && group.first_version !== first && group.versions.includes(group.first_version);
   replace(byId("errors"), h("h2", {}, "Errors"),
     groups.length ? h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Errors" }, h("table", { class: "errors" },
-      h("thead", {}, h("tr", {}, ["Error", "Calls", "First seen", "Last seen", "Versions"].map((name) => h("th", { scope: "col", class: name === "Calls" && "number" }, name)))),
+      h("thead", {}, h("tr", {}, ["Error", "Predictions", "First seen", "Last seen", "Versions"].map((name) => h("th", { scope: "col", class: name === "Predictions" && "number" }, name)))),
       h("tbody", {}, groups.map((group) => h("tr", { "data-fingerprint": group.fingerprint },
-        h("th", { scope: "row", class: "pattern" }, h("button", { type: "button", class: "link", title: "Open the latest of these calls", onclick: () => open(group.last_id) }, group.pattern ?? "without an error"),
+        h("th", { scope: "row", class: "pattern" }, h("button", { type: "button", class: "link", title: "Open the latest of these predictions", onclick: () => open(group.last_id) }, group.pattern ?? "without an error"),
           isNew(group) && h("span", { class: "badge badge-bad" }, `new in ${group.first_version ?? "no version"}`)),
         h("td", { class: "number", "data-value": group.count }, count(group.count)),
         h("td", { class: "when" }, dateTime(group.first_seen, zone)),
         h("td", { class: "when" }, dateTime(group.last_seen, zone)),
-        h("td", { class: "cut" }, group.versions.map((version) => version ?? "none").join(", "))))))) : h("p", { class: "empty" }, "No call has failed in this range."));
+        h("td", { class: "cut" }, group.versions.map((version) => version ?? "none").join(", "))))))) : h("p", { class: "empty" }, "No prediction has failed in this range."));
 }
 
 function failed(found) {
-  replace(byId("failed"), heading("Failed calls", { was_successful: "false" }),
-    found.length ? callTable(found, { label: "Failed calls" }) : h("p", { class: "empty" }, "None in this range."));
+  replace(byId("failed"), heading("Failed predictions", { was_successful: "false" }),
+    found.length ? predictionTable(found, { label: "Failed predictions" }) : h("p", { class: "empty" }, "None in this range."));
 }
 
-/** All calls from a little below the percentile that leaves about as many as are shown, and the slowest of them. */
-async function slowestCalls(answer, base, signal) {
+/** All from a little below the percentile that leaves about as many predictions as are shown, and the slowest of them. */
+async function slowestPredictions(answer, base, signal) {
   const whole = answer.total_requests - answer.summarized; // only these can be listed
   if (!whole) return [];
   const share = Math.max(0, 100 * (1 - SLOW_CANDIDATES / 2 / whole));
@@ -290,9 +290,9 @@ async function slowestCalls(answer, base, signal) {
 }
 
 function slowest(found, answer) {
-  const nothing = answer.summarized ? "No slow call of this range was sent whole." : "No calls in this range.";
-  replace(byId("slowest"), heading("Slowest calls", found.length ? { min_duration_ms: found.at(-1).duration_ms } : {}),
-    found.length ? callTable(found, { label: "Slowest calls" }) : h("p", { class: "empty" }, nothing));
+  const nothing = answer.summarized ? "No slow prediction of this range was sent whole." : "No predictions in this range.";
+  replace(byId("slowest"), heading("Slowest predictions", found.length ? { min_duration_ms: found.at(-1).duration_ms } : {}),
+    found.length ? predictionTable(found, { label: "Slowest predictions" }) : h("p", { class: "empty" }, nothing));
 }
 
 const heading = (title, filters) =>

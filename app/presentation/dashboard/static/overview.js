@@ -18,8 +18,8 @@ const STATUS_S = 60;
 
 const COLUMNS = [
   { name: "model", label: "Model", value: (row) => row.key, text: true },
-  { name: "trend", label: "Calls over time" },
-  { name: "calls", label: "Calls", value: (row) => row.tally.total_requests, show: (row) => count(row.tally.total_requests) },
+  { name: "trend", label: "Over time" },
+  { name: "predictions", label: "Predictions", value: (row) => row.tally.total_requests, show: (row) => count(row.tally.total_requests) },
   { name: "errors", label: "Error rate", value: (row) => errorRate(row.tally), show: (row) => percent(errorRate(row.tally)) },
   ...PERCENTILES.map((p) => ({ name: `p${p}`, label: `p${p}`, value: (row) => row.tally.percentiles[p], show: (row) => (p in row.tally.percentiles ? duration(row.tally.percentiles[p]) : "…") })),
   { name: "complete", label: "Complete", value: (row) => row.tally.completeness, show: (row) => percent(row.tally.completeness) },
@@ -110,7 +110,7 @@ function sortBy(column) {
 }
 
 function order() {
-  const text = param("sort") ?? "-calls";
+  const text = (param("sort") ?? "-predictions").replace("calls", "predictions"); // the name in older addresses
   return [text.replace(/^-/, ""), text.startsWith("-")];
 }
 
@@ -154,15 +154,15 @@ function chips() {
 
 function summary() {
   const sum = (of) => rows.reduce((total, row) => total + of(row.tally), 0);
-  const [calls, failed, dropped] = [sum((t) => t.total_requests), sum((t) => t.failed_requests), sum((t) => t.dropped)];
+  const [all, failed, dropped] = [sum((t) => t.total_requests), sum((t) => t.failed_requests), sum((t) => t.dropped)];
   const silent = rows.filter(FILTERS.silent[1]).length;
   const known = rows.some((row) => row.status);
   tiles(byId("summary"), [
     ["Models", count(rows.length), rows.length],
-    ["Calls", count(calls), calls],
-    ["Error rate", percent(calls ? failed / calls : null), calls ? failed / calls : "", failed ? `${count(failed)} failed` : "none failed", failed / calls > FAILING && "bad"],
-    ["Silent", known ? count(silent) : "…", silent, known ? (silent ? "no call for ten usual gaps" : "all are being called") : "", silent && "warn"],
-    ["Complete", percent(calls + dropped ? calls / (calls + dropped) : null), calls + dropped ? calls / (calls + dropped) : "", dropped ? `${count(dropped)} dropped by clients` : "nothing dropped", dropped && "warn"],
+    ["Predictions", count(all), all],
+    ["Error rate", percent(all ? failed / all : null), all ? failed / all : "", failed ? `${count(failed)} failed` : "none failed", failed / all > FAILING && "bad"],
+    ["Silent", known ? count(silent) : "…", silent, known ? (silent ? "no prediction for ten usual gaps" : "all are active") : "", silent && "warn"],
+    ["Complete", percent(all + dropped ? all / (all + dropped) : null), all + dropped ? all / (all + dropped) : "", dropped ? `${count(dropped)} dropped by clients` : "nothing dropped", dropped && "warn"],
   ]);
 }
 
@@ -204,7 +204,7 @@ function update(row, item) {
   status(row.querySelector(".col-status"), item);
 }
 
-/** Seconds since the last call of a silent model; less than nothing for one that is not. */
+/** Seconds since the last prediction of a silent model; less than nothing for one that is not. */
 function silence({ status }) {
   if (!status) return null;
   return (status.silent ? 1 : -1) * (status.silent ? (Date.now() - status.lastSeen) / 1000 : 1e12 / (1 + (Date.now() - status.lastSeen)));
@@ -213,11 +213,11 @@ function silence({ status }) {
 function status(cell, { status: known }) {
   const kind = !known ? "unknown" : known.silent ? "silent" : known.silent === null ? "new" : "active";
   const ago = known && span((Date.now() - known.lastSeen) / 1000);
-  const text = { unknown: "…", silent: `Silent for ${ago}`, new: "One call", active: "Active" }[kind];
+  const text = { unknown: "…", silent: `Silent for ${ago}`, new: "One prediction", active: "Active" }[kind];
   if (cell.dataset.kind !== kind) replace(cell, h("span", { class: `badge badge-${kind}` }));
   cell.dataset.kind = kind;
   setText(cell.firstChild, text);
-  if (known) cell.firstChild.title = `Last call ${dateTime(known.lastSeen, knownZone())}, ${ago} ago`;
+  if (known) cell.firstChild.title = `Last prediction ${dateTime(known.lastSeen, knownZone())}, ${ago} ago`;
 }
 
 let pending;
@@ -271,7 +271,7 @@ async function loadStatuses(signal) {
   arrange();
 }
 
-/** A model is silent if each of its versions is, and not known to be after a single call. */
+/** A model is silent if each of its versions is, and not known to be after a single prediction. */
 function add(found, version) {
   const lastSeen = Date.parse(version.last_seen) + version.last_seen_within_s * 1000;
   const known = found.get(version.model_name);

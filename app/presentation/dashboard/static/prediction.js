@@ -1,27 +1,27 @@
-// One call, whole, in a dialog; the address says which one is open.
+// One prediction, whole, in a dialog; the address says which one is open.
 
 import { byId, h, replace } from "./dom.js";
 import { dateTimeSeconds, duration } from "./format.js";
 import { ApiError, get, ROOT } from "./http.js";
 import { knownZone, param, rangeQuery } from "./view.js";
 
-/** Open a call by its id, and say so in the address. */
+/** Open a prediction by its id, and say so in the address. */
 export function open(id) {
   address(id);
   return show(id);
 }
 
-/** Open the call that the address names, if it names one. */
+/** Open the prediction that the address names, if it names one. */
 export function openFromAddress() {
   const id = param("open");
-  const dialog = byId("call");
+  const dialog = byId("prediction");
   if (!id) return dialog.open && dialog.close();
   if (dialog.open && dialog.dataset.id === id) return undefined;
   return show(id);
 }
 
 async function show(id) {
-  const dialog = byId("call");
+  const dialog = byId("prediction");
   let content;
   try {
     content = described(await get(`api/v1/predictions/${encodeURIComponent(id)}`));
@@ -33,24 +33,24 @@ async function show(id) {
   dialog.onclose = () => (address(null), delete dialog.dataset.id);
   dialog.onclick = (event) => event.target === dialog && dialog.close();
   replace(dialog,
-    h("div", { class: "row spread" }, h("h2", { id: "call-title" }, `Call ${id}`), h("button", { type: "button", id: "call-close", onclick: () => dialog.close() }, "Close")),
+    h("div", { class: "row spread" }, h("h2", { id: "prediction-title" }, `Prediction ${id}`), h("button", { type: "button", id: "prediction-close", onclick: () => dialog.close() }, "Close")),
     content);
   if (!dialog.open) dialog.showModal();
 }
 
-function described(call) {
+function described(prediction) {
   const facts = [
-    ["Model", h("a", { href: new URL(`dashboard/model${rangeQuery({ model_name: call.model_name })}`, ROOT) }, call.model_name)],
-    ["Version", call.model_version ?? "none"],
-    ["Time", `${dateTimeSeconds(call.timestamp, knownZone())} (${call.timestamp})`],
-    ["Duration", `${duration(call.duration_ms)} (${call.duration_ms} ms)`],
-    ["Outcome", call.was_successful ? h("span", { class: "badge badge-active" }, "succeeded") : h("span", { class: "badge badge-bad" }, "failed")],
-    ["Request", call.request_id && h("code", {}, call.request_id)],
+    ["Model", h("a", { href: new URL(`dashboard/model${rangeQuery({ model_name: prediction.model_name })}`, ROOT) }, prediction.model_name)],
+    ["Version", prediction.model_version ?? "none"],
+    ["Time", `${dateTimeSeconds(prediction.timestamp, knownZone())} (${prediction.timestamp})`],
+    ["Duration", `${duration(prediction.duration_ms)} (${prediction.duration_ms} ms)`],
+    ["Outcome", prediction.was_successful ? h("span", { class: "badge badge-active" }, "succeeded") : h("span", { class: "badge badge-bad" }, "failed")],
+    ["Request", prediction.request_id && h("code", {}, prediction.request_id)],
   ].filter(([, value]) => value);
   return [
     h("dl", { class: "facts" }, facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
-    call.error && [h("h3", {}, "Error"), h("pre", { class: "error", tabindex: "0", "aria-label": "Error" }, call.error)],
-    call.metadata && [h("h3", {}, "Metadata"), h("pre", { tabindex: "0", "aria-label": "Metadata" }, JSON.stringify(call.metadata, null, 2))],
+    prediction.error && [h("h3", {}, "Error"), h("pre", { class: "error", tabindex: "0", "aria-label": "Error" }, prediction.error)],
+    prediction.metadata && [h("h3", {}, "Metadata"), h("pre", { tabindex: "0", "aria-label": "Metadata" }, JSON.stringify(prediction.metadata, null, 2))],
   ].flat(2).filter(Boolean).reduce((all, one) => (all.append(one), all), h("div", {}));
 }
 

@@ -1,4 +1,4 @@
-// Calls by time as a small area, failed ones in front of it: SVG paths, changed in place.
+// Predictions by time as a small area, failed ones in front of it: SVG paths, changed in place.
 
 import { svg } from "./dom.js";
 
@@ -7,18 +7,18 @@ const HEIGHT = 30;
 
 /** An empty sparkline; `draw` fills it. */
 export function sparkline() {
-  const calls = svg("path", { class: "spark-calls" });
+  const all = svg("path", { class: "spark-all" });
   const failed = svg("path", { class: "spark-failed" });
-  return svg("svg", { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": "Calls over time" }, calls, failed);
+  return svg("svg", { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": "Predictions over time" }, all, failed);
 }
 
-/** Draw counts by point of time. */
-export function draw(element, { calls, failed }) {
-  const top = Math.max(...calls, 1);
+/** Draw counts by point of time, as the API names them. */
+export function draw(element, { calls: all, failed }) {
+  const top = Math.max(...all, 1);
   const [area, bars] = element.children;
-  area.setAttribute("d", steps(calls, top));
+  area.setAttribute("d", steps(all, top));
   bars.setAttribute("d", steps(failed, top));
-  element.setAttribute("aria-label", `Calls over time, at most ${top} in a point; ${failed.reduce((a, b) => a + b, 0)} failed`);
+  element.setAttribute("aria-label", `Predictions over time, at most ${top} in a point; ${failed.reduce((a, b) => a + b, 0)} failed`);
 }
 
 function steps(counts, top) {

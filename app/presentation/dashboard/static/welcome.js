@@ -3,7 +3,7 @@
 import { h, replace } from "./dom.js";
 import { key, ROOT } from "./http.js";
 
-/** Show how to send a first call; the page looks every two seconds whether it has come. */
+/** Show how to send a first prediction; the page looks every two seconds whether it has come. */
 export function welcome(element) {
   if (element.querySelector(".welcome")) return;
   const base = ROOT.href.replace(/\/$/, "");
@@ -21,11 +21,11 @@ export function welcome(element) {
   replace(element,
     h("section", { class: "welcome panel" },
       h("h2", {}, "Nothing has been logged yet"),
-      h("p", {}, "Send a first call from a shell. It appears here within two seconds."),
+      h("p", {}, "Send a first prediction from a shell. It appears here within two seconds."),
       snippet("shell", shell),
       h("p", {}, "From a model server in Python, with the client:"),
       snippet("python", python),
-      h("p", { class: "waiting", role: "status" }, h("span", { class: "dot", "aria-hidden": "true" }), "Waiting for the first call")));
+      h("p", { class: "waiting", role: "status" }, h("span", { class: "dot", "aria-hidden": "true" }), "Waiting for the first prediction")));
 }
 
 function snippet(name, text) {

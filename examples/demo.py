@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from examples.demo_calls import HISTORY, SLOW_HOUR, Call, calls
+from examples.demo_predictions import HISTORY, SLOW_HOUR, Call, calls
 from examples.processes import free_port, server
 from examples.receiver import receiver
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from examples.demo_predictions import HISTORY, SLOW_HOUR, Call, calls
+from examples.demo_predictions import HISTORY, SLOW_HOUR, Prediction, predictions
 from examples.processes import free_port, server
 from examples.receiver import receiver
 
@@ -53,14 +53,14 @@ def _tell(text: str) -> None:
 def fill(url: str, now: datetime) -> int:
     """Log the predictions of the days before, and reports of dropped ones; return the number of predictions."""
     _post(f"{url}/api/v1/dropped", [{**DROPPED, "id": str(uuid4()), "timestamp": (now - SLOW_HOUR).isoformat()}])
-    return _send(url, calls(now - HISTORY, now, now))
+    return _send(url, predictions(now - HISTORY, now, now))
 
 
 def _serve(url: str) -> None:
     now = told = datetime.now(timezone.utc)
     stored = fill(url, now)
     print(
-        f"{stored:,} calls of the last {HISTORY.days} days are logged, and more come every second.\n\n"
+        f"{stored:,} predictions of the last {HISTORY.days} days are logged, and more come every second.\n\n"
         f"    {url}/dashboard\n\n"
         "checkout_fraud has a bad release, search_ranking had a slow hour, spam_filter has fallen silent.\n"
         "Alerts are told to a webhook that prints them here. Ctrl-C ends it; nothing stays.",
@@ -69,11 +69,11 @@ def _serve(url: str) -> None:
     while True:
         time.sleep(1)
         now = datetime.now(timezone.utc)
-        _send(url, calls(told, now, now))
+        _send(url, predictions(told, now, now))
         told = now
 
 
-def _send(url: str, logged: Iterable[Call]) -> int:
+def _send(url: str, logged: Iterable[Prediction]) -> int:
     """Log all of the predictions; return how many."""
     remaining, stored = iter(logged), 0
     while batch := list(islice(remaining, BATCH)):

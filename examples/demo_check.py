@@ -70,19 +70,19 @@ def _call(model: Model, port: int, label: str) -> Counter[tuple[str, bool]]:
 
 
 def _compare(models: dict[str, Model], ours: Counter[tuple[str, bool]], port: int) -> int:
-    print(f"\n{'model':<22} {'calls':>14} {'failed':>12} {'average':>10} {'p50':>9} {'p99':>9}")
+    print(f"\n{'model':<22} {'predictions':>14} {'failed':>12} {'average':>10} {'p50':>9} {'p99':>9}")
     print(f"{'':<22} {'ours  /stats':>14} {'ours /stats':>12} {'ms':>10} {'ms':>9} {'ms':>9}")
     differ = 0
     for name in models:
         client = http.client.HTTPConnection("127.0.0.1", port)
         client.request("GET", f"/api/v1/stats?{urlencode({'model_name': name})}")
         stats = json.loads(client.getresponse().read())
-        calls, failed = ours[name, True] + ours[name, False], ours[name, False]
-        same = (stats["total_requests"], stats["failed_requests"], stats["dropped"]) == (calls, failed, 0)
+        predictions, failed = ours[name, True] + ours[name, False], ours[name, False]
+        same = (stats["total_requests"], stats["failed_requests"], stats["dropped"]) == (predictions, failed, 0)
         differ += not same
         percentiles = stats["percentiles"]
         print(
-            f"{name:<22} {calls:>6}  {stats['total_requests']:>6} {failed:>6} {stats['failed_requests']:>5}"
+            f"{name:<22} {predictions:>6}  {stats['total_requests']:>6} {failed:>6} {stats['failed_requests']:>5}"
             f" {stats['average_duration_ms']:>10.3f} {percentiles['50']:>9.3f} {percentiles['99']:>9.3f}"
             f"  {'the same' if same else 'DIFFERENT'}"
         )

@@ -1,4 +1,4 @@
-"""A week of made-up calls with a bad release, a slow hour and a model that has fallen silent, and how they go on."""
+"""A week of made-up predictions with a bad release, a slow hour and a model that fell silent, and how they go on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-Call = dict[str, Any]
+Prediction = dict[str, Any]
 Outcome = tuple[float, str | None]
 
 HISTORY = timedelta(days=7)
@@ -30,13 +30,13 @@ class Model:
     is_called: Callable[[datetime, datetime], bool] = lambda at, now: True
 
 
-def calls(start: datetime, end: datetime, now: datetime) -> Iterator[Call]:
-    """All calls from `start` to `end` (not included); the stories are told relative to `now`."""
+def predictions(start: datetime, end: datetime, now: datetime) -> Iterator[Prediction]:
+    """All predictions from `start` to `end` (not included); the stories are told relative to `now`."""
     for model in MODELS:
         at = start + timedelta(seconds=random.expovariate(1 / _gap(model, start)))
         while at < end:
             if model.is_called(at, now):
-                yield _call(model, at, now)
+                yield _prediction(model, at, now)
             at += timedelta(seconds=random.expovariate(1 / _gap(model, at)))
 
 
@@ -46,9 +46,9 @@ def _gap(model: Model, at: datetime) -> float:
     return model.gap_s / (0.55 + 0.45 * math.cos((hour - 14) / 12 * math.pi))
 
 
-def _call(model: Model, at: datetime, now: datetime) -> Call:
+def _prediction(model: Model, at: datetime, now: datetime) -> Prediction:
     duration_ms, error = model.answer(at, now)
-    call: Call = {
+    prediction: Prediction = {
         "model_name": model.name,
         "model_version": model.version(at, now),
         "duration_ms": round(duration_ms, 3),
@@ -56,7 +56,7 @@ def _call(model: Model, at: datetime, now: datetime) -> Call:
         "timestamp": at.isoformat(),
         "metadata": {"host": f"gpu-{random.randrange(4)}", "batch": random.choice([1, 1, 1, 8])},
     }
-    return call if error is None else call | {"error": error}
+    return prediction if error is None else prediction | {"error": error}
 
 
 def _lasts(median_ms: float, spread: float = 0.45) -> float:

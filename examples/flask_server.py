@@ -1,4 +1,4 @@
-"""A model server on Flask that logs every call: the lines with `log` are all it takes.
+"""A model server on Flask that logs every prediction: the lines with `log` are all it takes.
 
 PREDLOG_URL=http://127.0.0.1:8000 gunicorn --preload --workers 2 examples.flask_server:app
 """

@@ -87,7 +87,7 @@ def test_the_commands_of_other_pages_run(public_folder: Path) -> None:
     start = Block("sh", {"in": "checkout", "port": "8000"}, "make run\n")
     pages = [blocks(DOCS / name, section) for name, section in COMMANDS.items()]
     reader.follow([start, *(block for page in pages for block in page)])
-    assert (public_folder / "commands" / "calls.csv").read_text().startswith("id,")
+    assert (public_folder / "commands" / "predictions.csv").read_text().startswith("id,")
 
 
 def test_every_command_on_the_pages_is_run_or_is_said_to_need_what_no_test_has() -> None:

@@ -5,7 +5,7 @@ import java.net.http.HttpResponse;
 import java.time.Instant;
 import java.util.UUID;
 
-/** Logs a call with the JDK alone: java Log.java (11 or newer). */
+/** Logs a prediction with the JDK alone: java Log.java (11 or newer). */
 public class Log {
     public static void main(String[] arguments) throws Exception {
         var record = String.format(

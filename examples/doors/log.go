@@ -1,4 +1,4 @@
-// Logs a call with the standard library: go run log.go
+// Logs a prediction with the standard library: go run log.go
 package main
 
 import (
@@ -24,8 +24,9 @@ type record struct {
 func main() {
 	began, id := time.Now(), make([]byte, 16)
 	rand.Read(id)
-	call := record{"apartment_price", "3", time.Since(began).Seconds() * 1000, true, began.UTC(), fmt.Sprintf("%x", id)}
-	body, _ := json.Marshal([]record{call})
+	milliseconds := time.Since(began).Seconds() * 1000
+	prediction := record{"apartment_price", "3", milliseconds, true, began.UTC(), fmt.Sprintf("%x", id)}
+	body, _ := json.Marshal([]record{prediction})
 	for try := 1; try <= 5; try++ {
 		request, _ := http.NewRequest("POST", os.Getenv("PREDLOG_URL")+"/api/v1/predict-logs", bytes.NewReader(body))
 		request.Header.Set("Content-Type", "application/json")

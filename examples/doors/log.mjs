@@ -1,4 +1,4 @@
-// Logs calls with fetch: node log.mjs. Node 20 or newer, Deno, Bun; in a browser the key would be everybody's.
+// Logs predictions with fetch: node log.mjs. Node 20 or newer, Deno, Bun; in a browser the key would be everybody's.
 const { PREDLOG_URL = "http://localhost:8000", PREDLOG_KEY = "" } = process.env;
 
 export async function send(records, triesLeft = 5) {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Logs a call with curl. PREDLOG_URL and PREDLOG_KEY say where and who; --retry sends again what was answered 429 or 503.
+# Logs a prediction with curl. PREDLOG_URL and PREDLOG_KEY say where and who; --retry repeats after a 429 or 503.
 set -eu
 record=$(cat <<END
 {"model_name": "apartment_price", "model_version": "3", "duration_ms": 12.5, "was_successful": true,

@@ -74,7 +74,7 @@ def errors_of_summary(summary: dict[str, Any]) -> dict[str, list[str]]:
         and uuid.UUID(summary["summary_id"]).version == 7
         and datetime.fromisoformat(summary["timestamp"]).second == 0
         and datetime.fromisoformat(summary["timestamp"]).utcoffset() == timedelta(0)
-        and 0 < summary["successful_count"] == count == sum(calls for _, calls in summary["bins"])
+        and 0 < summary["successful_count"] == count == sum(counted for _, counted in summary["bins"])
         and (low - 5e-7) * count * (1 - 1e-9) <= total <= (high + 5e-7) * count * (1 + 1e-9)
         and bins == sorted(set(bins))
         and len(bins) <= 2000

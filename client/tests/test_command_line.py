@@ -37,7 +37,7 @@ def run(service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    return tmp_path / "calls.ndjson"
+    return tmp_path / "predictions.ndjson"
 
 
 def write(file: Path, count: int, **fields: object) -> list[str]:
@@ -309,7 +309,7 @@ def test_histogram_draws_a_bar_for_each_bin(service: Service, run: Callable[...,
     assert rows[0] == ["0", "to", "0", "ms", "1", "#"]
     assert rows[1] == ["12.1825", "to", "12.6", "ms", "1,500", "#" * 30]
     assert rows[2] == ["12.6", "to", "13", "ms", "0"]
-    assert rows[3] == ["1,501", "calls;", "completeness", "0.5"]
+    assert rows[3] == ["1,501", "predictions;", "completeness", "0.5"]
     assert json.loads(run("histogram", "--json")[0]) == service.histogram
 
 

@@ -104,14 +104,14 @@ def logger(predlog_client: MemoryClient) -> Any:
 def test_lines_that_carry_the_fields_of_a_call_are_logged_as_predictions(
     logger: logging.Logger, predlog_client: MemoryClient
 ) -> None:
-    call = {"model_name": "m", "duration_ms": 12.5}
-    logger.info("nothing about a call")
-    logger.info("done", extra={"predlog": {**call, "metadata": {"rooms": 3}}})
-    logger.error("no such %s", "street", extra={"predlog": call})
+    prediction = {"model_name": "m", "duration_ms": 12.5}
+    logger.info("nothing about a prediction")
+    logger.info("done", extra={"predlog": {**prediction, "metadata": {"rooms": 3}}})
+    logger.error("no such %s", "street", extra={"predlog": prediction})
     try:
         raise ValueError("bad")
     except ValueError:
-        logger.exception("failed", extra={"predlog": call})
+        logger.exception("failed", extra={"predlog": prediction})
     found = [(record["was_successful"], record.get("error")) for record in predlog_client.records]
     assert found == [(True, None), (False, "no such street"), (False, "ValueError: bad")]
     assert predlog_client.records[0]["metadata"] == {"rooms": 3}

@@ -70,17 +70,17 @@ def test_the_seeds_table(service: Service, run: Callable[..., Any]) -> None:
 
 def test_an_access_log(service: Service, run: Callable[..., Any]) -> None:
     run("import", FILES / "access.log", "--from", "access-log")
-    calls = {(record["model_name"], record.get("model_version")): record for record in stored(service)}
-    assert calls.keys() == {
+    predictions = {(record["model_name"], record.get("model_version")): record for record in stored(service)}
+    assert predictions.keys() == {
         ("apartment_price", None), ("apartment_price", "3"), ("churn", None), ("fläche", None), ("broken", None),
         ("none", None),
     }  # fmt: skip
-    assert calls["apartment_price", "3"] == {
+    assert predictions["apartment_price", "3"] == {
         "model_name": "apartment_price", "model_version": "3", "duration_ms": pytest.approx(17.102),
         "was_successful": True, "timestamp": "2026-11-30T18:02:52+00:00",
         "metadata": {"status": 200, "method": "GET"},
     }  # fmt: skip
-    assert not calls["broken", None]["was_successful"] and not calls["none", None]["was_successful"]
+    assert not predictions["broken", None]["was_successful"] and not predictions["none", None]["was_successful"]
     assert "secret" not in json.dumps(stored(service))
 
 
@@ -95,7 +95,7 @@ def test_the_unit_of_a_duration(
     (tmp_path / "log").write_text(line * 2 + "nonsense\n")
     more = ["--path", r"/score/(?P<model>\w+)/(?P<version>\d+)", *unit]
     said, errors = run("import", tmp_path / "log", "--from", "access-log", *more, code=1)
-    assert said == "2 stored, 0 were there already, 1 rejected\n"  # two equal lines are two calls
+    assert said == "2 stored, 0 were there already, 1 rejected\n"  # two equal lines are two predictions
     assert "line 3: not a line of the combined format" in errors
     first = stored(service)[0]
     assert (first["model_name"], first["model_version"], first["duration_ms"]) == ("a", "7", pytest.approx(expected))
@@ -109,13 +109,13 @@ def test_all_lines_may_be_of_one_model(service: Service, run: Callable[..., Any]
 
 def test_traces_of_mlflow(service: Service, run: Callable[..., Any]) -> None:
     run("import", FILES / "mlflow.ndjson", "--from", "mlflow")
-    calls = stored(service)
-    assert [(call["model_name"], call["was_successful"], call["duration_ms"]) for call in calls] == [
+    predictions = stored(service)
+    assert [(one["model_name"], one["was_successful"], one["duration_ms"]) for one in predictions] == [
         ("apartment_price", True, 42), ("apartment_price", True, 67), ("apartment_price", False, 82),
     ]  # fmt: skip
-    assert calls[2]["error"] == "ValueError: too many rooms" and "error" not in calls[0]
-    assert set(calls[0]["metadata"]) == {"trace_id"}
-    assert calls[2]["timestamp"] == "2026-11-30T18:10:31.302000+00:00"
+    assert predictions[2]["error"] == "ValueError: too many rooms" and "error" not in predictions[0]
+    assert set(predictions[0]["metadata"]) == {"trace_id"}
+    assert predictions[2]["timestamp"] == "2026-11-30T18:10:31.302000+00:00"
 
 
 def test_a_spend_log_of_litellm(service: Service, run: Callable[..., Any]) -> None:
@@ -123,7 +123,7 @@ def test_a_spend_log_of_litellm(service: Service, run: Callable[..., Any]) -> No
     group, alone, failed = stored(service)
     assert (group["model_name"], group["model_version"]) == ("house-prices", "gpt-4o-mini")
     assert alone["model_name"] == failed["model_name"] == "gpt-4o-mini" and "model_version" not in alone
-    assert [call["was_successful"] for call in (group, alone, failed)] == [True, True, False]
+    assert [prediction["was_successful"] for prediction in (group, alone, failed)] == [True, True, False]
     assert "RateLimitError" in failed["error"] and group["duration_ms"] > 0
     assert group["metadata"].items() >= {"custom_llm_provider": "openai", "prompt_tokens": 10.0}.items()
     assert "hello" not in json.dumps(stored(service))

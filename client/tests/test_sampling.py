@@ -102,7 +102,7 @@ def test_what_cannot_be_counted_is_sent_whole_or_rejected(service: Service, make
     assert client.stats().dropped == {"rejected": 3}
 
 
-def test_before_send_is_asked_of_every_call(service: Service, make_client: Callable[..., Client]) -> None:
+def test_before_send_is_asked_of_every_prediction(service: Service, make_client: Callable[..., Client]) -> None:
     def before_send(record: Any) -> Any:
         if record["model_name"] == "secret":
             return None
@@ -165,7 +165,7 @@ def test_retries_count_nothing_twice(
     assert client.stats().sent + client.stats().duplicates + client.stats().summarized == 1000
 
 
-def test_a_summary_that_is_refused_is_counted_with_all_its_calls(
+def test_a_summary_that_is_refused_is_counted_with_all_its_predictions(
     service: Service, make_client: Callable[..., Client]
 ) -> None:
     service.refuse = lambda record: "summary_id" in record
@@ -176,7 +176,7 @@ def test_a_summary_that_is_refused_is_counted_with_all_its_calls(
     assert client.stats().dropped == {"rejected": 300}
 
 
-def test_what_expires_is_counted_with_all_its_calls(service: Service, make_client: Callable[..., Client]) -> None:
+def test_what_expires_is_counted_with_all_its_predictions(service: Service, make_client: Callable[..., Client]) -> None:
     service.mood = 503
     client = make_client(sample=0, max_age=0.3)
     log(client, 300)
@@ -186,7 +186,7 @@ def test_what_expires_is_counted_with_all_its_calls(service: Service, make_clien
     wait_until(lambda: sum(service.counted.values()) + service.lost == 300)
 
 
-def test_what_waits_is_counted_with_all_its_calls(service: Service, make_client: Callable[..., Client]) -> None:
+def test_what_waits_is_counted_with_all_its_predictions(service: Service, make_client: Callable[..., Client]) -> None:
     with free_port() as port:
         client = make_client(f"http://127.0.0.1:{port}", sample=0)
         log(client, 300)
@@ -311,16 +311,16 @@ durations = st.floats(0, 99_999) | st.sampled_from([0, 1, 5e-324, 1e-300, 7])
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["1", None]), durations, st.integers(0, 3))))
-def test_summaries_add_up_to_their_records(calls: Any) -> None:
+def test_summaries_add_up_to_their_records(predictions: Any) -> None:
     now = datetime.now(timezone.utc)
     summaries = Summaries(Sampling(Settings(sample=0)))
     records = [
         record(number, duration, name, version, now - timedelta(minutes=minutes))
-        for number, (name, version, duration, minutes) in enumerate(calls)
+        for number, (name, version, duration, minutes) in enumerate(predictions)
     ]
     assert all(summaries.take(one, (*one[:-2], None, None)) for one in records)
     lines = list(summaries.lines())
-    assert sorted(number for numbers, _ in lines for number in numbers) == list(range(len(calls)))
+    assert sorted(number for numbers, _ in lines for number in numbers) == list(range(len(predictions)))
     assert [len(numbers) for numbers, _ in lines] == [count_of(line) for _, line in lines]
     assert all(line.startswith(SUMMARY) and belongs_to(line)[0] in "abc" for _, line in lines)
 

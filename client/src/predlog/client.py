@@ -33,7 +33,7 @@ class SupportsBool(Protocol):
 
 
 class Client(ClientBase):
-    """Logs calls of ML models to a Predlog service, from a thread of its own.
+    """Logs predictions of ML models to a Predlog service, from a thread of its own.
 
     Make one for each process or before forking, and keep it. `log` and `track` only put a record on a queue: they
     never wait and never raise for the sake of the network or of a value that cannot be logged.
@@ -56,18 +56,18 @@ class Client(ClientBase):
         key reports what a killed one has lost (in shared memory); "" keeps no counts.
     mode: `sync` sends each record when it is logged, within `timeout`, and has no threads: for serverless functions,
         which are frozen between two calls (`thread`).
-    version: of calls that give none.
-    metadata: fields of every record; what a call says itself has precedence.
+    version: of predictions that give none.
+    metadata: fields of every record; what a prediction says itself has precedence.
     environment, release, host: the same as fields of metadata; host=True takes the name of this machine.
     trace_ids: log OpenTelemetry's current trace_id and span_id (True if opentelemetry was imported before).
     exception_text: False logs of an exception its type alone.
-    sample: share of the successful calls that are sent whole, from 0 to 1 (1). The others are counted here, by model,
-        version and minute, and sent as summaries, so that all statistics stay as exact; failures are sent whole.
-    sample_keep_slow_ms: calls that took at least so many milliseconds are sent whole, too.
+    sample: share of the successful predictions that are sent whole, from 0 to 1 (1). The others are counted here, by
+        model, version and minute, and sent as summaries, so that all statistics stay as exact; failures are sent whole.
+    sample_keep_slow_ms: predictions that took at least so many milliseconds are sent whole, too.
     before_send: a function that is given each record as a dict with the names of log(), in the client's thread, and
         returns it, changed or not, or None to withhold it. A record for which it raises is rejected.
     ignore: exceptions that leave no record.
-    is_failure: a function that is given an exception, and says whether the call failed; ignored ones excepted.
+    is_failure: a function that is given an exception, and says whether the prediction failed; ignored ones excepted.
     on_error: a function that is given each warning that the client logs, as text.
     debug: log to standard error what the client does.
     headers: sent along with each request.
@@ -131,14 +131,14 @@ class Client(ClientBase):
         timestamp: Timestamp | None = None,
         request_id: object = None,
     ) -> None:
-        """Log one call that the caller has timed itself.
+        """Log one prediction that the caller has timed itself.
 
         duration_ms: milliseconds, finite, 0 or more.
         version: logged as its text; nothing if that is empty.
         error: an exception, or text.
         metadata: a mapping, dataclass, pydantic model or named tuple; anything else becomes its field `value`. What
             JSON cannot say is replaced, and a warning names it.
-        timestamp: when the call began, as a datetime, date, ISO 8601 text, seconds since 1970 or numpy.datetime64
+        timestamp: when the prediction began, as a datetime, date, ISO 8601 text, seconds since 1970 or numpy.datetime64
             (UTC if it has no offset); default: now.
         request_id: default: a new UUIDv7; the service stores the same id and timestamp once. One that is no UUID is
             kept in metadata, and a UUIDv5 is made of it.

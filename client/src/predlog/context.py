@@ -33,7 +33,7 @@ def traced() -> bool:
 
 
 def enrich(metadata: dict[Any, Any] | None) -> dict[Any, Any] | None:
-    """The metadata with the fields of the context; what the call says itself has precedence."""
+    """The metadata with the fields of the context; what the prediction says itself has precedence."""
     more = _fields.get(None)
     return {**more, **(metadata or {})} if more else metadata
 

@@ -1,4 +1,4 @@
-"""Predictions out of the standard library's logging: a line that carries the fields of a call is one."""
+"""Predictions out of the standard library's logging: a line that carries a prediction's fields is one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Handler(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log the call, if the line is about one."""
+        """Log the prediction, if the line is about one."""
         given = getattr(record, EXTRA, None)
         if not isinstance(given, Mapping):
             return

@@ -1,4 +1,4 @@
-"""The moment of a call, in all the ways that people have one."""
+"""The moment of a prediction, in all the ways that people have one."""
 
 from __future__ import annotations
 

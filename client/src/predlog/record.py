@@ -1,4 +1,4 @@
-"""One logged call: a plain tuple while it waits, one line of JSON when it leaves."""
+"""One logged prediction: a plain tuple while it waits, one line of JSON when it leaves."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def encode(record: Record, odd: list[str] | None = None) -> bytes:
 
 
 def measured(record: Record) -> tuple[str, str, float, bool, int]:
-    """What statistics need of a record; raises InvalidRecord.
+    """What statistics need of a prediction; raises InvalidRecord.
 
-    Model, version ("" if there is none), milliseconds, whether the call succeeded, and its moment (ns since 1970).
+    Model, version ("" if there is none), milliseconds, whether it succeeded, and its moment (ns since 1970).
     """
     time_ns, _, name, duration, success, version, _, _, timestamp, _ = record
     if timestamp is not None:

@@ -31,7 +31,7 @@ Item = Union[Record, Encoded, Marker]
 class Intake:
     """Takes records without a lock: appending to a deque is atomic, and the bound is a glance at its length.
 
-    The last tenth of the room is kept for failed calls, which matter most just when much goes wrong at once.
+    The last tenth of the room is kept for failed predictions, which matter most just when much goes wrong at once.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ ZERO_BIN = -100_000
 # The limits of the service for a summary, and a shorter time than it takes one for, because a spool may be old.
 MAX_BINS = 2_000
 MAX_AGE_MINUTES = 24 * 60
-# Longer calls are sent whole: the sum of a batch of them in nanoseconds might be more than a double holds exactly.
+# Longer ones are sent whole: the sum of a batch of them in nanoseconds might be more than a double holds exactly.
 MAX_SUMMED_MS = 100_000
 NS_PER_MS = 1_000_000
 
@@ -40,7 +40,7 @@ def bin_of(duration_ms: float) -> int:
 
 
 class Sampling:
-    """Failures, slow calls and a share of the others are sent whole."""
+    """Failures, slow predictions and a share of the others are sent whole."""
 
     def __init__(self, settings: Settings) -> None:
         self._share = settings.sample

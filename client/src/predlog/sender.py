@@ -64,7 +64,7 @@ class Sender:
 
     def run(self) -> None:
         """Send until closed."""
-        if self._closing.by is None:  # soon for once: many a process lives no longer than its first call
+        if self._closing.by is None:  # soon for once: many a process lives no longer than its first prediction
             self._source.wait(min(INITIAL_FLUSH, self._settings.flush_interval))
         while True:
             self._keep_books()

@@ -31,7 +31,7 @@ MAX_EXIT = 60.0
 class Host:
     """How a host is started and what it does.
 
-    command: after `python`; `{port}` and `{bin}` are filled in. needs: modules. sent: calls that it logs.
+    command: after `python`; `{port}` and `{bin}` are filled in. needs: modules. sent: predictions that it logs.
     ready: the path that answers once it serves, or "" for a program that ends by itself. before, after: arguments of
     programs that run before it is started and once it has ended. in_terminal: all its processes get the signal, as by
     Ctrl-C. advice: what its user has to do. loses: whether some
@@ -56,7 +56,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of it; seconds: from the signal, or the program's last call, to the end of its last process."""
+    """What came of it; seconds: from the signal, or the program's last prediction, to the end of its last process."""
 
     sent: int
     stored: int

@@ -1,4 +1,4 @@
-"""ASGI: whatever an application and a server do, the call is logged once, and the end of the server sends it."""
+"""ASGI: whatever an application and a server do, the prediction is logged once, and the end of the server sends it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which requests are calls of which model, whatever the host."""
+"""Which requests are predictions of which model, whatever the host."""
 
 from __future__ import annotations
 

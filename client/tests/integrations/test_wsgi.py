@@ -1,4 +1,4 @@
-"""WSGI: whatever an application and a server do, the call is logged once, with the time to the end of its answer."""
+"""WSGI: whatever an application and a server do, the prediction is logged once, timed to the end of its answer."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def import_file(transport: Transport, options: argparse.Namespace) -> int:
-    """Store the calls of a file; the exit code says whether every one was stored."""
+    """Store the predictions of a file; the exit code says whether every one was stored."""
     given = {name: getattr(options, name) for name in ONLY_ACCESS_LOG if getattr(options, name) is not None}
     if given and options.source != "access-log":
         raise CommandError(f"--{next(iter(given))} is for --from access-log", Exit.USAGE)

@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     tail = commands.add_parser("tail", parents=[common], help="print predictions as they are logged")
     tail.add_argument("-n", "--lines", type=_count, default=10, metavar="N", help="begin with the last N (10)")
     tail.add_argument("--model", help="of this model only")
-    tail.add_argument("--failed", action="store_true", help="failed calls only")
+    tail.add_argument("--failed", action="store_true", help="failed ones only")
     tail.add_argument("--json", action="store_true", help="print each as a line of JSON")
     tail.add_argument("--once", action="store_true", help="print the last N and stop")
     tail.add_argument("--interval", type=_seconds, default=2.0, metavar="SECONDS", help="between two looks (2)")
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     ranged.add_argument("--json", action="store_true", help="print the answer as it is")
 
     stats = commands.add_parser("stats", parents=[ranged], help="print the statistics of a range")
-    stats.add_argument("--under", metavar="MS,…", help="share of the calls that took at most so long: 200,500")
+    stats.add_argument("--under", metavar="MS,…", help="share of the predictions that took at most so long: 200,500")
     stats.set_defaults(run=show.stats)
 
     histogram = commands.add_parser("histogram", parents=[ranged], help="draw how the durations are distributed")

@@ -18,7 +18,7 @@ from predlog.response import ADVICE, reason
 from predlog.transport import Transport
 
 MAX_PAGE = 1000
-OVERLAP = timedelta(seconds=60)  # calls are logged a little after they began, and not in order
+OVERLAP = timedelta(seconds=60)  # predictions are logged a little after they began, and not in order
 MAX_REMEMBERED = 20 * MAX_PAGE
 
 
@@ -29,23 +29,23 @@ def tail(transport: Transport, options: argparse.Namespace) -> int:
         query["model_name"] = options.model
     if options.failed:
         query["was_successful"] = "false"
-    rows = fetch(transport, "/api/v1/predictions", {**query, "limit": options.lines})
-    _print(reversed(rows), options.json)
+    predictions = fetch(transport, "/api/v1/predictions", {**query, "limit": options.lines})
+    _print(reversed(predictions), options.json)
     if options.once:
         return Exit.DONE
-    seen = dict.fromkeys(row["id"] for row in rows)
-    oldest = min((_instant(row) for row in rows), default=datetime.now(timezone.utc) - OVERLAP)
+    seen = dict.fromkeys(prediction["id"] for prediction in predictions)
+    oldest = min((_instant(prediction) for prediction in predictions), default=datetime.now(timezone.utc) - OVERLAP)
     newest = oldest
     while True:
-        newest = max([newest, *(_instant(row) for row in rows)])
+        newest = max([newest, *(_instant(prediction) for prediction in predictions)])
         time.sleep(options.interval)
         since = max(oldest, newest - OVERLAP)
-        rows = _next(transport, {**query, "limit": MAX_PAGE, "from": since.isoformat()})
-        fresh = [row for row in rows if row["id"] not in seen]
+        predictions = _next(transport, {**query, "limit": MAX_PAGE, "from": since.isoformat()})
+        fresh = [prediction for prediction in predictions if prediction["id"] not in seen]
         if len(fresh) == MAX_PAGE:
             print(f"predlog: more than {MAX_PAGE} new predictions, the older ones are not shown", file=sys.stderr)
         _print(reversed(fresh), options.json)
-        seen.update(dict.fromkeys(row["id"] for row in reversed(fresh)))
+        seen.update(dict.fromkeys(prediction["id"] for prediction in reversed(fresh)))
         for identifier in list(seen)[: max(0, len(seen) - MAX_REMEMBERED)]:
             del seen[identifier]
 
@@ -73,7 +73,7 @@ def histogram(transport: Transport, options: argparse.Namespace) -> int:
     for item in answer["bins"]:
         bar = "#" * math.ceil(item["count"] / longest * BAR_WIDTH) if longest else ""
         print(f"{item['from_ms']:>14,.6g} to {item['to_ms']:>12,.6g} ms  {item['count']:>12,}  {bar}".rstrip())
-    print(f"{answer['total_requests']:,} calls; completeness {_figure(answer['completeness'])}")
+    print(f"{answer['total_requests']:,} predictions; completeness {_figure(answer['completeness'])}")
     return Exit.DONE
 
 
@@ -85,8 +85,8 @@ def _query(options: argparse.Namespace, **more: Any) -> dict[str, Any]:
 def _next(transport: Transport, query: dict[str, Any]) -> list[Any]:
     """The next look; a service that goes away meanwhile is waited for."""
     try:
-        rows: list[Any] = fetch(transport, "/api/v1/predictions", query)
-        return rows
+        predictions: list[Any] = fetch(transport, "/api/v1/predictions", query)
+        return predictions
     except CommandError as error:
         print(f"predlog: {error}; trying again", file=sys.stderr)
         return []
@@ -113,22 +113,22 @@ def fetch(transport: Transport, path: str, query: dict[str, Any]) -> Any:
     return said
 
 
-def _print(rows: Iterable[Any], as_json: bool) -> None:
-    for row in rows:
-        print(json.dumps(row, ensure_ascii=False) if as_json else _line(row))
+def _print(predictions: Iterable[Any], as_json: bool) -> None:
+    for prediction in predictions:
+        print(json.dumps(prediction, ensure_ascii=False) if as_json else _line(prediction))
     sys.stdout.flush()
 
 
-def _line(row: dict[str, Any]) -> str:
-    model = " ".join(printable(row[name]) for name in ("model_name", "model_version") if row.get(name))
-    moment = _instant(row).astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-    outcome = "ok    " if row["was_successful"] else "FAILED"
-    error = f"  {printable(row['error'])}" if row.get("error") else ""
-    return f"{moment}Z  {outcome}  {row['duration_ms']:>12,.3f} ms  {model}{error}"
+def _line(prediction: dict[str, Any]) -> str:
+    model = " ".join(printable(prediction[name]) for name in ("model_name", "model_version") if prediction.get(name))
+    moment = _instant(prediction).astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    outcome = "ok    " if prediction["was_successful"] else "FAILED"
+    error = f"  {printable(prediction['error'])}" if prediction.get("error") else ""
+    return f"{moment}Z  {outcome}  {prediction['duration_ms']:>12,.3f} ms  {model}{error}"
 
 
-def _instant(row: dict[str, Any]) -> datetime:
-    moment = datetime.fromisoformat(row["timestamp"].replace("Z", "+00:00"))
+def _instant(prediction: dict[str, Any]) -> datetime:
+    moment = datetime.fromisoformat(prediction["timestamp"].replace("Z", "+00:00"))
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 

@@ -1,4 +1,4 @@
-"""Read what other systems have kept of calls, as records of Predlog: one module each, which says what becomes what."""
+"""Read predictions that other systems have kept, as records of Predlog: a module each says what becomes what."""
 
 from __future__ import annotations
 

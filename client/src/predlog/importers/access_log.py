@@ -1,6 +1,6 @@
 """Access logs in the combined format with a duration at the end of each line, as nginx, gunicorn and Apache write them.
 
-The model is found in the path; lines of other paths are no calls of a model and are left out. docs/import.md has more.
+The model is found in the path; lines of other paths are no predictions and are left out. docs/import.md has more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MILLISECONDS = {"s": 1000.0, "ms": 1.0, "us": 0.001}
 def read(
     file: BinaryIO, name: str, *, model: str | None = None, path: str | None = None, unit: str | None = None
 ) -> Found:
-    """The records of the lines that are calls of a model. Raises ValueError if `path` is no regular expression."""
+    """The records of the lines that are predictions. Raises ValueError if `path` is no regular expression."""
     try:
         pattern = re.compile(path or PATH)
     except re.error as error:

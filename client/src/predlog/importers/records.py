@@ -32,7 +32,7 @@ def text_of(file: BinaryIO) -> Iterator[TextIO]:
 
 
 def identifier(source: str, *parts: object) -> str:
-    """The same request_id for the same call in every import of it."""
+    """The same request_id for the same prediction in every import of it."""
     return str(uuid.uuid5(NAMESPACE, json.dumps([source, *map(str, parts)])))
 
 

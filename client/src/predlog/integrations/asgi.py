@@ -55,7 +55,7 @@ class Middleware:
         request.end(raised)
 
     def model_of(self, scope: dict[str, Any]) -> str:
-        """The name of a call that no entry of `routes` gave one."""
+        """The name of the model, if no entry of `routes` gave one."""
         return getattr(scope.get("route"), "path", "")
 
 

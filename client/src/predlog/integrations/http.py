@@ -1,4 +1,4 @@
-"""Which HTTP requests are calls of a model, and how they ended: what all middlewares share."""
+"""Which HTTP requests are predictions, and how they ended: what all middlewares share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def by_status(status: int) -> bool | None:
 
 
 class Requests:
-    """Begins a call for each request that is one.
+    """Begins to time each request that is a prediction.
 
     routes: patterns of paths and names of models, as `{"/models/{name}/predict": "{name}"}`; the first that matches
         counts. Placeholders may be spelled as Flask, Django and Starlette spell them. None: all paths, and a framework
@@ -84,7 +84,7 @@ class Request:
         self._ended = False
 
     def end(self, raised: BaseException | None = None) -> None:
-        """Log the call once: its answer is out, or it raised. A call whose model nobody named is not logged."""
+        """Log the prediction once: its answer is out, or it raised. Without a model's name it is not logged."""
         if self._ended:
             return
         self._ended = True

@@ -1,4 +1,4 @@
-"""Programs that log so many calls and end in a way of their own: `python programs.py pool-fork`."""
+"""Programs that log so many predictions and end in a way of their own: `python programs.py pool-fork`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def script() -> None:
 
 
 def note() -> None:
-    """The runner sees when the last call was logged."""
+    """The runner sees when the last prediction was logged."""
     with open(os.path.join(os.environ["FOLDER"], "logged"), "w"):
         pass
 
@@ -78,7 +78,7 @@ def os_exit_after_flush() -> None:
 
 
 def abandoned() -> None:
-    """Ends without any handler, a while after its last call."""
+    """Ends without any handler, a while after its last prediction."""
     script()
     time.sleep(1.5)
     os._exit(0)

@@ -64,7 +64,7 @@ def test_however_a_program_ends_its_records_are_sent(program: Program, service: 
     assert record["was_successful"] is False
 
 
-def test_calls_logged_by_exit_handlers_are_sent(program: Program, service: Service) -> None:
+def test_predictions_logged_by_exit_handlers_are_sent(program: Program, service: Service) -> None:
     program.run("""
         import atexit, predlog
         log = predlog.Client(flush_interval=60)

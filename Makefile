@@ -3,7 +3,7 @@
 # make test-quick   the domain, the use cases and the client, without a database
 # make test-faults  every fault, kill -9 a hundred times, on both engines; then thousands of hostile requests
 # make test-hosts   the client in hosts that are too large for every run: BentoML, LitServe, MLServer, Ray Serve
-# make demo   something to look at: a week of calls of six models, and the dashboard
+# make demo   something to look at: a week of predictions of six models, and the dashboard
 # make demo-check  two real models, called a few thousand times, counted twice
 # make docs   the documentation as pages in docs/_build; a warning is an error
 # make settings   .env.example and docs/settings.md, from config.py

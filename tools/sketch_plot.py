@@ -15,7 +15,7 @@ from pathlib import Path
 from app.domain.sketch import RELATIVE_ERROR, LatencySketch, bin_of
 
 TARGET = Path(__file__).parents[1] / "docs" / "sketch.svg"
-CALLS = 100_000
+DURATIONS = 100_000
 PERCENTILES = [n / 2 for n in range(1, 200)]
 KINDS: dict[str, tuple[str, Callable[[random.Random], float]]] = {
     "lognormal": ("#3366cc", lambda r: r.lognormvariate(3, 1)),
@@ -31,7 +31,7 @@ def errors() -> Iterator[tuple[str, list[float]]]:
     """Each kind with the relative error of its percentiles, 0 … 1."""
     for kind, (_, draw) in KINDS.items():
         dice = random.Random(kind)
-        durations = sorted(max(draw(dice), 0.001) for _ in range(CALLS))
+        durations = sorted(max(draw(dice), 0.001) for _ in range(DURATIONS))
         sketch = LatencySketch(list(Counter(map(bin_of, durations)).items()))
         estimates = sketch.quantiles([percentile / 100 for percentile in PERCENTILES])
         found = []
@@ -58,7 +58,7 @@ def picture(measured: dict[str, list[float]]) -> str:
         f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bound}" y2="{bound}" stroke="#cc2222" stroke-dasharray="6 4"/>',
         f'<text x="{WIDTH - RIGHT}" y="{bound - 6}" text-anchor="end" fill="#cc2222">bound {RELATIVE_ERROR:.0%}</text>',
         f'<text x="{LEFT}" y="{HEIGHT - 10}">percentile</text>',
-        f'<text x="10" y="20">relative error of {CALLS:,} durations</text>',
+        f'<text x="10" y="20">relative error of {DURATIONS:,} durations</text>',
     ]
     for percentile in (0, 25, 50, 75, 100):
         parts.append(f'<text x="{x(percentile)}" y="{HEIGHT - 30}" text-anchor="middle">{percentile}</text>')

@@ -5,7 +5,7 @@ import { h, replace, setText } from "./dom.js";
 import { clock, dateTime, dayMonth, wall } from "./format.js";
 import { change, knownZone } from "./view.js";
 
-const TICK_PX = 70;
+export const TICK_PX = 70;
 const MIN_DRAG_PX = 8;
 const STEPS = [1, 5, 10, 15, 30, 60, 120, 180, 360, 720].map((minutes) => minutes * 60_000);
 const DAY = 86400_000;

@@ -1,6 +1,6 @@
 // One model: how often, how well, how fast, in which version, and what went wrong.
 
-import { TimePanel, Panel } from "./charts.js";
+import { Panel, TICK_PX, TimePanel } from "./charts.js";
 import { choices, showVerdict, sides } from "./compare.js";
 import { byId, h, replace, setText } from "./dom.js";
 import { count, dateTime, duration, errorRate, FAILING, percent, span } from "./format.js";
@@ -138,7 +138,7 @@ function showDistribution(sidesOf) {
   const isOne = sidesOf.length === 1;
   const bins = isOne ? first.bins : ladder(sidesOf.map(([, histogram]) => histogram.bins));
   const titles = bins.map((bin) => `${duration(bin.from_ms)} – ${duration(bin.to_ms)}`);
-  const every = Math.max(1, Math.ceil(bins.length / 8));
+  const every = Math.max(1, Math.ceil(bins.length / Math.min(8, Math.floor(distribution.box.clientWidth / TICK_PX))));
   distribution.set({
     head: "Duration", labels: titles, titles, hint: isOne ? "" : "share of the predictions of each",
     ticks: bins.flatMap((bin, i) => (i % every ? [] : [[i, duration(bin.to_ms)]])),

@@ -201,7 +201,7 @@ class Config:
     cloudevents_wait: timedelta = setting(
         kinds.duration(),
         timedelta(days=1),
-        "How long the request or the response of a call waits for the other; after that the call counts as dropped.",
+        "How long a prediction's request or response waits for the other; after that the prediction counts as dropped.",
     )
     alerts_file: Path | None = setting(
         kinds.path(), None, "The file with the rules of the alerts, see docs/alerts.md; without it there are none."

@@ -12,7 +12,7 @@ import config as configuration
 from app import logging
 from app.application.database_stats import Watch
 from app.application.dropped import Dropped
-from app.application.halves import JoinedCalls
+from app.application.halves import JoinedPredictions
 from app.application.health import Readiness
 from app.application.keys import Keys
 from app.application.new_models import NewModels
@@ -72,7 +72,7 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     log = Predictions(PostgresPredictionStore(database))
     app.extensions[EXTENSION] = Services(
         predictions=log,
-        joined_calls=JoinedCalls(PostgresHalfStore(database), log, config.cloudevents_wait),
+        joined_predictions=JoinedPredictions(PostgresHalfStore(database), log, config.cloudevents_wait),
         dropped=Dropped(PostgresDroppedStore(database)),
         readers=readers,
         readiness=Readiness(PostgresSchema(database), is_stopping),

@@ -76,8 +76,8 @@ class Catalogue:
         wanted = limit + 1
         while True:
             names = self._store.names(model_names, search, after, wanted)
-            calls = self._tallies(names, ever) if names else {}
-            found |= {key: calls[key] for key in names if key in calls}
+            tallies = self._tallies(names, ever) if names else {}
+            found |= {key: tallies[key] for key in names if key in tallies}
             if len(found) > limit or len(names) < wanted:
                 break
             # Some names have no prediction left, so look at more names each time.

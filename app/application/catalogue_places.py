@@ -21,21 +21,21 @@ PLACES_KEPT = 10_000
 class Place:
     """A bucket of a level that holds the first prediction of a model and version, or the last one.
 
-    `calls` is how many predictions the bucket has in which the search began: with a later summary it is another search.
+    `predictions` is how many the bucket has in which the search began: with a later summary it is another search.
     """
 
     key: GroupKey
     level: Level
     range: TimeRange
     is_last: bool
-    calls: int = 0
+    predictions: int = 0
 
     @classmethod
     def of(cls, key: GroupKey, activity: Activity, *, is_last: bool) -> Place:
         """Return the place for the first or the last bucket of the activity."""
-        bucket = (max if is_last else min)(activity.calls)
+        bucket = (max if is_last else min)(activity.predictions)
         start, level = datetime.fromtimestamp(bucket, timezone.utc), activity.level
-        return cls(key, level, TimeRange(start, start + level.width), is_last, activity.calls[bucket])
+        return cls(key, level, TimeRange(start, start + level.width), is_last, activity.predictions[bucket])
 
     @property
     def accuracy(self) -> timedelta:

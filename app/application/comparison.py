@@ -30,15 +30,15 @@ class Comparisons:
         """Compare b with a. Raises InvalidInput if both sides would have predictions in common."""
         first, second = self._statistics.ask(a), self._statistics.ask(b)
         if a.selection == b.selection and first.range.overlaps(second.range):
-            raise _shared_calls(first, second)
+            raise _shared_predictions(first, second)
         x, y = first.total, second.total
         return Comparison(
             first, second, success_rates(x, y, confidence), percentile_ratios(x, y, percentiles, confidence)
         )
 
 
-def _shared_calls(a: Answer, b: Answer) -> InvalidInput:
+def _shared_predictions(a: Answer, b: Answer) -> InvalidInput:
     if a.range == b.range:
         return InvalidInput("version_b", "Must differ from `version_a` over the same range.")
     counted = " and ".join(f"{side.range.start.isoformat()} to {side.range.end.isoformat()}" for side in (a, b))
-    return InvalidInput("from_b", f"The two ranges must not share calls; counted would be {counted}.")
+    return InvalidInput("from_b", f"The two ranges must not share predictions; counted would be {counted}.")

@@ -14,7 +14,7 @@ from app.domain.statistics import Selection
 class Cursor(NamedTuple):
     """A position in the list, most frequent first: the last group of the page before."""
 
-    calls: int
+    predictions: int
     model_name: str
     fingerprint: str
 

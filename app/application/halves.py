@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Protocol
 
-from app.application.predictions import Batch, Calls, Predictions, Receipt, Rejection
+from app.application.predictions import Batch, PredictionColumns, Predictions, Receipt, Rejection
 from app.domain.errors import DroppedBehindRetention, StorageUnavailable
 from app.domain.predictions import duration_problem
 
@@ -27,7 +27,7 @@ class Side(Enum):
 class Halves:
     """The predictions of a batch, each known by one side alone; its timestamp is the time of that side."""
 
-    calls: Calls
+    predictions: PredictionColumns
     sides: Sequence[Side]
 
 
@@ -38,7 +38,7 @@ class Joined:
     A prediction that was complete before is among them if its event came again.
     """
 
-    calls: Calls
+    predictions: PredictionColumns
     places: Sequence[int]
     waiting: int
 
@@ -59,7 +59,7 @@ class HalfStore(Protocol):
         ...
 
 
-class JoinedCalls:
+class JoinedPredictions:
     """Logs each prediction as soon as both of its sides have arrived."""
 
     def __init__(self, store: HalfStore, predictions: Predictions, wait: timedelta) -> None:
@@ -76,9 +76,9 @@ class JoinedCalls:
         """
         rejected = dict(batch.rejected)
         places = [place for place in range(len(sides)) if place not in rejected]
-        joined = self._store.join(Halves(batch.calls, [sides[place] for place in places]))
+        joined = self._store.join(Halves(batch.predictions, [sides[place] for place in places]))
         places = [places[row] for row in joined.places]
-        complete = _in_time(Batch(joined.calls, dropped=batch.dropped))
+        complete = _in_time(Batch(joined.predictions, dropped=batch.dropped))
         receipt = self._predictions.log_batch(complete)
         rejected |= {places[row]: rejection for row, rejection in receipt.rejected}
         # The predictions are committed, and `expire` looks for them in the log.
@@ -96,7 +96,7 @@ def duration_ms(requested: datetime, responded: datetime) -> float:
 
 def _in_time(batch: Batch) -> Batch:
     """Return the batch with the predictions rejected whose response is older than their request."""
-    wrong = [row for row, duration in enumerate(batch.calls.duration_ms) if duration_problem(duration)]
+    wrong = [row for row, duration in enumerate(batch.predictions.duration_ms) if duration_problem(duration)]
     return (
         batch.without(wrong, Rejection({"duration_ms": ["The response must not be before the request."]}))
         if wrong

@@ -52,7 +52,7 @@ class NewModels:
 
     def admit(self, caller: str, batch: Batch) -> Batch:
         """Return the batch with the predictions and summaries rejected whose models this caller may not log."""
-        models: list[Model] = list(zip(batch.calls.model_name, batch.calls.model_version))
+        models: list[Model] = list(zip(batch.predictions.model_name, batch.predictions.model_version))
         summarized = [_model(summary) for summary in batch.summaries.values()]
         refused = self._refused(caller, [*models, *summarized] if summarized else models)
         if not refused:
@@ -69,7 +69,7 @@ class NewModels:
 
     def admit_reports(self, caller: str, reports: Sequence[DroppedReport], batch: Batch) -> list[DroppedReport]:
         """Return those of the reports sent with a batch whose models this caller may report, or logs in the batch."""
-        logged = {*batch.calls.model_name, *(summary.model_name for summary in batch.summaries.values())}
+        logged = {*batch.predictions.model_name, *(summary.model_name for summary in batch.summaries.values())}
         refused = self._refused(
             caller, [(report.model_name, None) for report in reports if report.model_name not in logged]
         )

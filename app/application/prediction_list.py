@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from app.application.predictions import Calls
+from app.application.predictions import PredictionColumns
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Page:
     """
 
     ids: Sequence[int]
-    calls: Calls
+    predictions: PredictionColumns
     next: Cursor | None
 
 

@@ -17,7 +17,7 @@ from app.domain.summaries import Summary
 
 
 @dataclass(frozen=True)
-class Calls:
+class PredictionColumns:
     """Many predictions, column by column: Prediction's fields, the metadata as JSON text."""
 
     timestamp: Sequence[datetime]
@@ -30,14 +30,14 @@ class Calls:
     request_id: Sequence[UUID | None]
 
     @classmethod
-    def of(cls, prediction: Prediction) -> Calls:
+    def of(cls, prediction: Prediction) -> PredictionColumns:
         """Return the columns of a single prediction."""
         metadata = None if prediction.metadata is None else metadata_json(prediction.metadata)
         values = vars(prediction) | {"metadata": metadata}
         return cls(**{column.name: [values[column.name]] for column in fields(cls)})
 
     @classmethod
-    def together(cls, parts: Sequence[Calls]) -> Calls:
+    def together(cls, parts: Sequence[PredictionColumns]) -> PredictionColumns:
         """Return the predictions of all parts, one after the other."""
         return cls(**{
             column.name: list(chain.from_iterable(getattr(part, column.name) for part in parts))
@@ -47,9 +47,9 @@ class Calls:
     def __len__(self) -> int:
         return len(self.timestamp)
 
-    def at(self, places: Sequence[int]) -> Calls:
+    def at(self, places: Sequence[int]) -> PredictionColumns:
         """Return the predictions at these indexes."""
-        return Calls(**{name: [column[place] for place in places] for name, column in vars(self).items()})
+        return PredictionColumns(**{name: [column[place] for place in places] for name, column in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,12 @@ Rejected = Sequence[tuple[int, Rejection]]
 class Batch:
     """Many predictions at once.
 
-    `calls` are the valid predictions; `rejected` has the others, by their index in the batch, and `summaries` has the
+    `predictions` are the valid ones; `rejected` has the others, by their index in the batch, and `summaries` has the
     summaries, by theirs. `dropped` are the client's reports. `in_order` says that predictions with a request id come in
     the order of these ids.
     """
 
-    calls: Calls
+    predictions: PredictionColumns
     rejected: Rejected = ()
     dropped: Sequence[DroppedReport] = ()
     in_order: bool = False
@@ -83,25 +83,27 @@ class Batch:
 
     def __len__(self) -> int:
         """Return the number of records that are not rejected."""
-        return len(self.calls) + len(self.summaries)
+        return len(self.predictions) + len(self.summaries)
 
-    def without_calls_before(self, retention: BehindRetention) -> Batch:
+    def without_records_before(self, retention: BehindRetention) -> Batch:
         """Return the batch with the predictions and summaries rejected that are older than retention keeps."""
-        behind = [row for row, timestamp in enumerate(self.calls.timestamp) if timestamp < retention.edge]
+        behind = [row for row, timestamp in enumerate(self.predictions.timestamp) if timestamp < retention.edge]
         rejection = Rejection({retention.field: [retention.message]})
         return self.without(behind, rejection).without_summaries(
             lambda summary: summary.timestamp < retention.edge, rejection
         )
 
     def without(self, rows: Collection[int], rejection: Rejection) -> Batch:
-        """Return the batch with the predictions at these indexes of `calls` rejected for the same reason."""
+        """Return the batch with the predictions at these indexes of `predictions` rejected for the same reason."""
         rejected = dict(self.rejected)
         others = rejected.keys() | self.summaries.keys()
-        places = [place for place, _ in zip((place for place in count() if place not in others), self.calls.timestamp)]
+        places = [
+            place for place, _ in zip((place for place in count() if place not in others), self.predictions.timestamp)
+        ]
         rejected |= {places[row]: rejection for row in rows}
         gone = set(rows)
-        calls = self.calls.at([row for row in range(len(self.calls)) if row not in gone])
-        return replace(self, calls=calls, rejected=sorted(rejected.items(), key=itemgetter(0)))
+        predictions = self.predictions.at([row for row in range(len(self.predictions)) if row not in gone])
+        return replace(self, predictions=predictions, rejected=sorted(rejected.items(), key=itemgetter(0)))
 
     def without_summaries(self, is_refused: Callable[[Summary], bool], rejection: Rejection) -> Batch:
         """Return the batch with some of its summaries rejected for the same reason."""
@@ -134,7 +136,7 @@ class Receipt:
 class Added:
     """How many predictions and summaries of a batch are new, and how many predictions the new summaries count."""
 
-    calls: int
+    predictions: int
     summaries: int = 0
     summarized: int = 0
 
@@ -146,7 +148,7 @@ class PredictionStore(Protocol):
 
     def add_many(self, batch: Batch) -> Added: ...
 
-    def conflicts(self, calls: Calls) -> Sequence[int]: ...
+    def conflicts(self, predictions: PredictionColumns) -> Sequence[int]: ...
 
     def get(self, prediction_id: int) -> Prediction | None: ...
 
@@ -176,11 +178,11 @@ class Predictions:
         try:
             added = self._store.add_many(batch) if len(batch) or batch.dropped else Added(0)
         except BehindRetention as error:
-            return self.log_batch(batch.without_calls_before(error))
-        if added.calls < len(batch.calls):
+            return self.log_batch(batch.without_records_before(error))
+        if added.predictions < len(batch.predictions):
             conflict = Rejection({"request_id": [RequestIdConflict.message]})
-            batch = batch.without(self._store.conflicts(batch.calls), conflict)
-        stored = added.calls + added.summaries
+            batch = batch.without(self._store.conflicts(batch.predictions), conflict)
+        stored = added.predictions + added.summaries
         return Receipt(stored, len(batch) - stored, batch.rejected, added.summarized)
 
     def get(self, prediction_id: int, models: Set[str] | None = None) -> Prediction:

@@ -11,30 +11,40 @@ from app.domain.capacity import Load, Need, Node
 TB = 1e12
 ASSUMPTIONS = f"""\
 Assumed, as measured on two cores (docs/benchmarks.md) and reckoned from that:
-  the busiest second has {{peak:g}} × the calls of a mean one; batches have {{batch:,}} calls
-  CPU of service and PostgreSQL: {capacity.CPU_US_PER_REQUEST:,.0f} µs a request and {capacity.CPU_US_PER_CALL:.0f} µs \
-a call, on Citus {capacity.CPU_US_PER_CALL_ON_CITUS:.0f} µs a call
-  a call in rows takes {capacity.BYTES_IN_ROWS} bytes with its indexes, in the columnstore \
+  the busiest second has {{peak:g}} × the predictions of a mean one; batches have {{batch:,}}
+  CPU of service and PostgreSQL: {capacity.CPU_US_PER_REQUEST:,.0f} µs a request and \
+{capacity.CPU_US_PER_PREDICTION:.0f} µs a prediction, on Citus {capacity.CPU_US_PER_PREDICTION_ON_CITUS:.0f} µs
+  a prediction in rows takes {capacity.BYTES_IN_ROWS} bytes with its indexes, in the columnstore \
 {capacity.BYTES_IN_COLUMNSTORE}, a random request id there {capacity.BYTES_OF_RANDOM_REQUEST_ID} more
-  a call on Citus, which has no columnstore here, takes {capacity.BYTES_ON_CITUS} bytes with its aggregates
+  a prediction on Citus, which has no columnstore here, takes {capacity.BYTES_ON_CITUS} bytes with its aggregates
   a model's minute in the aggregates takes {capacity.BYTES_PER_MODEL_AND_MINUTE} bytes, its hours and days little beside
   CPUs are at most {capacity.MAX_CPU_USE:.0%} busy, and disks {capacity.MAX_DISK_USE:.0%} full
 """
 
 
 @click.command("capacity")
-@click.option("--calls-per-day", required=True, type=click.FloatRange(1), help="How many calls are logged a day.")
+@click.option(
+    "--calls-per-day",
+    "predictions_per_day",
+    required=True,
+    type=click.FloatRange(1),
+    help="How many predictions are logged a day.",
+)
 @click.option("--models", default=1000, show_default=True, type=click.IntRange(1), help="Models that are called.")
 @click.option("--raw-days", default=30.0, show_default=True, type=click.FloatRange(0), help="RAW_RETENTION.")
 @click.option("--minute-days", default=90.0, show_default=True, type=click.FloatRange(0), help="MINUTE_RETENTION.")
 @click.option("--days-in-rows", default=1.0, show_default=True, type=click.FloatRange(0), help="COLUMNSTORE_AFTER.")
 @click.option("--peak", default=3.0, show_default=True, type=click.FloatRange(1), help="Busiest second ÷ mean one.")
-@click.option("--batch", default=1000, show_default=True, type=click.IntRange(1, 10_000), help="Calls of a batch.")
-@click.option("--request-ids/--no-request-ids", default=True, show_default=True, help="Whether calls have random ids.")
+@click.option(
+    "--batch", default=1000, show_default=True, type=click.IntRange(1, 10_000), help="Predictions of a batch."
+)
+@click.option(
+    "--request-ids/--no-request-ids", default=True, show_default=True, help="Whether predictions have random ids."
+)
 @click.option("--node-cores", default=8, show_default=True, type=click.IntRange(1), help="Cores of a server.")
 @click.option("--node-disk-tb", default=2.0, show_default=True, type=click.FloatRange(0.1), help="Its disk.")
 def command(
-    calls_per_day: float,
+    predictions_per_day: float,
     models: int,
     raw_days: float,
     minute_days: float,
@@ -45,10 +55,10 @@ def command(
     node_cores: int,
     node_disk_tb: float,
 ) -> None:
-    """Reckon cores, disk and servers for so many calls a day, and print what is assumed."""
-    load = Load(calls_per_day, models, raw_days, minute_days, days_in_rows, peak, batch, request_ids)
+    """Reckon cores, disk and servers for so many predictions a day, and print what is assumed."""
+    load = Load(predictions_per_day, models, raw_days, minute_days, days_in_rows, peak, batch, request_ids)
     node = Node(node_cores, node_disk_tb * TB)
-    click.echo(f"{load.mean_per_s:,.0f} calls a second on average, {load.peak_per_s:,.0f} in the busiest.\n")
+    click.echo(f"{load.mean_per_s:,.0f} predictions a second on average, {load.peak_per_s:,.0f} in the busiest.\n")
     single, spread = capacity.on_timescale(load, node), capacity.on_citus(load, node)
     servers = f"servers of {node_cores} cores and {node_disk_tb:g} TB"
     click.echo(table(("", "cores at the peak", "disk", servers), [

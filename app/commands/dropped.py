@@ -34,7 +34,7 @@ def remove(models: Sequence[str], start: str | None, end: str | None) -> None:
     bounds = _bound("from", start, is_end=False), _bound("to", end, is_end=True)
     removed = dropped.remove(models, *bounds)
     audit("dropped.removed", **facts(models, *bounds), **vars(removed))
-    click.echo(f"{removed.reports:,} reports of {removed.dropped:,} dropped calls are removed.")
+    click.echo(f"{removed.reports:,} reports of {removed.dropped:,} dropped predictions are removed.")
 
 
 def _bound(name: str, text: str | None, *, is_end: bool) -> datetime | None:

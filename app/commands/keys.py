@@ -18,8 +18,8 @@ from app.presentation.services import services
 from config import secret
 
 MAY = {
-    Scope.WRITE: "log calls",
-    Scope.READ: "read calls and statistics",
+    Scope.WRITE: "log predictions",
+    Scope.READ: "read predictions and statistics",
     Scope.ADMIN: "do everything, also delete",
 }
 

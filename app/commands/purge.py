@@ -15,7 +15,7 @@ from app.presentation.audit import audit
 from app.presentation.resources.purge import audited
 from app.presentation.services import services
 
-commands = Commands("predictions", help="The logged calls.")
+commands = Commands("predictions", help="The logged predictions.")
 
 
 @commands.command()
@@ -50,17 +50,19 @@ def purge(
         request_id,
     )
     number = services().purge.count(filters, now)
-    click.echo(f"{_calls(number)} to remove.", err=True)
+    click.echo(f"{_predictions(number)} to remove.", err=True)
     if dry_run:
         return
     if not yes:
         click.confirm("They cannot be brought back. Remove them?", abort=True, err=True)
     purged = _purge(filters, number, now)
-    click.echo(f"{_calls(purged.deleted)} removed.")
+    click.echo(f"{_predictions(purged.deleted)} removed.")
     if purged.buckets_deleted:
         click.echo(f"Statistics of the model from before {purged.raw_from:%Y-%m-%d} are removed, too.")
     if purged.keeps_aggregates_of(filters, now):
-        click.echo(f"Single calls from before {purged.raw_from:%Y-%m-%d} are gone already; statistics of them stay.")
+        click.echo(
+            f"Single predictions from before {purged.raw_from:%Y-%m-%d} are gone already; statistics of them stay."
+        )
 
 
 def _purge(filters: PurgeFilters, number: int, now: datetime) -> Purged:
@@ -76,5 +78,5 @@ def _purge(filters: PurgeFilters, number: int, now: datetime) -> Purged:
     return purged
 
 
-def _calls(number: int) -> str:
-    return f"{number:,} {'call' if number == 1 else 'calls'}"
+def _predictions(number: int) -> str:
+    return f"{number:,} {'prediction' if number == 1 else 'predictions'}"

@@ -20,7 +20,7 @@ class Activity:
     """The number of predictions in each bucket of a level that has any, by the bucket's start in seconds since 1970."""
 
     level: Level
-    calls: Mapping[int, int]
+    predictions: Mapping[int, int]
 
     @property
     def spacings(self) -> Sequence[timedelta]:
@@ -32,12 +32,12 @@ class Activity:
     def mean_gap(self) -> timedelta | None:
         """The width of all recent buckets divided by their number of predictions; None for a single prediction."""
         recent = self._recent
-        calls = sum(self.calls[bucket] for bucket in recent)
-        return len(recent) * self.level.width / calls if calls > 1 else None
+        predictions = sum(self.predictions[bucket] for bucket in recent)
+        return len(recent) * self.level.width / predictions if predictions > 1 else None
 
     @property
     def _recent(self) -> list[int]:
-        return sorted(self.calls)[-RECENT_BUCKETS:]
+        return sorted(self.predictions)[-RECENT_BUCKETS:]
 
 
 # How far back each level is read. Minutes show gaps of less than two hours, hours show gaps of less than two days. A
@@ -55,7 +55,7 @@ def usual_gap(activities: Sequence[Activity]) -> timedelta | None:
     `activities` are those of days, hours and minutes, in this order. A finer level decides if the buckets of the
     coarser one follow each other without a pause. If there are pauses, as after each run of a nightly job, the usual
     gap is the length that three of four pauses do not exceed. A single pause counts only if no finer level is known.
-    Returns None if the model was called only once.
+    Returns None for a single prediction.
     """
     gap = None
     for activity in activities:

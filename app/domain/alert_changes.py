@@ -27,7 +27,7 @@ class Change:
     ago: timedelta | None = None
     against_version: str | None = None
 
-    needs_calls = True
+    needs_predictions = True
 
     @property
     def condition(self) -> str:
@@ -53,7 +53,7 @@ class Change:
     def evidence(self, tallies: Sequence[Tally]) -> Sequence[Tally]:
         return tallies
 
-    def calls(self, tallies: Sequence[Tally]) -> int:
+    def sample_size(self, tallies: Sequence[Tally]) -> int:
         return min(tally.total for tally in tallies)
 
     def judge(self, tallies: Sequence[Tally]) -> Verdict:
@@ -64,7 +64,7 @@ class Change:
         assert contrast is not None
         difference, least = -contrast.estimate.value, -contrast.estimate.high
         text = (
-            f"error rate {percent(now.failed / now.total)} of {now.total:,} calls in {duration(self.window)}, "
+            f"error rate {percent(now.failed / now.total)} of {now.total:,} predictions in {duration(self.window)}, "
             f"{percent(before.failed / before.total)} of {before.total:,} of {self._other}; more by "
             f"{percent(difference)}, certainly by {percent(max(least, 0))}, limit {percent(self.above)}"
         )
@@ -78,7 +78,7 @@ class Change:
             )
         (value,), (old,) = now.percentiles([percentile]), before.percentiles([percentile])
         text = (
-            f"p{percentile:g} {value:.4g} ms of {now.total:,} calls in {duration(self.window)}, {old:.4g} ms of "
+            f"p{percentile:g} {value:.4g} ms of {now.total:,} predictions in {duration(self.window)}, {old:.4g} ms of "
             f"{before.total:,} of {self._other}; {contrast.estimate.value:.3g} times as long, certainly "
             f"{contrast.estimate.low:.3g} times, limit {self.above:g} times"
         )

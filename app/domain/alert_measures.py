@@ -61,7 +61,7 @@ class Measure(Protocol):
     def needs_latency(self) -> bool: ...
 
     @property
-    def needs_calls(self) -> bool:
+    def needs_predictions(self) -> bool:
         """Whether the measure needs enough predictions, and enough of them logged, for any verdict."""
         ...
 
@@ -71,7 +71,7 @@ class Measure(Protocol):
         """Return the tallies of which enough predictions must have been logged."""
         ...
 
-    def calls(self, tallies: Sequence[Tally]) -> int:
+    def sample_size(self, tallies: Sequence[Tally]) -> int:
         """Return the number of predictions that the verdict rests on."""
         ...
 
@@ -85,7 +85,7 @@ class _OneWindow:
     window: timedelta
 
     needs_latency = False
-    needs_calls = True
+    needs_predictions = True
 
     def samples(self, now: datetime, model_version: str | None) -> Sequence[Sample]:
         return [Sample(TimeRange(now - self.window, now), model_version)]
@@ -93,11 +93,11 @@ class _OneWindow:
     def evidence(self, tallies: Sequence[Tally]) -> Sequence[Tally]:
         return tallies
 
-    def calls(self, tallies: Sequence[Tally]) -> int:
+    def sample_size(self, tallies: Sequence[Tally]) -> int:
         return tallies[0].total
 
     def _in_window(self, tally: Tally, what: str) -> str:
-        return f"{what} of {tally.total:,} calls in {duration(self.window)}"
+        return f"{what} of {tally.total:,} predictions in {duration(self.window)}"
 
 
 @dataclass(frozen=True)
@@ -135,13 +135,13 @@ class ShareUnder(_OneWindow):
     @property
     def condition(self) -> str:
         limit = f"{self.under_ms:g} ms in {duration(self.window)} below {percent(self.below)}"
-        return f"share of calls of at most {limit}"
+        return f"share of predictions of at most {limit}"
 
     def judge(self, tallies: Sequence[Tally]) -> Verdict:
         share = tallies[0].shares_under([self.under_ms])[0]
         assert share is not None
         text = (
-            f"{percent(share.value)} of {tallies[0].total:,} calls in {duration(self.window)} took at most "
+            f"{percent(share.value)} of {tallies[0].total:,} predictions in {duration(self.window)} took at most "
             f"{self.under_ms:g} ms, limit {percent(self.below)}"
         )
         return Verdict.of(_is_below(share.high, tallies[0].total, self.below, self.confidence), share.value, text)
@@ -175,18 +175,20 @@ class Percentile(_OneWindow):
 class Silence(_OneWindow):
     """No prediction at all in the window."""
 
-    needs_calls = False
+    needs_predictions = False
 
     @property
     def condition(self) -> str:
-        return f"no call in {duration(self.window)}"
+        return f"no prediction in {duration(self.window)}"
 
     def judge(self, tallies: Sequence[Tally]) -> Verdict:
         tally = tallies[0]
         if tally.dropped and not tally.total:
-            text = f"no call was logged in {duration(self.window)}, but clients lost {tally.dropped:,}"
+            text = f"no prediction was logged in {duration(self.window)}, but clients lost {tally.dropped:,}"
             return Verdict(Outcome.UNRELIABLE, 0.0, text)
-        return Verdict.of(not tally.total, float(tally.total), f"{tally.total:,} calls in {duration(self.window)}")
+        return Verdict.of(
+            not tally.total, float(tally.total), f"{tally.total:,} predictions in {duration(self.window)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -195,26 +197,26 @@ class Completeness(_OneWindow):
 
     below: float
 
-    needs_calls = False
+    needs_predictions = False
 
     @property
     def condition(self) -> str:
-        return f"share of calls that were logged in {duration(self.window)} below {percent(self.below)}"
+        return f"share of predictions that were logged in {duration(self.window)} below {percent(self.below)}"
 
     def judge(self, tallies: Sequence[Tally]) -> Verdict:
         tally, share = tallies[0], tallies[0].completeness
         if share is None:
-            return Verdict(Outcome.UNKNOWN, None, f"no call in {duration(self.window)}")
+            return Verdict(Outcome.UNKNOWN, None, f"no prediction in {duration(self.window)}")
         text = (
-            f"{percent(share)} of the calls in {duration(self.window)} were logged, {tally.dropped:,} were lost by "
-            f"clients, limit {percent(self.below)}"
+            f"{percent(share)} of the predictions in {duration(self.window)} were logged, {tally.dropped:,} were lost "
+            f"by clients, limit {percent(self.below)}"
         )
         return Verdict.of(share < self.below, share, text)
 
 
-def _is_below(share: float, calls: int, limit: float, confidence: float) -> bool:
+def _is_below(share: float, predictions: int, limit: float, confidence: float) -> bool:
     """Return whether the share is below the limit by more than chance, for this number of predictions."""
-    return share < limit and share_limits(round(share * calls), calls, confidence)[1] < limit
+    return share < limit and share_limits(round(share * predictions), predictions, confidence)[1] < limit
 
 
 def percent(share: float) -> str:

@@ -42,12 +42,14 @@ class Rule:
 
     def judge(self, tallies: Sequence[Tally]) -> Verdict:
         """Judge the tallies of one model, one for each of the measure's samples, in their order."""
-        if self.measure.needs_calls:
+        if self.measure.needs_predictions:
             for tally in self.measure.evidence(tallies):
                 if (share := tally.completeness) is not None and share < self.min_completeness:
                     return Verdict(Outcome.UNRELIABLE, None, _unreliable(tally, share, self.min_completeness))
-            if (calls := self.measure.calls(tallies)) < max(self.min_calls, 1):
-                return Verdict(Outcome.UNKNOWN, None, f"{calls:,} calls are too few, {self.min_calls:,} are needed")
+            if (predictions := self.measure.sample_size(tallies)) < max(self.min_calls, 1):
+                return Verdict(
+                    Outcome.UNKNOWN, None, f"{predictions:,} predictions are too few, {self.min_calls:,} are needed"
+                )
         return self.measure.judge(tallies)
 
 
@@ -57,6 +59,6 @@ def _is_pattern(model: str) -> bool:
 
 def _unreliable(tally: Tally, share: float, least: float) -> str:
     return (
-        f"only {percent(share)} of the calls were logged and {tally.dropped:,} were lost by clients: less than "
+        f"only {percent(share)} of the predictions were logged and {tally.dropped:,} were lost by clients: less than "
         f"{percent(least)}, so the figures cannot be believed"
     )

@@ -1,8 +1,8 @@
 """Estimate a share from a count of independent predictions.
 
-Everything rests on one probability, the tail of the binomial distribution. It is exact for a few calls; for more it
-is the normal approximation of Peizer and Pratt ("A normal approximation for binomial, F, beta, and other common,
-related tail probabilities, I", J. Am. Stat. Assoc. 63, 1968), which costs the same for a hundred calls and for a
+Everything rests on one probability, the tail of the binomial distribution. It is exact for a few predictions; for more
+it is the normal approximation of Peizer and Pratt ("A normal approximation for binomial, F, beta, and other common,
+related tail probabilities, I", J. Am. Stat. Assoc. 63, 1968), which costs the same for a hundred predictions and for a
 billion. Tails of 0.5 % and more are within two percent of the exact ones.
 """
 
@@ -12,76 +12,79 @@ import math
 from bisect import bisect_left
 from statistics import NormalDist
 
-FEW_CALLS = 30
+FEW_PREDICTIONS = 30
 _NORMAL = NormalDist()
 # Halving so often takes an interval of length one to the precision of a double near zero.
 _HALVINGS = 70
 
 
-def tail(count: int, calls: int, share: float) -> float:
-    """Return the probability of at least `count` successes in `calls` trials, each with the probability `share`."""
+def tail(count: int, predictions: int, share: float) -> float:
+    """Return the probability of at least `count` successes in `predictions`, each with the probability `share`."""
     if count <= 0 or share >= 1:
-        return float(count <= calls)
-    if count > calls or share <= 0:
+        return float(count <= predictions)
+    if count > predictions or share <= 0:
         return 0.0
-    if calls <= FEW_CALLS:
-        return sum(math.comb(calls, k) * share**k * (1 - share) ** (calls - k) for k in range(count, calls + 1))
+    if predictions <= FEW_PREDICTIONS:
+        return sum(
+            math.comb(predictions, k) * share**k * (1 - share) ** (predictions - k)
+            for k in range(count, predictions + 1)
+        )
     if count == 1:
-        return -math.expm1(calls * math.log1p(-share))
-    if count == calls:
-        return share**calls
-    return _NORMAL.cdf(-_peizer_pratt(count - 1, calls, share))
+        return -math.expm1(predictions * math.log1p(-share))
+    if count == predictions:
+        return share**predictions
+    return _NORMAL.cdf(-_peizer_pratt(count - 1, predictions, share))
 
 
-def _peizer_pratt(count: int, calls: int, share: float) -> float:
+def _peizer_pratt(count: int, predictions: int, share: float) -> float:
     """Return the standard normal quantile whose probability is close to that of at most `count`."""
-    rest = calls - count
+    rest = predictions - count
     other = 1 - share
-    distance = count + 2 / 3 - (calls + 1 / 3) * share
-    distance += 0.02 * (other / (count + 1) - share / rest + (other - 0.5) / (calls + 1))
+    distance = count + 2 / 3 - (predictions + 1 / 3) * share
+    distance += 0.02 * (other / (count + 1) - share / rest + (other - 0.5) / (predictions + 1))
     above, below = count + 0.5, rest - 0.5
-    mean, deviation = calls * share, math.sqrt(calls * share * other)
+    mean, deviation = predictions * share, math.sqrt(predictions * share * other)
     skew = above - mean
     if abs(skew) < 1e-6 * deviation:
         return distance / deviation
-    deviance = above * math.log1p(skew / mean) + below * math.log1p(-skew / (calls * other))
-    return distance / abs(skew) * math.sqrt(2 * deviance / (1 + 1 / (6 * calls)))
+    deviance = above * math.log1p(skew / mean) + below * math.log1p(-skew / (predictions * other))
+    return distance / abs(skew) * math.sqrt(2 * deviance / (1 + 1 / (6 * predictions)))
 
 
-def share_limits(count: int, calls: int, confidence: float) -> tuple[float, float]:
-    """Return the confidence limits (0 … 1) of the share of which `count` of `calls` (at least one) are a sample.
+def share_limits(count: int, predictions: int, confidence: float) -> tuple[float, float]:
+    """Return the confidence limits (0 … 1) of the share of which `count` of `predictions` (at least one) are a sample.
 
     Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial",
-    Biometrika 26, 1934: the limits contain the share with at least the confidence, however few the calls.
+    Biometrika 26, 1934: the limits contain the share with at least the confidence, however few the predictions.
     """
     error = (1 - confidence) / 2
-    return _lower_limit(count, calls, error), 1 - _lower_limit(calls - count, calls, error)
+    return _lower_limit(count, predictions, error), 1 - _lower_limit(predictions - count, predictions, error)
 
 
-def _lower_limit(count: int, calls: int, error: float) -> float:
-    low, high = 0.0, count / calls
+def _lower_limit(count: int, predictions: int, error: float) -> float:
+    low, high = 0.0, count / predictions
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if tail(count, calls, middle) < error:
+        if tail(count, predictions, middle) < error:
             low = middle
         else:
             high = middle
     return low
 
 
-def rank_limits(calls: int, fraction: float, confidence: float) -> tuple[int, int]:
+def rank_limits(predictions: int, fraction: float, confidence: float) -> tuple[int, int]:
     """Return the ranks, among the sorted sample, that bound a quantile of the distribution.
 
-    `fraction` (0 … 1) names the quantile. The smallest of the `calls` values has rank 1. Rank 0 and rank `calls` + 1
-    say that the sample is too small to bound the quantile.
+    `fraction` (0 … 1) names the quantile. The smallest of the `predictions` values has rank 1. Rank 0 and rank
+    `predictions` + 1 say that the sample is too small to bound the quantile.
     Thompson, "On confidence ranges for the median", Ann. Math. Stat. 7, 1936; David and Nagaraja, "Order Statistics",
     3rd ed., 2003, section 7.1. The limits hold for any distribution.
     """
     error = (1 - confidence) / 2
-    return calls + 1 - _upper_rank(calls, 1 - fraction, error), _upper_rank(calls, fraction, error)
+    return predictions + 1 - _upper_rank(predictions, 1 - fraction, error), _upper_rank(predictions, fraction, error)
 
 
-def _upper_rank(calls: int, fraction: float, error: float) -> int:
+def _upper_rank(predictions: int, fraction: float, error: float) -> int:
     """Return the lowest rank that is below the quantile with a probability of at most `error`."""
-    ranks = range(1, calls + 2)
-    return ranks[bisect_left(ranks, True, key=lambda rank: tail(rank, calls, fraction) <= error)]
+    ranks = range(1, predictions + 2)
+    return ranks[bisect_left(ranks, True, key=lambda rank: tail(rank, predictions, fraction) <= error)]

@@ -46,12 +46,12 @@ class BurnRate:
     burns: tuple[Burn, ...]
     under_ms: float | None = None
 
-    needs_calls = True
+    needs_predictions = True
 
     @property
     def condition(self) -> str:
         limits = " or ".join(f"{burn.factor(self.period):.3g} times in {duration(burn.window)}" for burn in self.burns)
-        slow = "" if self.under_ms is None else f", calls over {self.under_ms:g} ms being errors"
+        slow = "" if self.under_ms is None else f", predictions over {self.under_ms:g} ms being errors"
         budget = f"the error budget of {percent(1 - self.objective)} in {duration(self.period)}"
         return f"{budget} burns faster than it may: {limits}{slow}"
 
@@ -68,7 +68,7 @@ class BurnRate:
         """Return all tallies but that of the period, because drops of a week ago say nothing about now."""
         return tallies[:-1]
 
-    def calls(self, tallies: Sequence[Tally]) -> int:
+    def sample_size(self, tallies: Sequence[Tally]) -> int:
         return max(tally.total for tally in tallies[:-1])
 
     def judge(self, tallies: Sequence[Tally]) -> Verdict:

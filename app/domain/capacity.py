@@ -1,4 +1,4 @@
-"""How large servers must be for so many calls a day, reckoned from figures that docs/benchmarks.md measures."""
+"""How large servers must be for so many predictions a day, reckoned from figures that docs/benchmarks.md measures."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ MINUTES_PER_DAY = 1_440
 
 # Service and PostgreSQL together.
 CPU_US_PER_REQUEST = 1_300.0
-CPU_US_PER_CALL = 20.0
+CPU_US_PER_PREDICTION = 20.0
 BYTES_IN_ROWS = 285
 BYTES_IN_COLUMNSTORE = 14
 BYTES_OF_RANDOM_REQUEST_ID = 16
 BYTES_PER_MODEL_AND_MINUTE = 104
 # On Citus nothing goes to the columnstore, and each row has the model in two more keys.
 BYTES_ON_CITUS = 369
-CPU_US_PER_CALL_ON_CITUS = 2 * CPU_US_PER_CALL
+CPU_US_PER_PREDICTION_ON_CITUS = 2 * CPU_US_PER_PREDICTION
 # What PostgreSQL needs free for a vacuum, an index that is made anew, and a day that is busier than others.
 MAX_DISK_USE = 0.7
 MAX_CPU_USE = 0.6
@@ -28,10 +28,10 @@ class Load:
     """What is to be logged and kept.
 
     `days_in_rows` is how long new rows wait for the columnstore, `peak` the busiest second ÷ the mean one, and `batch`
-    how many calls come in one request.
+    how many predictions come in one request.
     """
 
-    calls_per_day: float
+    predictions_per_day: float
     models: int
     raw_days: float
     minute_days: float
@@ -42,12 +42,12 @@ class Load:
 
     @property
     def mean_per_s(self) -> float:
-        """Calls in a mean second."""
-        return self.calls_per_day / SECONDS_PER_DAY
+        """Predictions in a mean second."""
+        return self.predictions_per_day / SECONDS_PER_DAY
 
     @property
     def peak_per_s(self) -> float:
-        """Calls in the busiest second."""
+        """Predictions in the busiest second."""
         return self.mean_per_s * self.peak
 
 
@@ -73,14 +73,14 @@ def on_timescale(load: Load, node: Node) -> Need:
     id_bytes = BYTES_OF_RANDOM_REQUEST_ID if load.has_request_ids else 0
     days_in_rows = min(load.days_in_rows, load.raw_days)
     bytes_per_day = BYTES_IN_COLUMNSTORE + id_bytes
-    rows = load.calls_per_day * (BYTES_IN_ROWS * days_in_rows + bytes_per_day * (load.raw_days - days_in_rows))
-    return _need(load, node, rows + _aggregates(load), CPU_US_PER_CALL)
+    rows = load.predictions_per_day * (BYTES_IN_ROWS * days_in_rows + bytes_per_day * (load.raw_days - days_in_rows))
+    return _need(load, node, rows + _aggregates(load), CPU_US_PER_PREDICTION)
 
 
 def on_citus(load: Load, node: Node) -> Need:
     """Return what Citus needs: workers of this kind, with a coordinator beside them."""
-    rows = load.calls_per_day * BYTES_ON_CITUS * load.raw_days
-    return _need(load, node, rows + _aggregates(load), CPU_US_PER_CALL_ON_CITUS)
+    rows = load.predictions_per_day * BYTES_ON_CITUS * load.raw_days
+    return _need(load, node, rows + _aggregates(load), CPU_US_PER_PREDICTION_ON_CITUS)
 
 
 def _need(load: Load, node: Node, disk: float, cpu_us: float) -> Need:
@@ -90,6 +90,6 @@ def _need(load: Load, node: Node, disk: float, cpu_us: float) -> Need:
 
 
 def _aggregates(load: Load) -> float:
-    """Bytes of the aggregates by minute, which are most of all aggregates; no model has more minutes than calls."""
-    minutes = min(load.models * MINUTES_PER_DAY, load.calls_per_day)
+    """Bytes of the aggregates by minute, most of all aggregates; no model has more minutes than predictions."""
+    minutes = min(load.models * MINUTES_PER_DAY, load.predictions_per_day)
     return minutes * BYTES_PER_MODEL_AND_MINUTE * load.minute_days

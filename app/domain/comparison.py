@@ -1,4 +1,4 @@
-"""Compare two sets of calls: is b better than a, by how much, and is that more than chance?
+"""Compare two sets of predictions: is b better than a, by how much, and is that more than chance?
 
 Each side is a sample of independent predictions. Each side gets exact limits, which hold for any distribution
 (`binomial.share_limits`, `binomial.rank_limits`). The limits of both sides are then joined by squaring and adding
@@ -88,13 +88,13 @@ def percentile_ratios(a: Tally, b: Tally, percentiles: Sequence[float], confiden
 
 
 def _durations(tally: Tally, percentiles: Sequence[float], confidence: float) -> list[Estimate]:
-    calls = tally.total
-    ranks = [rank_limits(calls, percentile / 100, confidence) for percentile in percentiles]
-    places = [100 * (min(max(rank, 1), calls) - 1) / max(calls - 1, 1) for pair in ranks for rank in pair]
+    predictions = tally.total
+    ranks = [rank_limits(predictions, percentile / 100, confidence) for percentile in percentiles]
+    places = [100 * (min(max(rank, 1), predictions) - 1) / max(predictions - 1, 1) for pair in ranks for rank in pair]
     durations = [duration or 0.0 for duration in tally.percentiles([*percentiles, *places])]
     values, limits = durations[: len(ranks)], durations[len(ranks) :]
     return [
-        Estimate(value, min(low, value) if first > 0 else 0.0, max(high, value) if last <= calls else math.inf)
+        Estimate(value, min(low, value) if first > 0 else 0.0, max(high, value) if last <= predictions else math.inf)
         for value, low, high, (first, last) in zip(values, limits[::2], limits[1::2], ranks)
     ]
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from app.domain.predictions import timestamp_problem
 
 REASONS = ("queue_full", "spool_full", "rejected", "expired", "exit")
-# A thread logs at most about a million calls a second, and a report is about one minute.
+# A thread logs at most about a million predictions a second, and a report is about one minute.
 MAX_COUNT = 60_000_000
 MAX_REPORTS = 100
 # Four times as long as the Python client by default keeps predictions that it cannot deliver.

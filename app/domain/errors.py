@@ -25,7 +25,7 @@ class BehindRetention(PredlogError):
 
     def __init__(self, edge: datetime) -> None:
         self.edge = edge
-        self.message = f"Must not be before {edge.isoformat()}: older calls are not kept any more."
+        self.message = f"Must not be before {edge.isoformat()}: older predictions are not kept any more."
         super().__init__(f"timestamp: {self.message}")
 
 
@@ -40,7 +40,7 @@ class RequestIdConflict(PredlogError):
     """A prediction of another model has this request id and timestamp; the error tells nothing of that prediction."""
 
     field = "request_id"
-    message = "A call of another model has this request_id and timestamp: nothing was stored."
+    message = "A prediction of another model has this request_id and timestamp: nothing was stored."
 
     def __init__(self) -> None:
         super().__init__(f"request_id: {self.message}")
@@ -54,7 +54,8 @@ class TooManyNewModels(PredlogError):
     def __init__(self, per_day: int) -> None:
         self.message = (
             f"This caller may log {per_day} new models and versions a day, and has done so. Models and versions that "
-            "are known are taken. If each call has a name or version of its own, put what differs into the metadata."
+            "are known are taken. If each prediction has a name or version of its own, put what differs into the "
+            "metadata."
         )
         super().__init__(f"model_name: {self.message}")
 

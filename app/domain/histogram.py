@@ -64,9 +64,9 @@ class Columns:
     def counts(self, sketch: LatencySketch) -> Sequence[int]:
         """Count the predictions of a sketch in each column; the sketch is a part of the one that made the columns."""
         counts = [0] * len(self)
-        for bin, calls in sketch.counts:
+        for bin, number in sketch.counts:
             place = 0 if bin == ZERO_BIN else self.has_zero + _column(bin, self.width) - self.first
-            counts[place] += calls
+            counts[place] += number
         return counts
 
 

@@ -66,8 +66,8 @@ class LatencySketch:
         if not mine and len(fresh := dict(pairs)) == len(pairs):
             self._counts = fresh  # each bin came once: nothing to add
             return
-        for bin, calls in pairs:
-            mine[bin] = mine.get(bin, 0) + calls
+        for bin, number in pairs:
+            mine[bin] = mine.get(bin, 0) + number
 
     def merge(self, other: LatencySketch) -> None:
         """Merge another sketch in."""
@@ -86,7 +86,7 @@ class LatencySketch:
     @property
     def counts(self) -> list[tuple[int, int]]:
         """Pairs of (bin, number of predictions), from the fastest to the slowest; empty bins are left out."""
-        return sorted((bin, calls) for bin, calls in self._counts.items() if calls > 0)
+        return sorted((bin, number) for bin, number in self._counts.items() if number > 0)
 
     def share_under(self, duration_ms: float) -> Share | None:
         """Return the share of the predictions that took at most `duration_ms`; None if the sketch is empty.
@@ -97,9 +97,9 @@ class LatencySketch:
         if not counts:
             return None
         first, last = bin_of(duration_ms * (1 - ROUNDING)), bin_of(duration_ms * (1 + ROUNDING))
-        faster = sum(calls for bin, calls in counts if bin < first or bin == ZERO_BIN)
-        in_doubt = sum(calls for bin, calls in counts if first <= bin <= last and bin != ZERO_BIN)
-        total = sum(calls for _, calls in counts)
+        faster = sum(number for bin, number in counts if bin < first or bin == ZERO_BIN)
+        in_doubt = sum(number for bin, number in counts if first <= bin <= last and bin != ZERO_BIN)
+        total = sum(number for _, number in counts)
         low, high = upper_bound(first - 1), upper_bound(last)
         part = min(max((duration_ms - low) / (high - low), 0.0), 1.0) if high > low else 1.0
         return Share((faster + part * in_doubt) / total, faster / total, (faster + in_doubt) / total)

@@ -12,7 +12,7 @@ from app.domain.instants import MINUTE, floor
 from app.domain.predictions import duration_problem, timestamp_problem
 from app.domain.sketch import ROUNDING, ZERO_BIN, bin_of
 
-# A thread logs at most about a million calls a second, and a summary is about one minute.
+# A thread logs at most about a million predictions a second, and a summary is about one minute.
 MAX_COUNT = 60_000_000
 MAX_BINS = 2_000
 # The service knows single summaries for a day longer, so that one that is sent again counts once.
@@ -86,10 +86,10 @@ def _sum_problem(summary: Summary) -> str | None:
 def _bins_problem(summary: Summary) -> str | None:
     if not 0 < len(summary.bins) <= MAX_BINS:
         return f"Must have from 1 to {MAX_BINS} bins."
-    bins, calls = zip(*summary.bins)
+    bins, counts = zip(*summary.bins)
     if not all(later > earlier for earlier, later in pairwise(bins)):
         return "Must be in ascending order, each bin once."
-    if min(calls) < 1 or sum(calls) != summary.count:
+    if min(counts) < 1 or sum(counts) != summary.count:
         return "Must each have at least one prediction, and together `count`."
     if not (_may_hold(bins[0], summary.duration_ms_min) and _may_hold(bins[-1], summary.duration_ms_max)):
         return "Must begin with the bin of `duration_ms_min` and end with the bin of `duration_ms_max`."

@@ -41,28 +41,28 @@ CONDITIONS = {
 
 FROM_ROWS = """
 SELECT model_name, model_version, extract(epoch FROM date_trunc('{level}', timestamp, 'UTC'))::bigint AS bucket,
-       count(*) AS calls
+       count(*) AS predictions
 FROM   prediction_log
 WHERE  timestamp >= '{start}' AND timestamp < '{end}'
   AND  model_name IN %(model_names)s AND model_version IN %(model_versions)s
 GROUP  BY 1, 2, 3"""
 
 FROM_BUCKETS = """
-SELECT model_name, model_version, extract(epoch FROM {bucket})::bigint AS bucket, total_requests AS calls
+SELECT model_name, model_version, extract(epoch FROM {bucket})::bigint AS bucket, total_requests AS predictions
 FROM   prediction_stats_{source}
 WHERE  bucket >= '{start}' AND bucket < '{end}'
   AND  model_name IN %(model_names)s AND model_version IN %(model_versions)s"""
 
 # The rollups of summaries are up to date at any moment, so one level has all.
 FROM_SUMMARIES = """
-SELECT model_name, model_version, extract(epoch FROM bucket)::bigint AS bucket, total_requests AS calls
+SELECT model_name, model_version, extract(epoch FROM bucket)::bigint AS bucket, total_requests AS predictions
 FROM   prediction_summary_{level}
 WHERE  bucket >= '{start}' AND bucket < '{end}'
   AND  model_name IN %(model_names)s AND model_version IN %(model_versions)s"""
 
 ACTIVITY = """
 SELECT model_name, model_version,
-       array_to_string(array_agg(bucket), ',') AS buckets, array_to_string(array_agg(calls), ',') AS calls
+       array_to_string(array_agg(bucket), ',') AS buckets, array_to_string(array_agg(predictions), ',') AS predictions
 FROM  ({branches}) AS segments
 GROUP  BY model_name, model_version"""
 
@@ -116,9 +116,9 @@ class SnapshotReader(PostgresStatisticsStore):
         branches = [*(_branch(level, segment) for segment in segments), _summaries(level, segments)]
         rows = self._run(ACTIVITY.format(branches="\nUNION ALL".join(branches)), vars(selection))
         activities = {}
-        for model_name, model_version, buckets, calls in rows:
+        for model_name, model_version, buckets, predictions in rows:
             counts: Counter[int] = Counter()
-            for bucket, count in zip(json.loads(f"[{buckets}]"), json.loads(f"[{calls}]")):
+            for bucket, count in zip(json.loads(f"[{buckets}]"), json.loads(f"[{predictions}]")):
                 counts[bucket] += count
             activities[GroupKey(0, model_name, model_version)] = Activity(level, counts)
         return activities

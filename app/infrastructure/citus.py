@@ -21,7 +21,7 @@ REQUEST_KEYS = {False: "(request_id, timestamp)", True: "(request_id, timestamp,
 COUNTED = "{ctes}stored AS ({insert} RETURNING 1) SELECT count(*) FROM stored"
 
 # A batch of one model, as one row, which triggers of the migrations unpack on the node of the model. They return it if
-# some of its calls were stored before.
+# some of its predictions were stored before.
 INSERT_BATCH = """
 INSERT INTO prediction_batch (model_name, ids, timestamp, model_version, duration_ms, was_successful, error, metadata,
                               request_id)
@@ -44,7 +44,7 @@ SELECT {part} AS part, {keys}, false AS raw, NULL::integer AS bin, total_request
 FROM   prediction_stats_{level}
 WHERE  bucket >= '{start}' AND bucket < '{end}'{conditions}"""
 
-# Nodes can add up the calls of a bin, but not arrays of bins: each bin of a group has a row.
+# Nodes can add up the predictions of a bin, but not arrays of bins: each bin of a group has a row.
 ANSWER = """
 SELECT part, point, NULL::text, model_version,
        sum(calls) FILTER (WHERE successful IS NOT NULL)::bigint,

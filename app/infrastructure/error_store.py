@@ -19,7 +19,7 @@ PATTERN_LENGTH = 500
 # All failures before the end are read, because only the log knows when an error was first seen.
 GROUPS = """
 SELECT model_name, md5(pattern) AS fingerprint, pattern,
-       count(*) FILTER (WHERE is_within) AS calls,
+       count(*) FILTER (WHERE is_within) AS predictions,
        min(timestamp) AS first_seen,
        (array_agg(model_version ORDER BY timestamp, id))[1] AS first_version,
        max(timestamp) FILTER (WHERE is_within) AS last_seen,
@@ -31,7 +31,7 @@ FROM  (SELECT id, timestamp, model_name, model_version, timestamp >= %(start)s{v
        WHERE  NOT was_successful AND timestamp < %(end)s{model}) AS failed
 GROUP  BY model_name, pattern
 HAVING count(*) FILTER (WHERE is_within) > 0{after}
-ORDER  BY calls DESC, model_name COLLATE "C", fingerprint
+ORDER  BY predictions DESC, model_name COLLATE "C", fingerprint
 LIMIT  %(limit)s"""
 VERSION = " AND model_version = %(model_version)s"
 MODEL = " AND model_name IN %(model_names)s"
@@ -39,7 +39,9 @@ MODEL = " AND model_name IN %(model_names)s"
 AFTER = """
    AND (- count(*) FILTER (WHERE is_within), model_name COLLATE "C", md5(pattern))
        > (- %(after_count)s::bigint, %(after_name)s, %(after_fingerprint)s)"""
-TOO_LONG = "There are too many failed calls for LIST_TIMEOUT_MS: give `model_name`, or an earlier end of the range."
+TOO_LONG = (
+    "There are too many failed predictions for LIST_TIMEOUT_MS: give `model_name`, or an earlier end of the range."
+)
 
 
 class PostgresErrorStore:

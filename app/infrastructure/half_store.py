@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from uuid import UUID
 
 from app.application.halves import MILLISECOND, Halves, Joined, Side, duration_ms
-from app.application.predictions import Calls
+from app.application.predictions import PredictionColumns
 from app.infrastructure import citus
 from app.infrastructure.postgres.array_literals import array, text_array
 from app.infrastructure.postgres.database import Database, Row
@@ -38,10 +38,10 @@ FROM   kept JOIN sent USING (request_id)
 """
 LOGGED = """
 UPDATE prediction_half half
-SET    requested_at = call.requested_at, responded_at = call.responded_at
+SET    requested_at = complete.requested_at, responded_at = complete.responded_at
 FROM   unnest(%(request_id)s::uuid[], %(requested_at)s::timestamptz[], %(responded_at)s::timestamptz[])
-       AS call (request_id, requested_at, responded_at)
-WHERE  half.request_id = call.request_id AND (half.requested_at IS NULL OR half.responded_at IS NULL)
+       AS complete (request_id, requested_at, responded_at)
+WHERE  half.request_id = complete.request_id AND (half.requested_at IS NULL OR half.responded_at IS NULL)
 """
 
 # The id of the report is the request id, so the prediction counts once. An event that comes again after its prediction
@@ -77,36 +77,38 @@ class PostgresHalfStore:
 
     def join(self, halves: Halves) -> Joined:
         """Keep each half once, and return the predictions that are complete."""
-        if not halves.calls:
-            return Joined(halves.calls, [], 0)
+        if not halves.predictions:
+            return Joined(halves.predictions, [], 0)
         # A batch may have both halves of a prediction, or one of them twice, but a statement may touch a row only once.
         rows: dict[UUID, dict[Side, int]] = {}
-        for row, (request_id, side) in enumerate(zip(halves.calls.request_id, halves.sides, strict=True)):
+        for row, (request_id, side) in enumerate(zip(halves.predictions.request_id, halves.sides, strict=True)):
             assert request_id is not None
             rows.setdefault(request_id, {}).setdefault(side, row)
-        calls = halves.calls.at([min(sides.values()) for sides in rows.values()])
+        predictions = halves.predictions.at([min(sides.values()) for sides in rows.values()])
         values = {
-            "request_id": array(calls.request_id),
-            "model_name": text_array(calls.model_name),
-            "model_version": text_array(calls.model_version),
+            "request_id": array(predictions.request_id),
+            "model_name": text_array(predictions.model_name),
+            "model_version": text_array(predictions.model_version),
             "requested_at": array(_times(halves, rows, Side.REQUEST)),
             "responded_at": array(_times(halves, rows, Side.RESPONSE)),
-            "metadata": array(calls.metadata),
+            "metadata": array(predictions.metadata),
         }
         complete = [row for row in self._database.rows(JOIN, values) if row[3] and row[4]]
         places = [max(rows[UUID(row[0])].values()) for row in complete]
-        return Joined(_calls(complete), places, len(rows) - len(complete))
+        return Joined(_predictions(complete), places, len(rows) - len(complete))
 
     def logged(self, joined: Joined) -> None:
         """Keep that these predictions have both halves, so that they do not count as dropped when they expire."""
-        if joined.calls:
-            calls = joined.calls
-            responded = [at + duration * MILLISECOND for at, duration in zip(calls.timestamp, calls.duration_ms)]
+        if joined.predictions:
+            predictions = joined.predictions
+            responded = [
+                at + duration * MILLISECOND for at, duration in zip(predictions.timestamp, predictions.duration_ms)
+            ]
             self._database.count(
                 LOGGED,
                 {
-                    "request_id": array(calls.request_id),
-                    "requested_at": array(calls.timestamp),
+                    "request_id": array(predictions.request_id),
+                    "requested_at": array(predictions.timestamp),
                     "responded_at": array(responded),
                 },
             )
@@ -118,11 +120,11 @@ class PostgresHalfStore:
 
 
 def _times(halves: Halves, rows: dict[UUID, dict[Side, int]], side: Side) -> list[datetime | None]:
-    return [halves.calls.timestamp[sides[side]] if side in sides else None for sides in rows.values()]
+    return [halves.predictions.timestamp[sides[side]] if side in sides else None for sides in rows.values()]
 
 
-def _calls(rows: Sequence[Row]) -> Calls:
-    return Calls(
+def _predictions(rows: Sequence[Row]) -> PredictionColumns:
+    return PredictionColumns(
         timestamp=[row[3].astimezone(timezone.utc) for row in rows],
         model_name=[row[1] for row in rows],
         model_version=[row[2] for row in rows],

@@ -8,7 +8,7 @@ from typing import Any
 from app.application.prediction_list import Cursor, Filters, Page
 from app.domain.errors import StorageTimeout
 from app.infrastructure.postgres.database import Database, Row
-from app.infrastructure.prediction_rows import COLUMNS, calls_of, utc
+from app.infrastructure.prediction_rows import COLUMNS, predictions_of, utc
 
 CONDITIONS = {
     "model_names": "model_name IN %(model_names)s",
@@ -113,4 +113,4 @@ def _page(rows: Sequence[Row], limit: int) -> Page:
         end = page[-1]
     elif rows and rows[-1][IS_LAST]:
         end = rows[-1]
-    return Page([row[0] for row in page], calls_of(page), Cursor(utc(end[1]), end[0]) if end else None)
+    return Page([row[0] for row in page], predictions_of(page), Cursor(utc(end[1]), end[0]) if end else None)

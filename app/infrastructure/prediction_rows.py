@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from uuid import UUID
 
-from app.application.predictions import Calls
+from app.application.predictions import PredictionColumns
 from app.domain.predictions import Prediction
 from app.infrastructure.postgres.database import Row
 
@@ -32,12 +32,12 @@ def prediction_of(row: Row) -> Prediction:
     )
 
 
-def calls_of(rows: Sequence[Row]) -> Calls:
+def predictions_of(rows: Sequence[Row]) -> PredictionColumns:
     """Return the predictions in rows that begin with COLUMNS, column by column."""
     _, timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id, *_ = (
         zip(*rows, strict=True) if rows else [()] * 12
     )
-    return Calls(
+    return PredictionColumns(
         timestamp=[utc(value) for value in timestamp],
         model_name=model_name,
         model_version=model_version,

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from app.application.predictions import Added, Batch, Calls
+from app.application.predictions import Added, Batch, PredictionColumns
 from app.domain.errors import BehindRetention, RequestIdConflict
 from app.domain.predictions import Prediction, metadata_json
 from app.infrastructure import citus, dropped_store, summary_rows
@@ -69,7 +69,7 @@ SELECT timestamp, model_name, model_version, duration_ms, was_successful, error,
 FROM   unnest(%(timestamp)s::timestamptz[], %(model_name)s::text[], %(model_version)s::text[],
               %(duration_ms)s::double precision[], %(was_successful)s::boolean[], %(error)s::text[],
               %(metadata)s::json[], %(request_id)s::uuid[])
-       AS call (timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id)
+       AS sent (timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id)
 """
 # In the order of the unique index, so that two overlapping batches wait for each other without a deadlock.
 IN_ORDER = "ORDER  BY request_id, timestamp\n"
@@ -84,11 +84,11 @@ MAX_DEADLOCKS = 3
 
 # The bounds keep the server from reading chunks of other times.
 CONFLICTS = """
-SELECT call.row - 1
+SELECT sent.row - 1
 FROM   unnest(%(timestamp)s::timestamptz[], %(model_name)s::text[], %(request_id)s::uuid[])
-       WITH ORDINALITY AS call (timestamp, model_name, request_id, row)
+       WITH ORDINALITY AS sent (timestamp, model_name, request_id, row)
 JOIN   prediction_log log USING (request_id, timestamp)
-WHERE  log.model_name <> call.model_name AND log.timestamp >= %(first)s AND log.timestamp <= %(last)s
+WHERE  log.model_name <> sent.model_name AND log.timestamp >= %(first)s AND log.timestamp <= %(last)s
 ORDER  BY 1
 """
 
@@ -157,9 +157,9 @@ class PostgresPredictionStore:
 
     def _add_many(self, batch: Batch) -> Added:
         if citus.is_distributed(self._database) and _is_of_one_model(batch):
-            return Added(self._add_to_one_node(batch.calls))
+            return Added(self._add_to_one_node(batch.predictions))
         insert = INSERT_MANY + ("" if batch.in_order else IN_ORDER) + ONLY_NEW.format(key=self._key)
-        values = _arrays(batch.calls)
+        values = _arrays(batch.predictions)
         if batch.dropped:
             values["reports"] = reports_json(batch.dropped)
         ctes = [DROPPED_REPORTED] if batch.dropped else []
@@ -170,11 +170,11 @@ class PostgresPredictionStore:
         values["summaries"] = summary_rows.as_json(batch.summaries.values())
         return Added(*self._database.rows(WITH_SUMMARIES.format(ctes=_with([*ctes, ""]), insert=insert), values)[0])
 
-    def _add_to_one_node(self, calls: Calls) -> int:
+    def _add_to_one_node(self, predictions: PredictionColumns) -> int:
         """Store predictions of one model, and return how many are new."""
-        values = {**_arrays(calls), "model_name": calls.model_name[0], "number": len(calls)}
+        values = {**_arrays(predictions), "model_name": predictions.model_name[0], "number": len(predictions)}
         partly = self._database.rows(citus.INSERT_BATCH, values)
-        return int(partly[0][0]) if partly else len(calls)
+        return int(partly[0][0]) if partly else len(predictions)
 
     def _count(self, ctes: list[str], insert: str, values: dict[str, str]) -> int:
         """Return how many rows the insert has stored; the other statements run in the same transaction."""
@@ -183,17 +183,17 @@ class PostgresPredictionStore:
             return int(self._database.rows(statement, values)[0][0])
         return self._database.count(_with(ctes) + insert, values)
 
-    def conflicts(self, calls: Calls) -> Sequence[int]:
+    def conflicts(self, predictions: PredictionColumns) -> Sequence[int]:
         """Return the indexes of predictions whose request id and timestamp a prediction of another model has.
 
         On Citus there are none, because the model is a part of the key.
         """
         if citus.is_distributed(self._database):
             return []
-        known = [row for row, request_id in enumerate(calls.request_id) if request_id]
+        known = [row for row, request_id in enumerate(predictions.request_id) if request_id]
         if not known:
             return []
-        some = calls.at(known)
+        some = predictions.at(known)
         values = {
             "timestamp": array(some.timestamp),
             "model_name": text_array(some.model_name),
@@ -215,24 +215,24 @@ class PostgresPredictionStore:
 
 
 def _is_of_one_model(batch: Batch) -> bool:
-    return len(set(batch.calls.model_name)) == 1 and not (batch.dropped or batch.summaries)
+    return len(set(batch.predictions.model_name)) == 1 and not (batch.dropped or batch.summaries)
 
 
 def _with(ctes: list[str]) -> str:
     return f"WITH {', '.join(ctes)}" if ctes else ""
 
 
-def _arrays(calls: Calls) -> dict[str, str]:
+def _arrays(predictions: PredictionColumns) -> dict[str, str]:
     """The columns of INSERT_MANY, which PostgreSQL reads faster than JSON records."""
     return {
-        "timestamp": array(calls.timestamp),
-        "model_name": text_array(calls.model_name),
-        "model_version": text_array(calls.model_version),
-        "duration_ms": array(calls.duration_ms),
-        "was_successful": array(calls.was_successful),
-        "error": text_array(calls.error),
-        "metadata": array(calls.metadata),
-        "request_id": array(calls.request_id),
+        "timestamp": array(predictions.timestamp),
+        "model_name": text_array(predictions.model_name),
+        "model_version": text_array(predictions.model_version),
+        "duration_ms": array(predictions.duration_ms),
+        "was_successful": array(predictions.was_successful),
+        "error": text_array(predictions.error),
+        "metadata": array(predictions.metadata),
+        "request_id": array(predictions.request_id),
     }
 
 

@@ -14,7 +14,7 @@ from operator import le
 
 import msgspec
 
-from app.application.predictions import Batch, Calls, ModelNotAllowed
+from app.application.predictions import Batch, ModelNotAllowed, PredictionColumns
 from app.presentation import summary_decoder
 from app.presentation.closer_look import CloserLook
 from app.presentation.errors import problem
@@ -107,29 +107,29 @@ def _batch(
     models: Models,
 ) -> Batch:
     """Return the batch in order; `cut` splits the body again if marshmallow must look at decoded records."""
-    calls, refused = columns(records, datetime.now(timezone.utc))
+    predictions, refused = columns(records, datetime.now(timezone.utc))
     if refused:
         again = {places[row] for row in refused}
         for place, piece in enumerate(cut()):
             if place in again:
                 look.take(place, piece)
         rows = [row for row in range(len(records)) if row not in refused]
-        calls, places = calls.at(rows), [places[row] for row in rows]
+        predictions, places = predictions.at(rows), [places[row] for row in rows]
     if look.taken:
-        calls, places = Calls.together([calls, *look.taken.values()]), [*places, *look.taken]
-        calls = calls.at(sorted(range(len(places)), key=places.__getitem__))
-    batch = Batch(calls, sorted(look.rejected.items()), in_order=_in_order(calls), summaries=look.summaries)
+        predictions, places = PredictionColumns.together([predictions, *look.taken.values()]), [*places, *look.taken]
+        predictions = predictions.at(sorted(range(len(places)), key=places.__getitem__))
+    batch = Batch(predictions, sorted(look.rejected.items()), in_order=_in_order(predictions), summaries=look.summaries)
     if models is None:
         return batch
     not_allowed = ModelNotAllowed({"model_name": [MODEL_NOT_ALLOWED]})
-    if not models.issuperset(calls.model_name):
-        others = [row for row, name in enumerate(calls.model_name) if name not in models]
+    if not models.issuperset(predictions.model_name):
+        others = [row for row, name in enumerate(predictions.model_name) if name not in models]
         batch = batch.without(others, not_allowed)
     return batch.without_summaries(lambda summary: summary.model_name not in models, not_allowed)
 
 
-def _in_order(calls: Calls) -> bool:
-    ids = [request_id.int for request_id in calls.request_id if request_id]
+def _in_order(predictions: PredictionColumns) -> bool:
+    ids = [request_id.int for request_id in predictions.request_id if request_id]
     return all(map(le, ids, ids[1:]))
 
 

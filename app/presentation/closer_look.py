@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import marshmallow as ma
 
-from app.application.predictions import Calls, Rejection
+from app.application.predictions import PredictionColumns, Rejection
 from app.domain.summaries import Summary
 from app.presentation import summary_decoder
 from app.presentation.errors import problem
@@ -29,7 +29,7 @@ class CloserLook:
     def __init__(self, work: Work) -> None:
         self._work = work
         self._bins = MAX_BINS
-        self.taken: dict[int, Calls] = {}
+        self.taken: dict[int, PredictionColumns] = {}
         self.summaries: dict[int, Summary] = {}
         self.rejected: dict[int, Rejection] = {}
 
@@ -57,7 +57,7 @@ class CloserLook:
         self.summaries[place] = summary
 
 
-def _closer(piece: bytes) -> Calls | Summary:
+def _closer(piece: bytes) -> PredictionColumns | Summary:
     if len(piece) > MAX_RECORD_BYTES:
         raise ma.ValidationError(f"Must be at most {MAX_RECORD_BYTES} bytes.")
     try:
@@ -67,4 +67,4 @@ def _closer(piece: bytes) -> Calls | Summary:
     if isinstance(decoded, dict) and summary_decoder.ID in decoded:
         summary: Summary = _SUMMARY.load(decoded)
         return summary
-    return Calls.of(_SCHEMA.load(decoded))
+    return PredictionColumns.of(_SCHEMA.load(decoded))

@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.application.predictions import Calls
+from app.application.predictions import PredictionColumns
 from app.domain.predictions import (
     MAX_DURATION_MS,
     MAX_ERROR_LENGTH,
@@ -28,7 +28,7 @@ from app.domain.predictions import (
     timestamp_problem,
 )
 from app.presentation.middleware.arguments import MAX_RECORD_BYTES
-from app.presentation.schemas.predictions import call_time
+from app.presentation.schemas.predictions import prediction_time
 
 NOT_TAKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -59,7 +59,7 @@ _NO_TIME = datetime.max.replace(tzinfo=timezone.utc)
 _NO_METADATA = "\x00"
 
 
-def columns(records: Sequence[Record], now: datetime) -> tuple[Calls, set[int]]:
+def columns(records: Sequence[Record], now: datetime) -> tuple[PredictionColumns, set[int]]:
     """Return the records as columns, and the rows that need checks beyond msgspec's types.
 
     Column by column: a function that is called for each record would take twice as long.
@@ -76,7 +76,7 @@ def columns(records: Sequence[Record], now: datetime) -> tuple[Calls, set[int]]:
         refused.update(row for row, timestamp in enumerate(timestamps) if timestamp_problem(timestamp, now))
     if _NO_METADATA in metadata:
         refused.update(row for row, text in enumerate(metadata) if text == _NO_METADATA)
-    calls = Calls(
+    predictions = PredictionColumns(
         timestamp=timestamps,
         model_name=names,
         model_version=versions,
@@ -86,7 +86,7 @@ def columns(records: Sequence[Record], now: datetime) -> tuple[Calls, set[int]]:
         metadata=metadata,
         request_id=[record.request_id for record in records],
     )
-    return calls, refused
+    return predictions, refused
 
 
 def _has_nul(text: str | None) -> bool:
@@ -94,7 +94,7 @@ def _has_nul(text: str | None) -> bool:
 
 
 def _left_out(record: Record, now: datetime) -> datetime:
-    return call_time(record.request_id, now) or _NO_TIME
+    return prediction_time(record.request_id, now) or _NO_TIME
 
 
 def _checked(metadata: msgspec.Raw) -> str | None:

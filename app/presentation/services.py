@@ -10,7 +10,7 @@ from flask import current_app
 from app.application.alerts import Alerts
 from app.application.database_stats import Watch
 from app.application.dropped import Dropped
-from app.application.halves import JoinedCalls
+from app.application.halves import JoinedPredictions
 from app.application.health import Readiness
 from app.application.keys import Keys
 from app.application.new_models import NewModels
@@ -26,7 +26,7 @@ class Services:
     """The use cases of one application; questions about many predictions go to the readers."""
 
     predictions: Predictions
-    joined_calls: JoinedCalls
+    joined_predictions: JoinedPredictions
     dropped: Dropped
     readers: Readers
     readiness: Readiness

@@ -162,7 +162,7 @@ class ChangeSchema(RuleSchema):
         if (data["of"] == "percentile") != ("percentile" in data):
             raise ma.ValidationError('Belongs to of = "percentile", and to nothing else.', "percentile")
         if "ago" in data and data["ago"] < data["window"]:
-            raise ma.ValidationError("Must not be shorter than the window: the two would share calls.", "ago")
+            raise ma.ValidationError("Must not be shorter than the window: the two would share predictions.", "ago")
 
     def measured(self, data: Any) -> Measure:
         return Change(

@@ -18,8 +18,8 @@ SIDES = {
     for side in Side
 }
 # Seldon gives each event an id of its own, and both of a prediction the same requestid.
-CALL_IDS = ("requestid", "id")
-# A transformer and a predictor of one service each log the same call.
+SHARED_IDS = ("requestid", "id")
+# A transformer and a predictor of one service each log the same prediction.
 COMPONENT = "component"
 
 
@@ -34,11 +34,11 @@ class EventMapping:
     @property
     def names(self) -> frozenset[str]:
         """The names of all attributes that are read."""
-        return frozenset(("type", "time", COMPONENT, *CALL_IDS, *self.models, *self.versions, *self.metadata))
+        return frozenset(("type", "time", COMPONENT, *SHARED_IDS, *self.models, *self.versions, *self.metadata))
 
     def record(self, event: Event) -> dict[str, Any]:
         """Return the half of a prediction as a record of a batch, not checked yet; its time is that of the event."""
-        call_id = next((event[name] for name in CALL_IDS if name in event), None)
+        shared_id = next((event[name] for name in SHARED_IDS if name in event), None)
         version = next((event[name] for name in self.versions if name in event), None)
         record: dict[str, Any] = {
             "model_version": version,
@@ -50,7 +50,7 @@ class EventMapping:
         }
         if name := "/".join(event[name] for name in self.models if name in event):
             record["model_name"] = name
-        if call_id:
-            parts = [name, version, event.get(COMPONENT), call_id]
+        if shared_id:
+            parts = [name, version, event.get(COMPONENT), shared_id]
             record["request_id"] = str(uuid5(NAMESPACE, json.dumps(parts, separators=(",", ":"))))
         return record

@@ -70,12 +70,12 @@ class WindowSchema(ma.Schema):
     total_requests = ma.fields.Integer(required=True)
     failed_requests = ma.fields.Integer(required=True)
     error_rate = ma.fields.Float(
-        required=True, allow_none=True, metadata={"description": "Share that failed, 0 to 1; null without calls."}
+        required=True, allow_none=True, metadata={"description": "Share that failed, 0 to 1; null without predictions."}
     )
     p95_duration_ms = Milliseconds(
         required=True,
         allow_none=True,
-        metadata={"description": "19 of 20 calls took no longer, known to 1 %; null without calls."},
+        metadata={"description": "19 of 20 predictions took no longer, known to 1 %; null without any."},
     )
 
 
@@ -86,31 +86,32 @@ class ModelSchema(ma.Schema):
     model_version = ma.fields.String(
         required=True, allow_none=True, metadata={"description": "null if the predictions were logged without one."}
     )
-    first_seen = Instant(required=True, metadata={"description": "When the first call was."})
+    first_seen = Instant(required=True, metadata={"description": "When the first prediction was."})
     first_seen_within_s = ma.fields.Integer(
         required=True,
         metadata={"description": "0 if exact; if raw rows are gone, it was within so many seconds after `first_seen`."},
     )
-    last_seen = Instant(required=True, metadata={"description": "When the last call was."})
+    last_seen = Instant(required=True, metadata={"description": "When the last prediction was."})
     last_seen_within_s = ma.fields.Integer(required=True, metadata={"description": "The same for `last_seen`."})
     silent = ma.fields.Boolean(
         required=True,
         allow_none=True,
         metadata={
-            "description": "No call for ten times the usual gap, and for a minute at least; null after a single call."
+            "description": "No prediction for ten times the usual gap, and for a minute at least; null after a single "
+            "one."
         },
     )
     usual_gap_s = ma.fields.Float(
         required=True,
         allow_none=True,
         metadata={
-            "description": "Seconds that usually pass between calls, or between bursts of calls, while the model is in "
-            "use; null after a single call."
+            "description": "Seconds that usually pass between predictions, or between bursts of them, while the model "
+            "is in use; null after a single prediction."
         },
     )
     last_hour = ma.fields.Nested(WindowSchema, required=True, metadata={"description": "The last 60 minutes."})
     last_day = ma.fields.Nested(WindowSchema, required=True, metadata={"description": "The last 24 hours."})
-    all_time = ma.fields.Nested(WindowSchema, required=True, metadata={"description": "Since the first call."})
+    all_time = ma.fields.Nested(WindowSchema, required=True, metadata={"description": "Since the first prediction."})
 
 
 @blp.route("/models")

@@ -73,7 +73,7 @@ def log_events() -> Response:
 
     def log(batch: Batch) -> Receipt:
         nonlocal waiting
-        receipt, waiting = services().joined_calls.log(batch, sides)
+        receipt, waiting = services().joined_predictions.log(batch, sides)
         return receipt
 
     receipt = intake.take(read, log).receipt

@@ -25,7 +25,7 @@ from app.presentation.schemas.fields import Text
 from app.presentation.schemas.prediction_query import MAX_ID, FiltersSchema, decode_cursor
 from app.presentation.services import services
 
-blp = Blueprint("export", __name__, url_prefix="/api/v1", description="All logged calls, as a file")
+blp = Blueprint("export", __name__, url_prefix="/api/v1", description="All logged predictions, as a file")
 
 NDJSON, PARQUET = "ndjson", "parquet"
 FORMATS = {NDJSON: "application/x-ndjson", CSV: CSV_TYPE, PARQUET: "application/vnd.apache.parquet"}

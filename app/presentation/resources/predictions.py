@@ -21,7 +21,7 @@ from app.presentation.schemas.prediction_query import MAX_ID, PredictionQuerySch
 from app.presentation.schemas.predictions import PredictionSchema
 from app.presentation.services import services
 
-blp = Blueprint("predictions", __name__, url_prefix="/api/v1", description="Logged calls, one by one")
+blp = Blueprint("predictions", __name__, url_prefix="/api/v1", description="Logged predictions, one by one")
 
 EXAMPLE = {
     "model_name": "apartment_price_v1",
@@ -59,7 +59,7 @@ def links(pointer: str) -> dict[int, Any]:
 @blp.response(200, PredictionSchema, example=STORED, description="The stored record")
 @blp.errors(400, 408, 409, 413, 415, 422, 503)
 def log_prediction(prediction: Prediction) -> Prediction:
-    """Log one call of a model.
+    """Log one prediction of a model.
 
     The answer comes after the prediction is committed. A prediction with a `request_id` may be sent again without harm:
     the same `request_id` and `timestamp` return the first one and store nothing. If the `timestamp` is left out, it is

@@ -34,7 +34,9 @@ from app.presentation.schemas.statistics import (
 from app.presentation.schemas.statistics_csv import FORMATS, as_csv, columns, csv_content
 from app.presentation.services import services
 
-blp = Blueprint("statistics", __name__, url_prefix="/api/v1", description="How many calls, how many failed, how fast")
+blp = Blueprint(
+    "statistics", __name__, url_prefix="/api/v1", description="How many predictions, how many failed, how fast"
+)
 
 NOTHING = Tally()
 

@@ -14,7 +14,7 @@ from app.presentation.schemas.fields import Instant
 
 # The state of a rule is the first of these that one of its alerts is in.
 WORST_FIRST = (State.FIRING, State.PENDING, State.NO_DATA, State.RESOLVED, State.OK)
-MEASURED = "error rate 7.2 % (72 of 1,000 calls in 15 minutes), limit 2 %"
+MEASURED = "error rate 7.2 % (72 of 1,000 predictions in 15 minutes), limit 2 %"
 ALERT_EXAMPLE = {
     "model_name": "apartment_price_v1",
     "state": "firing",

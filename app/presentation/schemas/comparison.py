@@ -36,7 +36,7 @@ DURATION_METHOD = (
 )
 RATES = {1: "b succeeds more often", -1: "b succeeds less often", 0: "no difference beyond chance"}
 DURATIONS = {1: "b is slower", -1: "b is faster", 0: "no difference beyond chance"}
-TOO_FEW = "not enough calls"
+TOO_FEW = "not enough predictions"
 ZERO = "no ratio to 0 ms"
 
 COUNTED_EXAMPLE: dict[str, Any] = {"summarized": 0, "dropped": 0, "completeness": 1.0, **ANSWER_EXAMPLE}

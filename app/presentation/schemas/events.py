@@ -20,7 +20,7 @@ class EventReceiptSchema(ReceiptSchema):
         required=True, metadata={"description": "Predictions of which one side is kept until the other one comes."}
     )
     passed_over = ma.fields.Integer(
-        required=True, metadata={"description": "Events that are neither the request nor the response of a call."}
+        required=True, metadata={"description": "Events that are neither the request nor the response of a prediction."}
     )
 
 
@@ -47,7 +47,7 @@ EVENT = {
     "required": ["specversion", "id", "source", "type", "time", "inferenceservicename"],
     "properties": {
         "specversion": {"type": "string", "enum": ["1.0"]},
-        "id": {**TEXT, "description": "Both sides of a call have the same, or the same `requestid`."},
+        "id": {**TEXT, "description": "Both sides of a prediction have the same, or the same `requestid`."},
         "source": TEXT,
         "type": {"type": "string", "enum": list(SIDES), "description": "Events of any other type are passed over."},
         "time": {"type": "string", "format": "date-time"},

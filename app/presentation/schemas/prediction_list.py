@@ -13,10 +13,10 @@ from app.domain.predictions import NO_VERSION, shortest_number
 
 def page_json(page: Page) -> bytes:
     """The page as PredictionSchema would write it; metadata as PostgreSQL keeps it."""
-    calls = page.calls
+    columns = page.predictions
     records = map(
-        _record, page.ids, calls.model_name, calls.duration_ms, calls.was_successful, calls.timestamp,
-        calls.model_version, calls.error, calls.metadata, calls.request_id,
+        _record, page.ids, columns.model_name, columns.duration_ms, columns.was_successful, columns.timestamp,
+        columns.model_version, columns.error, columns.metadata, columns.request_id,
     )  # fmt: skip
     return b"".join(_array(records))
 

@@ -25,13 +25,13 @@ MAX_FIELDS = 20
 NO_TIME = "A request_id that is not a UUIDv7 needs a timestamp: without one, each retry would be stored again."
 
 
-def call_time(request_id: UUID | None, now: datetime) -> datetime | None:
+def prediction_time(request_id: UUID | None, now: datetime) -> datetime | None:
     """Return the time of a prediction without a timestamp; None if its request id does not tell it."""
     return now if request_id is None else timestamp_of(request_id)
 
 
 class PredictionSchema(ma.Schema):
-    """One call of a model."""
+    """One prediction."""
 
     id = ma.fields.Integer(dump_only=True, metadata={"description": "Given by the service.", "example": 1})
     model_name = name(MAX_MODEL_NAME_LENGTH, required=True, metadata={"description": "The model that was called."})
@@ -39,11 +39,11 @@ class PredictionSchema(ma.Schema):
         required=True,
         metadata={"description": "How long it took, in milliseconds.", "minimum": 0, "maximum": MAX_DURATION_MS},
     )
-    was_successful = JsonBoolean(required=True, metadata={"description": "Whether the call succeeded."})
+    was_successful = JsonBoolean(required=True, metadata={"description": "Whether the prediction succeeded."})
     timestamp = Instant(
         allow_none=True,
         metadata={
-            "description": "The time of the call, ISO 8601; UTC if it has no offset. "
+            "description": "The time of the prediction, ISO 8601; UTC if it has no offset. "
             "Default: the time in `request_id` if that is a UUIDv7, now if there is no `request_id`."
         },
     )
@@ -51,7 +51,7 @@ class PredictionSchema(ma.Schema):
         MAX_MODEL_VERSION_LENGTH, allow_none=True, metadata={"description": "Which version was called."}
     )
     error = Text(
-        allow_none=True, validate=Length(max=MAX_ERROR_LENGTH), metadata={"description": "The error of the call."}
+        allow_none=True, validate=Length(max=MAX_ERROR_LENGTH), metadata={"description": "The error of the prediction."}
     )
     metadata = Metadata(allow_none=True, metadata={"description": "Anything else, at most 4 KB of JSON."})
     request_id = Identifier(
@@ -73,7 +73,7 @@ class PredictionSchema(ma.Schema):
     def to_prediction(self, data: dict[str, Any], **_: Any) -> Prediction:
         now = datetime.now(timezone.utc)
         given = {name: value for name, value in data.items() if value is not None}
-        timestamp = given.setdefault("timestamp", call_time(given.get("request_id"), now))
+        timestamp = given.setdefault("timestamp", prediction_time(given.get("request_id"), now))
         if problem := NO_TIME if timestamp is None else timestamp_problem(timestamp, now):
             raise ma.ValidationError(problem, "timestamp")
         return Prediction(**given)

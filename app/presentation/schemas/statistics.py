@@ -60,16 +60,18 @@ class TallySchema(ma.Schema):
     successful_requests = ma.fields.Integer(required=True)
     failed_requests = ma.fields.Integer(required=True)
     success_rate = ma.fields.Float(
-        required=True, allow_none=True, metadata={"description": "0 to 1; null without calls."}
+        required=True, allow_none=True, metadata={"description": "0 to 1; null without predictions."}
     )
-    average_duration_ms = Milliseconds(required=True, allow_none=True, metadata={"description": "null without calls."})
+    average_duration_ms = Milliseconds(
+        required=True, allow_none=True, metadata={"description": "null without predictions."}
+    )
     min_duration_ms = Milliseconds(required=True, allow_none=True)
     max_duration_ms = Milliseconds(required=True, allow_none=True)
     percentiles = ma.fields.Dict(
         keys=ma.fields.String(),
         values=Milliseconds(allow_none=True),
         required=True,
-        metadata={"description": "Duration in milliseconds by percentile; null without calls."},
+        metadata={"description": "Duration in milliseconds by percentile; null without predictions."},
     )
     under_ms = ma.fields.Dict(
         keys=ma.fields.String(),

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from benchmarks.common import connect
 
-LARGE, CALLS = 1000, 1_000_000
+LARGE, PREDICTIONS = 1000, 1_000_000
 # 12 KB of JSON each: the metadata, and an error of two bytes a letter.
 FILL_LARGE = """
 INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful, error, metadata)
 SELECT now() - g * INTERVAL '1 second', 'large', 1, false, repeat('я', 4096), json_build_object('x', repeat('x', 4080))
 FROM   generate_series(1, %(rows)s) AS g
 """
-FILL_CALLS = """
+FILL_PREDICTIONS = """
 INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful)
 SELECT now() - g * INTERVAL '100 milliseconds', 'model_' || g %% 20, 1 + random() * 50, random() > 0.02
 FROM   generate_series(1, %(rows)s) AS g
@@ -36,11 +36,11 @@ TIMEOUT_S = 30.0
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def fill(dsn: str, large: int = LARGE, calls: int = CALLS) -> None:
+def fill(dsn: str, large: int = LARGE, predictions: int = PREDICTIONS) -> None:
     """Insert predictions without the service; the aggregates leave them out."""
     with connect(dsn) as connection, connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica")
-        cursor.execute(FILL_CALLS, {"rows": calls})
+        cursor.execute(FILL_PREDICTIONS, {"rows": predictions})
         cursor.execute(FILL_LARGE, {"rows": large})
         cursor.execute("VACUUM ANALYZE prediction_log")
 

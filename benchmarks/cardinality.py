@@ -19,7 +19,7 @@ from datetime import datetime, timedelta, timezone
 
 from flask import Flask
 
-from app.application.predictions import Batch, Calls
+from app.application.predictions import Batch, PredictionColumns
 from app.application.statistics import Question
 from app.domain.instants import TimeRange
 from app.domain.predictions import EARLIEST
@@ -114,7 +114,7 @@ def _batch() -> Batch:
     now = datetime.now(timezone.utc)
     number = range(BATCH)
     return Batch(
-        Calls(
+        PredictionColumns(
             timestamp=[now - timedelta(milliseconds=n) for n in number],
             model_name=[f"model-{n % 20}" for n in number],
             model_version=["1"] * BATCH,

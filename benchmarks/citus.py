@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=4, help="how many shards Citus has")
     parser.add_argument("--models", type=int, default=20, help="how many models there are")
     parser.add_argument("--days", type=int, default=3, help="how many days are filled")
-    parser.add_argument("--calls", type=int, default=200_000, help="how many calls they are filled with")
+    parser.add_argument("--calls", type=int, default=200_000, help="how many predictions they are filled with")
     arguments = parser.parse_args()
     if not os.environ.get("TEST_CITUS_URL") and citus.programs() is None:
         raise SystemExit("TEST_CITUS_URL is not set, and no PostgreSQL on this machine has Citus.")
@@ -108,19 +108,19 @@ def main() -> None:
         _report_questions(sides, models, arguments.days, arguments.seconds)
 
 
-def _report_sizes(sides: list[Side], calls: int) -> None:
-    """Print what a call takes on disk, with its indexes, as `lifecycle show` has it."""
+def _report_sizes(sides: list[Side], predictions: int) -> None:
+    """Print what a prediction takes on disk, with its indexes, as `lifecycle show` has it."""
     sizes = [{"log": 0, "rollups": 0} for _ in sides]
     for side, size in zip(sides, sizes):
         for relation in maintenance(Database(side.dsn)).overview().relations:
             size["log" if relation.name == "prediction_log" else "rollups"] += relation.size
-    print("\n| bytes a call | plain | citus |\n|---|---:|---:|")
+    print("\n| bytes a prediction | plain | citus |\n|---|---:|---:|")
     for what in ("log", "rollups"):
-        print(f"| {what} | {sizes[0][what] / calls:,.0f} | {sizes[1][what] / calls:,.0f} |", flush=True)
+        print(f"| {what} | {sizes[0][what] / predictions:,.0f} | {sizes[1][what] / predictions:,.0f} |", flush=True)
 
 
 def _report_batches(sides: list[Side], models: list[str], seconds: float) -> None:
-    print("\n| batches | plain, calls a second | citus | citus ÷ plain | plain, CPU µs a call | citus |")
+    print("\n| batches | plain, predictions a second | citus | citus ÷ plain | plain, CPU µs a prediction | citus |")
     print("|---|---:|---:|---:|---:|---:|")
     for title, size, number in BATCHES:
         name = title.format(models=len(models))

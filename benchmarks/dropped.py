@@ -19,7 +19,7 @@ import time
 
 from benchmarks.common import connect, database, migrate, server, service
 
-CALLS = """
+PREDICTIONS = """
 INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful)
 SELECT now() - g * INTERVAL '1 minute', 'model_' || g %% 20, 10, true FROM generate_series(1, %s) AS g
 """
@@ -50,7 +50,7 @@ def main() -> None:
     with server(engine) as admin, database(admin, "predlog_benchmark_dropped") as dsn:
         migrate(dsn)
         with connect(dsn) as connection:
-            connection.cursor().execute(CALLS, [50_000])
+            connection.cursor().execute(PREDICTIONS, [50_000])
             subprocess.run(REFRESH, env={**os.environ, "DATABASE_URL": dsn}, check=True, stdout=subprocess.DEVNULL)
             connection.cursor().execute("ANALYZE")
             with service(dsn, 1) as port:

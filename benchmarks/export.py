@@ -24,12 +24,12 @@ from benchmarks import common
 NAME = "predlog_benchmark_export"
 SECONDS = 20
 CONNECTIONS = 4
-CALL = {"model_name": "apartment_price", "duration_ms": 12.5, "was_successful": True}
+PREDICTION = {"model_name": "apartment_price", "duration_ms": 12.5, "was_successful": True}
 FILL = """
 INSERT INTO prediction_log
        (timestamp, model_name, model_version, duration_ms, was_successful, error, metadata, request_id)
 SELECT TIMESTAMPTZ '2026-01-01 00:00Z' + n * INTERVAL '0.25 s', 'model-' || n % 20, n % 3, 1000 * random(), n % 50 <> 0,
-       CASE WHEN n % 50 = 0 THEN 'ValueError: of a call that failed' END,
+       CASE WHEN n % 50 = 0 THEN 'ValueError: of a prediction that failed' END,
        CASE WHEN n % 4 = 0 THEN json_build_object('rooms', n % 7, 'city', 'Berlin') END, gen_random_uuid()
 FROM   generate_series({first}, {last}) AS n
 """
@@ -43,7 +43,7 @@ def main() -> None:
     with common.server(options.engine) as admin, common.database(admin, NAME) as dsn:
         common.migrate(dsn)
         fill(dsn, options.engine, options.rows)
-        print(f"{options.rows:,} calls, engine {options.engine}")
+        print(f"{options.rows:,} predictions, engine {options.engine}")
         for name in ("ndjson", "csv", "parquet"):
             with common.service(dsn, 1) as port:
                 before = peak_mb(port)
@@ -51,7 +51,7 @@ def main() -> None:
                 with exporting(port, name, options.rows) as export:
                     beside = writes(port)
                 print(
-                    f"{name:8} {export['rows_a_second']:>9,.0f} calls/s  {export['mb']:>7,.0f} MB sent  "
+                    f"{name:8} {export['rows_a_second']:>9,.0f} predictions/s  {export['mb']:>7,.0f} MB sent  "
                     f"resident {before:.0f} → {peak_mb(port):.0f} MB  writes alone p50 {alone['p50']:.1f} "
                     f"p99 {alone['p99']:.1f} ms, {alone['rate']:,.0f}/s; beside it p50 {beside['p50']:.1f} "
                     f"p99 {beside['p99']:.1f} ms, {beside['rate']:,.0f}/s",
@@ -109,7 +109,7 @@ def writes(port: int) -> dict[str, float]:
         str(SECONDS),
         str(CONNECTIONS),
     ]
-    done = subprocess.run(command, input=json.dumps(CALL).encode(), capture_output=True, check=True)
+    done = subprocess.run(command, input=json.dumps(PREDICTION).encode(), capture_output=True, check=True)
     return dict(json.loads(done.stdout))
 
 

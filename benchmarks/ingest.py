@@ -7,8 +7,8 @@ plain`, an embedded PostgreSQL is started. Both sides of a comparison run in tur
 and each figure is the median of the rounds.
 
 Batches: the same rows (fresh ones each time) go into the same table, with its triggers and indexes, by COPY and
-through the service. Single calls: the same requests go to the service and to `peers/seed`, with as many workers, each
-with a database of its own on the same server. The peer's packages (`peers/requirements.txt`) are installed into
+through the service. Single predictions: the same requests go to the service and to `peers/seed`, with as many workers,
+each with a database of its own on the same server. The peer's packages (`peers/requirements.txt`) are installed into
 `peers/.venv` the first time.
 """
 
@@ -73,8 +73,8 @@ def main() -> None:
     parser.add_argument("--engine", choices=["timescale", "plain"], default=default)
     parser.add_argument("--rounds", type=int, default=5, help="how often all is measured")
     parser.add_argument("--batches", type=int, default=6, help="batches of each kind and round")
-    parser.add_argument("--seconds", type=float, default=5, help="how long single calls are sent, by round")
-    parser.add_argument("--connections", type=int, default=16, help="keep-alive connections of the single calls")
+    parser.add_argument("--seconds", type=float, default=5, help="how long single predictions are sent, by round")
+    parser.add_argument("--connections", type=int, default=16, help="keep-alive connections of the single predictions")
     parser.add_argument("--workers", type=int, default=2, help="worker processes of the service and of its peer")
     parser.add_argument("--only", choices=["batches", "single"], help="one of the two")
     arguments = parser.parse_args()
@@ -226,7 +226,7 @@ def _single(admin: URL, port: int, arguments: argparse.Namespace) -> dict[str, l
                 figure = _load(at, arguments)
                 if round:  # the first one warms up
                     figures[name].append(figure)
-            print(f"\rsingle calls: round {round} of {arguments.rounds}", end="", file=sys.stderr)
+            print(f"\rsingle predictions: round {round} of {arguments.rounds}", end="", file=sys.stderr)
         print(file=sys.stderr)
     return figures
 
@@ -259,7 +259,7 @@ def _python_of_peers() -> Path:
 
 
 def _report_single(figures: dict[str, list[dict[str, float]]], arguments: argparse.Namespace) -> None:
-    print(f"### Single calls over {arguments.connections} connections\n")
+    print(f"### Single predictions over {arguments.connections} connections\n")
     print("| | requests a second | p50 ms | p99 ms |")
     print("|---|---:|---:|---:|")
     medians = {

@@ -59,7 +59,7 @@ def main() -> None:
                 common.migrate(source)
                 common.migrate(target)
                 fill(source, options.rows)
-                is_same &= compared(source, target, Path(folder, f"calls.{options.format}"), f"{here} → {there}")
+                is_same &= compared(source, target, Path(folder, f"predictions.{options.format}"), f"{here} → {there}")
     sys.exit(not is_same)
 
 

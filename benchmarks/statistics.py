@@ -33,7 +33,7 @@ from sqlalchemy.engine import make_url
 
 DAYS, MODELS, PIECE = 90, 20, 1_000_000
 
-# Log-normal durations that differ by model, one call in fifty fails, a new version every 30 days.
+# Log-normal durations that differ by model, one prediction in fifty fails, a new version every 30 days.
 FILL = """
 INSERT INTO prediction_log (timestamp, model_name, model_version, duration_ms, was_successful)
 SELECT %(start)s + (g + random()) * %(step)s, 'model_' || (g %% {models}), (g * 3 / %(rows)s)::text,

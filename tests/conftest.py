@@ -1,4 +1,4 @@
-"""Every test of SQL runs on every engine that can be had here; each sees only the calls that it logs itself."""
+"""Every test of SQL runs on every engine that can be had here; each sees only the predictions that it logs itself."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def model() -> str:
 
 @pytest.fixture
 def log(client: FlaskClient, model: str) -> Callable[..., dict[str, Any]]:
-    """Log a call of `model` through the API and return the answer."""
+    """Log a prediction of `model` through the API and return the answer."""
 
     def log(**fields: Any) -> dict[str, Any]:
         record = {"model_name": model, "duration_ms": 10, "was_successful": True, **fields}

@@ -148,5 +148,5 @@ def test_an_instance_whose_clock_is_wrong_measures_the_same(
             cwd=ROOT, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         app.extensions["predlog"].predictions._store._database.engine.dispose()
-    assert "firing: errors, m: error rate 100 % (20 of 20 calls in 1 hour)" in done.stdout, done.stderr
+    assert "firing: errors, m: error rate 100 % (20 of 20 predictions in 1 hour)" in done.stdout, done.stderr
     assert receiver.texts == ["FIRING"]

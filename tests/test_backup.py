@@ -22,7 +22,7 @@ PAGE = ROOT / "docs" / "backup.md"
 UPGRADE = ROOT / "docs" / "upgrade.md"
 MODELS = ("apartment_price", "apartment_rent")
 
-# Without an end a range ends now, in whole minutes: two answers of the same calls would differ.
+# Without an end a range ends now, in whole minutes: two answers of the same predictions would differ.
 FROM, TO = ((datetime.now(timezone.utc) + timedelta(days=days)).date().isoformat() for days in (-30, 1))
 
 

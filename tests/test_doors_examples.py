@@ -44,7 +44,7 @@ def total(service: Service) -> int:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_an_example_logs_a_call(service: Service, name: str) -> None:
+def test_an_example_logs_a_prediction(service: Service, name: str) -> None:
     command = COMMANDS[name]
     if command is None:
         pytest.skip("its runtime is not here")
@@ -60,8 +60,8 @@ def test_an_example_logs_a_call(service: Service, name: str) -> None:
 
 def records() -> list[dict[str, object]]:
     now = datetime.now(timezone.utc).isoformat()
-    call = {"model_name": "apartment_price", "model_version": "3", "duration_ms": 1, "was_successful": True}
-    return [{**call, "timestamp": now, "request_id": str(uuid4())} for _ in range(3)]
+    prediction = {"model_name": "apartment_price", "model_version": "3", "duration_ms": 1, "was_successful": True}
+    return [{**prediction, "timestamp": now, "request_id": str(uuid4())} for _ in range(3)]
 
 
 def post(service: Service, body: bytes, content_type: str) -> dict[str, int]:

@@ -33,14 +33,14 @@ def url() -> Any:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="predlog-test-")))
         os.chmod(folder, 0o755)  # started by root, the embedded server runs as another user
         service = stack.enter_context(running(folder, EMBEDDED_DATA_DIR=str(folder / "data")))
-        calls = [
+        predictions = [
             {
                 "model_name": "m", "model_version": str(n % 2), "duration_ms": n + 0.1, "was_successful": n % 5 > 0,
                 "timestamp": f"2025-06-09T{n % 24:02}:00:00Z", "metadata": {"n": n},
             }
             for n in range(48)
         ]  # fmt: skip
-        assert service.request("POST", "/api/v1/predict-logs", calls)[0] == 200
+        assert service.request("POST", "/api/v1/predict-logs", predictions)[0] == 200
         yield f"http://127.0.0.1:{service.port}"
 
 

@@ -17,12 +17,12 @@ from sqlalchemy import create_engine, make_url
 from conftest import Server
 from support.service import ROOT, Service, free_port, is_alive, running
 
-CALL = {"model_name": "m", "duration_ms": 1, "was_successful": True, "timestamp": "2025-06-09T12:00:00"}
+PREDICTION = {"model_name": "m", "duration_ms": 1, "was_successful": True, "timestamp": "2025-06-09T12:00:00"}
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-def log_call(service: Service) -> int:
-    status, record = service.request("POST", "/api/v1/predict-log", CALL)
+def log_prediction(service: Service) -> int:
+    status, record = service.request("POST", "/api/v1/predict-log", PREDICTION)
     assert status == 200, record
     return int(record["id"])
 
@@ -39,7 +39,7 @@ def test_ctrl_c_stops_every_process(public_folder: Path) -> None:
 def test_a_second_start_finds_the_data(public_folder: Path) -> None:
     settings = {"EMBEDDED_DATA_DIR": str(public_folder / "data")}
     with running(public_folder, **settings) as service:
-        id = log_call(service)
+        id = log_prediction(service)
     with running(public_folder, **settings) as service:
         assert service.request("GET", f"/api/v1/predictions/{id}")[1]["model_name"] == "m"
 
@@ -59,7 +59,7 @@ def test_at_sigterm_it_is_unready_before_it_stops(public_folder: Path) -> None:
 @pytest.mark.parametrize("depth", ["master", "worker"])
 def test_it_serves_again_by_itself_after_kill_9_of(depth: str, public_folder: Path) -> None:
     with running(public_folder, EMBEDDED_DATA_DIR=str(public_folder / "data")) as service:
-        log_call(service)
+        log_prediction(service)
         granian = [pid for pid in service.descendants() if b"granian" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         ending = granian if depth == "master" else granian[-1:]  # workers end when they miss their master
         os.kill(ending[0], signal.SIGKILL)
@@ -70,13 +70,13 @@ def test_it_serves_again_by_itself_after_kill_9_of(depth: str, public_folder: Pa
         assert serves(service, 20), service.log
 
 
-def serves(service: Service, calls: int) -> bool:
-    """Whether so many calls in a row are logged, within 30 s: the workers that are left end, too, at any moment."""
+def serves(service: Service, predictions: int) -> bool:
+    """Whether so many predictions in a row are logged, within 30 s: the workers that are left may end at any moment."""
     until = time.monotonic() + 30
     while time.monotonic() < until:
         try:
-            for _ in range(calls):
-                log_call(service)
+            for _ in range(predictions):
+                log_prediction(service)
         except (OSError, HTTPException):
             time.sleep(0.2)
         else:

@@ -19,7 +19,7 @@ from conftest import Server
 from support.figures import Figures
 from support.service import Service, running
 
-CALLS = 60
+PREDICTIONS = 60
 TIMEOUT = 60.0
 RECORD = {"model_name": "workers", "duration_ms": 1, "was_successful": True}
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -42,8 +42,8 @@ def stored(figures: Figures) -> float:
     return figures("predlog_records_stored_total")
 
 
-def log_calls(service: Service) -> None:
-    for _ in range(CALLS):
+def log_predictions(service: Service) -> None:
+    for _ in range(PREDICTIONS):
         assert service.request("POST", "/api/v1/predict-log", RECORD)[0] == 200
 
 
@@ -67,11 +67,11 @@ def nobody_may_write(url: str) -> Iterator[None]:
 
 
 def test_whichever_worker_answers_it_tells_of_all(service: Service) -> None:
-    log_calls(service)
+    log_predictions(service)
     figures = [scrape(service) for _ in range(20)]
-    assert {stored(each) for each in figures} == {CALLS}
+    assert {stored(each) for each in figures} == {PREDICTIONS}
     route = {"route": "/api/v1/predict-log", "status": "200", "method": "POST"}
-    assert {each("predlog_http_request_duration_seconds_count", **route) for each in figures} == {CALLS}
+    assert {each("predlog_http_request_duration_seconds_count", **route) for each in figures} == {PREDICTIONS}
     # Each worker has a pool, and only those that were asked have used it.
     pools = figures[-1].labels("predlog_pool_in_use")
     assert 1 < len({each["pid"] for each in pools}) <= 3
@@ -80,7 +80,7 @@ def test_whichever_worker_answers_it_tells_of_all(service: Service) -> None:
 
 @linux_only
 def test_what_killed_workers_counted_stays_and_what_they_used_does_not(service: Service) -> None:
-    log_calls(service)
+    log_predictions(service)
     for _ in range(20):
         scrape(service)
     before = {each["pid"] for each in scrape(service).labels("predlog_pool_in_use")}
@@ -89,12 +89,12 @@ def test_what_killed_workers_counted_stays_and_what_they_used_does_not(service: 
         os.kill(pid, signal.SIGKILL)
     time.sleep(1)
     service.wait_until_ready(TIMEOUT)
-    log_calls(service)
+    log_predictions(service)
     until = time.monotonic() + TIMEOUT
     while before & {each["pid"] for each in scrape(service).labels("predlog_pool_in_use")}:
         assert time.monotonic() < until
         time.sleep(0.2)
-    assert stored(scrape(service)) == 2 * CALLS
+    assert stored(scrape(service)) == 2 * PREDICTIONS
 
 
 def test_scrapes_and_probes_are_answered_while_every_place_is_taken(

@@ -97,7 +97,7 @@ class House:
             return list(result.fetchall()) if result.returns_rows else []
 
     def fill(self) -> None:
-        """Log calls of several days, materialise them, change some of that, and move all to the columnstore."""
+        """Log predictions of several days, materialise them, change some of that, and move all to the columnstore."""
         for hours in (1, 30, 31, 70, 100):
             self.log(hours)
         if self.server.engine == "timescale":
@@ -207,7 +207,7 @@ def test_statistics_are_exact_after_a_revision_was_taken_back_and_applied_again(
     house.downgrade(revision)
     house.run(LATE, at=datetime.now(timezone.utc) - timedelta(hours=80))
     house.upgrade()
-    assert house.run("SELECT count(*) FROM prediction_log") == [(house.logged + 1,)], "no call was lost"
+    assert house.run("SELECT count(*) FROM prediction_log") == [(house.logged + 1,)], "no prediction was lost"
     assert house.counted() == house.logged + 1
 
 
@@ -413,8 +413,8 @@ def test_a_database_of_0_1_is_brought_over_without_losing_a_row(house: House) ->
 def test_history_of_0_1_whose_rows_retention_has_dropped_is_brought_over(house: House) -> None:
     restore_0_1(house)
     start = datetime.now(timezone.utc).replace(minute=10, second=0, microsecond=0) - timedelta(days=50)
-    calls = [(20, 1.5, True), (80, 3000.25, False), (140, 0.125, True), (7000, 40, True), (7001, 2e12, True)]
-    for seconds, duration, successful in calls:
+    predictions = [(20, 1.5, True), (80, 3000.25, False), (140, 0.125, True), (7000, 40, True), (7001, 2e12, True)]
+    for seconds, duration, successful in predictions:
         at = start + timedelta(seconds=seconds)
         house.run(CALL_0_1, at=at, duration=duration, successful=successful)
     if house.server.engine == "timescale":
@@ -425,7 +425,7 @@ def test_history_of_0_1_whose_rows_retention_has_dropped_is_brought_over(house: 
     house.run(WITHOUT_TRIGGERS[house.server.engine].format(dropped), edge=edge)
     house.upgrade()
     for level, to in (("minute", 2), ("hour", 60), ("day", 2 * 24 * 60)):
-        expected = [call for call in calls if call[0] < 60 * to]
+        expected = [prediction for prediction in predictions if prediction[0] < 60 * to]
         query = {
             "model_name": "kept",
             "from": (start if level == "minute" else start.replace(minute=0)).isoformat(),

@@ -203,7 +203,7 @@ def test_the_whole_service_starts_and_serves(empty: tuple[str, str], public_fold
         assert service.request("GET", "/api/v1/stats")[1]["total_requests"] == 20
 
 
-def test_the_servers_time_zone_moves_no_call(empty: tuple[str, str], model: str) -> None:
+def test_the_servers_time_zone_moves_no_prediction(empty: tuple[str, str], model: str) -> None:
     url, through = empty
     admin = Database(url)
     admin.count(f"ALTER DATABASE {make_url(url).database} SET timezone = 'Pacific/Auckland'", {})

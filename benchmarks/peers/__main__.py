@@ -5,7 +5,7 @@
 DATABASE_URL names a TimescaleDB server on this machine whose role may create databases; without it an embedded
 PostgreSQL is started. The peers' packages are pinned in `benchmarks/peers/*.txt`, and are installed the first time.
 It prints one table in Markdown. CPU is that of the system and of its PostgreSQL; percentiles are compared with those of
-the same calls, sorted.
+the same predictions, sorted.
 """
 
 from __future__ import annotations
@@ -40,8 +40,12 @@ Column = dict[str, str]
 def main() -> None:
     """Measure each system, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[200_000, 2_000_000], help="calls in the log when asked")
-    parser.add_argument("--seconds", type=float, default=10, help="how long calls are sent, singly and in batches")
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=[200_000, 2_000_000], help="predictions in the log when asked"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=10, help="how long predictions are sent, singly and in batches"
+    )
     parser.add_argument("--only", nargs="+", choices=[kind.name for kind in SYSTEMS], help="some of them")
     options = parser.parse_args()
     engine = "timescale" if os.environ.get("DATABASE_URL") else "plain"
@@ -74,7 +78,7 @@ def measured(kind: type[System], admin: URL, postmaster: int, rows: list[int], s
         def cpu() -> float:
             return cpu_s(pid) + cpu_s(postmaster)
 
-        for name, size in (("batches", kind.batch), ("single calls", 1)):
+        for name, size in (("batches", kind.batch), ("single predictions", 1)):
             rate, cost = sent(system, size, seconds, cpu)
             column[f"{name}: records a second"] = f"{rate:,.0f}"
             column[f"{name}: CPU µs a record"] = f"{cost * 1e6:,.0f}"
@@ -86,8 +90,8 @@ def measured(kind: type[System], admin: URL, postmaster: int, rows: list[int], s
         with made(kind, admin) as system, system.running():
             system.fill(number)
             milliseconds, errors = asked(system, number)
-            column[f"a question, {number:,} calls, ms (p50)"] = f"{milliseconds:,.1f}"
-            column[f"its worst error, {number:,} calls"] = errors
+            column[f"a question, {number:,} predictions, ms (p50)"] = f"{milliseconds:,.1f}"
+            column[f"its worst error, {number:,} predictions"] = errors
     with made(kind, admin) as system:
         acknowledged, lost = killed(system, min(seconds, 5))
         column["lost at kill -9, of acknowledged"] = f"{lost:,} of {acknowledged:,}"
@@ -95,7 +99,7 @@ def measured(kind: type[System], admin: URL, postmaster: int, rows: list[int], s
 
 
 def sent(system: System, size: int, seconds: float, cpu: Callable[[], float]) -> tuple[float, float]:
-    """Send calls, and wait until they are stored; returns records a second, and seconds of CPU for each record."""
+    """Send predictions, and wait until they are stored; returns records a second, and seconds of CPU for each one."""
     bodies = encoded(system, size, SINGLES if size == 1 else RECORDS)
     wait_until_still(system)
     before, cpu_before, began = system.stored(), cpu(), time.monotonic()
@@ -108,12 +112,12 @@ def sent(system: System, size: int, seconds: float, cpu: Callable[[], float]) ->
 
 
 def encoded(system: System, size: int, records: int) -> list[tuple[int, bytes]]:
-    """Return bodies of requests with `size` calls each, and these sizes; made beforehand, because it takes time."""
+    """Return bodies of requests with `size` predictions each, and these sizes; made beforehand: it takes time."""
     return [(size, system.body(range(first, first + size))) for first in range(0, records, size)]
 
 
 def send_for(system: System, bodies: list[tuple[int, bytes]], seconds: float) -> int:
-    """Send bodies until there is none left, or the time is over; returns how many calls were acknowledged."""
+    """Send bodies until there is none left, or the time is over; returns how many predictions were acknowledged."""
     left, done, until = iter(bodies), [0] * system.connections, time.monotonic() + seconds
     lock = threading.Lock()
 
@@ -157,7 +161,7 @@ def asked(system: System, number: int) -> tuple[float, str]:
 
 
 def killed(system: System, seconds: float) -> tuple[int, int]:
-    """Kill a system while it is written to; returns how many calls it had acknowledged, and how many are lost."""
+    """Kill a system while it is written to; returns how many predictions it had acknowledged, and how many are lost."""
     bodies = encoded(system, 10, RECORDS)
     acknowledged: list[int] = []
     with system.running() as pid:

@@ -1,6 +1,6 @@
-"""Made-up calls of a model, in the shapes that the systems take, and what is true of them.
+"""Made-up predictions of a model, in the shapes that the systems take, and what is true of them.
 
-The n-th call starts n milliseconds after START and took `duration_ms(n)`; one in fifty failed. So in SQL.
+The n-th prediction starts n milliseconds after START and took `duration_ms(n)`; one in fifty failed. So in SQL.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ Answer = dict[str, float]
 
 
 def duration_ms(n: int) -> float:
-    """The duration of the n-th call, in milliseconds."""
+    """The duration of the n-th prediction, in milliseconds."""
     return round(-50 * math.log(1 - (n * 7919 % 1000003) / 1000004.0), 3)
 
 
 def cut(count: int) -> tuple[datetime, datetime]:
-    """A range of about half of so many calls, cut to the second."""
+    """A range of about half of so many predictions, cut to the second."""
     seconds = count // 1000
     return START + timedelta(seconds=seconds // 4 + 1), START + timedelta(seconds=seconds * 3 // 4 + 2)
 
 
 def truth(count: int) -> Answer:
-    """What is true of the first so many calls within `cut`."""
+    """What is true of the first so many predictions within `cut`."""
     first, last = (int((moment - START).total_seconds() * 1000) for moment in cut(count))
     numbers = range(first, last)
     durations = sorted(map(duration_ms, numbers))
@@ -50,12 +50,12 @@ def truth(count: int) -> Answer:
 
 
 def records(numbers: Iterable[int]) -> bytes:
-    """Calls as Predlog's batches have them."""
+    """Predictions as Predlog's batches have them."""
     return json.dumps([_record(n) for n in numbers]).encode()
 
 
 def record(n: int) -> bytes:
-    """One call as Predlog takes it."""
+    """One prediction as Predlog takes it."""
     return json.dumps(_record(n)).encode()
 
 
@@ -69,7 +69,7 @@ def _record(n: int) -> dict[str, Any]:
 
 
 def spans(numbers: Iterable[int]) -> bytes:
-    """Calls as OTLP, each a trace of one span."""
+    """Predictions as OTLP, each a trace of one span."""
     request = ResourceSpans(scope_spans=[ScopeSpans(spans=map(_span, numbers))])
     request.resource.attributes.append(KeyValue(key="service.name", value=AnyValue(string_value="peers")))
     return ExportTraceServiceRequest(resource_spans=[request]).SerializeToString()

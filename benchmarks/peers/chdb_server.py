@@ -9,7 +9,7 @@ import sys
 from chdb import session
 
 TABLE = """
-CREATE TABLE IF NOT EXISTS calls
+CREATE TABLE IF NOT EXISTS predictions
     (timestamp DateTime64(6, 'UTC'), model_name LowCardinality(String), duration_ms Float64, was_successful Bool,
      error Nullable(String))
 ENGINE = MergeTree ORDER BY (model_name, timestamp)

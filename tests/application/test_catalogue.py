@@ -1,4 +1,4 @@
-"""Wherever the watermark stands, the first call of a model and the last one are found to the microsecond."""
+"""Wherever the watermark stands, the first prediction of a model and the last one are found to the microsecond."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ AGES = st.one_of(*(st.timedeltas(timedelta(), longest) for longest in (3 * MINUT
 
 @dataclass
 class FakeLog:
-    """One model's calls; a bucket is there when it is whole at the watermark and its rows have not changed since."""
+    """One model's predictions; a bucket is there if it is whole at the watermark and its rows did not change since."""
 
-    calls: Sequence[datetime]
+    predictions: Sequence[datetime]
     materialized: Materialized
 
     def within_snapshot(self, work: Callable[[CatalogueReader], T]) -> T:
@@ -51,15 +51,17 @@ class FakeLog:
         return [KEY]
 
     def activity(self, selection: Selection, level: Level, segments: Sequence[Segment]) -> Mapping[GroupKey, Activity]:
-        calls = [call for segment in segments for call in self._within(segment.range)]
-        buckets = Counter(int(floor(call, level.width).timestamp()) for call in calls)
+        predictions = [prediction for segment in segments for prediction in self._within(segment.range)]
+        buckets = Counter(int(floor(prediction, level.width).timestamp()) for prediction in predictions)
         return {KEY: Activity(level, buckets)} if buckets else {}
 
     def look_up(self, level: Level, places: Sequence[Place]) -> Sequence[datetime | None]:
         return [self._look_up(level, place) for place in places]
 
     def _look_up(self, level: Level, place: Place) -> datetime | None:
-        found = self.calls if level is RAW else {floor(call, level.width) for call in self.calls}
+        found = (
+            self.predictions if level is RAW else {floor(prediction, level.width) for prediction in self.predictions}
+        )
         found = [at for at in found if place.range.start <= at < place.range.end]
         found = [at for at in found if level is RAW or self._is_there(TimeRange(at, at + level.width))]
         return (max if place.is_last else min)(found, default=None)
@@ -69,26 +71,26 @@ class FakeLog:
         return bucket.end <= self.materialized.up_to and not changed
 
     def _within(self, time_range: TimeRange) -> list[datetime]:
-        return [call for call in self.calls if time_range.start <= call < time_range.end]
+        return [prediction for prediction in self.predictions if time_range.start <= prediction < time_range.end]
 
 
 @example([timedelta(minutes=58), timedelta(minutes=2)], timedelta(minutes=1), [])
 @example([timedelta(hours=24), timedelta(hours=25)], timedelta(hours=24), [])
 @given(st.lists(AGES, min_size=1, max_size=8), AGES, st.lists(AGES, max_size=3))
-def test_the_first_and_the_last_call_are_found_wherever_the_watermark_is(
-    calls: list[timedelta], lag: timedelta, changed: list[timedelta]
+def test_the_first_and_the_last_prediction_are_found_wherever_the_watermark_is(
+    predictions: list[timedelta], lag: timedelta, changed: list[timedelta]
 ) -> None:
     minutes = [floor(NOW - age, MINUTE) for age in changed]
     state = Materialized(
         floor(NOW - lag, MINUTE), tuple(TimeRange(minute, minute + MINUTE) for minute in minutes), generation=1
     )
-    log = FakeLog([NOW - age for age in calls], state)
+    log = FakeLog([NOW - age for age in predictions], state)
     catalogue = Catalogue(log, Statistics(log, {}))
     for _ in range(2):  # looked up, and remembered
         ((entry,), more) = catalogue.page(["price"], None, 10, NOW)
-        assert (entry.first_seen.range.start, entry.first_seen.accuracy) == (min(log.calls), timedelta())
-        assert (entry.last_seen.range.start, entry.last_seen.accuracy) == (max(log.calls), timedelta())
-        assert entry.all_time.total == len(calls) and not more
+        assert (entry.first_seen.range.start, entry.first_seen.accuracy) == (min(log.predictions), timedelta())
+        assert (entry.last_seen.range.start, entry.last_seen.accuracy) == (max(log.predictions), timedelta())
+        assert entry.all_time.total == len(predictions) and not more
 
 
 def test_after_a_minute_places_are_looked_up_again() -> None:

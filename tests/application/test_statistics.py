@@ -192,7 +192,7 @@ def test_the_total_is_the_sum_of_all_groups_and_points() -> None:
 
 
 class CountingStore(FakeStore):
-    """Finds one call in each part, and one that was dropped."""
+    """Finds one prediction in each part, and one that was dropped."""
 
     def read(self, question: Question, time_range: TimeRange, parts: Sequence[Part]) -> Reading:
         super().read(question, time_range, parts)
@@ -294,7 +294,7 @@ def test_another_question_about_the_same_hours_is_read_for_itself(other: Questio
 
 def test_a_series_that_moves_on_reads_its_ends_alone_and_each_part_stays_in_its_point() -> None:
     class PointByPoint(FakeStore):
-        """Finds a call in each point of each part."""
+        """Finds a prediction in each point of each part."""
 
         def read(self, question: Question, time_range: TimeRange, parts: Sequence[Part]) -> Reading:
             super().read(question, time_range, parts)

@@ -1,4 +1,4 @@
-"""The usual gap between calls, and silence."""
+"""The usual gap between predictions, and silence."""
 
 from __future__ import annotations
 
@@ -26,16 +26,18 @@ def every(gap: timedelta, length: timedelta, until: datetime = NOW) -> list[date
 def nightly(job: timedelta, nights: int = 20) -> list[datetime]:
     """A job that calls ten times a minute for so long, every night from two o'clock on."""
     starts = [floor(NOW, DAY) + 2 * HOUR - night * DAY for night in range(nights)]
-    return [call for start in starts for call in every(6 * SECOND, job, start + job)]
+    return [prediction for start in starts for prediction in every(6 * SECOND, job, start + job)]
 
 
-def gap_of(calls: Iterable[datetime], now: datetime = NOW) -> timedelta | None:
-    """As the aggregates would show these calls."""
+def gap_of(predictions: Iterable[datetime], now: datetime = NOW) -> timedelta | None:
+    """As the aggregates would show these predictions."""
     activities = []
     for level, back in LOOK_BACK.items():
         since = floor(now - back, level.width) if back else None
-        seen = [call for call in calls if since is None or call >= since]
-        activities.append(Activity(level, Counter(int(floor(call, level.width).timestamp()) for call in seen)))
+        seen = [prediction for prediction in predictions if since is None or prediction >= since]
+        activities.append(
+            Activity(level, Counter(int(floor(prediction, level.width).timestamp()) for prediction in seen))
+        )
     return usual_gap(activities)
 
 
@@ -53,20 +55,20 @@ def gap_of(calls: Iterable[datetime], now: datetime = NOW) -> timedelta | None:
         (30 * DAY, 400 * DAY),
     ],
 )
-def test_calls_at_equal_distances_have_that_distance_as_their_gap(gap: timedelta, length: timedelta) -> None:
+def test_predictions_at_equal_distances_have_that_distance_as_their_gap(gap: timedelta, length: timedelta) -> None:
     found = gap_of(every(gap, length))
     assert found is not None
     assert 0.6 * gap <= found <= 1.7 * gap
 
 
 @given(st.integers(0, 10**6), st.floats(0.3, 10**5))
-def test_calls_at_random_have_a_gap_about_as_long_as_theirs_on_average(seed: int, mean: float) -> None:
-    random, call = Random(seed), NOW
-    calls: list[datetime] = []
-    while len(calls) < 400:
-        call -= timedelta(seconds=random.expovariate(1 / mean))
-        calls.append(call)
-    found = gap_of(calls)
+def test_predictions_at_random_have_a_gap_about_as_long_as_theirs_on_average(seed: int, mean: float) -> None:
+    random, prediction = Random(seed), NOW
+    predictions: list[datetime] = []
+    while len(predictions) < 400:
+        prediction -= timedelta(seconds=random.expovariate(1 / mean))
+        predictions.append(prediction)
+    found = gap_of(predictions)
     assert found is not None
     assert 0.4 * mean <= found.total_seconds() <= 5 * mean
 
@@ -79,8 +81,8 @@ def test_a_nightly_job_counts_as_one_burst_a_night(job: timedelta) -> None:
 
 
 def test_an_hourly_job_counts_as_one_burst_an_hour() -> None:
-    calls = [call for hour in range(100) for call in every(SECOND / 5, 2 * MINUTE, NOW - hour * HOUR)]
-    found = gap_of(calls)
+    predictions = [prediction for hour in range(100) for prediction in every(SECOND / 5, 2 * MINUTE, NOW - hour * HOUR)]
+    found = gap_of(predictions)
     assert found is not None
     assert 55 * MINUTE <= found <= 65 * MINUTE
 
@@ -93,7 +95,7 @@ def test_a_trial_long_before_a_model_is_in_use_does_not_count() -> None:
             assert found < 2 * SECOND
 
 
-def test_two_calls_have_the_gap_between_them() -> None:
+def test_two_predictions_have_the_gap_between_them() -> None:
     for gap in (10 * MINUTE, 5 * HOUR, 3 * DAY, 21 * DAY):
         found = gap_of([NOW, NOW - gap])
         assert found is not None
@@ -114,16 +116,18 @@ def test_a_model_that_is_called_no_more_keeps_a_gap() -> None:
         assert found < 20 * SECOND
 
 
-def test_a_single_call_has_no_gap() -> None:
+def test_a_single_prediction_has_no_gap() -> None:
     assert gap_of([NOW]) is None
     assert gap_of([NOW - 400 * DAY]) is None
 
 
 @given(st.lists(st.integers(0, 40 * 86_400), min_size=2, max_size=60))
-def test_there_is_a_gap_as_soon_as_there_are_two_calls_and_it_is_no_longer_than_their_longest(ages: list[int]) -> None:
-    calls = [NOW - timedelta(seconds=age) for age in ages]
-    longest = max(later - earlier for earlier, later in pairwise(sorted(calls)))
-    found = gap_of(calls)
+def test_there_is_a_gap_as_soon_as_there_are_two_predictions_and_it_is_no_longer_than_their_longest(
+    ages: list[int],
+) -> None:
+    predictions = [NOW - timedelta(seconds=age) for age in ages]
+    longest = max(later - earlier for earlier, later in pairwise(sorted(predictions)))
+    found = gap_of(predictions)
     assert found is not None
     assert timedelta() < found <= max(2 * longest, DAY / 2)
 
@@ -142,7 +146,7 @@ def test_there_is_a_gap_as_soon_as_there_are_two_calls_and_it_is_no_longer_than_
         (None, 400 * DAY, None),
     ],
 )
-def test_silence_is_ten_gaps_without_a_call_and_a_minute_at_least(
+def test_silence_is_ten_gaps_without_a_prediction_and_a_minute_at_least(
     gap: timedelta | None, ago: timedelta, silent: bool | None
 ) -> None:
     assert is_silent(NOW - ago, gap, NOW) is silent

@@ -21,7 +21,7 @@ DAY = timedelta(days=1)
 FINE, BREACHED, UNKNOWN, UNRELIABLE = Outcome.FINE, Outcome.BREACHED, Outcome.UNKNOWN, Outcome.UNRELIABLE
 
 
-def calls(total: int, failed: int = 0, dropped: int = 0) -> Tally:
+def predictions(total: int, failed: int = 0, dropped: int = 0) -> Tally:
     return Tally(total=total, successful=total - failed, dropped=dropped)
 
 
@@ -42,23 +42,23 @@ def outcome(measure: object, *tallies: Tally, **rule: object) -> Outcome:
 def test_an_error_rate_is_a_breach_if_it_is_above_the_limit_by_more_than_chance(
     failed: int, total: int, expected: Outcome
 ) -> None:
-    assert outcome(ErrorRate(HOUR, 0.05, 0.95), calls(total, failed)) is expected
+    assert outcome(ErrorRate(HOUR, 0.05, 0.95), predictions(total, failed)) is expected
 
 
-def test_few_calls_say_nothing() -> None:
-    assert outcome(ErrorRate(HOUR, 0.01, 0.95), calls(0)) is UNKNOWN
-    assert outcome(ErrorRate(HOUR, 0.01, 0.95), calls(49, 49), min_calls=50) is UNKNOWN
-    assert outcome(ErrorRate(HOUR, 0.01, 0.95), calls(50, 50), min_calls=50) is BREACHED
+def test_few_predictions_say_nothing() -> None:
+    assert outcome(ErrorRate(HOUR, 0.01, 0.95), predictions(0)) is UNKNOWN
+    assert outcome(ErrorRate(HOUR, 0.01, 0.95), predictions(49, 49), min_calls=50) is UNKNOWN
+    assert outcome(ErrorRate(HOUR, 0.01, 0.95), predictions(50, 50), min_calls=50) is BREACHED
 
 
-def test_figures_of_which_too_many_calls_are_missing_are_not_believed() -> None:
-    verdict = Rule("r", ("m",), ErrorRate(HOUR, 0.01, 0.95)).judge([calls(80, 80, dropped=20)])
+def test_figures_of_which_too_many_predictions_are_missing_are_not_believed() -> None:
+    verdict = Rule("r", ("m",), ErrorRate(HOUR, 0.01, 0.95)).judge([predictions(80, 80, dropped=20)])
     assert verdict.outcome is UNRELIABLE and verdict.value is None
     assert "80 %" in verdict.text and "20 were lost" in verdict.text
-    assert outcome(ErrorRate(HOUR, 0.01, 0.95), calls(80, 80, dropped=20), min_completeness=0.7) is BREACHED
+    assert outcome(ErrorRate(HOUR, 0.01, 0.95), predictions(80, 80, dropped=20), min_completeness=0.7) is BREACHED
 
 
-def test_the_share_of_fast_calls_and_a_percentile_say_the_same_of_the_same_limit() -> None:
+def test_the_share_of_fast_predictions_and_a_percentile_say_the_same_of_the_same_limit() -> None:
     slow, fast = timed([100.0] * 900 + [900.0] * 100), timed([100.0] * 990 + [900.0] * 10)
     for tally, expected in ((slow, BREACHED), (fast, FINE)):
         assert outcome(ShareUnder(HOUR, 500, 0.95, 0.95), tally) is expected
@@ -71,27 +71,27 @@ def test_a_percentile_that_the_sketch_cannot_tell_from_the_limit_is_no_breach() 
     assert outcome(Percentile(HOUR, 50, 490, 0.95), tally) is BREACHED
 
 
-def test_silence_is_a_breach_unless_calls_were_lost() -> None:
-    assert outcome(Silence(HOUR), calls(0)) is BREACHED
-    assert outcome(Silence(HOUR), calls(1, dropped=100)) is FINE
-    assert outcome(Silence(HOUR), calls(0, dropped=3)) is UNRELIABLE
+def test_silence_is_a_breach_unless_predictions_were_lost() -> None:
+    assert outcome(Silence(HOUR), predictions(0)) is BREACHED
+    assert outcome(Silence(HOUR), predictions(1, dropped=100)) is FINE
+    assert outcome(Silence(HOUR), predictions(0, dropped=3)) is UNRELIABLE
 
 
 def test_completeness_itself_can_be_a_breach() -> None:
-    assert outcome(Completeness(HOUR, 0.99), calls(98, dropped=2)) is BREACHED
-    assert outcome(Completeness(HOUR, 0.99), calls(0, dropped=2)) is BREACHED
-    assert outcome(Completeness(HOUR, 0.99), calls(99, dropped=1)) is FINE
-    assert outcome(Completeness(HOUR, 0.99), calls(0)) is UNKNOWN
+    assert outcome(Completeness(HOUR, 0.99), predictions(98, dropped=2)) is BREACHED
+    assert outcome(Completeness(HOUR, 0.99), predictions(0, dropped=2)) is BREACHED
+    assert outcome(Completeness(HOUR, 0.99), predictions(99, dropped=1)) is FINE
+    assert outcome(Completeness(HOUR, 0.99), predictions(0)) is UNKNOWN
 
 
 def test_more_errors_than_before_are_a_breach_if_that_is_more_than_chance() -> None:
     change = Change(HOUR, None, 0.0, 0.95, ago=7 * DAY)
-    assert outcome(change, calls(1000, 50), calls(1000, 10)) is BREACHED
-    assert outcome(change, calls(1000, 12), calls(1000, 10)) is FINE
-    assert outcome(change, calls(1000, 10), calls(1000, 50)) is FINE, "better is no breach"
-    assert outcome(Change(HOUR, None, 0.05, 0.95, ago=7 * DAY), calls(1000, 50), calls(1000, 10)) is FINE
-    assert outcome(change, calls(1000, 50), calls(0)) is UNKNOWN
-    assert outcome(change, calls(1000, 50), calls(1000, 10, dropped=900)) is UNRELIABLE
+    assert outcome(change, predictions(1000, 50), predictions(1000, 10)) is BREACHED
+    assert outcome(change, predictions(1000, 12), predictions(1000, 10)) is FINE
+    assert outcome(change, predictions(1000, 10), predictions(1000, 50)) is FINE, "better is no breach"
+    assert outcome(Change(HOUR, None, 0.05, 0.95, ago=7 * DAY), predictions(1000, 50), predictions(1000, 10)) is FINE
+    assert outcome(change, predictions(1000, 50), predictions(0)) is UNKNOWN
+    assert outcome(change, predictions(1000, 50), predictions(1000, 10, dropped=900)) is UNRELIABLE
 
 
 def test_slower_than_another_version_is_a_breach_if_that_is_more_than_chance() -> None:
@@ -129,8 +129,8 @@ def test_the_burn_rates_are_those_of_the_workbook() -> None:
 def test_a_budget_burns_if_both_windows_of_a_pair_do(
     hour: int, five_minutes: int, six_hours: int, half_an_hour: int, expected: Outcome
 ) -> None:
-    tallies = [calls(1000, rate) for rate in (hour, five_minutes, six_hours, half_an_hour)]
-    assert outcome(BurnRate(0.999, 30 * DAY, FAST), *tallies, calls(10_000, 2)) is expected
+    tallies = [predictions(1000, rate) for rate in (hour, five_minutes, six_hours, half_an_hour)]
+    assert outcome(BurnRate(0.999, 30 * DAY, FAST), *tallies, predictions(10_000, 2)) is expected
 
 
 def test_a_budget_counts_slow_predictions_if_the_objective_has_a_duration() -> None:
@@ -141,8 +141,8 @@ def test_a_budget_counts_slow_predictions_if_the_objective_has_a_duration() -> N
 
 def test_the_rest_of_a_budget_is_told_and_old_drops_hide_nothing() -> None:
     rule = Rule("r", ("m",), BurnRate(0.99, 30 * DAY, SLOW))
-    assert "75 % of it is left" in rule.judge([calls(1000), calls(1000), calls(10_000, 25)]).text
-    verdict = rule.judge([calls(1000, 50), calls(1000, 50), calls(1000, 50, dropped=9000)])
+    assert "75 % of it is left" in rule.judge([predictions(1000), predictions(1000), predictions(10_000, 25)]).text
+    verdict = rule.judge([predictions(1000, 50), predictions(1000, 50), predictions(1000, 50, dropped=9000)])
     assert verdict.outcome is BREACHED and "used up 5 times" in verdict.text
 
 

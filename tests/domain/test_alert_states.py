@@ -60,14 +60,14 @@ def test_what_cannot_be_measured_neither_fires_nor_resolves() -> None:
     assert told == [State.FIRING, State.RESOLVED]
 
 
-def test_missing_calls_are_told_once_they_have_been_missing_for_as_long_as_a_breach_must_last() -> None:
+def test_missing_predictions_are_told_once_they_have_been_missing_for_as_long_as_a_breach_must_last() -> None:
     states, told = after([UNRELIABLE, UNRELIABLE, UNRELIABLE, UNRELIABLE, FINE])
     assert states == [State.NO_DATA] * 4 + [State.RESOLVED]
     assert told == [State.NO_DATA, State.RESOLVED]
     assert after([UNRELIABLE, FINE, UNRELIABLE, FINE])[1] == []
 
 
-def test_a_breach_that_comes_to_light_after_missing_calls_fires_as_any_other() -> None:
+def test_a_breach_that_comes_to_light_after_missing_predictions_fires_as_any_other() -> None:
     assert after([UNRELIABLE] * 3 + [BREACHED] * 3 + [FINE])[1] == [State.NO_DATA, State.FIRING, State.RESOLVED]
 
 

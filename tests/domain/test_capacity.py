@@ -11,21 +11,21 @@ from hypothesis import strategies as st
 from app.domain.capacity import BYTES_ON_CITUS, MAX_CPU_USE, MAX_DISK_USE, Load, Node, on_citus, on_timescale
 
 A_BILLION = Load(
-    calls_per_day=1e9, models=1000, raw_days=30, minute_days=90, days_in_rows=1, peak=3, batch=10_000,
+    predictions_per_day=1e9, models=1000, raw_days=30, minute_days=90, days_in_rows=1, peak=3, batch=10_000,
     has_request_ids=True,
 )  # fmt: skip
 NODE = Node(cores=8, disk=2e12)
 
 
-def test_one_node_holds_a_billion_calls_a_day_for_a_month() -> None:
+def test_one_node_holds_a_billion_predictions_a_day_for_a_month() -> None:
     assert on_timescale(A_BILLION, NODE).servers == 1
 
 
-def test_the_busiest_second_takes_its_calls_times_the_cpu_of_each() -> None:
+def test_the_busiest_second_takes_its_predictions_times_the_cpu_of_each() -> None:
     assert on_timescale(A_BILLION, NODE).cores == pytest.approx(3e9 / 86_400 * 20.13e-6 / MAX_CPU_USE)
 
 
-def test_on_citus_every_call_stays_in_rows() -> None:
+def test_on_citus_every_prediction_stays_in_rows() -> None:
     no_aggregates = replace(A_BILLION, minute_days=0)
     assert on_citus(no_aggregates, NODE).disk == pytest.approx(30e9 * BYTES_ON_CITUS / MAX_DISK_USE)
     assert on_citus(no_aggregates, NODE).servers == 8
@@ -38,7 +38,7 @@ def test_small_batches_take_more_cores() -> None:
 @pytest.mark.parametrize("engine", [on_timescale, on_citus])
 @given(
     factor=st.floats(1, 1000),
-    name=st.sampled_from(["calls_per_day", "models", "raw_days", "minute_days", "peak"]),
+    name=st.sampled_from(["predictions_per_day", "models", "raw_days", "minute_days", "peak"]),
 )
 def test_more_of_anything_never_needs_less(engine, factor: float, name: str) -> None:  # type: ignore[no-untyped-def]
     more = replace(A_BILLION, **{name: getattr(A_BILLION, name) * factor})

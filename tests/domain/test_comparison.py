@@ -27,11 +27,12 @@ confidences = st.floats(0.5, 0.999)
 outcomes = st.tuples(st.integers(0, 10**6), st.integers(1, 10**6)).map(lambda pair: (min(pair), pair[1]))
 
 
-def tally(calls: Sequence[float] | NDArray[np.float64], failed: int = 0) -> Tally:
+def tally(durations: Sequence[float] | NDArray[np.float64], failed: int = 0) -> Tally:
     sketch = LatencySketch()
-    for duration in calls:
+    for duration in durations:
         sketch.add([(bin_of(duration), 1)])
-    return Tally(len(calls), len(calls) - failed, round(sum(calls) * 1e6), min(calls), max(calls), sketch=sketch)
+    total = len(durations)
+    return Tally(total, total - failed, round(sum(durations) * 1e6), min(durations), max(durations), sketch=sketch)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -58,70 +59,75 @@ def counts(total: int) -> list[int]:
     return sorted(count for count in picked if 0 <= count <= total)
 
 
-@pytest.mark.parametrize("calls", SIZES)
+@pytest.mark.parametrize("number", SIZES)
 @pytest.mark.parametrize("confidence", CONFIDENCES)
-def test_share_limits_are_those_of_clopper_and_pearson(calls: int, confidence: float) -> None:
+def test_share_limits_are_those_of_clopper_and_pearson(number: int, confidence: float) -> None:
     error = (1 - confidence) / 2
-    for count in counts(calls):
-        low, high = share_limits(count, calls, confidence)
-        assert low <= count / calls <= high
+    for count in counts(number):
+        low, high = share_limits(count, number, confidence)
+        assert low <= count / number <= high
         # The binomial tail at each limit is the error, to two percent of it.
-        assert low == 0 if count == 0 else math.isclose(stats.binom.sf(count - 1, calls, low), error, rel_tol=0.02)
-        assert high == 1 if count == calls else math.isclose(stats.binom.cdf(count, calls, high), error, rel_tol=0.02)
+        assert low == 0 if count == 0 else math.isclose(stats.binom.sf(count - 1, number, low), error, rel_tol=0.02)
+        assert high == 1 if count == number else math.isclose(stats.binom.cdf(count, number, high), error, rel_tol=0.02)
 
 
-@pytest.mark.parametrize("calls", SIZES)
+@pytest.mark.parametrize("predictions", SIZES)
 @pytest.mark.parametrize("share", [1e-6, 0.01, 0.3, 0.5, 0.95, 0.999])
-def test_a_tail_is_that_of_the_binomial_distribution(calls: int, share: float) -> None:
+def test_a_tail_is_that_of_the_binomial_distribution(predictions: int, share: float) -> None:
     for error in (0.005, 0.025, 0.1, 0.5, 0.9):
-        count = int(stats.binom.isf(error, calls, share))
-        true = stats.binom.sf(count - 1, calls, share)
+        count = int(stats.binom.isf(error, predictions, share))
+        true = stats.binom.sf(count - 1, predictions, share)
         if true >= 0.005:
-            assert math.isclose(tail(count, calls, share), true, rel_tol=0.02)
+            assert math.isclose(tail(count, predictions, share), true, rel_tol=0.02)
 
 
 @given(st.integers(1, 500), st.floats(0, 1), st.integers(-2, 502))
-def test_a_tail_is_a_probability_that_falls_as_the_count_rises(calls: int, share: float, count: int) -> None:
-    assert 0 <= tail(count + 1, calls, share) <= tail(count, calls, share) + 1e-4
-    assert tail(count, calls, share) <= 1
+def test_a_tail_is_a_probability_that_falls_as_the_count_rises(predictions: int, share: float, count: int) -> None:
+    assert 0 <= tail(count + 1, predictions, share) <= tail(count, predictions, share) + 1e-4
+    assert tail(count, predictions, share) <= 1
 
 
-@pytest.mark.parametrize("calls", [2, 9, 31, 200, 1000])
+@pytest.mark.parametrize("predictions", [2, 9, 31, 200, 1000])
 @pytest.mark.parametrize("fraction", [0.01, 0.25, 0.5, 0.9, 0.99])
-def test_rank_limits_are_the_order_statistics_that_scipy_chooses(calls: int, fraction: float) -> None:
-    ranks = np.arange(1, calls + 1)
+def test_rank_limits_are_the_order_statistics_that_scipy_chooses(predictions: int, fraction: float) -> None:
+    ranks = np.arange(1, predictions + 1)
     for confidence in CONFIDENCES:
         theirs = stats.quantile_test(ranks, p=fraction).confidence_interval(confidence)
-        low, high = rank_limits(calls, fraction, confidence)
+        low, high = rank_limits(predictions, fraction, confidence)
         assert low == (0 if math.isnan(theirs.low) else theirs.low)
-        assert high == (calls + 1 if math.isnan(theirs.high) else theirs.high)
+        assert high == (predictions + 1 if math.isnan(theirs.high) else theirs.high)
 
 
 def test_squaring_and_adding_wilson_limits_gives_the_figures_that_newcombe_published() -> None:
     # Table II of the paper, method 10: 56 of 70 against 48 of 80, and 9 of 10 against 3 of 10.
     for a, b, low, high in [((48, 80), (56, 70), 0.0524, 0.3339), ((3, 10), (9, 10), 0.1705, 0.8090)]:
         sides = []
-        for count, calls in (a, b):
-            wilson = stats.binomtest(count, calls).proportion_ci(0.95, method="wilson")
-            sides.append(Estimate(count / calls, wilson.low, wilson.high))
+        for count, predictions in (a, b):
+            wilson = stats.binomtest(count, predictions).proportion_ci(0.95, method="wilson")
+            sides.append(Estimate(count / predictions, wilson.low, wilson.high))
         difference = sides[1].minus(sides[0])
         assert (round(difference.low, 4), round(difference.high, 4)) == (low, high)
 
 
-@pytest.mark.parametrize(("calls_a", "calls_b"), [(3, 3), (10, 10), (50, 50), (10, 150), (2, 150), (100, 1)])
+@pytest.mark.parametrize(
+    ("predictions_a", "predictions_b"), [(3, 3), (10, 10), (50, 50), (10, 150), (2, 150), (100, 1)]
+)
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
 def test_equal_success_rates_are_found_different_no_more_often_than_is_meant(
-    calls_a: int, calls_b: int, confidence: float
+    predictions_a: int, predictions_b: int, confidence: float
 ) -> None:
     """Every outcome with its probability, for rates from one in a thousand to one half."""
     found = np.array(
         [
-            [differs(rates(i, calls_a), rates(j, calls_b), confidence) for j in range(calls_b + 1)]
-            for i in range(calls_a + 1)
+            [differs(rates(i, predictions_a), rates(j, predictions_b), confidence) for j in range(predictions_b + 1)]
+            for i in range(predictions_a + 1)
         ]
     )
     for rate in np.geomspace(0.001, 0.5, 25):
-        a, b = (stats.binom.pmf(np.arange(calls + 1), calls, rate) for calls in (calls_a, calls_b))
+        a, b = (
+            stats.binom.pmf(np.arange(predictions + 1), predictions, rate)
+            for predictions in (predictions_a, predictions_b)
+        )
         assert a @ found @ b <= 1 - confidence
 
 
@@ -185,13 +191,15 @@ def test_b_is_slower_than_a_if_a_is_faster_than_b(a: list[float], b: list[float]
         assert x.estimate.low * y.estimate.high == pytest.approx(1) or x.estimate.low == 0
 
 
-@pytest.mark.parametrize(("calls_a", "calls_b"), [(20, 20), (30, 1000), (400, 400)])
-def test_equal_durations_are_found_different_no_more_often_than_is_meant(calls_a: int, calls_b: int) -> None:
+@pytest.mark.parametrize(("predictions_a", "predictions_b"), [(20, 20), (30, 1000), (400, 400)])
+def test_equal_durations_are_found_different_no_more_often_than_is_meant(
+    predictions_a: int, predictions_b: int
+) -> None:
     random = np.random.default_rng(20250609)
     found = np.zeros(len(PERCENTILES))
     rounds = 300
     for _ in range(rounds):
-        a, b = random.lognormal(3, 1, calls_a), random.lognormal(3, 1, calls_b)
+        a, b = random.lognormal(3, 1, predictions_a), random.lognormal(3, 1, predictions_b)
         contrasts = percentile_ratios(tally(a), tally(b), PERCENTILES, 0.9)
         found += [contrast is not None and contrast.sign != 0 for contrast in contrasts]
     assert max(found) / rounds <= 0.1
@@ -222,13 +230,13 @@ def test_a_difference_within_the_error_of_the_percentiles_is_not_more_than_chanc
     assert contrast.sign == 0
 
 
-def test_a_side_without_calls_leaves_nothing_to_compare() -> None:
+def test_a_side_without_predictions_leaves_nothing_to_compare() -> None:
     for a, b in [(Tally(), tally([1.0])), (tally([1.0]), Tally()), (Tally(), Tally())]:
         assert success_rates(a, b, 0.95) is None
         assert percentile_ratios(a, b, [50, 99], 0.95) == [None, None]
 
 
-def test_a_single_call_on_each_side_says_nothing_about_durations() -> None:
+def test_a_single_prediction_on_each_side_says_nothing_about_durations() -> None:
     (contrast,) = percentile_ratios(tally([1.0]), tally([50.0]), [50], 0.95)
     assert contrast is not None
     assert not contrast.is_bounded

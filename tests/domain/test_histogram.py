@@ -47,20 +47,20 @@ def test_the_true_share_at_or_under_a_duration_is_within_its_limits(
 
 
 @given(SOME, st.sampled_from([0.5, 1.0, 50.0, 700.0]))
-def test_only_calls_within_the_error_of_the_duration_are_in_doubt(durations: list[float], limit: float) -> None:
+def test_only_predictions_within_the_error_of_the_duration_are_in_doubt(durations: list[float], limit: float) -> None:
     share = sketch_of(durations).share_under(limit)
     near = sum(limit / GAMMA / (1 + 1e-9) < duration < limit * GAMMA * (1 + 1e-9) for duration in durations)
     assert share is not None and share.high - share.low <= near / len(durations) + 1e-9
 
 
-def test_a_duration_beyond_all_calls_has_a_share_without_error() -> None:
+def test_a_duration_beyond_all_predictions_has_a_share_without_error() -> None:
     none, all_of_them = tally_of([10.0, 20.0]).shares_under([9.99, 20.0])
     assert none is not None and all_of_them is not None
     assert [tuple(none), tuple(all_of_them)] == [(0, 0, 0), (1, 1, 1)]
     assert Tally().shares_under([1.0]) == [None] and LatencySketch().share_under(1.0) is None
 
 
-def test_calls_in_the_bin_of_the_duration_are_divided_evenly() -> None:
+def test_predictions_in_the_bin_of_the_duration_are_divided_evenly() -> None:
     low, high = upper_bound(bin_of(100.0) - 1), upper_bound(bin_of(100.0))
     share = sketch_of([1.0, 100.0, 100.0, 1000.0]).share_under((low + high) / 2)
     assert share is not None and share == pytest.approx((0.5, 0.25, 0.75))
@@ -69,7 +69,9 @@ def test_calls_in_the_bin_of_the_duration_are_divided_evenly() -> None:
 @given(SOME, st.integers(MIN_COLUMNS, 60))
 @example([0.0, 5e-324, 1e292], MIN_COLUMNS)
 @example([0.0, 0.99, 1.01], MIN_COLUMNS)
-def test_no_call_is_lost_between_columns_and_there_are_not_too_many(durations: list[float], max_columns: int) -> None:
+def test_no_prediction_is_lost_between_columns_and_there_are_not_too_many(
+    durations: list[float], max_columns: int
+) -> None:
     sketch = sketch_of(durations)
     columns = Columns.of(sketch, max_columns)
     counts = columns.counts(sketch)

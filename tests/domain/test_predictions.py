@@ -1,4 +1,4 @@
-"""What a call must be like to be kept, and how its numbers are given back."""
+"""What a prediction must be like to be kept, and how its numbers are given back."""
 
 from __future__ import annotations
 

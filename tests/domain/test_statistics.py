@@ -9,28 +9,28 @@ from hypothesis import strategies as st
 from app.domain.sketch import RELATIVE_ERROR, LatencySketch, bin_of
 from app.domain.statistics import Tally
 
-CALLS = st.lists(st.tuples(st.floats(0, 1e6), st.booleans(), st.booleans()), max_size=30)
+PREDICTIONS = st.lists(st.tuples(st.floats(0, 1e6), st.booleans(), st.booleans()), max_size=30)
 
 
 def nanoseconds(duration_ms: float) -> int:
     return round(duration_ms * 1e6)
 
 
-def tally_of(calls: list[tuple[float, bool, bool]]) -> Tally:
-    """The tally of calls given as (milliseconds, succeeded, read from a raw row)."""
-    durations = [duration for duration, _, _ in calls]
+def tally_of(predictions: list[tuple[float, bool, bool]]) -> Tally:
+    """The tally of predictions given as (milliseconds, succeeded, read from a raw row)."""
+    durations = [duration for duration, _, _ in predictions]
     return Tally(
-        total=len(calls),
-        successful=sum(succeeded for _, succeeded, _ in calls),
+        total=len(predictions),
+        successful=sum(succeeded for _, succeeded, _ in predictions),
         duration_ns_sum=sum(map(nanoseconds, durations)),
         duration_ms_min=min(durations, default=None),
         duration_ms_max=max(durations, default=None),
-        read_raw=sum(raw for _, _, raw in calls),
+        read_raw=sum(raw for _, _, raw in predictions),
         sketch=LatencySketch((bin_of(duration), 1) for duration in durations),
     )
 
 
-@given(CALLS, CALLS)
+@given(PREDICTIONS, PREDICTIONS)
 def test_a_merged_tally_is_the_tally_of_all_together(
     a: list[tuple[float, bool, bool]], b: list[tuple[float, bool, bool]]
 ) -> None:
@@ -95,8 +95,10 @@ def test_durations_below_half_a_nanosecond_average_no_lower_than_the_shortest() 
 
 @given(st.lists(st.floats(0, 1e292), min_size=1, max_size=30))
 def test_an_average_is_never_beyond_the_extremes(durations: list[float]) -> None:
-    calls = [Tally(total=1, duration_ns_sum=int(x) * 10**6, duration_ms_min=x, duration_ms_max=x) for x in durations]
-    average = sum(calls, Tally()).average_duration_ms
+    predictions = [
+        Tally(total=1, duration_ns_sum=int(x) * 10**6, duration_ms_min=x, duration_ms_max=x) for x in durations
+    ]
+    average = sum(predictions, Tally()).average_duration_ms
     assert average is not None
     assert min(durations) <= average <= max(durations)
 

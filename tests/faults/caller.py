@@ -1,8 +1,9 @@
-"""A model server for the fault tests: calls a model steadily, logs each call, and keeps a journal of its own.
+"""A model server for the fault tests: calls a model steadily, logs each prediction, and keeps a journal of its own.
 
     caller.py URL SPOOL JOURNAL MODEL CALLS_A_SECOND FLUSH_INTERVAL
 
-Each line of the journal is the request id of a call and when it was made, written before it is logged. Ends at SIGTERM.
+Each line of the journal is the request id of a prediction and when it was made, written before it is logged. Ends at
+SIGTERM.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import predlog
 
 def main() -> None:
     url, spool, journal, model, rate, interval = sys.argv[1:]
-    # Not in the middle of a call, which would be in the journal and not be logged.
+    # Not in the middle of a prediction, which would be in the journal and not be logged.
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
     log = predlog.Client(url, spool_dir=spool, flush_interval=float(interval), timeout=5, exit_timeout=5)

@@ -1,4 +1,4 @@
-"""A steady load of batches and single calls, which knows what was acknowledged, and counts it all again at the end."""
+"""A steady load of batches and single predictions, which knows what was acknowledged, and counts it at the end."""
 
 from __future__ import annotations
 

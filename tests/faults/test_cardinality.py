@@ -1,4 +1,4 @@
-"""A caller that gives each call a name of its own: it is stopped, hurts nobody, and what it left can be removed."""
+"""A caller that gives each prediction a name of its own: it is stopped, hurts nobody, and its traces can be removed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_names_without_end_are_refused_and_those_that_came_through_are_purged(
         print(f"\n{NAMES} names, {engine}: /models?limit=1 in {page:.3f} s, group_by refused in {groups:.3f} s")
         moment = time.monotonic()
         purged = _purge(service, f"from={BEGINNING.date()}&to={(BEGINNING + timedelta(days=9)).date()}")
-        print(f"{purged} calls purged in {time.monotonic() - moment:.1f} s")
+        print(f"{purged} predictions purged in {time.monotonic() - moment:.1f} s")
         assert purged == NAMES + stored + BATCH
         load.go_on(load_s)
         assert service.request("GET", "/api/v1/models?search=flood-")[1] == []

@@ -25,12 +25,12 @@ from support.service import ROOT, Service, running
 MINUTES = 60
 HOUR = 3600
 MARKS = "SELECT invalidation_threshold, watermark, generation FROM prediction_stats_state"
-CALLS = 2000
+PREDICTIONS = 2000
 CALLER = """
 import sys, time, predlog
-url, spool, model, calls = sys.argv[1:]
+url, spool, model, number = sys.argv[1:]
 log = predlog.Client(url, spool_dir=spool, batch_size=50, flush_interval=0.1)
-for n in range(int(calls)):
+for n in range(int(number)):
     log.log(model, duration_ms=1, was_successful=True)
     if n % 20 == 0:
         print(n, flush=True)
@@ -185,7 +185,12 @@ def test_a_caller_whose_clock_is_set_back_repeats_no_identifier(
         environment = {**os.environ, **clock.environment, "PYTHONPATH": str(ROOT / "client/src")}
         command = [sys.executable, "-c", CALLER, f"http://127.0.0.1:{service.port}", str(tmp_path / "spool"), model]
         with subprocess.Popen(
-            [*command, str(CALLS)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            [*command, str(PREDICTIONS)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
         ) as caller:
             assert caller.stdin and caller.stdout
             for number in caller.stdout:
@@ -194,8 +199,8 @@ def test_a_caller_whose_clock_is_set_back_repeats_no_identifier(
                 caller.stdin.write("\n")
         assert caller.returncode == 0
         stored = stored_ids(server.url, model)
-        assert len(stored) == CALLS
+        assert len(stored) == PREDICTIONS
         assert set(stored.values()) == {1}
         assert {UUID(id).version for id in stored} == {7}
-        assert statistics(service, model)["total_requests"] == CALLS
-        print(f"\nFIGURES | a caller's clock set to and fro, {engine} | {CALLS} | 0 | 0 | 0 | 0 | – | – |")
+        assert statistics(service, model)["total_requests"] == PREDICTIONS
+        print(f"\nFIGURES | a caller's clock set to and fro, {engine} | {PREDICTIONS} | 0 | 0 | 0 | 0 | – | – |")

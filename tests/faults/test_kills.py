@@ -54,7 +54,7 @@ class Caller:
         self.process.terminate()
         self.process.wait(timeout=30)
 
-    def calls(self) -> list[tuple[str, float, bool]]:
+    def predictions(self) -> list[tuple[str, float, bool]]:
         lines = [line.split() for line in self.journal.read_text().splitlines()]
         return [(id, float(at), ok == "1") for id, at, ok in (line for line in lines if len(line) == 3)]
 
@@ -147,7 +147,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_stored_twice(public_folder:
         time.sleep(2)
         scene.wait_until_refreshed()
         stored = scene.stored()
-        calls = {id: (at, ok, caller) for caller in scene.callers for id, at, ok in caller.calls()}
+        predictions = {id: (at, ok, caller) for caller in scene.callers for id, at, ok in caller.predictions()}
         _, stats = scene.service.request("GET", f"/api/v1/stats?model_name={model}")
     finally:
         for caller in scene.callers:
@@ -155,16 +155,19 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_stored_twice(public_folder:
         if scene.service.process.poll() is None:
             scene.service.stop()
     told = f"seed {SEED}, {victims}"
-    missing = {id: (at, caller) for id, (at, _, caller) in calls.items() if id not in stored}
+    missing = {id: (at, caller) for id, (at, _, caller) in predictions.items() if id not in stored}
     unexplained = [
         at for at, caller in missing.values() if not any(0 <= killed - at <= IN_MEMORY_S for killed in caller.killed_at)
     ]
-    print(f"{KILLS} kills, {len(calls)} calls, {len(missing)} lost with a killed caller, {stats['dropped']} dropped")
+    print(
+        f"{KILLS} kills, {len(predictions)} predictions, {len(missing)} lost with a killed caller, "
+        f"{stats['dropped']} dropped"
+    )
     assert set(stored.values()) == {1}, told
-    assert set(stored) <= set(calls), told
+    assert set(stored) <= set(predictions), told
     assert len(unexplained) <= stats["dropped"], f"{told}: {sorted(unexplained)[:5]}"
     assert stats["total_requests"] == len(stored), told
-    assert stats["failed_requests"] == sum(not calls[id][1] for id in stored), told
+    assert stats["failed_requests"] == sum(not predictions[id][1] for id in stored), told
 
 
 def _command(pid: int) -> str:

@@ -11,7 +11,7 @@ from support.replication import PostgresServer
 from support.service import running
 
 MEGABYTE = 2**20
-CALLS = 500_000
+PREDICTIONS = 500_000
 # The server closes idle connections by itself after 30 seconds.
 HEALTH_TIMEOUT_S = 15
 
@@ -23,7 +23,7 @@ def dsn(server: PostgresServer) -> str:
 def test_large_answers_take_so_much_memory_at_most_read_or_not(
     server: PostgresServer, engine: str, tmp_path: Path, model: str, load_s: float
 ) -> None:
-    attacks.fill(dsn(server), calls=0)
+    attacks.fill(dsn(server), predictions=0)
     with (
         running(tmp_path, "--no-migrate", DATABASE_URL=server.url, AUTH="none", REQUEST_TIMEOUT_S="5") as service,
         Load(model, [service.port]) as load,
@@ -48,7 +48,7 @@ def test_lists_that_find_nothing_keep_no_write_from_its_place(
     server: PostgresServer, engine: str, tmp_path: Path, model: str, load_s: float
 ) -> None:
     """A connection is waited for so shortly that a write would miss one that reads had taken."""
-    attacks.fill(dsn(server), large=0, calls=CALLS)
+    attacks.fill(dsn(server), large=0, predictions=PREDICTIONS)
     limits = {"WORKERS": "1", "THREADS": "32", "POOL_SIZE": "8", "POOL_TIMEOUT_S": "0.2"}
     with (
         running(tmp_path, "--no-migrate", DATABASE_URL=server.url, AUTH="none", **limits) as service,

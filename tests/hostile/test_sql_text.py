@@ -154,7 +154,7 @@ def _places_in(
 
 
 def dropped_report(model_name: str) -> dict[str, Any]:
-    """Three calls that a client had to throw away."""
+    """Three predictions that a client dropped."""
     key = {"id": str(uuid4()), "timestamp": datetime.now(timezone.utc).isoformat()}
     return {**key, "model_name": model_name, "reason": "expired", "count": 3}
 
@@ -288,8 +288,8 @@ def test_a_model_with_such_a_name_is_found_under_precisely_that_name(
     )
     assert (logged.status_code, batch.status_code) == (200, 200)
 
-    calls = ask("predictions", model_name=name, model_version=version)
-    assert [{key: call[key] for key in first} for call in calls] == [second, first]
+    found = ask("predictions", model_name=name, model_version=version)
+    assert [{key: each[key] for key in first} for each in found] == [second, first]
     counted = ask("stats", model_name=name, group_by="model_name,model_version")
     assert (counted["total_requests"], counted["average_duration_ms"], counted["dropped"]) == (2, 1.5, 3)
     assert [(group["model_name"], group["model_version"]) for group in counted["groups"]] == [(name, version)]
@@ -300,8 +300,8 @@ def test_a_model_with_such_a_name_is_found_under_precisely_that_name(
     (model,) = ask("models", model_name=name)
     assert (model["model_name"], model["model_version"]) == (name, version)
 
-    for call in calls:
-        path = {"prediction_id": str(call["id"])}
+    for each in found:
+        path = {"prediction_id": str(each["id"])}
         assert service.send("DELETE /api/v1/predictions/{prediction_id}", {}, path).status_code == 200
     assert ask("stats", model_name=name)["total_requests"] == 0
     assert ask("stats", model_name=other)["total_requests"] == 1

@@ -78,7 +78,7 @@ class House:
 
 @pytest.fixture(scope="module")
 def house(server: Server, database: Engine) -> Iterator[House]:
-    """A service with calls of two models, one of which a key may read."""
+    """A service with predictions of two models, one of which a key may read."""
     app = make_app(server.url, auth="keys", pool_size=8 if server.concurrent else 1)
     with app.app_context():
         keys = services().keys

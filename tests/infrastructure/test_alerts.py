@@ -63,7 +63,7 @@ def watch(
 
 @pytest.fixture
 def log_many(client: FlaskClient, model: str) -> Callable[..., None]:
-    """Log so many calls at once."""
+    """Log so many predictions at once."""
 
     def log_many(number: int, *, was_successful: bool, name: str = model) -> None:
         record = {"model_name": name, "duration_ms": 1, "was_successful": was_successful}
@@ -97,7 +97,9 @@ def test_a_breach_is_told_once_with_what_was_measured_and_a_link(
     ((key, body),) = receiver.accepted
     assert UUID(key)
     text = body["text"]
-    assert text.startswith(f"FIRING: errors, model {model}\nerror rate 100 % (20 of 20 calls in 1 hour), limit 10 %")
+    assert text.startswith(
+        f"FIRING: errors, model {model}\nerror rate 100 % (20 of 20 predictions in 1 hour), limit 10 %"
+    )
     assert f"https://logs.example.org/dashboard/model?model_name={model}&amp;from=" in text
 
 
@@ -131,7 +133,7 @@ def test_a_breach_waits_for_as_long_as_the_rule_says_by_the_clock_of_the_databas
         assert told(instance) == ["firing"]
 
 
-def test_with_too_many_calls_lost_it_says_so_instead_of_firing(
+def test_with_too_many_predictions_lost_it_says_so_instead_of_firing(
     watch: Callable[[str], Watch], client: FlaskClient, receiver: Receiver, fail: Any, model: str
 ) -> None:
     instance = watch(errors_of(model))
@@ -143,7 +145,9 @@ def test_with_too_many_calls_lost_it_says_so_instead_of_firing(
     assert told(instance) == []
     instance.delivery.deliver()
     ((_, body),) = receiver.accepted
-    assert body["text"].startswith(f"Cannot be measured: errors, model {model}\nonly 20 % of the calls were logged")
+    assert body["text"].startswith(
+        f"Cannot be measured: errors, model {model}\nonly 20 % of the predictions were logged"
+    )
 
 
 def test_each_model_that_fits_a_pattern_is_watched_by_itself(

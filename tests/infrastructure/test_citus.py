@@ -73,7 +73,7 @@ class House:
             return list(result.fetchall()) if result.returns_rows else []
 
     def send(self, models: list[str], each: int = 5) -> int:
-        """Log a batch of `each` calls of each model and return the status."""
+        """Log a batch of `each` predictions of each model and return the status."""
         batch = [
             {"model_name": model, "duration_ms": number, "was_successful": True, "request_id": str(uuid4()),
              "timestamp": datetime.now(timezone.utc).isoformat()}
@@ -190,9 +190,9 @@ def test_a_batch_is_counted_for_one_model_all_or_not_at_all(house: House) -> Non
     assert seen == {0}
 
 
-def test_a_batch_of_one_model_counts_the_calls_that_are_new_and_leaves_nothing_on_its_way(house: House) -> None:
+def test_a_batch_of_one_model_counts_the_predictions_that_are_new_and_leaves_nothing_on_its_way(house: House) -> None:
     at = datetime.now(timezone.utc).isoformat()
-    calls = [
+    predictions = [
         {
             "model_name": "one",
             "duration_ms": number,
@@ -202,7 +202,7 @@ def test_a_batch_of_one_model_counts_the_calls_that_are_new_and_leaves_nothing_o
         }
         for number in range(9)
     ]
-    for batch, stored in ((calls[:5], 5), (calls, 4), (calls, 0)):
+    for batch, stored in ((predictions[:5], 5), (predictions, 4), (predictions, 0)):
         answer = house.client.post("/api/v1/predict-logs", json=batch).get_json()
         assert (answer["stored"], answer["duplicates"]) == (stored, len(batch) - stored)
     assert house.run("SELECT count(*) FROM prediction_batch") == [(0,)]
@@ -256,8 +256,8 @@ def test_a_day_behind_the_edge_is_dropped_with_its_partition_and_stays_in_the_st
         f"CREATE TABLE prediction_log_old PARTITION OF prediction_log FOR VALUES FROM ('{day}') TO ('{day + DAY}')"
     )
     for at in (day + timedelta(hours=3), day + DAY + timedelta(hours=3)):  # the second in the default partition
-        call = {"model_name": "old", "duration_ms": 1, "was_successful": True, "timestamp": at.isoformat()}
-        assert house.client.post("/api/v1/predict-log", json=call).status_code == 200
+        prediction = {"model_name": "old", "duration_ms": 1, "was_successful": True, "timestamp": at.isoformat()}
+        assert house.client.post("/api/v1/predict-log", json=prediction).status_code == 200
     app = make_app(house.url, raw_retention=10 * DAY)
     result = app.test_cli_runner().invoke(args=["lifecycle", "retain"], catch_exceptions=False)
     assert result.exit_code == 0, result.output

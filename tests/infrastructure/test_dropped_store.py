@@ -111,7 +111,7 @@ def house(shared: House) -> House:
 
 @pytest.fixture
 def old(server: Server) -> Iterator[House]:
-    """A database of thirty days for retention to work on: each day's report, n days ago, was of n calls at noon."""
+    """A database of thirty days for retention to work on: the report of n days ago was of n predictions at noon."""
     with own_database(server) as house:
         for day in range(1, 31):
             noon = TODAY - day * DAY + 12 * HOUR

@@ -71,7 +71,7 @@ GROUP  BY point
 """
 
 
-# Near these many calls come late and many ranges begin or end, so that what was read once changes again and again.
+# Near these many predictions come late and many ranges begin or end, so that what was read once changes often.
 SPOTS = [START - age for age in (5 * MINUTE, 50 * MINUTE, 3 * HOUR, 26 * HOUR, 9 * DAY, 200 * DAY)]
 
 # Rows that are moved into or out of the columnstore are, for snapshots from before that, in neither: plans go by what a
@@ -270,12 +270,14 @@ class Checker:
         return now - self.random.choice(ages) * self.random.random()
 
 
-def agree(tally: Tally, calls: int, successful: int, total_ns: int, low: float, high: float, quantiles: Any) -> None:
+def agree(
+    tally: Tally, predictions: int, successful: int, total_ns: int, low: float, high: float, quantiles: Any
+) -> None:
     """Counts, sums and extremes are the same, quantiles within their bound."""
-    assert (tally.total, tally.successful) == (calls, successful)
+    assert (tally.total, tally.successful) == (predictions, successful)
     assert (tally.duration_ms_min, tally.duration_ms_max) == (low, high)
     assert tally.duration_ns_sum == total_ns
-    assert tally.sketch.total == calls
+    assert tally.sketch.total == predictions
     for estimate, quantile in zip(tally.percentiles(PERCENTILES), quantiles):
         assert estimate is not None
         assert abs(estimate - quantile) <= RELATIVE_ERROR * quantile * (1 + 1e-9)

@@ -52,7 +52,7 @@ def test_an_export_can_be_left_after_the_server_has_ended_its_idle_transaction(
 @pytest.mark.parametrize(
     "filters", [{"model_version": "rare"}, {"min_duration_ms": 99}, {"was_successful": True, "model_version": "rare"}]
 )
-def test_no_statement_of_an_export_looks_for_rare_calls_through_the_whole_log(
+def test_no_statement_of_an_export_looks_for_rare_predictions_through_the_whole_log(
     server: Server,
     log: Callable[..., dict[str, Any]],
     model: str,

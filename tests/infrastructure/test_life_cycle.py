@@ -66,7 +66,7 @@ FROM   unnest(ARRAY['prediction_stats_minute', 'prediction_stats_hour', 'predict
 
 
 class House:
-    """A service that keeps single calls for ten days and minutes for twenty."""
+    """A service that keeps single predictions for ten days and minutes for twenty."""
 
     def __init__(self, app: Flask, engine: Engine, server: Server) -> None:
         self.app, self.engine, self.server = app, engine, server
@@ -181,13 +181,13 @@ def test_a_range_of_kept_rows_is_cut_to_the_second(house: House) -> None:
     assert house.stats(day + timedelta(seconds=20), day + timedelta(hours=1))["total_requests"] == 1
 
 
-def test_a_call_behind_the_edge_is_refused_and_changes_nothing(house: House) -> None:
+def test_a_prediction_behind_the_edge_is_refused_and_changes_nothing(house: House) -> None:
     error = house.log(TODAY - 12 * DAY, expected=422)
     assert list(error["errors"]["json"]) == ["timestamp"]
     assert house.stats(TODAY - 13 * DAY, TODAY - 11 * DAY)["total_requests"] == 4
 
 
-def test_a_call_behind_the_edge_that_retention_has_not_come_to_cannot_be_deleted(house: House) -> None:
+def test_a_prediction_behind_the_edge_that_retention_has_not_come_to_cannot_be_deleted(house: House) -> None:
     day = TODAY - 14 * DAY
     before = house.stats(day, day + DAY)
     with house.engine.connect() as connection:
@@ -203,7 +203,7 @@ def test_a_call_behind_the_edge_that_retention_has_not_come_to_cannot_be_deleted
     assert house.stats(day, day + DAY) == before
 
 
-def test_a_late_call_before_the_edge_is_counted_and_kept_by_the_next_refresh(house: House) -> None:
+def test_a_late_prediction_before_the_edge_is_counted_and_kept_by_the_next_refresh(house: House) -> None:
     late = TODAY - 9 * DAY + timedelta(hours=3, seconds=1)
     id = house.log(late)["id"]
     assert house.stats(TODAY - 30 * DAY, TODAY)["total_requests"] == 61
@@ -256,15 +256,15 @@ def test_batches_of_the_columnstore_are_left_out_by_their_ids_and_request_ids(ho
     }  # fmt: skip
 
 
-def test_in_a_batch_only_the_calls_behind_the_edge_are_refused(house: House) -> None:
+def test_in_a_batch_only_the_predictions_behind_the_edge_are_refused(house: House) -> None:
     now = datetime.now(timezone.utc)
     old, new = (now - 11 * DAY).isoformat(), (now - DAY).isoformat()
-    call = {"model_name": "batched", "duration_ms": 1, "was_successful": True, "metadata": {"text": "ü"}}
+    prediction = {"model_name": "batched", "duration_ms": 1, "was_successful": True, "metadata": {"text": "ü"}}
     batch = [
-        call | {"timestamp": old},
-        call | {"duration_ms": "?"},
-        call | {"timestamp": new},
-        call | {"timestamp": old},
+        prediction | {"timestamp": old},
+        prediction | {"duration_ms": "?"},
+        prediction | {"timestamp": new},
+        prediction | {"timestamp": old},
     ]
     response = house.client.post("/api/v1/predict-logs", json=batch)
     assert (response.status_code, response.json["stored"]) == (207, 1)

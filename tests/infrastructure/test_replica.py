@@ -143,7 +143,7 @@ def log(client: FlaskClient, model: str, **fields: Any) -> int:
 
 
 def stats(client: FlaskClient, model: str) -> tuple[int, float | None]:
-    """How many calls there were, and the lag of the replica that says so."""
+    """How many predictions there were, and the lag of the replica that says so."""
     response = client.get("/api/v1/stats", query_string={"model_name": model})
     assert response.status_code == 200, response.text
     return response.json["total_requests"], response.json["freshness"]["replica_lag_s"]
@@ -151,7 +151,7 @@ def stats(client: FlaskClient, model: str) -> tuple[int, float | None]:
 
 @contextmanager
 def ports() -> Iterator[set[int | None]]:
-    """The servers that statements about calls are sent to meanwhile."""
+    """The servers that statements about predictions are sent to meanwhile."""
     seen: set[int | None] = set()
     with statements() as sent:
         yield seen
@@ -159,7 +159,9 @@ def ports() -> Iterator[set[int | None]]:
 
 
 @pytest.mark.parametrize("path", QUESTIONS)
-def test_questions_about_many_calls_go_to_the_replica_alone(pair: Pair, app: Flask, model: str, path: str) -> None:
+def test_questions_about_many_predictions_go_to_the_replica_alone(
+    pair: Pair, app: Flask, model: str, path: str
+) -> None:
     client = app.test_client()
     for version in ("1", "2"):
         log(client, model, model_version=version)
@@ -194,7 +196,7 @@ def test_each_kind_of_answer_says_how_far_behind_it_may_be(pair: Pair, app: Flas
     assert all(0 <= lag < TIMEOUT for lag in lags), lags
 
 
-def test_a_call_is_found_by_its_id_at_once_and_counted_when_the_replica_has_it(
+def test_a_prediction_is_found_by_its_id_at_once_and_counted_when_the_replica_has_it(
     pair: Pair, app: Flask, model: str
 ) -> None:
     client = app.test_client()
@@ -381,7 +383,7 @@ FROM   prediction_log WHERE model_name = %(model)s AND timestamp >= %(start)s AN
 INSERT = """
 INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful)
 SELECT now() - random() * %(age)s * INTERVAL '1 hour', %(model)s, round((random() * 1000)::numeric), random() < 0.9
-FROM   generate_series(1, %(calls)s)
+FROM   generate_series(1, %(predictions)s)
 """
 DELETE = """
 DELETE FROM prediction_log WHERE (id, timestamp) IN
@@ -410,7 +412,7 @@ def test_an_answer_of_the_replica_equals_a_full_scan_in_the_same_snapshot(pair: 
     def write() -> None:
         try:
             while not stop.is_set():
-                values = {"model": model, "age": choose.choice([0.01, 3, 80]), "calls": choose.randint(1, 40)}
+                values = {"model": model, "age": choose.choice([0.01, 3, 80]), "predictions": choose.randint(1, 40)}
                 pair.on_primary.count(INSERT, values)
                 if choose.random() < 0.3:
                     pair.on_primary.count(DELETE, {"model": model})

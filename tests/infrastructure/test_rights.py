@@ -20,7 +20,7 @@ from app.infrastructure.roles.rights import READER_RIGHTS, SERVICE_RIGHTS
 from conftest import Server, make_app
 
 FORBIDDEN = {
-    "change a call": "UPDATE prediction_log SET duration_ms = 0",
+    "change a prediction": "UPDATE prediction_log SET duration_ms = 0",
     "empty the log": "TRUNCATE prediction_log",
     "change an aggregate": "UPDATE prediction_stats_minute SET total_requests = 0",
     "forget a change": "DELETE FROM prediction_invalidation",

@@ -1,4 +1,4 @@
-"""The aggregates' days are days of UTC: no time zone of a session or of the server moves a call into another one."""
+"""The aggregates' days are days of UTC: no time zone of a session or server moves a prediction into another one."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def each_day(engine: Engine, statement: str, hour: float) -> None:
 
 
 def check(engine: Engine) -> None:
-    """Refreshed by hand, which waits for a run of the database's own job, each bucket has the calls it should have."""
+    """Refreshed by hand, which waits for a run of the database's own job, each bucket has its predictions."""
     database = Database(engine.url.render_as_string(hide_password=False))
     for _ in engines.maintenance(database).refresh(timedelta(days=1)):
         pass

@@ -191,7 +191,9 @@ def test_minutes_are_kept_while_the_rows_that_are_older_still_have_to_be_repaire
 
 @pytest.mark.parametrize(("level", "width"), [("minute", "1 minute"), ("hour", "1 hour"), ("day", "24 hours")])
 @pytest.mark.parametrize("family", ["prediction_stats", "prediction_latency"])
-def test_a_bucket_that_lacks_calls_is_noted_and_repaired(own: Database, family: str, level: str, width: str) -> None:
+def test_a_bucket_that_lacks_predictions_is_noted_and_repaired(
+    own: Database, family: str, level: str, width: str
+) -> None:
     own.count(INSERT, {})
     refresh(own)
     ((relation, since, until),) = own.rows(LAST_BUCKET.format(view=f"{family}_{level}"), {"width": width})

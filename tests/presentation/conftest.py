@@ -47,7 +47,7 @@ def refresh(database: Engine, server: Server) -> Callable[[], None]:
 
 @pytest.fixture
 def insert(database: Engine, model: str) -> Callable[[list[datetime]], None]:
-    """Insert calls of `model` at these times, in this order; the nth takes n milliseconds, every tenth fails."""
+    """Insert predictions of `model` at these times, in this order; the nth takes n milliseconds, every tenth fails."""
 
     def insert(timestamps: list[datetime]) -> None:
         with database.connect() as connection:

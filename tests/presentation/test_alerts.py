@@ -74,7 +74,7 @@ def test_each_rule_has_its_worst_state_and_each_model_its_own(watching: Callable
         (f"{model}-a", "firing", 1),
         (f"{model}-b", "ok", 0),
     ]
-    assert "20 of 20 calls" in rule["alerts"][0]["measured"] and rule["alerts"][0]["since"].endswith("+00:00")
+    assert "20 of 20 predictions" in rule["alerts"][0]["measured"] and rule["alerts"][0]["since"].endswith("+00:00")
     (named,) = client.get(ALERTS, query_string={"model_name": f"{model}-b"}).json["rules"]
     assert (named["state"], len(named["alerts"])) == ("ok", 1)
 

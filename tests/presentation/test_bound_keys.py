@@ -22,7 +22,7 @@ from app.presentation.services import services
 from conftest import Server, make_app
 
 MINE, ALSO_MINE, OTHER = (f"bound-{name}-{uuid4().hex}" for name in ("a", "b", "c"))
-CALLS = {MINE: 3, ALSO_MINE: 2, OTHER: 7}
+PREDICTIONS = {MINE: 3, ALSO_MINE: 2, OTHER: 7}
 LOST = {MINE: 1, ALSO_MINE: 0, OTHER: 50}
 LIST, STATS, SERIES, HISTOGRAM, COMPARE, MODELS = (
     f"/api/v1/{path}"
@@ -48,7 +48,7 @@ OTHERWISE = {"export.export_predictions", "predictions.get_prediction", "metrics
 
 @dataclass(frozen=True)
 class House:
-    """A service with calls of three models, two of which a key may read, and one of which another."""
+    """A service with predictions of three models, two of which a key may read, and one of which another."""
 
     client: FlaskClient
     keys: Keys
@@ -78,7 +78,7 @@ def house(server: Server, database: Engine) -> Iterator[House]:
         "writer": keys.create("writer", Scope.WRITE)[1],
     }
     client = app.test_client()
-    yield House(client, keys, sent, {model: _log(client, sent["admin"], model) for model in CALLS})
+    yield House(client, keys, sent, {model: _log(client, sent["admin"], model) for model in PREDICTIONS})
     with database.connect() as connection:
         connection.exec_driver_sql("DELETE FROM api_key")
 
@@ -94,7 +94,7 @@ def _log(client: FlaskClient, key: str, model: str) -> int:
             "timestamp": now,
             "model_version": str(n % 2 + 1),
         }
-        for n in range(CALLS[model])
+        for n in range(PREDICTIONS[model])
     ]
     report = {"id": str(uuid4()), "model_name": model, "timestamp": now, "reason": "queue_full", "count": LOST[model]}
     headers = {"X-API-Key": key, "Predlog-Dropped": json.dumps([report] if report["count"] else [])}
@@ -136,11 +136,11 @@ def exported_models(house: House, caller: str = "two") -> set[str]:
 
 
 def test_a_question_that_names_no_model_is_about_the_keys_own(house: House) -> None:
-    assert house.ask(STATS)["total_requests"] == CALLS[MINE] + CALLS[ALSO_MINE]
-    assert house.ask(STATS, "one")["total_requests"] == CALLS[MINE]
+    assert house.ask(STATS)["total_requests"] == PREDICTIONS[MINE] + PREDICTIONS[ALSO_MINE]
+    assert house.ask(STATS, "one")["total_requests"] == PREDICTIONS[MINE]
     assert house.ask(STATS, "none")["total_requests"] == 0
     points = house.ask(SERIES)["points"]
-    assert sum(point["total_requests"] for point in points) == CALLS[MINE] + CALLS[ALSO_MINE]
+    assert sum(point["total_requests"] for point in points) == PREDICTIONS[MINE] + PREDICTIONS[ALSO_MINE]
     assert {record["model_name"] for record in house.ask(LIST)} == {MINE, ALSO_MINE}
     assert {record["model_name"] for record in house.ask(LIST, "one")} == {MINE}
     assert exported_models(house) == {MINE, ALSO_MINE}
@@ -150,12 +150,12 @@ def test_a_question_that_names_no_model_is_about_the_keys_own(house: House) -> N
     assert {entry["model_name"] for entry in house.ask(MODELS)} == {MINE, ALSO_MINE}
     assert {group["model_name"] for group in house.ask(STATS, group_by="model_name")["groups"]} == {MINE, ALSO_MINE}
     sides = house.ask(COMPARE, **TWO_VERSIONS)
-    assert sides["a"]["total_requests"] + sides["b"]["total_requests"] == CALLS[MINE] + CALLS[ALSO_MINE]
+    assert sides["a"]["total_requests"] + sides["b"]["total_requests"] == PREDICTIONS[MINE] + PREDICTIONS[ALSO_MINE]
 
 
 def test_what_was_dropped_of_other_models_is_not_told_either(house: House) -> None:
     answer = house.ask(STATS)
-    logged = CALLS[MINE] + CALLS[ALSO_MINE]
+    logged = PREDICTIONS[MINE] + PREDICTIONS[ALSO_MINE]
     assert (answer["dropped"], answer["completeness"]) == (LOST[MINE], logged / (logged + LOST[MINE]))
     assert sum(point["dropped"] for point in house.ask(SERIES)["points"]) == LOST[MINE]
     assert house.ask(STATS, "none")["completeness"] is None
@@ -175,7 +175,7 @@ def test_pages_of_several_models_are_whole_and_in_order(house: House) -> None:
         seen += [record["id"] for record in response.json]
         link = response.headers.get("Link")
         path = urljoin(LIST, link.partition("<")[2].partition(">")[0]) if link else ""
-    assert len(seen) == len(set(seen)) == CALLS[MINE] + CALLS[ALSO_MINE]
+    assert len(seen) == len(set(seen)) == PREDICTIONS[MINE] + PREDICTIONS[ALSO_MINE]
     assert seen == [record["id"] for record in house.ask(LIST)]
 
 

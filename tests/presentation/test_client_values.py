@@ -79,7 +79,7 @@ def nested(value: Any, depth: int) -> Any:
     return value
 
 
-CALLS = st.tuples(
+PREDICTIONS = st.tuples(
     st.just("client values") | SURROGATES,
     NUMBERS | st.decimals(),
     st.booleans() | st.sampled_from([0, 1, 1.0]),
@@ -92,12 +92,12 @@ CALLS = st.tuples(
 
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=150)
-@given(st.lists(CALLS, min_size=1, max_size=10))
-def test_whatever_the_client_takes_the_service_takes(client: FlaskClient, calls: list[Any]) -> None:
+@given(st.lists(PREDICTIONS, min_size=1, max_size=10))
+def test_whatever_the_client_takes_the_service_takes(client: FlaskClient, predictions: list[Any]) -> None:
     lines = []
-    for call in calls:
+    for prediction in predictions:
         try:
-            line = encode((time.time_ns(), draw(62), *call))
+            line = encode((time.time_ns(), draw(62), *prediction))
         except InvalidRecord:
             continue
         moment = datetime.datetime.fromisoformat(json.loads(line)["timestamp"])
@@ -106,7 +106,7 @@ def test_whatever_the_client_takes_the_service_takes(client: FlaskClient, calls:
     answer = client.post(
         "/api/v1/predict-logs", data=b"[" + b",".join(lines) + b"]", headers={"Content-Type": "application/json"}
     )
-    # Two calls of other models may have been given the same id and time: that is told.
+    # Two predictions of other models may have been given the same id and time: that is told.
     told = answer.json["rejected"]
     assert all(each["errors"] == {"request_id": [RequestIdConflict.message]} for each in told), answer.text
     assert answer.json["stored"] + answer.json["duplicates"] + len(told) == len(lines)

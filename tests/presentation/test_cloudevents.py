@@ -1,4 +1,4 @@
-"""POST /v1/cloudevents: calls of which inference loggers tell."""
+"""POST /v1/cloudevents: predictions of which inference loggers tell."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def now() -> datetime:
 
 @pytest.fixture
 def pair(model: str, now: datetime) -> Callable[..., tuple[Event, Event]]:
-    """The two events of a call of 124 ms, as KServe sends them."""
+    """The two events of a prediction of 124 ms, as KServe sends them."""
 
     def pair(milliseconds: int = 124, **attributes: Any) -> tuple[Event, Event]:
         common = {
@@ -94,31 +94,31 @@ def answer(response: TestResponse) -> tuple[int, dict[str, Any]]:
     return response.status_code, {key: value for key, value in response.json.items() if value}
 
 
-# Two halves are a call
+# Two halves are a prediction
 
 
 @pytest.mark.parametrize("response_first", [False, True])
-def test_a_call_is_stored_when_both_of_its_events_have_come(
+def test_a_prediction_is_stored_when_both_of_its_events_have_come(
     send: Send, pair: Any, listed: Any, model: str, now: datetime, response_first: bool
 ) -> None:
     first, second = reversed(pair()) if response_first else pair()
     assert answer(send(first)) == (200, {"waiting": 1})
     assert listed() == []
     assert answer(send(second)) == (200, {"stored": 1})
-    (call,) = listed()
-    call.pop("id")
-    call.pop("request_id")
-    assert call == {
+    (prediction,) = listed()
+    prediction.pop("id")
+    prediction.pop("request_id")
+    assert prediction == {
         "model_name": model, "model_version": "default", "duration_ms": 124, "was_successful": True,
         "timestamp": now.isoformat(),
         "metadata": {"id": first.get_id(), "namespace": "shop", "component": "predictor"},
     }  # fmt: skip
 
 
-def test_both_events_of_a_call_may_come_in_one_batch(client: FlaskClient, pair: Any, listed: Any) -> None:
+def test_both_events_of_a_prediction_may_come_in_one_batch(client: FlaskClient, pair: Any, listed: Any) -> None:
     (a, b), (c, d), (e, _) = pair(1), pair(2), pair()
     assert answer(batched(client, b, c, a, d, a, e)) == (200, {"stored": 2, "waiting": 1})
-    assert sorted(call["duration_ms"] for call in listed()) == [1, 2]
+    assert sorted(prediction["duration_ms"] for prediction in listed()) == [1, 2]
 
 
 def test_seldons_events_are_joined_by_their_requestid(send: Send, pair: Any, client: FlaskClient, model: str) -> None:
@@ -132,10 +132,10 @@ def test_seldons_events_are_joined_by_their_requestid(send: Send, pair: Any, cli
 
 
 def test_a_transformer_and_its_predictor_are_not_mixed_up(client: FlaskClient, pair: Any, listed: Any) -> None:
-    call_id = str(uuid4())
-    outer, inner = pair(200, id=call_id, component="transformer"), pair(100, id=call_id)
+    shared_id = str(uuid4())
+    outer, inner = pair(200, id=shared_id, component="transformer"), pair(100, id=shared_id)
     assert answer(batched(client, outer[0], inner[0], inner[1], outer[1])) == (200, {"stored": 2})
-    assert sorted(call["duration_ms"] for call in listed()) == [100, 200]
+    assert sorted(prediction["duration_ms"] for prediction in listed()) == [100, 200]
 
 
 def test_events_that_come_again_store_nothing_new(send: Send, pair: Any, listed: Any) -> None:
@@ -155,7 +155,7 @@ def test_halves_that_come_at_the_same_moment_find_each_other(
         statuses = list(pool.map(lambda event: structured(app.test_client(), event).status_code, events))
     again = [event for event, status in zip(events, statuses, strict=True) if status == 503]
     assert all(structured(app.test_client(), event).status_code == 200 for event in again)
-    assert sorted(call["duration_ms"] for call in listed()) == list(range(20))
+    assert sorted(prediction["duration_ms"] for prediction in listed()) == list(range(20))
 
 
 def test_events_of_another_type_are_passed_over(send: Send, pair: Any, listed: Any) -> None:
@@ -195,8 +195,8 @@ def test_nulls_and_a_byte_order_mark_are_taken(client: FlaskClient, pair: Any, l
         body = json.loads(to_structured_event(event).body) | {"endpoint": None, "subject": None, "modelid": ""}
         sent = b"\xef\xbb\xbf" + json.dumps(body).encode()
         assert client.post(PATH, data=sent, content_type="application/cloudevents+json").status_code == 200
-    (call,) = listed()
-    assert "model_version" not in call
+    (prediction,) = listed()
+    assert "model_version" not in prediction
 
 
 def test_half_a_character_spoils_nothing(client: FlaskClient, pair: Any, listed: Any) -> None:
@@ -251,7 +251,7 @@ def test_a_response_before_its_request_is_told(send: Send, pair: Any, listed: An
     assert listed() == []
 
 
-def test_reports_of_dropped_calls_are_taken(send: Send, pair: Any, client: FlaskClient, model: str) -> None:
+def test_reports_of_dropped_predictions_are_taken(send: Send, pair: Any, client: FlaskClient, model: str) -> None:
     minute = datetime.now(timezone.utc).isoformat()
     report = {"id": str(uuid4()), "model_name": model, "timestamp": minute, "reason": "queue_full", "count": 7}
     send(pair()[0], **{HEADER: json.dumps([report])})
@@ -289,7 +289,7 @@ WAITING = "SELECT count(*) FROM prediction_half WHERE model_name = %(model)s"
 AGE = "UPDATE prediction_half SET received_at = now() - INTERVAL '25 hours' WHERE model_name = %(model)s"
 
 
-def test_a_call_whose_other_half_never_comes_counts_as_dropped(
+def test_a_prediction_whose_other_half_never_comes_counts_as_dropped(
     send: Send, client: FlaskClient, database: Engine, pair: Any, model: str
 ) -> None:
     (_, alone), (request, response) = pair(), pair()
@@ -324,7 +324,7 @@ def _logged_and_dropped(client: FlaskClient, model: str) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("side", [0, 1])
-def test_an_event_that_comes_again_after_its_call_has_expired_is_no_dropped_call(
+def test_an_event_that_comes_again_after_its_prediction_has_expired_is_no_dropped_one(
     client: FlaskClient, database: Engine, pair: Any, model: str, side: int
 ) -> None:
     halves = pair()
@@ -337,7 +337,7 @@ def test_an_event_that_comes_again_after_its_call_has_expired_is_no_dropped_call
 
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("comes_again", [True, False])
-def test_a_call_that_could_not_be_logged_is_logged_later_or_counts_as_dropped(
+def test_a_prediction_that_could_not_be_logged_is_logged_later_or_counts_as_dropped(
     client: FlaskClient,
     database: Engine,
     pair: Any,
@@ -360,7 +360,7 @@ def test_a_call_that_could_not_be_logged_is_logged_later_or_counts_as_dropped(
 
 
 @pytest.mark.parametrize("step", ["logged", "expire"])
-def test_what_comes_after_a_call_was_logged_cannot_fail_its_event(
+def test_what_comes_after_a_prediction_was_logged_cannot_fail_its_event(
     client: FlaskClient, database: Engine, pair: Any, model: str, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     with monkeypatch.context() as patch:

@@ -20,7 +20,7 @@ INSERT = """
 INSERT INTO prediction_log (timestamp, model_name, model_version, duration_ms, was_successful)
 SELECT %(start)s::timestamptz + n * INTERVAL '1 second', %(model)s, %(version)s, %(duration_ms)s + n %% 50,
        n > %(failed)s
-FROM   generate_series(1, %(calls)s) AS n
+FROM   generate_series(1, %(predictions)s) AS n
 """
 
 Put = Callable[..., None]
@@ -33,10 +33,16 @@ def start() -> datetime:
 
 @pytest.fixture
 def put(database: Engine, model: str, start: datetime) -> Put:
-    """Insert calls of one version, one a second: the first ones failed, durations spread over 50 ms."""
+    """Insert predictions of one version, one a second: the first ones failed, durations spread over 50 ms."""
 
-    def put(version: str, calls: int, *, failed: int = 0, duration_ms: float = 100, days: int = 0) -> None:
-        values = {"model": model, "version": version, "calls": calls, "failed": failed, "duration_ms": duration_ms}
+    def put(version: str, predictions: int, *, failed: int = 0, duration_ms: float = 100, days: int = 0) -> None:
+        values = {
+            "model": model,
+            "version": version,
+            "predictions": predictions,
+            "failed": failed,
+            "duration_ms": duration_ms,
+        }
         with database.connect() as connection:
             connection.exec_driver_sql(INSERT, {**values, "start": start + days * DAY})
 
@@ -45,7 +51,7 @@ def put(database: Engine, model: str, start: datetime) -> Put:
 
 @pytest.fixture
 def compare(client: FlaskClient, model: str) -> Callable[..., dict[str, Any]]:
-    """Compare calls of `model`; the answer is what the documentation promises."""
+    """Compare predictions of `model`; the answer is what the documentation promises."""
 
     def compare(**query: Any) -> dict[str, Any]:
         response = client.get(URL, query_string={"model_name": model, **query})
@@ -180,7 +186,7 @@ def test_more_confidence_makes_wider_intervals(put: Put, compare: Any) -> None:
     assert default["confidence"] == 0.95
 
 
-def test_a_side_without_calls_is_no_error(put: Put, compare: Any) -> None:
+def test_a_side_without_predictions_is_no_error(put: Put, compare: Any) -> None:
     put("1.4", 10)
     for query, totals in [
         ({"version_a": "1.4", "version_b": "1.5"}, [10, 0]),
@@ -190,13 +196,13 @@ def test_a_side_without_calls_is_no_error(put: Put, compare: Any) -> None:
         assert [answer[side]["total_requests"] for side in "ab"] == totals
         assert answer["b"]["success_rate"] is None
         assert answer["b"]["percentiles"] == {"50": None, "90": None, "95": None, "99": None}
-        nothing = {"confidence_interval": None, "more_than_chance": None, "verdict": "not enough calls"}
+        nothing = {"confidence_interval": None, "more_than_chance": None, "verdict": "not enough predictions"}
         method = answer["success_rate"]["method"]
         assert answer["success_rate"] == {"difference": None, **nothing, "method": method}
         assert answer["duration"]["percentiles"]["95"] == {"ratio": None, **nothing}
 
 
-def test_a_few_calls_leave_an_end_open_or_say_nothing(put: Put, compare: Any) -> None:
+def test_a_few_predictions_leave_an_end_open_or_say_nothing(put: Put, compare: Any) -> None:
     put("1.4", 1000)
     put("1.5", 8, duration_ms=500)
     ratios = compare(version_a="1.4", version_b="1.5", percentiles="50,99")["duration"]["percentiles"]
@@ -205,10 +211,10 @@ def test_a_few_calls_leave_an_end_open_or_say_nothing(put: Put, compare: Any) ->
     three = compare(version_a="1.4", version_b="1.6", percentiles="50")["duration"]["percentiles"]["50"]
     assert three["ratio"] == pytest.approx(502 / 125, rel=GAMMA - 1)
     assert (three["confidence_interval"], three["more_than_chance"]) == (None, None)
-    assert three["verdict"] == "not enough calls"
+    assert three["verdict"] == "not enough predictions"
 
 
-def test_there_is_no_ratio_to_calls_that_took_no_time(compare: Any, log: Any) -> None:
+def test_there_is_no_ratio_to_predictions_that_took_no_time(compare: Any, log: Any) -> None:
     for version, duration_ms in (("1.4", 0), ("1.5", 5)):
         log(model_version=version, duration_ms=duration_ms, timestamp="2025-06-02T12:00:00")
     ratio = compare(version_a="1.4", version_b="1.5", percentiles="50")["duration"]["percentiles"]["50"]
@@ -223,7 +229,7 @@ def test_the_tests_are_named_with_their_sources(put: Put, compare: Any) -> None:
     assert answer["duration"]["ratio_relative_error"] == pytest.approx(GAMMA - 1, rel=1e-4)
 
 
-def test_late_calls_and_deleted_ones_count_at_once(
+def test_late_predictions_and_deleted_ones_count_at_once(
     put: Put, compare: Any, refresh: Callable[[], None], log: Any, model: str, database: Engine
 ) -> None:
     put("1.4", 100)

@@ -44,7 +44,7 @@ def report(model: str, minute: datetime = NOON, **fields: Any) -> dict[str, Any]
 
 @pytest.fixture
 def dropped(client: FlaskClient, model: str) -> Callable[..., int]:
-    """How many dropped calls of a model the statistics count in a range."""
+    """How many dropped predictions of a model the statistics count in a range."""
 
     def dropped(start: datetime | None = None, end: datetime | None = None, name: str = model) -> int:
         query = {"model_name": name}
@@ -245,7 +245,7 @@ def test_the_flask_command_removes_as_the_route_does_and_says_how_many(
     command = ["dropped", "remove", "--model", model, "--from", f"{YESTERDAY:%Y-%m-%d}"]
     done = app.test_cli_runner().invoke(args=command)
     assert done.exit_code == 0, done.output
-    assert "1 reports of 7 dropped calls are removed." in done.stdout
+    assert "1 reports of 7 dropped predictions are removed." in done.stdout
     assert dropped() == 4
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if "dropped.removed" in line]
     assert [(line["models"], line["dropped"]) for line in lines] in ([], [([model], 7)])

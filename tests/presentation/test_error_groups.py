@@ -15,7 +15,7 @@ HOUR = timedelta(hours=1)
 
 
 class Failing:
-    """Logs failed calls of one model."""
+    """Logs failed predictions of one model."""
 
     def __init__(self, client: FlaskClient, model: str, midnight: datetime) -> None:
         self._client, self.model, self.midnight = client, model, midnight
@@ -88,20 +88,20 @@ def test_an_error_of_before_the_range_alone_is_left_out(failing: Failing) -> Non
     assert failing.groups(**{"from": failing.since(2)}) == []
 
 
-def test_of_one_version_its_calls_are_counted_and_first_seen_is_of_any(failing: Failing) -> None:
+def test_of_one_version_its_predictions_are_counted_and_first_seen_is_of_any(failing: Failing) -> None:
     failing.log(1, "no", "1")
     failing.log(2, "no", "2")
     [group] = failing.groups(model_version="2")
     assert (group["count"], group["versions"], group["first_version"]) == (1, ["2"], "1")
 
 
-def test_a_call_without_a_version_is_of_none(failing: Failing) -> None:
+def test_a_prediction_without_a_version_is_of_none(failing: Failing) -> None:
     failing.log(1, "no")
     [group] = failing.groups()
     assert (group["first_version"], group["versions"]) == (None, [None])
 
 
-def test_calls_that_succeeded_are_no_errors_whatever_they_say(failing: Failing) -> None:
+def test_predictions_that_succeeded_are_no_errors_whatever_they_say(failing: Failing) -> None:
     failing.log(1, "a warning", was_successful=True)
     assert failing.groups() == []
 
@@ -109,8 +109,8 @@ def test_calls_that_succeeded_are_no_errors_whatever_they_say(failing: Failing) 
 def test_the_pages_together_have_every_group_once_the_most_frequent_first(
     client: FlaskClient, failing: Failing
 ) -> None:
-    for letter, calls in zip("abcdefg", (2, 1, 3, 1, 1, 2, 1)):
-        for _ in range(calls):
+    for letter, number in zip("abcdefg", (2, 1, 3, 1, 1, 2, 1)):
+        for _ in range(number):
             failing.log(1, f"error {letter}")
     whole = failing.groups()
     assert [group["count"] for group in whole] == [3, 2, 2, 1, 1, 1, 1]

@@ -36,7 +36,7 @@ Log = Callable[..., dict[str, Any]]
 
 
 def rows(response: TestResponse) -> list[dict[str, Any]]:
-    """The exported calls as the list has them."""
+    """The exported predictions as the list has them."""
     assert response.status_code == 200, response.text
     if response.mimetype == "application/x-ndjson":
         return [json.loads(line) for line in response.data.split(b"\n")[:-1]]
@@ -68,8 +68,8 @@ def exported(client: FlaskClient, model: str, **query: Any) -> list[dict[str, An
 
 
 @pytest.fixture
-def calls(log: Log, midnight: datetime) -> list[dict[str, Any]]:
-    """Calls with all that can be logged, two of them at the same time; oldest first."""
+def predictions(log: Log, midnight: datetime) -> list[dict[str, Any]]:
+    """Predictions with all that can be logged, two of them at the same time; oldest first."""
     logged = [
         log(
             timestamp=(midnight + timedelta(seconds=n // 2, microseconds=n // 2)).isoformat(),
@@ -87,17 +87,19 @@ def calls(log: Log, midnight: datetime) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two calls a block, and one block a transaction."""
+    """Two predictions a block, and one block a transaction."""
     monkeypatch.setattr(export_store, "FETCH", "FETCH 2 FROM export")
     monkeypatch.setattr(export_store, "TRANSACTION_S", -1)
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_each_format_has_all_calls_as_they_were_logged_oldest_first(
-    client: FlaskClient, model: str, calls: list[dict[str, Any]], name: str
+def test_each_format_has_all_predictions_as_they_were_logged_oldest_first(
+    client: FlaskClient, model: str, predictions: list[dict[str, Any]], name: str
 ) -> None:
     found = exported(client, model, format=name)
-    assert [{**row, "timestamp": moment(row)} for row in found] == [{**row, "timestamp": moment(row)} for row in calls]
+    assert [{**row, "timestamp": moment(row)} for row in found] == [
+        {**row, "timestamp": moment(row)} for row in predictions
+    ]
 
 
 def test_an_empty_error_is_told_from_none(client: FlaskClient, log: Log, model: str) -> None:
@@ -163,13 +165,13 @@ def test_parquet_without_pyarrow_is_a_clear_406(client: FlaskClient, monkeypatch
     ],
 )
 def test_the_filters_are_those_of_the_list(
-    client: FlaskClient, model: str, calls: list[dict[str, Any]], midnight: datetime, query: dict[str, str]
+    client: FlaskClient, model: str, predictions: list[dict[str, Any]], midnight: datetime, query: dict[str, str]
 ) -> None:
     seconds = {value: (midnight + timedelta(seconds=int(value[1:-1]))).isoformat() for value in query.values()
                if value.endswith("s")}  # fmt: skip
     query = {name: seconds.get(value, value) for name, value in query.items()}
     listed = client.get(LIST, query_string={"model_name": model, **query}).json
-    assert 0 < len(listed) < len(calls)
+    assert 0 < len(listed) < len(predictions)
     assert [row["id"] for row in exported(client, model, **query)] == [row["id"] for row in reversed(listed)]
 
 
@@ -180,10 +182,10 @@ def test_dates_are_days_of_the_zone(client: FlaskClient, log: Log, model: str) -
     assert [row["id"] for row in exported(client, model, **query, timezone="Europe/Berlin")] == [late["id"]]
 
 
-def test_it_goes_on_after_any_call(client: FlaskClient, model: str, calls: list[dict[str, Any]]) -> None:
-    for place, row in enumerate(calls):
+def test_it_goes_on_after_any_prediction(client: FlaskClient, model: str, predictions: list[dict[str, Any]]) -> None:
+    for place, row in enumerate(predictions):
         rest = exported(client, model, cursor=f"{row['timestamp']},{row['id']}")
-        assert [row["id"] for row in rest] == [row["id"] for row in calls[place + 1 :]]
+        assert [row["id"] for row in rest] == [row["id"] for row in predictions[place + 1 :]]
 
 
 @pytest.mark.parametrize("cursor", ["x", "2025-06-09", "2025-06-09,x", "2025-06-09T12:00:00Z,0", ",1", "1,2025-06-09"])
@@ -194,10 +196,10 @@ def test_an_invalid_cursor_is_refused(client: FlaskClient, cursor: str) -> None:
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_one_transaction_after_the_other_reads_each_call_once(
-    client: FlaskClient, model: str, calls: list[dict[str, Any]]
+def test_one_transaction_after_the_other_reads_each_prediction_once(
+    client: FlaskClient, model: str, predictions: list[dict[str, Any]]
 ) -> None:
-    assert [row["id"] for row in exported(client, model)] == [row["id"] for row in calls]
+    assert [row["id"] for row in exported(client, model)] == [row["id"] for row in predictions]
 
 
 @contextmanager
@@ -222,19 +224,19 @@ def lost_after(monkeypatch: pytest.MonkeyPatch, *places: int) -> Iterator[None]:
 
 @pytest.mark.usefixtures("small_blocks")
 def test_a_transaction_that_is_lost_is_gone_on_with(
-    client: FlaskClient, model: str, calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, model: str, predictions: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export_store, "TRANSACTION_S", 60)
     with lost_after(monkeypatch, 2, 1):
-        assert [row["id"] for row in exported(client, model)] == [row["id"] for row in calls]
+        assert [row["id"] for row in exported(client, model)] == [row["id"] for row in predictions]
 
 
 def test_a_database_that_is_away_is_told_before_anything_is_sent(
-    client: FlaskClient, model: str, calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, model: str, predictions: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with lost_after(monkeypatch, 0):
         assert client.get(URL, query_string={"model_name": model}).status_code == 503
-    assert len(exported(client, model)) == len(calls)
+    assert len(exported(client, model)) == len(predictions)
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -243,7 +245,7 @@ def test_a_database_that_is_away_is_told_before_anything_is_sent(
 def test_what_was_cut_has_no_end(
     client: FlaskClient,
     model: str,
-    calls: list[dict[str, Any]],
+    predictions: list[dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     why: str,
@@ -281,7 +283,7 @@ def test_a_whole_export_has_its_end_even_without_predictions(client: FlaskClient
 
 @pytest.mark.parametrize(("name", "encoding"), [("ndjson", "gzip"), ("csv", "gzip"), ("parquet", None)])
 def test_text_is_compressed_if_the_caller_can_inflate_it(
-    client: FlaskClient, model: str, calls: list[dict[str, Any]], name: str, encoding: str | None
+    client: FlaskClient, model: str, predictions: list[dict[str, Any]], name: str, encoding: str | None
 ) -> None:
     query = {"model_name": model, "format": name}
     response = client.get(URL, query_string=query, headers={"Accept-Encoding": "br, gzip"}, buffered=True)
@@ -307,7 +309,7 @@ def test_text_that_is_a_formula_to_spreadsheets_stays_as_it_was_logged(
 def test_an_export_that_finds_nothing_for_long_sends_bytes_that_change_nothing(
     client: FlaskClient,
     model: str,
-    calls: list[dict[str, Any]],
+    predictions: list[dict[str, Any]],
     log: Log,
     midnight: datetime,
     monkeypatch: pytest.MonkeyPatch,
@@ -336,7 +338,7 @@ def _inflated(response: TestResponse) -> TestResponse:
 
 @pytest.mark.usefixtures("small_blocks")
 def test_an_export_that_finds_nothing_at_all_for_long_is_a_blank_line(
-    client: FlaskClient, model: str, calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, model: str, predictions: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export_stream, "MAX_SILENCE_S", -1)
     found = client.get(URL, query_string={"model_name": model, "min_duration_ms": "1e21"}).data
@@ -362,7 +364,7 @@ def test_no_piece_of_an_export_ends_with_a_line_end_unless_the_export_is_whole()
 
 
 def large(model: str) -> dict[str, Any]:
-    """A call of which a hundred are more than is handed to the server at once."""
+    """A prediction of which a hundred are more than is handed to the server at once."""
     return {"model_name": model, "duration_ms": 1, "was_successful": True, "metadata": {"text": "x" * 4000}}
 
 
@@ -407,11 +409,11 @@ def test_an_export_under_way_holds_no_permit_and_no_connection_of_other_requests
     if not server.concurrent:
         pytest.skip("one session cannot hold a transaction open beside another")
     client = make_app(server.url, threads=1, pool_size=1).test_client()
-    call = large(model)
-    client.post("/api/v1/predict-logs", json=[call] * 100)
+    prediction = large(model)
+    client.post("/api/v1/predict-logs", json=[prediction] * 100)
     under_way = client.get(URL, query_string={"model_name": model}, buffered=False)
     try:
-        assert client.post("/api/v1/predict-log", json=call).status_code == 200
+        assert client.post("/api/v1/predict-log", json=prediction).status_code == 200
         assert client.get(LIST, query_string={"model_name": model}).status_code == 200
     finally:
         under_way.close()

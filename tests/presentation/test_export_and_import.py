@@ -15,8 +15,8 @@ from predlog.importers import own
 FIGURES = ("total_requests", "successful_requests", "min_duration_ms", "max_duration_ms", "percentiles")
 
 
-def posted(client: FlaskClient, calls: list[dict[str, Any]]) -> dict[str, Any]:
-    response = client.post("/api/v1/predict-logs", json=calls)
+def posted(client: FlaskClient, predictions: list[dict[str, Any]]) -> dict[str, Any]:
+    response = client.post("/api/v1/predict-logs", json=predictions)
     assert response.status_code == 200, response.text
     return dict(response.json)
 
@@ -27,7 +27,7 @@ def test_the_other_engine_says_the_same_of_an_import_and_a_second_one_adds_nothi
     servers: Callable[[str], Server], model: str, here: str, there: str, name: str
 ) -> None:
     source, target = (make_app(servers(engine).url).test_client() for engine in (here, there))
-    calls = [
+    predictions = [
         {
             "model_name": model, "duration_ms": n * n / 7, "was_successful": n % 7 > 0, "model_version": str(n % 3),
             "timestamp": f"2025-06-0{n % 9 + 1}T{n % 24:02}:{n % 60:02}:59.000{n:03}Z",
@@ -35,7 +35,7 @@ def test_the_other_engine_says_the_same_of_an_import_and_a_second_one_adds_nothi
         }
         for n in range(200)
     ]  # fmt: skip
-    posted(source, calls)
+    posted(source, predictions)
     query = {"model_name": model, "format": name}
     exported = source.get("/api/v1/predictions/export", query_string=query).data
     found = [record for _, record in own.read(io.BytesIO(exported), f"export.{name}")]

@@ -36,7 +36,7 @@ def ask(client: FlaskClient, path: str = URL, **query: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def scattered(database: Engine, model: str, midnight: datetime) -> None:
-    """400 calls over two days; some take no time, some lie on the bound of a bin, a few take very long."""
+    """400 predictions over two days; some take no time, some lie on the bound of a bin, a few take very long."""
     chance = random.Random(7)
     kinds = (lambda: 0.0, lambda: float(chance.randint(1, 50)), lambda: chance.lognormvariate(3, 1.5), lambda: 1e7)
     durations = [kinds[min(chance.randrange(12) // 2, 3)]() for _ in range(400)]
@@ -88,7 +88,7 @@ def test_shares_agree_with_the_rows_within_their_limits(
 
 
 @pytest.mark.usefixtures("scattered")
-def test_the_counts_add_up_to_the_calls_and_agree_with_the_rows(
+def test_the_counts_add_up_to_the_predictions_and_agree_with_the_rows(
     client: FlaskClient, model: str, ranges: Any, scan: Any, refresh: Refresh
 ) -> None:
     for _ in range(2):

@@ -16,7 +16,7 @@ FIGURES = ("total_requests", "failed_requests", "success_rate", "average_duratio
 
 @pytest.fixture
 def models(client: FlaskClient, model: str, midnight: datetime) -> list[str]:
-    """Three models whose names begin with `model`, with two versions each, every third call of the first one failed."""
+    """Three models whose names begin with `model`, of two versions each; of the first, a third of the predictions failed."""
     names = [f"{model}-{letter}" for letter in "abc"]
     records = [
         {
@@ -87,7 +87,7 @@ def test_the_pages_together_have_every_model_once(client: FlaskClient, model: st
     assert seen == models
 
 
-def test_a_model_without_calls_in_the_range_has_zeros(client: FlaskClient, model: str, models: list[str]) -> None:
+def test_a_model_without_predictions_in_the_range_has_zeros(client: FlaskClient, model: str, models: list[str]) -> None:
     [entry, *_] = ask(client, model_name=models[0], **{"from": "2001-01-01", "to": "2001-01-02"})["models"]
     assert (entry["total_requests"], entry["success_rate"], entry["percentiles"]["50"]) == (0, None, None)
 

@@ -31,7 +31,7 @@ Delete = Callable[[Sequence[datetime]], None]
 INSERT = """
 INSERT INTO prediction_log (timestamp, model_name, model_version, duration_ms, was_successful)
 SELECT timestamp, %(model)s, %(version)s, n, n > %(failed)s
-FROM   unnest(%(timestamps)s::timestamptz[]) WITH ORDINALITY AS calls (timestamp, n)
+FROM   unnest(%(timestamps)s::timestamptz[]) WITH ORDINALITY AS predictions (timestamp, n)
 """
 
 MANY_VERSIONS = """
@@ -48,7 +48,7 @@ FROM   prediction_stats_state
 
 @pytest.fixture
 def put(database: Engine, model: str) -> Put:
-    """Insert calls of one version at these times; the nth takes n milliseconds, the first ones failed."""
+    """Insert predictions of one version at these times; the nth takes n milliseconds, the first ones failed."""
 
     def put(timestamps: Sequence[datetime], version: str = "1", failed: int = 0) -> None:
         with database.connect() as connection:
@@ -78,7 +78,7 @@ def refresh_all(database: Engine, refresh: Callable[[], None]) -> Callable[[], N
 
 @pytest.fixture
 def delete(database: Engine, model: str) -> Delete:
-    """Delete the calls at these times."""
+    """Delete the predictions at these times."""
 
     def delete(timestamps: Sequence[datetime]) -> None:
         with database.connect() as connection:
@@ -108,12 +108,12 @@ def ago(length: timedelta) -> datetime:
 
 
 def every(gap: timedelta, length: timedelta, last: timedelta = timedelta()) -> list[datetime]:
-    """Calls at equal distances, the last of them so long ago."""
+    """Predictions at equal distances, the last of them so long ago."""
     end = ago(last)
     return [end - i * gap for i in range(int(length / gap), -1, -1)]
 
 
-def test_a_single_call_is_first_and_last_and_has_no_gap(models: Any, log: Any) -> None:
+def test_a_single_prediction_is_first_and_last_and_has_no_gap(models: Any, log: Any) -> None:
     log(model_version="1", duration_ms=40, timestamp="2025-06-09T12:00:00.123456")
     (entry,) = models()
     assert entry.pop("model_name")
@@ -132,7 +132,7 @@ def test_a_single_call_is_first_and_last_and_has_no_gap(models: Any, log: Any) -
     }
 
 
-def test_calls_of_the_last_hour_the_last_day_and_of_all_time_are_counted(models: Any, put: Put) -> None:
+def test_predictions_of_the_last_hour_the_last_day_and_of_all_time_are_counted(models: Any, put: Put) -> None:
     put([ago(40 * DAY - i * SECOND) for i in range(100)], failed=50)
     put([ago(5 * HOUR - i * SECOND) for i in range(60)], failed=30)
     put([ago(30 * MINUTE - i * SECOND) for i in range(40)], failed=4)
@@ -146,7 +146,7 @@ def test_calls_of_the_last_hour_the_last_day_and_of_all_time_are_counted(models:
         assert window["p95_duration_ms"] == pytest.approx(true, rel=RELATIVE_ERROR)
 
 
-def test_each_version_is_an_entry_and_calls_without_one_are_too(models: Any, put: Put) -> None:
+def test_each_version_is_an_entry_and_predictions_without_one_are_too(models: Any, put: Put) -> None:
     for version in ("1.10", "", "1.9"):
         put([ago(MINUTE)], version)
     assert [entry["model_version"] for entry in models()] == [None, "1.10", "1.9"]
@@ -157,27 +157,27 @@ def test_a_model_that_nobody_has_logged_is_not_there(models: Any) -> None:
 
 
 @pytest.mark.parametrize("age", [2 * MINUTE, 3 * HOUR, 30 * HOUR, 12 * DAY, 300 * DAY])
-def test_the_first_and_the_last_call_are_known_to_the_microsecond(
+def test_the_first_and_the_last_prediction_are_known_to_the_microsecond(
     models: Any, put: Put, refresh: Callable[[], None], age: timedelta
 ) -> None:
-    calls = sorted(ago(age) - i * timedelta(seconds=17.000123) for i in range(200))
-    put(calls, "1")
-    put([calls[0] + SECOND, calls[90], calls[-1] - SECOND], "2")
+    predictions = sorted(ago(age) - i * timedelta(seconds=17.000123) for i in range(200))
+    put(predictions, "1")
+    put([predictions[0] + SECOND, predictions[90], predictions[-1] - SECOND], "2")
     for _ in range(2):  # before it is materialised, and after
-        for entry, own in zip(models(), (calls, [calls[0] + SECOND, calls[-1] - SECOND])):
+        for entry, own in zip(models(), (predictions, [predictions[0] + SECOND, predictions[-1] - SECOND])):
             assert (entry["first_seen"], entry["last_seen"]) == (own[0].isoformat(), own[-1].isoformat())
         refresh()
 
 
-def test_the_first_call_and_the_last_one_are_others_as_soon_as_they_are(
+def test_the_first_prediction_and_the_last_one_are_others_as_soon_as_they_are(
     models: Any, put: Put, delete: Delete, refresh: Callable[[], None]
 ) -> None:
-    calls = every(7 * HOUR, 10 * DAY, last=DAY)
-    put(calls)
+    predictions = every(7 * HOUR, 10 * DAY, last=DAY)
+    put(predictions)
     refresh()
     (entry,) = models()
-    assert (entry["first_seen"], entry["last_seen"]) == (calls[0].isoformat(), calls[-1].isoformat())
-    early, late = calls[0] - HOUR, calls[-1] + HOUR
+    assert (entry["first_seen"], entry["last_seen"]) == (predictions[0].isoformat(), predictions[-1].isoformat())
+    early, late = predictions[0] - HOUR, predictions[-1] + HOUR
     steps: tuple[Callable[[], object], ...] = (lambda: None, refresh)
     for step in steps:
         put([early, late])
@@ -187,15 +187,15 @@ def test_the_first_call_and_the_last_one_are_others_as_soon_as_they_are(
         delete([early, late])
         step()
         (entry,) = models()
-        assert (entry["first_seen"], entry["last_seen"]) == (calls[0].isoformat(), calls[-1].isoformat())
-        assert entry["all_time"]["total_requests"] == len(calls)
+        assert (entry["first_seen"], entry["last_seen"]) == (predictions[0].isoformat(), predictions[-1].isoformat())
+        assert entry["all_time"]["total_requests"] == len(predictions)
 
 
-def test_a_version_whose_calls_are_all_deleted_is_gone(models: Any, put: Put, delete: Delete) -> None:
-    calls = [ago(MINUTE)]
-    put(calls, "1")
+def test_a_version_whose_predictions_are_all_deleted_is_gone(models: Any, put: Put, delete: Delete) -> None:
+    predictions = [ago(MINUTE)]
+    put(predictions, "1")
     put([ago(2 * MINUTE)], "2")
-    delete(calls)
+    delete(predictions)
     assert [entry["model_version"] for entry in models()] == ["2"]
 
 
@@ -281,7 +281,7 @@ def test_models_are_found_by_a_part_of_their_name_page_by_page(client: FlaskClie
     assert client.get(URL, query_string={"search": f"{model}-_rice"}).json == []
 
 
-def test_names_without_calls_are_passed_over_however_many(
+def test_names_without_predictions_are_passed_over_however_many(
     client: FlaskClient, database: Engine, model: str, log: Any
 ) -> None:
     names = [f"{model}-{number:04}" for number in range(2500)]
@@ -390,13 +390,13 @@ def retained(database: Engine, model: str) -> Iterator[Callable[..., Entry]]:
 def test_if_raw_rows_are_gone_the_finest_bucket_that_is_left_is_given(
     put: Put, refresh_all: Callable[[], None], retained: Callable[..., Entry], edges: list[str], width: timedelta
 ) -> None:
-    calls = every(7 * HOUR, 20 * DAY, last=10 * DAY)
-    put(calls)
+    predictions = every(7 * HOUR, 20 * DAY, last=10 * DAY)
+    put(predictions)
     refresh_all()
     entry = retained(**{edge: floor(ago(5 * DAY), DAY) for edge in edges})
-    for place, call in ((entry.first_seen, calls[0]), (entry.last_seen, calls[-1])):
-        assert (place.range.start, place.accuracy) == (floor(call, width), width)
-    assert entry.all_time.total == len(calls)
+    for place, prediction in ((entry.first_seen, predictions[0]), (entry.last_seen, predictions[-1])):
+        assert (place.range.start, place.accuracy) == (floor(prediction, width), width)
+    assert entry.all_time.total == len(predictions)
 
 
 def test_rows_of_the_log_are_read_at_its_ends_only(

@@ -118,7 +118,9 @@ def test_the_content_type_may_name_its_charset(client: FlaskClient, model: str) 
     assert answer.json["error"] == "é"
 
 
-def test_a_retried_call_returns_the_first_record_and_stores_nothing(client: FlaskClient, log: Log, model: str) -> None:
+def test_a_retried_prediction_returns_the_first_record_and_stores_nothing(
+    client: FlaskClient, log: Log, model: str
+) -> None:
     key = {"request_id": str(uuid4()), "timestamp": now(hours=-1).isoformat()}
     first = log(**key, duration_ms=1, metadata={"try": 1})
     assert log(**key, duration_ms=2, metadata={"try": 2}) == first
@@ -133,18 +135,18 @@ def test_a_retry_may_write_the_same_instant_in_another_way(log: Log, midnight: d
     assert again == first
 
 
-def test_the_same_request_id_at_another_time_is_another_call(log: Log) -> None:
+def test_the_same_request_id_at_another_time_is_another_prediction(log: Log) -> None:
     id = str(uuid4())
     first, second = (log(request_id=id, timestamp=now(seconds=-n).isoformat()) for n in (1, 2))
     assert first["id"] != second["id"]
 
 
-def test_calls_without_a_request_id_are_all_kept(client: FlaskClient, log: Log, model: str) -> None:
+def test_predictions_without_a_request_id_are_all_kept(client: FlaskClient, log: Log, model: str) -> None:
     timestamp = now().isoformat()
     assert log(timestamp=timestamp)["id"] != log(timestamp=timestamp)["id"]
 
 
-def test_a_call_that_was_deleted_may_be_logged_again(client: FlaskClient, log: Log) -> None:
+def test_a_prediction_that_was_deleted_may_be_logged_again(client: FlaskClient, log: Log) -> None:
     key = {"request_id": str(uuid4()), "timestamp": now().isoformat()}
     first = log(**key)
     assert client.delete(f"/api/v1/predictions/{first['id']}").status_code == 200
@@ -170,7 +172,7 @@ def test_retries_at_the_same_moment_store_one_record(client: FlaskClient, server
     assert all(answer == answers[0] and answer["id"] for answer in answers), answers
 
 
-def test_a_call_a_little_in_the_future_is_kept_and_counted(client: FlaskClient, log: Log, model: str) -> None:
+def test_a_prediction_a_little_in_the_future_is_kept_and_counted(client: FlaskClient, log: Log, model: str) -> None:
     log(timestamp=now(minutes=4).isoformat())
     assert client.get("/api/v1/stats", query_string={"model_name": model}).json["total_requests"] == 1
 
@@ -179,7 +181,7 @@ def test_a_call_a_little_in_the_future_is_kept_and_counted(client: FlaskClient, 
     "timestamp",
     ["soon", "1999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"],
 )
-def test_a_call_of_the_future_or_before_2000_is_refused(client: FlaskClient, model: str, timestamp: str) -> None:
+def test_a_prediction_of_the_future_or_before_2000_is_refused(client: FlaskClient, model: str, timestamp: str) -> None:
     timestamp = now(minutes=6).isoformat() if timestamp == "soon" else timestamp
     body = {"model_name": model, "duration_ms": 1, "was_successful": True, "timestamp": timestamp}
     refusal = client.post(URL, json=body)
@@ -214,7 +216,7 @@ def test_lengths_up_to_the_limit_are_kept_and_beyond_it_refused(
     assert set(refused.json["errors"]["json"]) == {field}
 
 
-def test_a_call_that_was_refused_is_not_kept(client: FlaskClient, model: str) -> None:
+def test_a_prediction_that_was_refused_is_not_kept(client: FlaskClient, model: str) -> None:
     body = {"model_name": model, "duration_ms": 1, "was_successful": True, "metadata": {"k": "x" * 5000}}
     assert client.post(URL, json=body).status_code == 422
     assert client.get("/api/v1/predictions", query_string={"model_name": model}).json == []

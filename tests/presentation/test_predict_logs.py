@@ -1,4 +1,4 @@
-"""POST /api/v1/predict-logs: many calls at once."""
+"""POST /api/v1/predict-logs: many predictions at once."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def record(model: str) -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def total(client: FlaskClient, model: str) -> Callable[[], int]:
-    """How many calls of this test's model the statistics know."""
+    """How many predictions of this test's model the statistics know."""
     return lambda: int(stats(client, model)["total_requests"])
 
 
@@ -106,12 +106,12 @@ def test_a_batch_is_stored_and_answered_with_how_many(send: Send, record: Any, c
     sent = [record(duration_ms=i, model_version="2", error="no", metadata={"i": i, "ж": [None, 0.5]}) for i in range(3)]
     assert receipt(send(sent)) == (200, 3, 0, [])
     listed = client.get("/api/v1/predictions", query_string={"model_name": model}).json
-    by_request = {call["request_id"]: call for call in listed}
-    assert [without_id(by_request[call["request_id"]]) for call in sent] == sent
+    by_request = {prediction["request_id"]: prediction for prediction in listed}
+    assert [without_id(by_request[prediction["request_id"]]) for prediction in sent] == sent
 
 
-def without_id(call: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in call.items() if key != "id"}
+def without_id(prediction: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in prediction.items() if key != "id"}
 
 
 def test_some_rejected_answers_207_and_stores_the_others(send: Send, record: Any, total: Any) -> None:
@@ -208,8 +208,8 @@ def test_an_offset_that_postgresql_does_not_know_means_the_same_moment(
     moment = datetime(2025, 6, 9, 12, tzinfo=timezone.utc)
     local = moment.astimezone(datetime.fromisoformat(f"2025-06-09T12:00:00{offset}").tzinfo)
     assert receipt(send([record(timestamp=local.isoformat())])) == (200, 1, 0, [])
-    (call,) = client.get("/api/v1/predictions", query_string={"model_name": model}).json
-    assert call["timestamp"] == moment.isoformat()
+    (prediction,) = client.get("/api/v1/predictions", query_string={"model_name": model}).json
+    assert prediction["timestamp"] == moment.isoformat()
 
 
 # Batches that are refused as a whole
@@ -413,7 +413,9 @@ def test_a_record_twice_in_a_batch_is_stored_once(
     assert stats(client, model)["average_duration_ms"] == 2
 
 
-def test_what_a_single_call_has_stored_is_a_duplicate_in_a_batch(send: Send, record: Any, log: Any, total: Any) -> None:
+def test_what_a_single_prediction_has_stored_is_a_duplicate_in_a_batch(
+    send: Send, record: Any, log: Any, total: Any
+) -> None:
     first = record()
     log(**first)
     assert receipt(send([first, record()])) == (200, 1, 1, [])
@@ -427,7 +429,7 @@ def test_records_without_a_request_id_are_all_stored(send: Send, record: Any, to
     assert total() == 4
 
 
-def test_the_same_request_id_at_another_time_is_another_call(send: Send, record: Any, total: Any) -> None:
+def test_the_same_request_id_at_another_time_is_another_prediction(send: Send, record: Any, total: Any) -> None:
     first = record(timestamp="2025-06-09T12:00:00Z")
     assert receipt(send([first, {**first, "timestamp": "2025-06-09T12:00:00.000001Z"}])) == (200, 2, 0, [])
     assert total() == 2

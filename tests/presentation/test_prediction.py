@@ -55,7 +55,7 @@ def test_the_second_delete_finds_nothing(client: FlaskClient, log: Log) -> None:
 
 
 class House:
-    """A service of its own with a call a day, all in the columnstore: id n was logged on the nth day."""
+    """A service of its own with a prediction a day, all in the columnstore: id n was logged on the nth day."""
 
     def __init__(self, client: FlaskClient, database: Engine) -> None:
         self.client, self.database = client, database
@@ -66,7 +66,7 @@ class House:
             connection.exec_driver_sql("SELECT compress_chunk(chunk) FROM show_chunks('prediction_log') AS chunk")
 
     def log(self, day: datetime) -> int:
-        """Log a call at the noon of a day and return its id."""
+        """Log a prediction at the noon of a day and return its id."""
         record = {"model_name": "m", "duration_ms": 1, "was_successful": True}
         noon = (day + timedelta(hours=12)).isoformat()
         response = self.client.post("/api/v1/predict-log", json={**record, "timestamp": noon})
@@ -108,7 +108,7 @@ def test_an_id_beyond_all_chunks_reads_none_of_them(house: House) -> None:
     assert sent[0].scans_of_the_log() == []
 
 
-def test_a_call_that_came_late_into_the_columnstore_is_found_and_deleted(house: House) -> None:
+def test_a_prediction_that_came_late_into_the_columnstore_is_found_and_deleted(house: House) -> None:
     late = house.log(house.days[1])
     assert house.client.get(f"{URL}/{late}").json["id"] == late
     assert house.client.get(f"{URL}/{house.ids[1]}").json["id"] == house.ids[1]
@@ -117,7 +117,7 @@ def test_a_call_that_came_late_into_the_columnstore_is_found_and_deleted(house: 
     assert house.client.get(f"{URL}/{late}").status_code == 404
 
 
-def test_a_delete_reads_one_chunk_and_no_other_call_is_lost(house: House) -> None:
+def test_a_delete_reads_one_chunk_and_no_other_prediction_is_lost(house: House) -> None:
     doomed = house.log(house.days[3])
     with house.database.connect() as connection:
         connection.exec_driver_sql("SELECT compress_chunk(chunk, true) FROM show_chunks('prediction_log') AS chunk")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.application.prediction_list import Page
-from app.application.predictions import Calls
+from app.application.predictions import PredictionColumns
 from app.domain.predictions import Prediction
 from app.presentation.schemas.prediction_list import page_json
 from app.presentation.schemas.predictions import PredictionSchema
@@ -37,7 +37,7 @@ predictions = st.builds(
 @given(st.lists(predictions, max_size=4))
 def test_a_page_reads_as_the_schema_would_write_it(logged: list[Prediction]) -> None:
     ids = range(1, len(logged) + 1)
-    page = Page(ids, Calls.together([Calls.of(prediction) for prediction in logged]), None)
+    page = Page(ids, PredictionColumns.together([PredictionColumns.of(prediction) for prediction in logged]), None)
     schema = PredictionSchema(many=True).dump([replace(one, id=id) for one, id in zip(logged, ids, strict=True)])
     read = json.loads(page_json(page))
     assert read == json.loads(json.dumps(schema))
@@ -45,4 +45,4 @@ def test_a_page_reads_as_the_schema_would_write_it(logged: list[Prediction]) -> 
 
 
 def test_an_empty_page_is_an_empty_array() -> None:
-    assert json.loads(page_json(Page([], Calls.together([]), None))) == []
+    assert json.loads(page_json(Page([], PredictionColumns.together([]), None))) == []

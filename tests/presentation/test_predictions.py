@@ -218,7 +218,7 @@ QUERIES: list[dict[str, str]] = [
 
 @pytest.mark.parametrize("query", QUERIES)
 @pytest.mark.parametrize("limit", [1, 3, 1000])
-def test_pages_that_look_through_few_calls_lead_to_the_same_ones_as_a_page_that_looks_through_all(
+def test_pages_that_look_through_few_predictions_lead_to_the_same_ones_as_a_page_that_looks_through_all(
     client: FlaskClient, log: Log, model: str, midnight: datetime, monkeypatch: pytest.MonkeyPatch,
     query: dict[str, str], limit: int,
 ) -> None:  # fmt: skip
@@ -245,7 +245,7 @@ def test_a_page_that_has_found_nothing_yet_leads_on(
 
 
 @pytest.mark.parametrize("query", [{"model_version": "none"}, {"min_duration_ms": "1e9"}, {"was_successful": "true"}])
-def test_a_page_looks_through_so_many_calls_at_most_whatever_it_finds(
+def test_a_page_looks_through_so_many_predictions_at_most_whatever_it_finds(
     client: FlaskClient, database: Engine, insert: Insert, model: str, midnight: datetime,
     monkeypatch: pytest.MonkeyPatch, query: dict[str, str],
 ) -> None:  # fmt: skip
@@ -272,7 +272,7 @@ def _rows_read(node: dict[str, Any]) -> float:
     return sum(map(_rows_read, node["Plans"]))
 
 
-def test_failed_calls_are_found_in_an_index_of_theirs(
+def test_failed_predictions_are_found_in_an_index_of_theirs(
     client: FlaskClient, insert: Insert, model: str, midnight: datetime
 ) -> None:
     insert([midnight + timedelta(minutes=n) for n in range(50)])

@@ -38,7 +38,7 @@ Put = Callable[..., None]
 
 @pytest.fixture
 def put(database: Engine, model: str) -> Put:
-    """Insert so many calls at the same time."""
+    """Insert so many predictions at the same time."""
 
     def put(age: timedelta, number: int = 1, version: str = "1", name: str = model) -> None:
         values = {"at": NOW - age, "number": number, "version": version, "model": name}
@@ -50,7 +50,7 @@ def put(database: Engine, model: str) -> Put:
 
 @pytest.fixture
 def counted(client: FlaskClient, database: Engine, model: str) -> Callable[[], int]:
-    """The calls of the model that there are; the statistics say the same."""
+    """The predictions of the model that there are; the statistics say the same."""
 
     def counted() -> int:
         with database.connect() as connection:
@@ -116,7 +116,7 @@ def test_a_range_without_a_model_removes_all_models(client: FlaskClient, put: Pu
     assert purge(client, **range)["deleted"] == 2
 
 
-def test_a_call_is_removed_by_its_request_id(
+def test_a_prediction_is_removed_by_its_request_id(
     client: FlaskClient, log: Any, counted: Callable[[], int], model: str
 ) -> None:
     ids = [str(uuid4()), str(uuid4())]
@@ -152,7 +152,7 @@ def test_nonsense_is_refused_and_nothing_removed(
 
 @pytest.fixture
 def by_threes(server: Server) -> Iterator[Purge]:
-    """A purge that removes three calls at a time."""
+    """A purge that removes three predictions at a time."""
     database = Database(server.url, pool_size=1)
     yield Purge(PostgresPurgeStore(database, piece=3))
     database.engine.dispose()
@@ -254,7 +254,7 @@ def test_the_command_tells_the_number_and_removes_nothing_in_a_dry_run(
     put(HOUR, 3)
     result = flask("--model", model, "--dry-run")
     assert (result.exit_code, counted()) == (0, 3)
-    assert "3 calls to remove." in result.output
+    assert "3 predictions to remove." in result.output
 
 
 def test_the_command_asks_before_it_removes(
@@ -264,7 +264,7 @@ def test_the_command_asks_before_it_removes(
     assert (flask("--model", model, input="n\n").exit_code, counted()) == (1, 3)
     result = flask("--model", model, input="y\n")
     assert (result.exit_code, counted()) == (0, 0)
-    assert "3 calls removed." in result.stdout
+    assert "3 predictions removed." in result.stdout
 
 
 def test_the_command_takes_the_same_filters(
@@ -273,9 +273,9 @@ def test_the_command_takes_the_same_filters(
     for hours in (1, 2, 3):
         put(hours * HOUR)
     since, until = (NOW - 2 * HOUR).isoformat(), (NOW - HOUR).isoformat()
-    assert "1 call removed." in flask("--model", model, "--from", since, "--to", until, "--yes").stdout
+    assert "1 prediction removed." in flask("--model", model, "--from", since, "--to", until, "--yes").stdout
     assert counted() == 2
-    assert flask("--request-id", str(uuid4()), "--yes").stdout.startswith("0 calls")
+    assert flask("--request-id", str(uuid4()), "--yes").stdout.startswith("0 predictions")
 
 
 def test_the_command_refuses_to_remove_everything(flask: Callable[..., Result]) -> None:
@@ -288,7 +288,7 @@ def test_the_example_is_an_answer_as_documented() -> None:
     assert PurgedSchema().validate(EXAMPLE) == {}
 
 
-def test_an_empty_version_removes_the_calls_without_a_version_alone(
+def test_an_empty_version_removes_the_predictions_without_a_version_alone(
     client: FlaskClient, put: Put, counted: Callable[[], int], model: str
 ) -> None:
     put(HOUR, 2, "")

@@ -1,4 +1,4 @@
-"""What all questions about many calls have in common: versions, dates in a time zone, common slips."""
+"""What all questions about many predictions have in common: versions, dates in a time zone, common slips."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def ask(client: FlaskClient, path: str, **query: str) -> Any:
 
 @pytest.fixture
 def versions(log: Log, model: str) -> dict[str, str]:
-    """Three calls without a version and one of version 1; the question about that day."""
+    """Three predictions without a version and one of version 1; the question about that day."""
     for version in (None, None, None, "1"):
         log(timestamp="2025-06-09T12:00:00Z", **({"model_version": version} if version else {}))
     return {"model_name": model, **DAY}
 
 
-def test_an_empty_version_stands_for_calls_without_one(client: FlaskClient, versions: dict[str, str]) -> None:
+def test_an_empty_version_stands_for_predictions_without_one(client: FlaskClient, versions: dict[str, str]) -> None:
     assert len(ask(client, LIST, **versions, model_version="")) == 3
     assert ask(client, STATS, **versions, model_version="")["total_requests"] == 3
     points = ask(client, SERIES, **versions, model_version="", bucket="1d")["points"]
@@ -39,7 +39,7 @@ def test_an_empty_version_stands_for_calls_without_one(client: FlaskClient, vers
 
 
 @pytest.mark.parametrize(("a", "b", "counted"), [("", "1", (3, 1)), ("1", "", (1, 3))])
-def test_calls_without_a_version_can_be_compared_with_a_version(
+def test_predictions_without_a_version_can_be_compared_with_a_version(
     client: FlaskClient, versions: dict[str, str], a: str, b: str, counted: tuple[int, int]
 ) -> None:
     answer = ask(client, COMPARE, **versions, version_a=a, version_b=b)
@@ -47,7 +47,9 @@ def test_calls_without_a_version_can_be_compared_with_a_version(
     assert (answer["a"]["model_version"], answer["b"]["model_version"]) == (a, b)
 
 
-def test_two_ranges_of_calls_without_a_version_can_be_compared(client: FlaskClient, versions: dict[str, str]) -> None:
+def test_two_ranges_of_predictions_without_a_version_can_be_compared(
+    client: FlaskClient, versions: dict[str, str]
+) -> None:
     ranges = {"from_a": "2025-06-09", "to_a": "2025-06-09", "from_b": "2025-06-10", "to_b": "2025-06-10"}
     answer = ask(client, COMPARE, model_name=versions["model_name"], model_version="", **ranges)
     assert (answer["a"]["total_requests"], answer["b"]["total_requests"]) == (3, 0)
@@ -110,7 +112,7 @@ def test_an_error_says_what_to_write_instead(client: FlaskClient, path: str, tex
 
 
 @pytest.mark.parametrize("duration", [0.1, 0.7, 1e-7, 1e100])
-def test_calls_that_took_the_same_time_have_it_for_their_average(
+def test_predictions_that_took_the_same_time_have_it_for_their_average(
     client: FlaskClient, log: Log, model: str, refresh: Callable[[], None], duration: float
 ) -> None:
     for minute in range(10):

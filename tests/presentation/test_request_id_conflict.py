@@ -1,4 +1,4 @@
-"""A request id and timestamp that a call of another model has: refused in words, and nothing is told of that call."""
+"""A request id and timestamp that another model's prediction has: refused in words, and nothing is told of that one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def bound(server: Server, database: Engine, model: str) -> Iterator[FlaskClient]
         connection.exec_driver_sql("DELETE FROM api_key")
 
 
-def test_a_single_call_gets_409_and_nothing_of_the_other(client: FlaskClient, bound: FlaskClient, model: str) -> None:
+def test_a_single_prediction_gets_409_and_nothing_of_the_other(
+    client: FlaskClient, bound: FlaskClient, model: str
+) -> None:
     other, same = f"{model}-other", key()
     theirs = client.post(ONE, json=record(other, error=SECRET, metadata={"s": SECRET}, **same)).json
     response = bound.post(ONE, json=record(model, **same))
@@ -107,7 +109,7 @@ def test_a_retry_of_the_same_model_with_another_content_is_a_duplicate(client: F
     assert client.post(MANY, json=[again]).json == {"stored": 0, "duplicates": 1, "rejected": []}
 
 
-def test_the_same_request_id_at_another_time_is_another_call(client: FlaskClient, model: str) -> None:
+def test_the_same_request_id_at_another_time_is_another_prediction(client: FlaskClient, model: str) -> None:
     same = key()
     assert client.post(ONE, json=record(model, **same)).status_code == 200
     later = {**same, "timestamp": datetime.now(timezone.utc).isoformat()}
@@ -128,7 +130,7 @@ def _figure(client: FlaskClient, name: str) -> float:
     return next(float(line.split()[1]) for line in client.get("/metrics").text.splitlines() if line.startswith(name))
 
 
-def test_in_a_group_commit_only_the_call_that_conflicts_is_refused(server: Server, model: str) -> None:
+def test_in_a_group_commit_only_the_prediction_that_conflicts_is_refused(server: Server, model: str) -> None:
     database = Database(server.url, pool_size=1)
     store = PostgresPredictionStore(database)
     at, request_id = datetime(2025, 6, 9, 12, tzinfo=timezone.utc), uuid4()

@@ -44,7 +44,7 @@ def test_a_client_puts_durations_into_the_bins_of_the_database(database: Engine,
         assert [bin_of(ms) for ms in values] == connection.exec_driver_sql(statement, {"ms": values}).scalar()
 
 
-calls = st.lists(
+predictions = st.lists(
     st.tuples(
         st.integers(-600, 0),
         st.floats(0, 1e5) | st.sampled_from([0, 0.1, 1, 10, 10.0]) | near_bounds.filter(lambda ms: ms < 1e9),
@@ -57,9 +57,9 @@ calls = st.lists(
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(calls=calls, share=st.sampled_from([0.0, 0.3, 0.9]), slow=st.sampled_from([None, 5.0]))
+@given(predictions=predictions, share=st.sampled_from([0.0, 0.3, 0.9]), slow=st.sampled_from([None, 5.0]))
 def test_sampled_predictions_give_the_statistics_of_whole_ones(
-    client: FlaskClient, refresh: Callable[[], None], calls: list[Any], share: float, slow: float | None
+    client: FlaskClient, refresh: Callable[[], None], predictions: list[Any], share: float, slow: float | None
 ) -> None:
     now = datetime.now(timezone.utc) - timedelta(hours=1)
     names = [f"{kind}-{uuid4().hex}" for kind in ("whole", "sampled")]
@@ -67,7 +67,7 @@ def test_sampled_predictions_give_the_statistics_of_whole_ones(
     for name, chosen in zip(names, (Settings(), sampling)):
         records: list[Record] = [
             (0, draw(32), name, ms, success, version, None, None, now + timedelta(seconds=second), None)
-            for second, ms, success, version in calls
+            for second, ms, success, version in predictions
         ]
         lines = _lines(records, chosen)
         for _ in range(2):  # a retry adds nothing

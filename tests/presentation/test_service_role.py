@@ -55,8 +55,8 @@ def test_it_is_ready(worker: FlaskClient) -> None:
 def test_it_purges_a_model_from_the_log_the_statistics_and_the_list(
     worker: FlaskClient, count: Callable[[str], Any], model: str
 ) -> None:
-    call = {"model_name": model, "duration_ms": 1, "was_successful": True}
-    assert worker.post("/api/v1/predict-logs", json=[call, call]).status_code == 200
+    prediction = {"model_name": model, "duration_ms": 1, "was_successful": True}
+    assert worker.post("/api/v1/predict-logs", json=[prediction, prediction]).status_code == 200
     purged = worker.delete("/api/v1/predictions", query_string={"model_name": model})
     assert (purged.status_code, (purged.json or {}).get("deleted")) == (200, 2)
     assert count(NAMED) == 0
@@ -64,7 +64,9 @@ def test_it_purges_a_model_from_the_log_the_statistics_and_the_list(
     assert (worker.get("/api/v1/stats", query_string={"model_name": model}).json or {})["total_requests"] == 0
 
 
-def test_it_removes_reports_of_dropped_calls(worker: FlaskClient, count: Callable[[str], Any], model: str) -> None:
+def test_it_removes_reports_of_dropped_predictions(
+    worker: FlaskClient, count: Callable[[str], Any], model: str
+) -> None:
     minute = datetime.now(timezone.utc).replace(second=0, microsecond=0)
     report = {
         "id": str(uuid4()),

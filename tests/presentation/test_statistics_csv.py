@@ -17,7 +17,7 @@ Log = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def calls(log: Log) -> None:
+def predictions(log: Log) -> None:
     for number in range(3):
         log(
             timestamp=f"2025-06-09T0{number}:00:00Z",
@@ -48,7 +48,7 @@ def flat(value: Any, *names: str) -> Iterator[tuple[str, Any]]:
 COMMON = {"range", "cut_to_request", "percentile_relative_error", "freshness", "groups"}
 
 
-@pytest.mark.usefixtures("calls")
+@pytest.mark.usefixtures("predictions")
 def test_a_total_is_one_line_of_the_figures_of_the_json_answer(client: FlaskClient, model: str) -> None:
     query = {"model_name": model, **DAY, "percentiles": "50,99.9", "under_ms": "1,2.5"}
     figures = client.get(STATS, query_string=query).json
@@ -56,7 +56,7 @@ def test_a_total_is_one_line_of_the_figures_of_the_json_answer(client: FlaskClie
     assert lines(client.get(STATS, query_string=query, headers={"Accept": "text/csv"})) == [written(total)]
 
 
-@pytest.mark.usefixtures("calls")
+@pytest.mark.usefixtures("predictions")
 def test_groups_are_a_line_each(client: FlaskClient, model: str) -> None:
     query = {"model_name": model, **DAY, "group_by": "model_name,model_version"}
     groups = client.get(STATS, query_string=query).json["groups"]
@@ -64,7 +64,7 @@ def test_groups_are_a_line_each(client: FlaskClient, model: str) -> None:
     assert lines(client.get(STATS, query_string={**query, "format": "csv"})) == list(map(written, groups))
 
 
-@pytest.mark.usefixtures("calls")
+@pytest.mark.usefixtures("predictions")
 def test_points_are_a_line_each(client: FlaskClient, model: str) -> None:
     query = {"model_name": model, **DAY, "bucket": "6h"}
     points = client.get(SERIES, query_string=query).json["points"]

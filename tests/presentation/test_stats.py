@@ -39,7 +39,7 @@ def total(client: FlaskClient, **query: Any) -> int:
     return int(ask(client, **query)["total_requests"])
 
 
-def test_calls_and_failures_are_counted_and_durations_measured(client: FlaskClient, log: Log, model: str) -> None:
+def test_predictions_and_failures_are_counted_and_durations_measured(client: FlaskClient, log: Log, model: str) -> None:
     for duration_ms, was_successful in ((100, True), (200, True), (132.6, False), (0.4, True)):
         log(duration_ms=duration_ms, was_successful=was_successful)
     answer = ask(client, model_name=model)
@@ -73,7 +73,7 @@ def test_what_was_just_logged_is_counted_and_goes_on_to_be_after_a_refresh(
     assert [before[name] for name in NUMBERS] == [after[name] for name in NUMBERS] == [2, 2, 0, 1.0, 2, 1, 3]
 
 
-def test_calls_that_arrive_late_or_are_deleted_are_counted_at_once(
+def test_predictions_that_arrive_late_or_are_deleted_are_counted_at_once(
     client: FlaskClient, log: Log, insert: Insert, model: str, midnight: datetime, refresh: Refresh
 ) -> None:
     refresh()
@@ -94,10 +94,10 @@ def test_a_refresh_loses_nothing_if_the_last_invalidation_lies_on_a_round_time(
     client: FlaskClient, insert: Insert, model: str, midnight: datetime, refresh: Refresh, last: timedelta
 ) -> None:
     refresh()
-    for calls in (2, 4):  # late both times; the second time into buckets that are there already
+    for predictions in (2, 4):  # late both times; the second time into buckets that are there already
         insert([midnight, midnight + last])
         refresh()
-        assert total(client, model_name=model) == calls
+        assert total(client, model_name=model) == predictions
 
 
 def test_dates_include_both_of_their_ends(client: FlaskClient, insert: Insert, model: str, midnight: datetime) -> None:
@@ -215,7 +215,7 @@ def test_groups_add_up_to_the_total(
 
 @pytest.fixture
 def many(database: Engine) -> Callable[..., None]:
-    """Log a call for each of so many models, or versions of one."""
+    """Log a prediction for each of so many models, or versions of one."""
 
     def many(model: str, versions: str, number: int) -> None:
         with database.connect() as connection:

@@ -50,7 +50,7 @@ def test_points_lie_end_to_end_and_have_zeros_without_predictions(
         refresh()
 
 
-def test_each_call_is_in_exactly_one_point_whatever_the_bucket(
+def test_each_prediction_is_in_exactly_one_point_whatever_the_bucket(
     client: FlaskClient, insert: Insert, model: str, midnight: datetime, refresh: Refresh
 ) -> None:
     insert([midnight + n * 7 * MINUTE for n in range(200)])
@@ -143,8 +143,8 @@ def _drop_rows_and_minutes_before(edge: datetime, database: Any, server: Server)
     """What retention leaves behind."""
     with database.connect() as connection:
         if server.engine == "timescale":
-            # TimescaleDB's own job may be at it: then a call returns at once. If its first run was before the calls,
-            # they are behind the watermark, and invalid until a later run.
+            # TimescaleDB's own job may be at it: then a call returns at once. If its first run was before the
+            # predictions, they are behind the watermark, and invalid until a later run.
             while not connection.exec_driver_sql(MATERIALIZED, (edge,)).scalar():
                 connection.exec_driver_sql("CALL prediction_stats_job(0, '{}')")
                 time.sleep(0.05)

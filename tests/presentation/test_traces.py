@@ -1,4 +1,4 @@
-"""POST /v1/traces: calls that OpenTelemetry has traced."""
+"""POST /v1/traces: predictions from the spans of OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -164,16 +164,16 @@ def listed(client: FlaskClient, model: str) -> Callable[[], list[dict[str, Any]]
 # What a span becomes
 
 
-def test_a_span_that_names_a_model_is_a_call_of_it(door: Door, span: Any, listed: Any, model: str) -> None:
+def test_a_span_that_names_a_model_is_a_prediction_of_it(door: Door, span: Any, listed: Any, model: str) -> None:
     sent = span({
         "gen_ai.request.model": model, "gen_ai.response.model": "m-2024", "gen_ai.operation.name": "chat",
         "gen_ai.usage.input_tokens": 7, "gen_ai.input.messages": "secret",
     })  # fmt: skip
     assert door.partial(door.send([sent], **{"service.name": "shop"})) == (0, "")
-    (call,) = listed()
-    call.pop("id")
+    (prediction,) = listed()
+    prediction.pop("id")
     start = datetime.fromtimestamp(int(sent["startTimeUnixNano"]) // 10**9, timezone.utc).replace(microsecond=123_456)
-    assert call == {
+    assert prediction == {
         "model_name": model, "model_version": "m-2024", "duration_ms": 124, "was_successful": True,
         "timestamp": start.isoformat(), "request_id": str(uuid5(NAMESPACE, sent["traceId"] + sent["spanId"])),
         "metadata": {
@@ -191,17 +191,17 @@ def test_attributes_of_predlog_go_first(door: Door, span: Any, listed: Any, mode
         "predlog.metadata.rooms": 3, "predlog.metadata.of": [1, "b", None, {"c": 0.5, "d": True}],
     }  # fmt: skip
     assert door.partial(door.send([span(named)])) == (0, "")
-    (call,) = listed()
-    assert (call["model_version"], call["was_successful"], call["error"]) == ("3", False, "too cold")
-    assert call["request_id"] == request_id
-    assert call["metadata"]["rooms"] == 3
-    assert call["metadata"]["of"] == [1, "b", None, {"c": 0.5, "d": True}]
+    (prediction,) = listed()
+    assert (prediction["model_version"], prediction["was_successful"], prediction["error"]) == ("3", False, "too cold")
+    assert prediction["request_id"] == request_id
+    assert prediction["metadata"]["rooms"] == 3
+    assert prediction["metadata"]["of"] == [1, "b", None, {"c": 0.5, "d": True}]
 
 
 def test_a_model_that_only_the_answer_names_has_no_version(door: Door, span: Any, listed: Any, model: str) -> None:
     door.send([span({"gen_ai.response.model": model})])
-    (call,) = listed()
-    assert "model_version" not in call
+    (prediction,) = listed()
+    assert "model_version" not in prediction
 
 
 @pytest.mark.parametrize(
@@ -224,12 +224,12 @@ def test_a_model_that_only_the_answer_names_has_no_version(door: Door, span: Any
         ({"status": {"code": ERROR}}, None),
     ],
 )
-def test_a_failed_span_is_a_failed_call(
+def test_a_failed_span_is_a_failed_prediction(
     door: Door, span: Any, listed: Any, fields: dict[str, Any], error: str | None
 ) -> None:
     door.send([span(**fields)])
-    (call,) = listed()
-    assert (call["was_successful"], call.get("error")) == (False, error)
+    (prediction,) = listed()
+    assert (prediction["was_successful"], prediction.get("error")) == (False, error)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_failed_span_is_a_failed_call(
         {"gen_ai.request.model": "m", "gen_ai.operation.name": "execute_tool"},
     ],
 )
-def test_a_span_without_a_call_is_passed_over(
+def test_a_span_without_a_prediction_is_passed_over(
     door: Door, span: Any, listed: Any, model: str, named: dict[str, Any]
 ) -> None:
     named = {key: model if value == "m" else value for key, value in named.items()}
@@ -259,7 +259,7 @@ def test_spans_of_many_services_come_in_one_request(client: FlaskClient, span: A
     # protobuf joins messages that are written one after the other
     body = b"".join(as_protobuf([span()], **{"service.name": name}) for name in ("a", "b"))
     assert client.post(PATH, data=body, content_type=PROTOBUF).status_code == 200
-    assert {call["metadata"]["service.name"] for call in listed()} == {"a", "b"}
+    assert {prediction["metadata"]["service.name"] for prediction in listed()} == {"a", "b"}
 
 
 def test_unknown_fields_and_nulls_are_ignored(client: FlaskClient, span: Any, listed: Any) -> None:
@@ -275,7 +275,7 @@ def test_half_a_character_spoils_nothing(client: FlaskClient, span: Any, listed:
     # As JSON.stringify writes texts that were cut in the middle of a character
     cut = {"gen_ai.request.model": model, "prompt": "a\ud83d", "predlog.metadata.text": "b\ude00 \U0001f600 \\ud83d"}
     assert client.post(PATH, data=as_json([span(cut), span()]), content_type=JSON).status_code == 200
-    texts = {call["metadata"].get("text") for call in listed()}
+    texts = {prediction["metadata"].get("text") for prediction in listed()}
     assert texts == {None, "b\ufffd \U0001f600 \\ud83d"}
 
 
@@ -301,7 +301,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("fields", "blamed"), WRONG)
-def test_a_call_that_cannot_be_logged_is_told_and_the_others_are_stored(
+def test_a_prediction_that_cannot_be_logged_is_told_and_the_others_are_stored(
     door: Door, span: Any, listed: Any, fields: dict[str, Any], blamed: str
 ) -> None:
     wrong = span(**fields)
@@ -336,7 +336,7 @@ def test_three_of_many_are_told(door: Door, span: Any) -> None:
     assert message.endswith("and 2 more")
 
 
-def test_more_calls_than_a_batch_has_are_too_many(client: FlaskClient, span: Any) -> None:
+def test_more_predictions_than_a_batch_has_are_too_many(client: FlaskClient, span: Any) -> None:
     sent = span()
     body = as_protobuf([sent]) * (MAX_RECORDS + 1)
     response = client.post(PATH, data=body, content_type=PROTOBUF)
@@ -394,7 +394,7 @@ def test_while_the_database_is_away_the_answer_may_be_sent_again(away: FlaskClie
         assert response.headers["Retry-After"] == "1"
 
 
-def test_reports_of_dropped_calls_are_taken_in_the_header(
+def test_reports_of_dropped_predictions_are_taken_in_the_header(
     door: Door, client: FlaskClient, span: Any, model: str
 ) -> None:
 

@@ -19,7 +19,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from werkzeug.exceptions import HTTPException
 
-from app.application.predictions import Batch, Calls
+from app.application.predictions import Batch, PredictionColumns
 from app.domain.predictions import NO_VERSION, Prediction
 from app.presentation.batch_decoder import read_array, read_lines
 from app.presentation.middleware.arguments import MAX_RECORD_BYTES, json_advice, loads
@@ -283,7 +283,7 @@ def _stored_values(prediction: Prediction, *, told: bool) -> dict[str, Any]:
 def at_once(batch: Batch, texts: list[str]) -> Verdicts:
     """The verdicts of a batch, in the same words."""
     stored, rejected = (
-        list(zip(*vars(batch.calls).values())),
+        list(zip(*vars(batch.predictions).values())),
         {place: rejection.errors for place, rejection in batch.rejected},
     )
     assert list(rejected) == sorted(rejected)
@@ -292,13 +292,13 @@ def at_once(batch: Batch, texts: list[str]) -> Verdicts:
 
 
 def _what_a_batch_stores(row: tuple[Any, ...], sent: dict[str, Any]) -> dict[str, Any]:
-    values = dict(zip([column.name for column in fields(Calls)], row, strict=True))
+    values = dict(zip([column.name for column in fields(PredictionColumns)], row, strict=True))
     assert values["timestamp"].tzinfo is timezone.utc, "PostgreSQL knows no offset of 16 hours or more"
     assert type(values["duration_ms"]) is float
     if values["metadata"] is not None:
         values["metadata"] = loads(values["metadata"])
-    call = Prediction(**values)
-    return _stored_values(call, told=_tells_its_time(sent))
+    prediction = Prediction(**values)
+    return _stored_values(prediction, told=_tells_its_time(sent))
 
 
 def test_half_of_the_records_that_are_generated_are_taken_and_most_others_nearly() -> None:
@@ -364,7 +364,7 @@ def test_a_damaged_array_is_refused_if_it_is_no_json_any_more(data: st.DataObjec
     body = b"[" + data.draw(damaged(",".join(texts).encode(errors="surrogatepass"))) + b"]"
     if is_json(decoded(body)):
         batch = read_array(body)
-        assert len(batch.calls) + len(batch.rejected) == len(loads(decoded(body)))
+        assert len(batch.predictions) + len(batch.rejected) == len(loads(decoded(body)))
     else:
         with pytest.raises(HTTPException) as refused:
             read_array(body)
@@ -424,7 +424,7 @@ def test_both_doors_store_the_same_for_an_unusual_spelling(client: FlaskClient, 
         sent = usual.replace("MODEL", name).replace("UUID", str(uuid)).replace("HEX", uuid.hex.upper())
         response = client.post(f"/api/v1/{path}", data=(body % sent).encode(), content_type=content_type)
         assert response.status_code == 200, response.text
-        (call,) = client.get("/api/v1/predictions", query_string={"model_name": name}).json
-        assert call.pop("request_id", str(uuid)) == str(uuid)
-        stored.append(repr({key: value for key, value in call.items() if key not in ("id", "model_name")}))
+        (prediction,) = client.get("/api/v1/predictions", query_string={"model_name": name}).json
+        assert prediction.pop("request_id", str(uuid)) == str(uuid)
+        stored.append(repr({key: value for key, value in prediction.items() if key not in ("id", "model_name")}))
     assert stored[0] == stored[1] == stored[2]

@@ -34,19 +34,19 @@ def post(request: pytest.FixtureRequest, client: FlaskClient) -> Post:
 
 
 @pytest.fixture
-def call(model: str) -> dict[str, Any]:
+def prediction(model: str) -> dict[str, Any]:
     return {"model_name": model, "duration_ms": 1, "was_successful": True}
 
 
 @pytest.fixture
-def calls(client: FlaskClient, model: str) -> Callable[[], list[dict[str, Any]]]:
-    """The calls of this test's model that are stored, without their ids."""
+def predictions(client: FlaskClient, model: str) -> Callable[[], list[dict[str, Any]]]:
+    """The predictions of this test's model that are stored, without their ids."""
 
-    def calls() -> list[dict[str, Any]]:
+    def predictions() -> list[dict[str, Any]]:
         found = client.get("/api/v1/predictions", query_string={"model_name": model}).json
-        return [{name: value for name, value in call.items() if name != "id"} for call in found]
+        return [{name: value for name, value in prediction.items() if name != "id"} for prediction in found]
 
-    return calls
+    return predictions
 
 
 def errors_of(response: TestResponse) -> dict[str, Any]:
@@ -60,63 +60,67 @@ def uuid7(milliseconds: int) -> str:
     return str(UUID(int=milliseconds << 80 | 7 << 76 | 2 << 62 | uuid4().int >> 72))
 
 
-def test_null_in_an_optional_field_means_that_it_was_not_given(post: Post, call: Any, calls: Any) -> None:
+def test_null_in_an_optional_field_means_that_it_was_not_given(post: Post, prediction: Any, predictions: Any) -> None:
     nothing = dict.fromkeys(["timestamp", "model_version", "error", "metadata", "request_id"])
-    assert post({**call, **nothing}).status_code == 200
-    (stored,) = calls()
-    assert stored.keys() == {*call, "timestamp"}
+    assert post({**prediction, **nothing}).status_code == 200
+    (stored,) = predictions()
+    assert stored.keys() == {*prediction, "timestamp"}
 
 
 @pytest.mark.parametrize("field", ["model_name", "duration_ms", "was_successful"])
-def test_null_in_a_required_field_is_refused(post: Post, call: Any, field: str) -> None:
-    assert errors_of(post({**call, field: None})).keys() == {field}
+def test_null_in_a_required_field_is_refused(post: Post, prediction: Any, field: str) -> None:
+    assert errors_of(post({**prediction, field: None})).keys() == {field}
 
 
-def test_a_byte_order_mark_is_skipped(post: Post, call: Any, calls: Any) -> None:
-    assert post(call, before=b"\xef\xbb\xbf").status_code == 200
-    assert len(calls()) == 1
+def test_a_byte_order_mark_is_skipped(post: Post, prediction: Any, predictions: Any) -> None:
+    assert post(prediction, before=b"\xef\xbb\xbf").status_code == 200
+    assert len(predictions()) == 1
 
 
-def test_a_uuid7_without_a_timestamp_gives_the_time_and_a_retry_adds_nothing(post: Post, call: Any, calls: Any) -> None:
-    sent = {**call, "request_id": uuid7(1_749_470_400_125)}
+def test_a_uuid7_without_a_timestamp_gives_the_time_and_a_retry_adds_nothing(
+    post: Post, prediction: Any, predictions: Any
+) -> None:
+    sent = {**prediction, "request_id": uuid7(1_749_470_400_125)}
     for _ in range(3):
         assert post(sent).status_code == 200
-    (stored,) = calls()
+    (stored,) = predictions()
     assert stored["timestamp"] == "2025-06-09T12:00:00.125000+00:00"
 
 
-def test_a_timestamp_goes_before_the_time_in_a_uuid7(post: Post, call: Any, calls: Any) -> None:
+def test_a_timestamp_goes_before_the_time_in_a_uuid7(post: Post, prediction: Any, predictions: Any) -> None:
     moment = "2025-06-10T12:00:00+00:00"
-    assert post({**call, "request_id": uuid7(1_749_470_400_125), "timestamp": moment}).status_code == 200
-    assert calls()[0]["timestamp"] == moment
+    assert post({**prediction, "request_id": uuid7(1_749_470_400_125), "timestamp": moment}).status_code == 200
+    assert predictions()[0]["timestamp"] == moment
 
 
 @pytest.mark.parametrize("timestamp", [{}, {"timestamp": None}], ids=["left out", "null"])
-def test_another_request_id_without_a_timestamp_is_refused(post: Post, call: Any, calls: Any, timestamp: Any) -> None:
-    wrong = errors_of(post({**call, **timestamp, "request_id": str(uuid4())}))
+def test_another_request_id_without_a_timestamp_is_refused(
+    post: Post, prediction: Any, predictions: Any, timestamp: Any
+) -> None:
+    wrong = errors_of(post({**prediction, **timestamp, "request_id": str(uuid4())}))
     assert wrong.keys() == {"timestamp"}
     assert "UUIDv7" in wrong["timestamp"][0]
-    assert calls() == []
+    assert predictions() == []
 
 
 @pytest.mark.parametrize("milliseconds", [0, 946_684_799_999, 2**48 - 1, None], ids=str)
-def test_the_time_in_a_uuid7_is_held_to_the_same_rules(post: Post, call: Any, milliseconds: int | None) -> None:
+def test_the_time_in_a_uuid7_is_held_to_the_same_rules(post: Post, prediction: Any, milliseconds: int | None) -> None:
     in_an_hour = int((datetime.now(timezone.utc).timestamp() + 3600) * 1000)
     sent = uuid7(in_an_hour if milliseconds is None else milliseconds)
-    assert errors_of(post({**call, "request_id": sent})).keys() == {"timestamp"}
+    assert errors_of(post({**prediction, "request_id": sent})).keys() == {"timestamp"}
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
 def test_what_json_has_no_number_for_is_refused_with_what_to_send(
-    post: Post, call: Any, model: str, constant: str
+    post: Post, prediction: Any, model: str, constant: str
 ) -> None:
-    response = post(json.dumps(call)[:-1] + f', "metadata": {{"score": {constant}}}}}')
+    response = post(json.dumps(prediction)[:-1] + f', "metadata": {{"score": {constant}}}}}')
     assert response.status_code in (400, 422)
     assert f"JSON has no {constant}: send null" in response.text
 
 
-def test_a_line_end_in_a_string_is_refused_with_what_to_send(client: FlaskClient, call: Any) -> None:
-    body = json.dumps(call)[:-1] + ', "error": "a\nb"}'
+def test_a_line_end_in_a_string_is_refused_with_what_to_send(client: FlaskClient, prediction: Any) -> None:
+    body = json.dumps(prediction)[:-1] + ', "error": "a\nb"}'
     for path, text in ((SINGLE, body), (BATCH, f"[{body}]")):
         response = client.post(path, data=text, content_type=JSON)
         assert response.status_code == 400
@@ -125,19 +129,19 @@ def test_a_line_end_in_a_string_is_refused_with_what_to_send(client: FlaskClient
 
 @pytest.mark.parametrize("content_type", [JSON, NDJSON])
 def test_lines_that_curl_has_joined_are_refused_with_what_to_do(
-    client: FlaskClient, call: Any, calls: Any, content_type: str
+    client: FlaskClient, prediction: Any, predictions: Any, content_type: str
 ) -> None:
-    response = client.post(BATCH, data=json.dumps(call) * 2, content_type=content_type)
+    response = client.post(BATCH, data=json.dumps(prediction) * 2, content_type=content_type)
     assert response.status_code in (400, 422)
     assert "--data-binary" in response.text
-    assert calls() == []
+    assert predictions() == []
 
 
 @pytest.mark.parametrize("path", [SINGLE, BATCH])
 def test_the_content_type_that_curl_sends_by_itself_is_refused_with_what_to_do(
-    client: FlaskClient, call: Any, path: str
+    client: FlaskClient, prediction: Any, path: str
 ) -> None:
-    response = client.post(path, data=json.dumps(call), content_type=FORM)
+    response = client.post(path, data=json.dumps(prediction), content_type=FORM)
     assert response.status_code == 415
     assert "-H 'Content-Type: application/json'" in response.json["message"]
 
@@ -146,23 +150,28 @@ def test_the_content_type_that_curl_sends_by_itself_is_refused_with_what_to_do(
 
 
 def test_far_too_many_invalid_records_are_413_with_the_first_and_nothing_is_stored(
-    client: FlaskClient, call: Any, calls: Any
+    client: FlaskClient, prediction: Any, predictions: Any
 ) -> None:
-    body = "\n".join([json.dumps(call), *['{"surprise": 1}'] * 9000])
+    body = "\n".join([json.dumps(prediction), *['{"surprise": 1}'] * 9000])
     for data, headers in ((body, {}), (gzip.compress(body.encode()), {"Content-Encoding": "gzip"})):
         response = client.post(BATCH, data=data, content_type=NDJSON, headers=headers)
         assert response.status_code == 413
         assert list(response.json["errors"]["json"]) == ["1", "2", "3"]
         assert "surprise" in response.json["errors"]["json"]["1"]
-    assert calls() == []
+    assert predictions() == []
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 def test_a_batch_of_usual_records_half_of_which_are_invalid_is_stored_by_half(
-    client: FlaskClient, call: Any, encoding: str
+    client: FlaskClient, prediction: Any, encoding: str
 ) -> None:
     records = [
-        {**call, "duration_ms": i if i % 2 else "x", "timestamp": "2025-06-09T12:00:00Z", "request_id": str(uuid4())}
+        {
+            **prediction,
+            "duration_ms": i if i % 2 else "x",
+            "timestamp": "2025-06-09T12:00:00Z",
+            "request_id": str(uuid4()),
+        }
         for i in range(10_000)
     ]
     body = json.dumps(records).encode()
@@ -175,15 +184,15 @@ def test_a_batch_of_usual_records_half_of_which_are_invalid_is_stored_by_half(
     assert (response.status_code, response.json["stored"], len(response.json["rejected"])) == (207, 5000, 5000)
 
 
-def test_valid_records_that_are_written_unusually_are_never_too_many(client: FlaskClient, call: Any) -> None:
-    record = {**call, "model_name": "m", "timestamp": "2025-06-09 12:00"}
+def test_valid_records_that_are_written_unusually_are_never_too_many(client: FlaskClient, prediction: Any) -> None:
+    record = {**prediction, "model_name": "m", "timestamp": "2025-06-09 12:00"}
     response = client.post(BATCH, json=[record] * 10_000)
     assert (response.status_code, response.json["stored"]) == (200, 10_000)
 
 
-def test_a_record_that_no_record_can_be_is_not_decoded(client: FlaskClient, call: Any) -> None:
-    long = {**call, "metadata": {"a": [[]] * (MAX_RECORD_BYTES // 3)}}
-    response = client.post(BATCH, data="\n".join(map(json.dumps, [call, long, call])), content_type=NDJSON)
+def test_a_record_that_no_record_can_be_is_not_decoded(client: FlaskClient, prediction: Any) -> None:
+    long = {**prediction, "metadata": {"a": [[]] * (MAX_RECORD_BYTES // 3)}}
+    response = client.post(BATCH, data="\n".join(map(json.dumps, [prediction, long, prediction])), content_type=NDJSON)
     assert response.status_code == 207
     assert [rejection["index"] for rejection in response.json["rejected"]] == [1]
     assert "bytes" in response.json["rejected"][0]["errors"]["_schema"][0]

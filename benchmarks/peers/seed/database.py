@@ -20,7 +20,7 @@ class Base(DeclarativeBase):
 
 
 class PredictionModel(Base):
-    """One logged call."""
+    """One prediction."""
 
     __tablename__ = "prediction_logs"
 

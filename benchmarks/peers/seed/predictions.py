@@ -1,4 +1,4 @@
-"""Domain, use case and repository of logged calls, each an object of its own for each request."""
+"""Domain, use case and repository of logged predictions, each an object of its own for each request."""
 
 from __future__ import annotations
 

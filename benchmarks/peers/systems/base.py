@@ -1,4 +1,4 @@
-"""A system that logs calls, run as its own documentation says, with a database of its own on the same PostgreSQL."""
+"""A system that logs predictions, run as its documentation says, with a database of its own on the same PostgreSQL."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ START_SQL = f"TIMESTAMPTZ '{START.isoformat()}'"
 
 
 class System:
-    """A system that logs calls: how it is started, written to and asked."""
+    """A system that logs predictions: how it is started, written to and asked."""
 
     name: ClassVar[str]
     requirements: ClassVar[str] = ""
@@ -53,7 +53,7 @@ class System:
         raise NotImplementedError  # each system has its own
 
     def body(self, numbers: range) -> bytes:
-        """Return calls as the body of a request."""
+        """Return predictions as the body of a request."""
         return calls.spans(numbers)
 
     def sender(self) -> Any:
@@ -71,7 +71,7 @@ class System:
         return send
 
     def stored(self) -> int:
-        """Return how many calls are in the database."""
+        """Return how many predictions are in the database."""
         return int(self.sql(f"SELECT count(*) FROM {self.table}"))
 
     table: ClassVar[str]
@@ -84,7 +84,7 @@ class System:
             return row[0] if row else None
 
     def bytes_a_record(self) -> float:
-        """Return the size of its tables and indexes, divided by the calls in them."""
+        """Return the size of its tables and indexes, divided by the predictions in them."""
         self.sql("VACUUM FULL")
         used = """SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c
                   WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND reltuples > 0"""
@@ -92,7 +92,7 @@ class System:
         return float(self.sql(used)) / self.stored()
 
     def fill(self, count: int) -> None:
-        """Have the calls 0 … count - 1 in the database, by SQL, because over HTTP some would take hours."""
+        """Have the predictions 0 … count - 1 in the database, by SQL, because over HTTP some would take hours."""
         raise NotImplementedError  # each system has its own
 
     def ask(self, since: datetime, until: datetime) -> Answer:
@@ -167,7 +167,7 @@ def made(kind: type[System], admin: Any) -> Iterator[System]:
 
 
 def wait_until_still(system: System, seconds: float = 300) -> None:
-    """Wait until no more calls arrive in the database: a system may have taken more than it has stored."""
+    """Wait until no more predictions arrive in the database: a system may have taken more than it has stored."""
     until, last = time.monotonic() + seconds, -1
     while (stored := system.stored()) != last and time.monotonic() < until:
         last = stored
@@ -175,7 +175,7 @@ def wait_until_still(system: System, seconds: float = 300) -> None:
 
 
 def wait_for(system: System, count: int, seconds: float) -> float:
-    """Wait until so many calls are in the database; returns when that was (time.monotonic())."""
+    """Wait until so many predictions are in the database; returns when that was (time.monotonic())."""
     until = time.monotonic() + seconds
     while system.stored() < count and time.monotonic() < until:
         time.sleep(0.1)

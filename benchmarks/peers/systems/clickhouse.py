@@ -43,23 +43,23 @@ class ClickHouse(System):
             f"{n % 50 != 0}, {'NULL' if n % 50 else repr('ValueError: no rooms')})"
             for n in numbers
         )
-        return f"INSERT INTO calls VALUES {', '.join(rows)}".encode()
+        return f"INSERT INTO predictions VALUES {', '.join(rows)}".encode()
 
     def sender(self) -> Any:
         return lambda body: self._query(body.decode())
 
     def stored(self) -> int:
-        return int(self._query("SELECT count() FROM calls")[0][0])
+        return int(self._query("SELECT count() FROM predictions")[0][0])
 
     def bytes_a_record(self) -> float:
-        self._query("OPTIMIZE TABLE calls FINAL")
-        size = self._query("SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND table = 'calls'")[0][0]
+        self._query("OPTIMIZE TABLE predictions FINAL")
+        size = self._query("SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND table = 'predictions'")[0][0]
         return float(size) / self.stored()
 
     def fill(self, count: int) -> None:
-        self._query("TRUNCATE TABLE calls")
+        self._query("TRUNCATE TABLE predictions")
         self._query(f"""
-            INSERT INTO calls
+            INSERT INTO predictions
             SELECT addMilliseconds(toDateTime64('{START:%Y-%m-%d %H:%M:%S}', 6, 'UTC'), number), '{MODEL}',
                    round(-50 * log(1 - (number * 7919 % 1000003) / 1000004.0), 3), number % 50 != 0,
                    if(number % 50 = 0, 'ValueError: no rooms', NULL)
@@ -68,7 +68,7 @@ class ClickHouse(System):
     def ask(self, since: datetime, until: datetime) -> Answer:
         levels = ", ".join(str(each / 100) for each in PERCENTILES)
         [[count, errors, values]] = self._query(f"""
-            SELECT count(), countIf(NOT was_successful), quantiles({levels})(duration_ms) FROM calls
+            SELECT count(), countIf(NOT was_successful), quantiles({levels})(duration_ms) FROM predictions
             WHERE  model_name = '{MODEL}' AND timestamp >= '{since:%Y-%m-%d %H:%M:%S}'
             AND    timestamp < '{until:%Y-%m-%d %H:%M:%S}'""")
         return {

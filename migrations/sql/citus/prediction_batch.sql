@@ -1,6 +1,6 @@
--- A row is a batch of calls of one model on its way to the log. Citus sends the row as it is to the node of the model,
--- in one round trip; rows that are selected it would collect and send in several. The columns of a batch are array
--- literals: as texts, so that only the node reads them. Each has an element for each id. A row that no trigger has
+-- A row is a batch of predictions of one model on its way to the log. Citus sends the row as it is to the node of the
+-- model, in one round trip; rows that are selected it would collect and send in several. The columns of a batch are
+-- array literals: as texts, so that only the node reads them. Each has an element for each id. A row that no trigger has
 -- unpacked is refused, because `stored` is missing.
 CREATE TABLE prediction_batch (
     model_name      text  COLLATE "C"  NOT NULL,
@@ -20,7 +20,7 @@ CREATE TABLE prediction_batch (
 SELECT create_distributed_table('prediction_batch', 'model_name', colocate_with => 'prediction_log');
 
 COMMENT ON TABLE prediction_batch IS
-'Always empty. Its triggers store a batch of calls of one model in prediction_log.';
+'Always empty. Its triggers store a batch of predictions of one model in prediction_log.';
 
 -- So many new ids of predictions, as an array literal. The coordinator computes them, so that they follow each other.
 CREATE OR REPLACE FUNCTION prediction_log_ids(number integer) RETURNS text LANGUAGE sql VOLATILE AS $$
@@ -28,8 +28,8 @@ CREATE OR REPLACE FUNCTION prediction_log_ids(number integer) RETURNS text LANGU
 $$;
 
 -- Store a batch in the shard of the log beside the one that is written to. In the order of the unique index, so that
--- two overlapping batches wait for each other without a deadlock. If some calls were stored before, the row goes on,
--- and says in `stored` how many are new; otherwise the row is dropped.
+-- two overlapping batches wait for each other without a deadlock. If some predictions were stored before, the row goes
+-- on, and says in `stored` how many are new; otherwise the row is dropped.
 CREATE OR REPLACE FUNCTION prediction_batch_unpacked() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     number  bigint;
@@ -59,7 +59,7 @@ $$;
 CREATE OR REPLACE TRIGGER prediction_batch_unpacked BEFORE INSERT ON prediction_batch
 FOR EACH ROW EXECUTE FUNCTION prediction_batch_unpacked();
 
--- Delete a row that has said how many of its calls are new.
+-- Delete a row that has said how many of its predictions are new.
 CREATE OR REPLACE FUNCTION prediction_batch_gone() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     EXECUTE format('DELETE FROM %I WHERE model_name = $1 AND batch_id = $2', tg_table_name)

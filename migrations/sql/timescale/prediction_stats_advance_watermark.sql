@@ -17,7 +17,7 @@ BEGIN
         midnight := midnight + INTERVAL '24 hours';
     ELSE
         midnight := 'infinity';
-        IF since + piece < state.invalidation_threshold THEN  -- days without any call are passed over
+        IF since + piece < state.invalidation_threshold THEN  -- days without any prediction are passed over
             since := greatest(since, least(state.invalidation_threshold, coalesce(
                 (SELECT time_bucket('1 day', min(timestamp)) FROM prediction_log WHERE timestamp >= since),
                 state.invalidation_threshold)));

@@ -16,7 +16,7 @@ FIGURES = ("total_requests", "failed_requests", "success_rate", "average_duratio
 
 @pytest.fixture
 def models(client: FlaskClient, model: str, midnight: datetime) -> list[str]:
-    """Three models whose names begin with `model`, of two versions each; of the first, a third of the predictions failed."""
+    """Three models whose names begin with `model`, of two versions each; of the first, a third failed."""
     names = [f"{model}-{letter}" for letter in "abc"]
     records = [
         {

@@ -142,18 +142,18 @@ def joined(rows: Iterable[Row]) -> Iterator[Row]:
     for row in rows:
         groups.setdefault(tuple(row[:KEYS]), []).append(row)
     for key, of_group in groups.items():
-        calls, successful, total, low, high, raw, bins, bin_calls, dropped = zip(*(row[KEYS:] for row in of_group))
-        counted = [(bin, number) for bin, number in zip(bins, bin_calls) if bin is not None]
+        predictions, successful, total, low, high, raw, bins, counts, dropped = zip(*(row[KEYS:] for row in of_group))
+        counted = [(bin, count) for bin, count in zip(bins, counts) if bin is not None]
         yield (
             *key,
-            _sum(calls),
+            _sum(predictions),
             _sum(successful),
             _sum(total),
             min((value for value in low if value is not None), default=None),
             max((value for value in high if value is not None), default=None),
             _sum(raw),
             ",".join(str(bin) for bin, _ in counted),
-            ",".join(str(number) for _, number in counted),
+            ",".join(str(count) for _, count in counted),
             _sum(dropped),
         )
 

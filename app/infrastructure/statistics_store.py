@@ -53,7 +53,7 @@ SELECT {state}, {has_summaries}, answer.*
 FROM   prediction_stats_state LEFT JOIN ({answer}) AS answer ON true"""
 
 COUNT_GROUPS = """
-SELECT count(*) FROM (SELECT 1 FROM ({branches}) AS calls GROUP BY {keys}{limit}) AS few"""
+SELECT count(*) FROM (SELECT 1 FROM ({branches}) AS parts GROUP BY {keys}{limit}) AS few"""
 ALL_NAMES = "SELECT {keys} FROM prediction_model WHERE true{conditions}"
 NAMED_LEVELS = (RAW, MINUTES, HOURS, DAYS)
 STATE_COLUMNS = 7
@@ -151,26 +151,26 @@ def _tally(row: Row) -> tuple[int | None, GroupKey, Tally]:
         point,
         model_name,
         model_version,
-        calls,
+        predictions,
         successful,
         total_ns,
         low,
         high,
         read_raw,
         bins,
-        bin_calls,
+        bin_counts,
         dropped,
     ) = row
     tally = Tally(
-        total=calls or 0,
+        total=predictions or 0,
         successful=successful or 0,
         duration_ns_sum=int(total_ns or 0),
         duration_ms_min=low,
         duration_ms_max=high,
         read_raw=read_raw or 0,
-        summarized=(calls or 0) if number is None else 0,
+        summarized=(predictions or 0) if number is None else 0,
         dropped=min(int(dropped or 0), SATURATION),
-        sketch=LatencySketch(zip(_integers(bins), _integers(bin_calls))),
+        sketch=LatencySketch(zip(_integers(bins), _integers(bin_counts))),
     )
     return number, GroupKey(point or 0, model_name, model_version), tally
 

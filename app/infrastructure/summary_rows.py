@@ -83,7 +83,7 @@ def _group_by(columns: list[str]) -> str:
 
 
 def _row(summary: Summary) -> dict[str, object]:
-    bins, calls = zip(*summary.bins)
+    bins, counts = zip(*summary.bins)
     return {
         "id": str(summary.id),
         "timestamp": summary.timestamp.isoformat(),
@@ -95,5 +95,5 @@ def _row(summary: Summary) -> dict[str, object]:
         "duration_ms_min": summary.duration_ms_min,
         "duration_ms_max": summary.duration_ms_max,
         "bins": bins,
-        "bin_calls": calls,
+        "bin_calls": counts,
     }

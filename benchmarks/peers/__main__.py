@@ -26,7 +26,7 @@ from typing import Any
 from sqlalchemy.engine import URL
 
 from benchmarks import common
-from benchmarks.peers import calls
+from benchmarks.peers import predictions
 from benchmarks.peers.processes import cpu_s, memory_mb
 from benchmarks.peers.systems import SYSTEMS, System
 from benchmarks.peers.systems.base import made, wait_for, wait_until_still
@@ -147,8 +147,8 @@ def send_for(system: System, bodies: list[tuple[int, bytes]], seconds: float) ->
 
 def asked(system: System, number: int) -> tuple[float, str]:
     """Ask the same question several times; returns milliseconds (p50), and how far the worst figure is off."""
-    since, until = calls.cut(number)
-    truth = calls.truth(number)
+    since, until = predictions.cut(number)
+    truth = predictions.truth(number)
     answer = system.ask(since, until)
     times = []
     for _ in range(ROUNDS):
@@ -156,7 +156,7 @@ def asked(system: System, number: int) -> tuple[float, str]:
         system.ask(since, until)
         times.append(time.perf_counter() - began)
     wrong = [f"{key} {answer[key]:g} for {truth[key]:g}" for key in ("count", "errors") if answer[key] != truth[key]]
-    off = max(abs(answer[f"p{each}"] / truth[f"p{each}"] - 1) for each in calls.PERCENTILES)
+    off = max(abs(answer[f"p{each}"] / truth[f"p{each}"] - 1) for each in predictions.PERCENTILES)
     return statistics.median(times) * 1e3, "; ".join([f"{off:.2%}", *wrong])
 
 

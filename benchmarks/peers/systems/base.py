@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from benchmarks import common
-from benchmarks.peers import calls
-from benchmarks.peers.calls import START, Answer
+from benchmarks.peers import predictions
+from benchmarks.peers.predictions import START, Answer
 
 PEERS = Path(__file__).parents[1]
 ROOT = PEERS.parents[1]
@@ -54,7 +54,7 @@ class System:
 
     def body(self, numbers: range) -> bytes:
         """Return predictions as the body of a request."""
-        return calls.spans(numbers)
+        return predictions.spans(numbers)
 
     def sender(self) -> Any:
         """Return a function that sends a body over a connection of its own, and raises OSError if it was not taken."""

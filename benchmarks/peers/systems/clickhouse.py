@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from benchmarks.peers import calls
-from benchmarks.peers.calls import MODEL, PERCENTILES, START, Answer
+from benchmarks.peers import predictions
+from benchmarks.peers.predictions import MODEL, PERCENTILES, START, Answer
 from benchmarks.peers.systems.base import PEERS, System
 
 
@@ -39,7 +39,7 @@ class ClickHouse(System):
 
     def body(self, numbers: range) -> bytes:
         rows = (
-            f"('{START + timedelta(milliseconds=n):%Y-%m-%d %H:%M:%S.%f}', '{MODEL}', {calls.duration_ms(n)}, "
+            f"('{START + timedelta(milliseconds=n):%Y-%m-%d %H:%M:%S.%f}', '{MODEL}', {predictions.duration_ms(n)}, "
             f"{n % 50 != 0}, {'NULL' if n % 50 else repr('ValueError: no rooms')})"
             for n in numbers
         )

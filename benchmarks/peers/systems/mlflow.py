@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from benchmarks.peers.calls import MODEL, PERCENTILES, SQL_DURATION, Answer
+from benchmarks.peers.predictions import MODEL, PERCENTILES, SQL_DURATION, Answer
 from benchmarks.peers.systems.base import START_SQL, WORKERS, System
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from benchmarks import common
-from benchmarks.peers.calls import MODEL, PERCENTILES, SQL_DURATION, Answer
+from benchmarks.peers.predictions import MODEL, PERCENTILES, SQL_DURATION, Answer
 from benchmarks.peers.systems.base import START_SQL, System
 
 

@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import ClassVar
 from urllib.parse import urlencode
 
-from benchmarks.peers import calls
-from benchmarks.peers.calls import MODEL, PERCENTILES, SQL_DURATION, Answer
+from benchmarks.peers import predictions
+from benchmarks.peers.predictions import MODEL, PERCENTILES, SQL_DURATION, Answer
 from benchmarks.peers.systems.base import ROOT, START_SQL, WORKERS, System
 
 
@@ -36,7 +36,7 @@ def call():
         return [sys.executable, "-m", "app"], settings, "/ready"
 
     def body(self, numbers: range) -> bytes:
-        return calls.records(numbers) if len(numbers) > 1 else calls.record(numbers[0])
+        return predictions.records(numbers) if len(numbers) > 1 else predictions.record(numbers[0])
 
     def fill(self, count: int) -> None:
         for first in range(0, count, 100_000):

@@ -123,7 +123,7 @@ def _timed(work: list[Any], senders: list[Callable[[Any], None]]) -> float:
 
 
 def _rows(spread: timedelta = timedelta(seconds=2), ago: timedelta = timedelta()) -> list[dict[str, Any]]:
-    """Calls of 20 models, `ago` before now: log-normal durations, one in fifty fails, every second has metadata."""
+    """Predictions of 20 models, `ago` ago: log-normal durations, one of fifty fails, every second has metadata."""
     now = datetime.now(timezone.utc) - ago
     rows = []
     for i in range(BATCH):

@@ -185,8 +185,8 @@ def test_minutes_are_kept_while_the_rows_that_are_older_still_have_to_be_repaire
         own.count("CALL prediction_stats_retain(%(keep)s::jsonb)", {"keep": json.dumps(keep)})
         own.count(REPAIR, {})
         assert own.rows("SELECT raw_from IS NULL, minute_from IS NULL FROM prediction_stats_state") == [edges]
-    for family, calls in (("stats", "total_requests"), ("latency", "calls")):
-        assert own.rows(f"SELECT sum({calls})::integer FROM prediction_{family}_day") == [(9,)]
+    for family, column in (("stats", "total_requests"), ("latency", "calls")):
+        assert own.rows(f"SELECT sum({column})::integer FROM prediction_{family}_day") == [(9,)]
 
 
 @pytest.mark.parametrize(("level", "width"), [("minute", "1 minute"), ("hour", "1 hour"), ("day", "24 hours")])

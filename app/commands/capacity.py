@@ -11,7 +11,7 @@ from app.domain.capacity import Load, Need, Node
 TB = 1e12
 ASSUMPTIONS = f"""\
 Assumed, as measured on two cores (docs/benchmarks.md) and reckoned from that:
-  the busiest second has {{peak:g}} × the predictions of a mean one; batches have {{batch:,}}
+  the busiest second has {{peak:g}} × the predictions of a mean one; batches have {{batch:,}} predictions
   CPU of service and PostgreSQL: {capacity.CPU_US_PER_REQUEST:,.0f} µs a request and \
 {capacity.CPU_US_PER_PREDICTION:.0f} µs a prediction, on Citus {capacity.CPU_US_PER_PREDICTION_ON_CITUS:.0f} µs
   a prediction in rows takes {capacity.BYTES_IN_ROWS} bytes with its indexes, in the columnstore \

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import predlog
+from conftest import Program
 from misbehaving import Handler, Service, free_port
 from predlog import checking
 from predlog.connecting import Route
@@ -190,3 +191,29 @@ def test_a_proxy_for_the_command_line_comes_from_the_environment(
     monkeypatch.setenv("PREDLOG_PROXY", f"http://127.0.0.1:{proxy.server_address[1]}")
     assert main(["stats", "--url", "http://logs.internal"]) == 0
     assert "1,234" in capsys.readouterr().out and proxy.heads
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_https_is_spoken_and_the_certificate_checked(program: Program, service: Service, tmp_path: Path) -> None:
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate),
+            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    service.socket = context.wrap_socket(service.socket, server_side=True)
+    source = """
+        import predlog
+        with predlog.Client() as log:
+            log.log("m", duration_ms=1, was_successful=True)
+    """
+    secure = {"PREDLOG_URL": service.url.replace("http:", "https:")}
+    program.run(source, environment=secure)
+    assert not service.records
+    program.run(source, environment={**secure, "SSL_CERT_FILE": certificate})
+    assert len(service.records) == 1

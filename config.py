@@ -88,7 +88,7 @@ class Config:
     threads: int = setting(
         kinds.whole(1, 64),
         16,
-        "Requests that each worker works on at once: single records that come together share a commit.",
+        "Requests that each worker works on at once: single predictions that come together share a commit.",
     )
     start_timeout_s: float = setting(kinds.number(0, 3600), 30.0, "Seconds to wait for the database at the start.")
     shutdown_delay_s: float = setting(
@@ -212,7 +212,7 @@ class Config:
         "The address by which people find this service, as https://predlog.example.org: links in messages begin with "
         "it.",
     )
-    raw_retention: timedelta | None = setting(kinds.retention(), None, "How long single records are kept.")
+    raw_retention: timedelta | None = setting(kinds.retention(), None, "How long single predictions are kept.")
     minute_retention: timedelta | None = setting(
         kinds.retention(), None, "How long the aggregates by minute are kept: not shorter than what they are made of."
     )
@@ -221,7 +221,7 @@ class Config:
     columnstore_after: timedelta = setting(
         kinds.duration(),
         timedelta(days=7),
-        "When records and their minutes move to TimescaleDB's columnstore; hours and days go after a day.",
+        "When predictions and their minutes move to TimescaleDB's columnstore; hours and days go after a day.",
     )
 
 

@@ -23,7 +23,7 @@ CONDITIONS = {
 
 # Without an index a page searches at most so many predictions, so that it costs as much as other pages.
 MAX_SEARCHED = 50_000
-# How long a page's JSON may become without its last record; each record counts as PostgreSQL would write it.
+# How long a page's JSON may become without its last prediction; each counts as PostgreSQL would write it.
 PAGE_BYTES = 2**20
 MAX_RECORD_BYTES = """
        300 + octet_length(model_name) + octet_length(model_version)

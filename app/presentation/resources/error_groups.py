@@ -93,7 +93,7 @@ def list_error_groups(query: dict[str, Any]) -> Response:
     """Group failed predictions by the common part of their errors.
 
     Errors that differ in numbers, UUIDs and hexadecimal numbers alone are one group, the same for every version of a
-    model. Counts are exact, over the rows that retention has kept. While there is more, the header `Link` with
+    model. Counts are exact, over the predictions that retention has kept. While there is more, the header `Link` with
     `rel="next"` has the address of the next page, relative to this one; give `to` if all pages are to be about the same
     range. An answer that takes longer than `LIST_TIMEOUT_MS` is 503: give `model_name` then.
     """

@@ -56,7 +56,7 @@ def links(pointer: str) -> dict[int, Any]:
 @blp.route("/predict-log", methods=["POST"])
 @blp.doc(responses=links("/id"))
 @blp.arguments(PredictionSchema(), example=EXAMPLE)
-@blp.response(200, PredictionSchema, example=STORED, description="The stored record")
+@blp.response(200, PredictionSchema, example=STORED, description="The stored prediction")
 @blp.errors(400, 408, 409, 413, 415, 422, 503)
 def log_prediction(prediction: Prediction) -> Prediction:
     """Log one prediction of a model.

@@ -1,4 +1,4 @@
-"""A page of predictions as JSON, written column by column: a schema would make several objects of each record."""
+"""A page of predictions as JSON, written column by column: a schema would make several objects of each."""
 
 from __future__ import annotations
 

@@ -103,10 +103,10 @@ def test_a_refresh_changes_figures_in_place(page: Page, log: Log, story: str, st
 
 
 def test_an_older_address_that_sorts_by_calls_sorts_by_predictions(page: Page, story: str) -> None:
-    page.open(search=story, range="7d", sort="calls")
-    assert page.find(".col-predictions[aria-sort]").get_attribute("aria-sort") == "ascending"
-    page.click("#sort-predictions")
+    page.open(search=story, range="7d", sort="-calls")
     assert page.find(".col-predictions[aria-sort]").get_attribute("aria-sort") == "descending"
+    page.click("#sort-predictions")
+    assert page.find(".col-predictions[aria-sort]").get_attribute("aria-sort") == "ascending"
 
 
 def test_a_slash_leads_to_the_search(page: Page, story: str) -> None:

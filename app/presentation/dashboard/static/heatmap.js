@@ -90,7 +90,7 @@ export class HeatMap {
     this.tip.hidden = !point || !this.bins[row];
     if (this.tip.hidden) return;
     const { from_ms: from, to_ms: to } = this.bins[row];
-    setText(this.tip, `${dateTime(point.from, knownZone())}: ${count(point.counts[row])} predictions of ${duration(from)} – ${duration(to)}`);
+    setText(this.tip, `${dateTime(point.from, knownZone())}: ${count(point.counts[row])} ${point.counts[row] === 1 ? "prediction" : "predictions"} of ${duration(from)} – ${duration(to)}`);
     Object.assign(this.tip.style, { left: `${Math.max(0, Math.min(left + 12, this.width - this.tip.offsetWidth))}px`, top: `${Math.max(top - 34, 0)}px` });
   }
 }

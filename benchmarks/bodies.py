@@ -103,10 +103,10 @@ def _span_bodies() -> dict[str, Body]:
     group = b"\x0a" + _length(2 * 8_000_000) + b"\x12\x00" * 8_000_000
     empty = b'{"resourceSpans":[' + b"{}," * 499_000 + b"{}]}"
     return {
-        "10,000 spans of calls, protobuf": (SPANS, calls, "identity"),
+        "10,000 spans of predictions, protobuf": (SPANS, calls, "identity"),
         "the same spans, gzip": _zip(SPANS, calls),
-        "10,000 spans of no call, protobuf": (SPANS, others, "identity"),
-        "the same spans of no call, gzip": _zip(SPANS, others),
+        "10,000 spans of no prediction, protobuf": (SPANS, others, "identity"),
+        "the same spans of no prediction, gzip": _zip(SPANS, others),
         "8,000,000 empty scopes, protobuf": (SPANS, group, "identity"),
         "the same scopes, gzip": _zip(SPANS, group),
         "499,000 empty resources, JSON, gzip": _zip(SPANS_JSON, empty),

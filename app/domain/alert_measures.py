@@ -184,7 +184,7 @@ class Silence(_OneWindow):
     def judge(self, tallies: Sequence[Tally]) -> Verdict:
         tally = tallies[0]
         if tally.dropped and not tally.total:
-            text = f"no prediction was logged in {duration(self.window)}, but clients lost {tally.dropped:,}"
+            text = f"no prediction was logged in {duration(self.window)}, but clients dropped {tally.dropped:,}"
             return Verdict(Outcome.UNRELIABLE, 0.0, text)
         return Verdict.of(
             not tally.total, float(tally.total), f"{tally.total:,} predictions in {duration(self.window)}"

@@ -59,6 +59,6 @@ def _is_pattern(model: str) -> bool:
 
 def _unreliable(tally: Tally, share: float, least: float) -> str:
     return (
-        f"only {percent(share)} of the predictions were logged and {tally.dropped:,} were lost by clients: less than "
-        f"{percent(least)}, so the figures cannot be believed"
+        f"only {percent(share)} of the predictions were logged and {tally.dropped:,} were dropped by clients: less "
+        f"than {percent(least)}, so the figures cannot be believed"
     )

@@ -54,7 +54,7 @@ def test_few_predictions_say_nothing() -> None:
 def test_figures_of_which_too_many_predictions_are_missing_are_not_believed() -> None:
     verdict = Rule("r", ("m",), ErrorRate(HOUR, 0.01, 0.95)).judge([predictions(80, 80, dropped=20)])
     assert verdict.outcome is UNRELIABLE and verdict.value is None
-    assert "80 %" in verdict.text and "20 were lost" in verdict.text
+    assert "80 %" in verdict.text and "20 were dropped" in verdict.text
     assert outcome(ErrorRate(HOUR, 0.01, 0.95), predictions(80, 80, dropped=20), min_completeness=0.7) is BREACHED
 
 

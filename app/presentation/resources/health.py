@@ -12,7 +12,7 @@ from app.presentation.version import __version__
 blp = Blueprint("service", __name__, description="The service itself")
 
 DESCRIPTION = (
-    "A prediction log for machine-learning services: every call of a model kept, and counted exactly, over any range."
+    "A prediction log for machine-learning services: every prediction kept, and counted exactly, over any range."
     "\n\n"
     "Errors have one shape, except those of the HTTP server itself: it answers 400 to invalid HTTP, an "
     "address that is too long 414, headers that are too many or too long 431, each without a body."

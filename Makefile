@@ -42,7 +42,7 @@ test: $(VENV)/test
 # three. The service's part has fewer examples of each property. The client's part leaves out what needs a
 # framework, a server of another make, a process of its own or many seconds.
 QUICK_CLIENT = --ignore=tests/hosts --ignore=tests/integrations \
-	$(foreach file,command_line companions export hosts ledger poison processes sdist spool,--ignore=tests/test_$(file).py)
+	$(foreach file,command_line companions exits export forks hosts ledger poison sdist spool,--ignore=tests/test_$(file).py)
 
 test-quick: $(VENV)/test
 	@$(MAKE) --no-print-directory -j 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) \

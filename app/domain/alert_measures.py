@@ -208,8 +208,8 @@ class Completeness(_OneWindow):
         if share is None:
             return Verdict(Outcome.UNKNOWN, None, f"no prediction in {duration(self.window)}")
         text = (
-            f"{percent(share)} of the predictions in {duration(self.window)} were logged, {tally.dropped:,} were lost "
-            f"by clients, limit {percent(self.below)}"
+            f"{percent(share)} of the predictions in {duration(self.window)} were logged, {tally.dropped:,} were "
+            f"dropped by clients, limit {percent(self.below)}"
         )
         return Verdict.of(share < self.below, share, text)
 

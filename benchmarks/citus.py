@@ -103,20 +103,23 @@ def main() -> None:
             for side in sides:
                 side.request("POST", "predict-logs", body)
             _progress(f"filled {filled + 10_000:,} of {arguments.calls:,}")
-        _report_sizes(sides, filled + 10_000)
+        _report_sizes(sides, filled + 10_000, len(models) * arguments.days * 24 * 60)
         _report_batches(sides, models, arguments.seconds)
         _report_questions(sides, models, arguments.days, arguments.seconds)
 
 
-def _report_sizes(sides: list[Side], predictions: int) -> None:
-    """Print what a prediction takes on disk, with its indexes, as `lifecycle show` has it."""
+def _report_sizes(sides: list[Side], predictions: int, minutes: int) -> None:
+    """Print what predictions take on disk, with indexes, as `lifecycle show` has it; each model has so many minutes."""
     sizes = [{"log": 0, "rollups": 0} for _ in sides]
     for side, size in zip(sides, sizes):
         for relation in maintenance(Database(side.dsn)).overview().relations:
             size["log" if relation.name == "prediction_log" else "rollups"] += relation.size
-    print("\n| bytes a prediction | plain | citus |\n|---|---:|---:|")
-    for what in ("log", "rollups"):
-        print(f"| {what} | {sizes[0][what] / predictions:,.0f} | {sizes[1][what] / predictions:,.0f} |", flush=True)
+    print("\n| bytes | plain | citus |\n|---|---:|---:|")
+    for title, what, number in (
+        ("the log, a prediction", "log", predictions),
+        (f"the rollups, a model's minute of {predictions / minutes:.3g} predictions", "rollups", minutes),
+    ):
+        print(f"| {title} | {sizes[0][what] / number:,.0f} | {sizes[1][what] / number:,.0f} |", flush=True)
 
 
 def _report_batches(sides: list[Side], models: list[str], seconds: float) -> None:

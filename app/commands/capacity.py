@@ -16,8 +16,11 @@ Assumed, as measured on two cores (docs/benchmarks.md) and reckoned from that:
 {capacity.CPU_US_PER_PREDICTION:.0f} µs a prediction, on Citus {capacity.CPU_US_PER_PREDICTION_ON_CITUS:.0f} µs
   a prediction in rows takes {capacity.BYTES_IN_ROWS} bytes with its indexes, in the columnstore \
 {capacity.BYTES_IN_COLUMNSTORE}, a random request id there {capacity.BYTES_OF_RANDOM_REQUEST_ID} more
-  a prediction on Citus, which has no columnstore here, takes {capacity.BYTES_ON_CITUS} bytes with its aggregates
-  a model's minute in the aggregates takes {capacity.BYTES_PER_MODEL_AND_MINUTE} bytes, its hours and days little beside
+  a prediction on Citus, which has no columnstore here, takes {capacity.BYTES_ON_CITUS} bytes
+  a model's minute in the aggregates takes {capacity.BYTES_PER_MODEL_AND_MINUTE} bytes and \
+{capacity.BYTES_PER_BIN} for each bin of its sketch, on Citus {capacity.BYTES_PER_MODEL_AND_MINUTE_ON_CITUS} and \
+{capacity.BYTES_PER_BIN_ON_CITUS}
+  a busy minute comes near to {capacity.BINS} bins; hours and days take little beside it
   CPUs are at most {capacity.MAX_CPU_USE:.0%} busy, and disks {capacity.MAX_DISK_USE:.0%} full
 """
 

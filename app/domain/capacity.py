@@ -14,9 +14,12 @@ CPU_US_PER_PREDICTION = 20.0
 BYTES_IN_ROWS = 285
 BYTES_IN_COLUMNSTORE = 14
 BYTES_OF_RANDOM_REQUEST_ID = 16
-BYTES_PER_MODEL_AND_MINUTE = 104
+# So many bins of the sketch do log-normal durations of one minute come near to, if their logarithms deviate by 1.
+BINS = 180
+BYTES_PER_MODEL_AND_MINUTE, BYTES_PER_BIN = 45, 2
 # On Citus nothing goes to the columnstore, and each row has the model in two more keys.
-BYTES_ON_CITUS = 369
+BYTES_ON_CITUS = 324
+BYTES_PER_MODEL_AND_MINUTE_ON_CITUS, BYTES_PER_BIN_ON_CITUS = 650, 185
 CPU_US_PER_PREDICTION_ON_CITUS = 2 * CPU_US_PER_PREDICTION
 # What PostgreSQL needs free for a vacuum, an index that is made anew, and a day that is busier than others.
 MAX_DISK_USE = 0.7
@@ -74,13 +77,15 @@ def on_timescale(load: Load, node: Node) -> Need:
     days_in_rows = min(load.days_in_rows, load.raw_days)
     bytes_per_day = BYTES_IN_COLUMNSTORE + id_bytes
     rows = load.predictions_per_day * (BYTES_IN_ROWS * days_in_rows + bytes_per_day * (load.raw_days - days_in_rows))
-    return _need(load, node, rows + _aggregates(load), CPU_US_PER_PREDICTION)
+    aggregates = _aggregates(load, BYTES_PER_MODEL_AND_MINUTE, BYTES_PER_BIN)
+    return _need(load, node, rows + aggregates, CPU_US_PER_PREDICTION)
 
 
 def on_citus(load: Load, node: Node) -> Need:
     """Return what Citus needs: workers of this kind, with a coordinator beside them."""
     rows = load.predictions_per_day * BYTES_ON_CITUS * load.raw_days
-    return _need(load, node, rows + _aggregates(load), CPU_US_PER_PREDICTION_ON_CITUS)
+    aggregates = _aggregates(load, BYTES_PER_MODEL_AND_MINUTE_ON_CITUS, BYTES_PER_BIN_ON_CITUS)
+    return _need(load, node, rows + aggregates, CPU_US_PER_PREDICTION_ON_CITUS)
 
 
 def _need(load: Load, node: Node, disk: float, cpu_us: float) -> Need:
@@ -89,7 +94,11 @@ def _need(load: Load, node: Node, disk: float, cpu_us: float) -> Need:
     return Need(cores, disk, max(1, math.ceil(cores / node.cores), math.ceil(disk / node.disk)))
 
 
-def _aggregates(load: Load) -> float:
-    """Bytes of the aggregates by minute, most of all aggregates; no model has more minutes than predictions."""
+def _aggregates(load: Load, bytes_per_minute: int, bytes_per_bin: int) -> float:
+    """Bytes of the aggregates by minute, most of all aggregates; no model has more minutes than predictions.
+
+    Predictions of a minute share bins: n of them have BINS (1 - exp(-n / BINS)), as if BINS were equally likely.
+    """
     minutes = min(load.models * MINUTES_PER_DAY, load.predictions_per_day)
-    return minutes * BYTES_PER_MODEL_AND_MINUTE * load.minute_days
+    bins = BINS * -math.expm1(-load.predictions_per_day / minutes / BINS)
+    return minutes * (bytes_per_minute + bytes_per_bin * bins) * load.minute_days

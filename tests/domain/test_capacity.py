@@ -28,7 +28,19 @@ def test_the_busiest_second_takes_its_predictions_times_the_cpu_of_each() -> Non
 def test_on_citus_every_prediction_stays_in_rows() -> None:
     no_aggregates = replace(A_BILLION, minute_days=0)
     assert on_citus(no_aggregates, NODE).disk == pytest.approx(30e9 * BYTES_ON_CITUS / MAX_DISK_USE)
-    assert on_citus(no_aggregates, NODE).servers == 8
+    assert on_citus(no_aggregates, NODE).servers == 7
+
+
+def test_a_model_with_few_predictions_takes_less_for_a_minute_than_a_busy_one() -> None:
+    only_aggregates = replace(A_BILLION, raw_days=0)
+    quiet = replace(only_aggregates, predictions_per_day=1e7)
+    assert on_citus(quiet, NODE).disk < on_citus(only_aggregates, NODE).disk / 10
+
+
+def test_the_aggregates_of_a_busy_minute_hardly_grow_with_its_predictions() -> None:
+    only_aggregates = replace(A_BILLION, raw_days=0)
+    busier = replace(only_aggregates, predictions_per_day=1e10)
+    assert on_citus(busier, NODE).disk == pytest.approx(on_citus(only_aggregates, NODE).disk, rel=0.05)
 
 
 def test_small_batches_take_more_cores() -> None:

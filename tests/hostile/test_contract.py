@@ -115,12 +115,13 @@ def decoded(response: schemathesis.Response) -> Any:
 
 
 class Client(werkzeug.Client):
-    """A client of a WSGI application that leaves out what concerns sockets."""
+    """A client of a WSGI application that leaves out what concerns sockets, and reads answers to their end."""
 
     def open(self, *args: Any, **kwargs: Any) -> Any:
         for name in ("max_redirects", "verify", "cert", "proxies"):
             kwargs.pop(name, None)
-        return super().open(*args, **kwargs)
+        # An answer that is not closed holds its memory, and after some large ones the service answers 503.
+        return super().open(*args, **{**kwargs, "buffered": True})
 
 
 def agree(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:
@@ -256,7 +257,7 @@ def sentences(body: Any) -> Iterator[str]:
 def attack(request: pytest.FixtureRequest, server: Server) -> Iterator[Callable[[], Attack]]:
     """An attack on a service with a database of its own, since it leaves much behind."""
     with empty_database(server) as url, pytest.MonkeyPatch.context() as patch:
-        app = make_app(url, auth=request.param, pool_size=4 if server.concurrent else 1)
+        app = make_app(url, auth=request.param, pool_size=4 if server.concurrent else 1, max_new_models_per_day=0)
         with app.app_context():
             upgrade()
         key = app.extensions[EXTENSION].keys.create("attacker", Scope.ADMIN)[1] if request.param == KEYS else None

@@ -62,6 +62,7 @@ class Result:
     stored: int
     dropped: int
     seconds: float
+    said: str
 
 
 def python_for(host: Host) -> str | None:
@@ -92,7 +93,7 @@ def run(host: Host, service: Service) -> Result:
         finally:
             process.kill()
         stored, dropped = service.count(model)
-    return Result(host.sent, stored, dropped, seconds)
+        return Result(host.sent, stored, dropped, seconds, process.said())
 
 
 class Process:
@@ -134,6 +135,10 @@ class Process:
         if self._host.after:
             self._start(self._host.after).wait(MAX_EXIT)
         return seconds
+
+    def said(self) -> str:
+        """The end of what the host printed."""
+        return self._log.read_text(errors="replace")[-3000:] if self._log.exists() else ""
 
     def kill(self) -> None:
         """Return the rest of it."""

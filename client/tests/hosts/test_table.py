@@ -30,9 +30,10 @@ def table(request: pytest.FixtureRequest) -> Iterator[Any]:
         write(found)
 
 
-def assert_all_is_known(host: Any, sent: Any, stored: Any, dropped: Any) -> None:
+def assert_all_is_known(host: Any, sent: Any, stored: Any, dropped: Any, said: str = "") -> None:
     """What is in a request at the moment of a kill may be stored and counted as dropped all the same."""
-    assert (stored, dropped) == (sent, 0) or (host.loses and stored + dropped >= sent), (sent, stored, dropped)
+    is_known = (stored, dropped) == (sent, 0) or (host.loses and stored + dropped >= sent)
+    assert is_known, f"sent {sent}, stored {stored}, dropped {dropped}\n{said}"
 
 
 @pytest.mark.timeout(300)
@@ -41,7 +42,7 @@ def test_what_a_host_sent_is_stored_or_counted_as_dropped(host: Any, real_servic
     if python_for(host) is None:
         pytest.skip(f"not installed: {', '.join(host.needs)} (make test-hosts)")
     result = run(host, real_service)
-    assert_all_is_known(host, result.sent, result.stored, result.dropped)
+    assert_all_is_known(host, result.sent, result.stored, result.dropped, result.said)
     table[host.name] = row(host, result)
 
 

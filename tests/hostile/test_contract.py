@@ -61,6 +61,7 @@ BEYOND_THE_DOCUMENT = re.compile(
     r"|Must be at most 4096 bytes of JSON|Must not be nested|Must hold finite numbers only"
     r"|A request_id that is not a UUIDv7 needs a timestamp"
     r"|Must be the beginning of a minute|Must not be more than `|Must be `duration_ms_max` if|Must be from 0 to `count`"
+    r"|The response must not be before the request"
     r"|Must be from `count` times|Must be in ascending order|Must each have at least one|Must begin with the bin of"
 )
 # What nobody outside may read: the database's and the interpreter's own words.

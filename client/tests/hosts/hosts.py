@@ -57,6 +57,7 @@ HOSTS = [
         " --die-on-term --disable-logging",
         "`--enable-threads`",
         ("pyuwsgi",),
+        pause=0.5,  # a worker that is still in a request runs no exit handlers, and one that has answered may be
     ),
     Host("Flask's development server", "flask_app.py", f"`flask.Predlog` {HANDLER}", ("flask",)),
     Host(

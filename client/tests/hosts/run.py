@@ -52,6 +52,7 @@ class Host:
     in_terminal: bool = False
     spool: bool = False
     loses: bool = False
+    pause: float = 0.0  # seconds between the last answer and the signal
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ class Process:
             self._serve()
         elif self._host.before:
             self._until(lambda: self._done() == self._host.sent)
+        time.sleep(self._host.pause)
         began = time.monotonic()
         if self._host.ready or self._host.before:
             (os.killpg if self._host.in_terminal else os.kill)(self._main.pid, self._host.ends)

@@ -284,7 +284,8 @@ def test_the_life_cycle_is_shown_by_node(house: House) -> None:
     overview = maintenance(Database(house.url)).overview()
     assert [node.name for node in overview.nodes] == [f"{node.name}:{node.port}" for node in house.nodes.nodes]
     log = overview.relations[0]
-    assert log.name == "prediction_log" and log.size > 0 and log.chunks
+    assert log.name == "prediction_log"
+    assert all(relation.size > 0 and relation.chunks for relation in overview.relations)
     assert sum(node.size or 0 for node in overview.nodes) >= log.size
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from app.application.retention import LifeCycle, Node, Overview, Relation
 from app.infrastructure import citus
 from app.infrastructure.dropped_store import RETAIN as RETAIN_DROPPED
-from app.infrastructure.maintenance.plain import LOCK_NOT_AVAILABLE, TIDY, Plain
+from app.infrastructure.maintenance.plain import TIDY, Plain
 from app.infrastructure.maintenance.relations import LEVELS, LOGGED, REPORTED
-from app.infrastructure.postgres.database import INTERNAL_ERROR
+from app.infrastructure.postgres.database import NODE_AWAY
 from app.infrastructure.summary_rows import RETAIN as RETAIN_SUMMARIES
 
 # For so many days partitions are made ahead: as long may the daily run of retention fail.
@@ -44,8 +45,6 @@ class Citus(Plain):
     """Rollup tables, spread over nodes by model."""
 
     lock_timeout = f"{citus.ON_NODES_TOO}; {Plain.lock_timeout}"
-    # Citus tells of a lock that a node does not give in time as of a lost connection.
-    lock_failures = (LOCK_NOT_AVAILABLE, INTERNAL_ERROR)
     locked_out = "Retention cannot lock prediction_log: a session that writes to it does not end, or a node is away."
 
     def retain(self, life_cycle: LifeCycle) -> None:
@@ -88,6 +87,10 @@ class Citus(Plain):
             for node, is_there, found in sizes
         ]  # fmt: skip
         return Overview(citus.NAME, watermark, 0, relations, [], nodes)
+
+    def _is_locked_out(self, error: DBAPIError) -> bool:
+        # Citus tells of a lock that a node does not give in time as of a lost connection.
+        return super()._is_locked_out(error) or NODE_AWAY.search(str(error.orig)) is not None
 
 
 def _drop_rows(connection: Connection, edge: datetime) -> None:

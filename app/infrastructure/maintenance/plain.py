@@ -55,7 +55,6 @@ class Plain:
 
     # While retention waits for a writer that takes long, all other writers wait behind it: so it waits in short turns.
     lock_timeout = "SET LOCAL lock_timeout = '250ms'"
-    lock_failures: tuple[str, ...] = (LOCK_NOT_AVAILABLE,)
     locked_out = "Retention waits for a session that writes to prediction_log and does not end."
 
     def __init__(self, database: Database) -> None:
@@ -104,11 +103,14 @@ class Plain:
                 connection.exec_driver_sql("COMMIT")
                 return
             except DBAPIError as error:
-                if getattr(error.orig, "pgcode", None) not in self.lock_failures:
+                if not self._is_locked_out(error):
                     raise
             connection.exec_driver_sql("ROLLBACK")
             time.sleep(TRY_AGAIN_AFTER_S)
         raise StorageUnavailable(self.locked_out)
+
+    def _is_locked_out(self, error: DBAPIError) -> bool:
+        return getattr(error.orig, "pgcode", None) == LOCK_NOT_AVAILABLE
 
 
 def _delete(connection: Connection, statement: str) -> None:

@@ -34,4 +34,4 @@ ORDER  BY place
 def ordinary(database: Database, names: Sequence[str]) -> list[Relation]:
     """Return size and rows of each of these tables; they must be neither hypertables nor distributed."""
     rows = database.read(SIZES, {"names": list(names)})
-    return [Relation(name, calls, size, kept_from=kept_from) for name, calls, size, kept_from in rows]
+    return [Relation(name, number, size, kept_from=kept_from) for name, number, size, kept_from in rows]

@@ -50,9 +50,12 @@ LINES = {
 }
 # What no index finds is searched here and not in WHERE: a statement that looks for rare rows would take as long as it
 # takes to read the whole log, and run into its time-out.
-DECLARE = """
-DECLARE export NO SCROLL CURSOR FOR
+ROWS = """
 SELECT CASE WHEN {passes} THEN {line} END, {timestamp}, id FROM prediction_log WHERE {where} ORDER BY timestamp, id"""
+# A snapshot from before a chunk left the columnstore does not find its rows, and DECLARE takes its snapshot before it
+# waits for the chunk. So another statement locks the same chunks first: none is moved until the transaction ends.
+LOCK = "{rows} LIMIT 0"
+DECLARE = "DECLARE export NO SCROLL CURSOR FOR {rows}"
 # Citus has read all rows of a cursor before it yields the first one.
 AT_MOST_ON_CITUS = " LIMIT 50000"
 FETCH = f"FETCH {BLOCK_ROWS} FROM export"
@@ -94,14 +97,13 @@ class PostgresPredictionExport:
         if after:
             conditions.append(AFTER)
             values = values | {"cursor_timestamp": after.timestamp, "cursor_id": after.id}
-        statement = DECLARE.format(
-            passes=passes, line=LINES[layout], timestamp=TIMESTAMP, where=" AND ".join(conditions)
-        )
-        with self._database.snapshot() as connection:
-            connection.exec_driver_sql(statement + at_most, values)
-            while rows := connection.exec_driver_sql(FETCH).fetchall():
-                _, timestamp, prediction_id = rows[-1]
-                lines = [line for line, *_ in rows if line is not None]
+        rows = ROWS.format(passes=passes, line=LINES[layout], timestamp=TIMESTAMP, where=" AND ".join(conditions))
+        with self._database.transaction() as connection:
+            connection.exec_driver_sql(LOCK.format(rows=rows), values)
+            connection.exec_driver_sql(DECLARE.format(rows=rows) + at_most, values)
+            while fetched := connection.exec_driver_sql(FETCH).fetchall():
+                _, timestamp, prediction_id = fetched[-1]
+                lines = [line for line, *_ in fetched if line is not None]
                 yield Block(lines, Cursor(parse_instant(timestamp), prediction_id))
 
 

@@ -1,7 +1,8 @@
-"""Exports whose reader stops in the middle."""
+"""What an export reads from the database, and what stops it."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,10 @@ from conftest import Server
 
 END_IDLE = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'FETCH 2 %%' AND state LIKE 'idle in %%'
+"""
+WAITS = """
+SELECT count(*) > 0 FROM pg_stat_activity
+WHERE  datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%%FROM prediction_log WHERE%%'
 """
 
 
@@ -69,3 +74,33 @@ def test_no_statement_of_an_export_looks_for_rare_predictions_through_the_whole_
     assert [len(block.lines) for block in blocks] == [0, 0, 1]
     assert blocks[-1].lines[0].startswith(f"{found['id']},")
     source.engine.dispose()
+
+
+def test_an_export_that_waits_for_chunks_to_leave_the_columnstore_has_their_predictions(
+    server: Server, database: Engine, log: Callable[..., dict[str, Any]], model: str
+) -> None:
+    if server.engine != "timescale" or not server.concurrent:
+        pytest.skip("needs chunks, and two sessions")
+    logged = log()
+    move = "SELECT {}_chunk(c, true) FROM show_chunks('prediction_log', newer_than => now() - INTERVAL '1 day') AS c"
+    source = Database(server.url, export_store.SETTINGS, pool_size=1, max_overflow=0)
+    lines: list[str] = []
+
+    def export() -> None:
+        for block in PostgresPredictionExport(source).blocks(Filters(model_names=(model,)), None, Layout.CSV):
+            lines.extend(block.lines)
+
+    reader = threading.Thread(target=export)
+    with database.connect() as connection, database.connect() as observer:
+        connection.exec_driver_sql(move.format("compress"))
+        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql(move.format("decompress"))
+        reader.start()
+        until = time.monotonic() + 30
+        while not observer.exec_driver_sql(WAITS).scalar():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        connection.exec_driver_sql("COMMIT")
+    reader.join()
+    source.engine.dispose()
+    assert [line.split(",")[0] for line in lines] == [str(logged["id"])]

@@ -109,9 +109,15 @@ class Database:
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """Lend a connection in a read-only transaction whose statements all see the same snapshot."""
+        with self.transaction("REPEATABLE READ") as connection:
+            yield connection
+
+    @contextmanager
+    def transaction(self, isolation: str = "READ COMMITTED") -> Iterator[Connection]:
+        """Lend a connection in a read-only transaction."""
         with storage_errors(), self.engine.connect() as connection:
             # In SQL, because the driver would switch the session's defaults back and forth with more statements.
-            connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            connection.exec_driver_sql(f"BEGIN ISOLATION LEVEL {isolation} READ ONLY")
             try:
                 yield connection
             finally:

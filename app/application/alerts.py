@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from app.application.statistics import Answer, Question
-from app.domain.alert_measures import Sample, Verdict
+from app.domain.alert_measures import Outcome, Sample, Verdict
 from app.domain.alert_rules import Rule
 from app.domain.alert_states import Alert, State, step
 from app.domain.instants import TimeRange
@@ -19,6 +19,8 @@ from app.domain.statistics import Selection, Tally
 # Of one rule, the first ones by their names.
 MAX_MODELS = 1000
 NOTHING = Tally()
+# Its models were purged, or its patterns changed.
+UNWATCHED = Verdict(Outcome.FINE, None, "the rule does not watch this model any more")
 
 
 class AlertKey(NamedTuple):
@@ -142,7 +144,8 @@ class Alerts:
         """Measure all rules and return the new events; None if the last evaluation was less than `every` ago.
 
         One transaction keeps the states, the events and their messages; Delivery sends the messages later. The alerts
-        of a rule whose predictions cannot be counted keep their states. Raises StorageUnavailable.
+        of a rule whose predictions cannot be counted keep their states; those of models that a rule does not watch any
+        more are resolved. Raises StorageUnavailable.
         """
         with self._store.turn(self.every if every is None else every) as turn:
             if turn is None:
@@ -152,11 +155,12 @@ class Alerts:
             measured, events = list[Measured](), list[tuple[Event, Sequence[Message]]]()
             for rule in self.rules:
                 try:
-                    judged = list(self._judge(rule, known, turn.now))
+                    judged = dict(self._judge(rule, known, turn.now))
                 except Exception as error:  # even a bug in one rule must not silence the other rules
                     self._failed(rule.name, error)
                     continue
-                for model_name, verdict in judged:
+                judged |= dict.fromkeys(_unwatched(rule, before, judged), UNWATCHED)
+                for model_name, verdict in judged.items():
                     key = AlertKey(rule.name, model_name)
                     alert, told = step(
                         before.get(key) or Alert(State.OK, turn.now), verdict.outcome, turn.now, rule.hold
@@ -208,6 +212,15 @@ class Alerts:
         selection = Selection(tuple(models), sample.model_version)
         answer = self._ask(Question(selection, sample.range, ("model_name",), latency=latency))
         return {str(key.model_name): tally for key, tally in answer.tallies.items()}
+
+
+def _unwatched(rule: Rule, alerts: Mapping[AlertKey, Alert], watched: Collection[str]) -> Sequence[str]:
+    """Return the models of the rule's alerts that are not OK and that nobody measures."""
+    return [
+        model_name
+        for (name, model_name), alert in alerts.items()
+        if name == rule.name and model_name not in watched and alert.state is not State.OK
+    ]
 
 
 def _event(key: AlertKey, told: State, verdict: Verdict, rule: Rule, now: datetime) -> Event:

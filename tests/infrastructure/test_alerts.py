@@ -163,6 +163,33 @@ def test_each_model_that_fits_a_pattern_is_watched_by_itself(
     }
 
 
+def test_an_alert_of_a_model_that_was_purged_is_resolved(
+    watch: Callable[[str], Watch], receiver: Receiver, client: FlaskClient, fail: Any, model: str
+) -> None:
+    instance = watch(errors_of(f"{model}*"))
+    fail()
+    assert told(instance) == ["firing"]
+    assert client.delete("/api/v1/predictions", query_string={"model_name": model}).status_code == 200
+    assert [told(instance), told(instance)] == [["resolved"], []]
+    assert instance.delivery.deliver() == 2
+    assert receiver.texts == ["FIRING", "Resolved"]
+
+
+def test_an_alert_of_a_model_that_its_rule_does_not_name_any_more_is_resolved(
+    watch: Callable[[str], Watch], database: Engine, fail: Any, model: str
+) -> None:
+    fail()
+    assert told(watch(errors_of(model))) == ["firing"]
+    instance = watch(errors_of(f"{model}-other"))
+    assert told(instance) == ["resolved"]
+    (event, _) = instance.alerts.history()
+    assert event.text == "the rule does not watch this model any more"
+    with database.connect() as connection:
+        connection.exec_driver_sql("UPDATE alert_state SET since = since - INTERVAL '61 minutes'")
+    assert told(instance) == []
+    assert {measured.alert.state for measured in instance.alerts.measured()} <= {State.OK, State.NO_DATA}
+
+
 @pytest.mark.parametrize("mood", [500, 404, HANG_UP, REDIRECT, 429])
 def test_a_message_that_is_not_accepted_is_sent_again_later_with_the_same_id(
     watch: Callable[[str], Watch], receiver: Receiver, database: Engine, fail: Any, model: str, mood: int | str

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import predlog
-from misbehaving import Service
-from predlog import delivery
+from misbehaving import Service, wait_until
+from predlog import delivery, lifecycle
+from predlog.client_base import ClientBase
 
 # Properties are no stopwatch: on a busy machine a single example may take long.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
@@ -38,9 +40,27 @@ SOURCES = str(Path(__file__).resolve().parent.parent / "src")
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And time-outs that even a busy machine does not reach, unless a test has its own; programs inherit them."""
     for name in ("PREDLOG_URL", "PREDLOG_API_KEY", "PREDLOG_DISABLED"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PREDLOG_LEDGER_DIR", str(tmp_path / "ledger"))
+    for name in ("PREDLOG_TIMEOUT", "PREDLOG_EXIT_TIMEOUT"):
+        monkeypatch.setenv(name, "30")
+    for method in (ClientBase.flush, ClientBase.aflush):
+        monkeypatch.setattr(method, "__defaults__", (30.0,))
+
+
+def threads_of_clients() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("predlog-")]
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left(_no_settings_from_outside: None) -> Iterator[None]:
+    """Else a client of this test could warn, draw a back-off or hold a lock in the next one."""
+    yield
+    for pipeline in list(lifecycle._running):
+        pipeline.begin_close(0.0)
+    wait_until(lambda: not threads_of_clients())
 
 
 @pytest.fixture
@@ -108,7 +128,7 @@ class Program:
     def run(self, source: str, *arguments: str, code: int = 0, **options: Any) -> str:
         """Run it to its end and return what it printed."""
         process = self.start(str(self.write("program.py", source)), *arguments, **options)
-        out, errors = process.communicate(timeout=50)
+        out, errors = process.communicate(timeout=120)
         assert process.returncode == code, errors
         return out
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import http.client
 import json
 import math
+import random
 import socket
 import struct
 import threading
@@ -95,6 +97,7 @@ class Service(ThreadingHTTPServer):
         self.most_records = 10_000
         self.refuse: Callable[[Any], bool] = lambda record: False
         self.api_key: str | None = None
+        # Read as lists below: a test looks while other threads put more into them.
         self.records: dict[tuple[str, str], dict[str, Any]] = {}
         self.copies: Counter[tuple[str, str]] = Counter()
         self.reports: dict[str, dict[str, Any]] = {}
@@ -116,27 +119,27 @@ class Service(ThreadingHTTPServer):
 
     @property
     def lost(self) -> int:
-        return sum(report["count"] for report in self.reports.values())
+        return sum(report["count"] for report in list(self.reports.values()))
 
     @property
     def models(self) -> Counter[str]:
-        return Counter(record["model_name"] for record in self.records.values())
+        return Counter(record["model_name"] for record in list(self.records.values()))
 
     @property
     def summaries(self) -> list[dict[str, Any]]:
-        return [record for record in self.records.values() if "summary_id" in record]
+        return [record for record in list(self.records.values()) if "summary_id" in record]
 
     @property
     def counted(self) -> Counter[str]:
         """All predictions by model: whole ones, and those in summaries."""
         counts: Counter[str] = Counter()
-        for record in self.records.values():
+        for record in list(self.records.values()):
             counts[record["model_name"]] += record.get("count", 1)
         return counts
 
     def lost_by(self, *names: str) -> Counter[Any]:
         counts: Counter[Any] = Counter()
-        for report in self.reports.values():
+        for report in list(self.reports.values()):
             counts[tuple(report[name] for name in names) if len(names) > 1 else report[names[0]]] += report["count"]
         return counts
 
@@ -167,6 +170,17 @@ class Service(ThreadingHTTPServer):
             assert datetime.fromisoformat(report["timestamp"]).second == 0
             self.reports.setdefault(report["id"], report)
             self.report_copies[report["id"]] += 1
+
+    def settle(self) -> None:
+        """Wait until each request of clients that have ended is answered: `mood` may be looked at long after their end.
+
+        Connections are accepted in the order in which they were made.
+        """
+        last = http.client.HTTPConnection("127.0.0.1", self.server_port, timeout=60)
+        last.request("GET", "/")
+        last.getresponse().read()
+        last.close()
+        wait_until(lambda: not self.sockets)
 
     def stop(self) -> None:
         """Go away as a killed server does: the port is closed, and so are the connections."""
@@ -311,14 +325,26 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def free_port() -> Iterator[int]:
-    """Return a free port."""
+    """Return a free port, which nobody else gets as long as the block lasts, and where nobody listens."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()[1]
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
+def port_to_serve_at() -> int:
+    """Return a port for a server that is started later.
+
+    It lies below those that systems give to connections, and to servers that ask for any: none takes it meanwhile.
+    """
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            return port
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
     """Wait for it; fail when it does not come."""
     deadline = time.monotonic() + seconds
     while not condition():

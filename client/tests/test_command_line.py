@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 
 from conftest import Program
-from misbehaving import Service, free_port, wait_until
+from misbehaving import Service, free_port, port_to_serve_at, wait_until
 from predlog.cli import console
 from predlog.cli.main import main
 from predlog.cli.ndjson import Lines
@@ -90,7 +89,7 @@ def test_send_killed_at_any_moment_stores_each_record_once_in_the_end(
         os.kill(sending.pid, signal.SIGKILL)
         sending.wait()
     sending = program.start("-m", "predlog", "send", str(file))
-    assert sending.wait(40) == 0
+    assert sending.wait(120) == 0
     assert len(service.records) == 20_000
     assert sorted(record["duration_ms"] for record in service.records.values()) == list(range(20_000))
 
@@ -190,16 +189,15 @@ def test_send_waits_for_a_service_that_comes_back(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], file: Path
 ) -> None:
     write(file, 10)
-    with free_port() as port:
-        monkeypatch.setenv("PREDLOG_URL", f"http://127.0.0.1:{port}")
-        codes: list[int] = []
-        sending = threading.Thread(target=lambda: codes.append(main(["send", str(file)])))
-        sending.start()
-        time.sleep(0.3)
+    port = port_to_serve_at()
+    monkeypatch.setenv("PREDLOG_URL", f"http://127.0.0.1:{port}")
+    codes: list[int] = []
+    sending = threading.Thread(target=lambda: codes.append(main(["send", str(file)])))
+    sending.start()
+    wait_until(lambda: "trying again" in capsys.readouterr().err)
     service = Service(port)
-    sending.join(30)
+    sending.join(60)
     assert codes == [0] and len(service.records) == 10
-    assert "trying again" in capsys.readouterr().err
     service.stop()
 
 
@@ -274,7 +272,7 @@ def test_tail_prints_what_comes_each_once_and_waits_for_a_service_that_is_away(
     service.predictions += [prediction(4, 2)]
     assert json.loads(tail.stdout.readline())["id"] == 4
     tail.send_signal(signal.SIGINT)
-    rest, _ = tail.communicate(timeout=20)
+    rest, _ = tail.communicate(timeout=120)
     assert rest == "" and tail.returncode == 130
 
 
@@ -352,7 +350,7 @@ def test_a_reader_that_has_had_enough_ends_the_command_quietly(program: Program,
     assert tail.stdout is not None and tail.stderr is not None
     tail.stdout.readline()
     tail.stdout.close()
-    assert tail.wait(20) == 0 and tail.stderr.read() == ""
+    assert tail.wait(120) == 0 and tail.stderr.read() == ""
     tail.stdout = None
 
 
@@ -363,7 +361,7 @@ def test_a_locale_that_has_no_letters_for_a_name_neither_hides_it_nor_ends_the_c
     service.predictions = [prediction(1, model_name="цена")]
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
     process = program.start("-m", "predlog", "tail", "--once", "--model", "цена", environment=plain)
-    out, errors = process.communicate(timeout=30)
+    out, errors = process.communicate(timeout=120)
     assert process.returncode == 0 and "\\u0446\\u0435\\u043d\\u0430" in out, errors
     assert service.queries[0][1]["model_name"] == ["цена"]
 

@@ -59,7 +59,7 @@ def test_the_fixture_is_found_by_pytest_without_the_clients_own_tests(tmp_path: 
         """,
     )
     process = program.start("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py")
-    out, _ = process.communicate(timeout=50)
+    out, _ = process.communicate(timeout=120)
     assert "1 passed" in out, out
 
 

@@ -16,7 +16,7 @@ from misbehaving import Service, free_port, wait_until
 def test_a_program_that_just_ends_has_sent_everything(program: Program, service: Service) -> None:
     program.run("""
         import predlog
-        log = predlog.Client(flush_interval=60, exit_timeout=20)
+        log = predlog.Client(flush_interval=60, exit_timeout=30)
         for index in range(1234):
             log.log("m", duration_ms=index, was_successful=True)
     """)
@@ -80,10 +80,13 @@ def test_exit_is_bounded_whatever_the_service_does(program: Program, service: Se
         time.sleep(0.3)
         began = time.monotonic()
         predlog.lifecycle._close_all()
-        print(time.monotonic() - began, log.stats().dropped.get("exit", log.stats().queued))
+        print(time.monotonic() - began)
+        while not (left := (stats := log.stats()).dropped.get("exit", stats.queued)):
+            time.sleep(0.01)  # it is being counted just now
+        print(left)
     """)
     seconds, left = out.split()
-    assert float(seconds) < 5 and left == "1"
+    assert float(seconds) < 20 and left == "1"  # without a bound it would wait for half a minute or for ever
 
 
 def test_exit_with_the_service_away_leaves_the_records_in_the_spool(
@@ -93,7 +96,8 @@ def test_exit_with_the_service_away_leaves_the_records_in_the_spool(
         program.run(
             """
             import sys, predlog
-            log = predlog.Client(flush_interval=60, spool_dir=sys.argv[1], exit_timeout=0.3)
+            predlog.delivery._jitter.uniform = lambda *_: 60.0  # longer than the end may take: it is not waited for
+            log = predlog.Client(flush_interval=60, spool_dir=sys.argv[1])
             for index in range(100):
                 log.log("m", duration_ms=index, was_successful=True)
             """,
@@ -112,21 +116,21 @@ def test_exit_with_the_service_away_leaves_the_records_in_the_spool(
 
 
 def test_what_could_not_be_delivered_at_exit_is_said(program: Program, service: Service) -> None:
-    service.mood = 503
+    service.mood = (503, {"Retry-After": "600"})  # longer than the end may take: it is not waited for
     process = program.start(
         str(
             program.write(
                 "losing.py",
                 """
                 import predlog
-                log = predlog.Client(queue_size=10, flush_interval=60, exit_timeout=0.3)
+                log = predlog.Client(queue_size=10, flush_interval=60)
                 for index in range(100):
                     log.log("m", duration_ms=index, was_successful=True)
                 """,
             )
         )
     )
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert "closed with 9 records in memory not acknowledged" in errors
     assert "closed before 91 dropped records could be reported" in errors
 
@@ -175,6 +179,6 @@ def test_the_end_of_a_program_makes_no_noise(program: Program, service: Service,
     body = textwrap.dedent(ENDINGS[ending])
     begin = f"import time, predlog\nlog = predlog.Client({options})\nlog.log('m', duration_ms=1, was_successful=True)\n"
     process = program.start("-X", "dev", str(program.write("ending.py", begin + body)))
-    _, errors = process.communicate(timeout=40)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 0 and errors == ""
     wait_until(lambda: len(service.records) >= 1)

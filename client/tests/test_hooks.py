@@ -220,7 +220,7 @@ def test_a_call_may_be_started_marked_and_finished_without_a_block(service: Serv
 
 def test_aflush_and_aclose_let_the_event_loop_go_on(service: Service, make_client: Callable[..., Client]) -> None:
     went_on = threading.Event()
-    service.mood = lambda records, headers: "ok" if went_on.wait(10) else 503
+    service.mood = lambda records, headers: "ok" if went_on.wait(30) else 503
 
     async def go_on() -> None:
         await asyncio.sleep(0.001)
@@ -269,7 +269,7 @@ def test_debug_says_what_the_client_does_and_never_a_payload_or_a_key(program: P
         ),
         environment={"PREDLOG_DEBUG": "1"},
     )
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert "DEBUG" in errors and "1 records in" in errors and "1 stored" in errors and "secret" not in errors
 
 

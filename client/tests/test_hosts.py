@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import sys
 import time
 import urllib.request
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 
 from conftest import Program
-from misbehaving import Service, wait_until
+from misbehaving import Service, port_to_serve_at, wait_until
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -35,19 +34,13 @@ PATCHED = [
 ]
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-def call(port: int, times: int, seconds: float = 40) -> list[bytes]:
+def call(port: int, times: int, seconds: float = 120) -> list[bytes]:
     """Answers of a server that is just coming up; each is what it said."""
     answers: list[bytes] = []
     deadline = time.monotonic() + seconds
     while len(answers) < times and time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
                 answers.append(answer.read())
         except OSError:
             time.sleep(0.05)
@@ -105,7 +98,7 @@ def test_greenlets_of_a_parent_that_go_on_in_its_child_send_nothing_there(
         """
         from gevent import monkey; monkey.patch_all()
         import os, sys, time, predlog
-        options = {"flush_interval": 0.3, "exit_timeout": 20}
+        options = {"flush_interval": 0.3, "exit_timeout": 30}
         logs = [predlog.Client(**options), predlog.Client(**options, spool_dir=sys.argv[1])]
         for log in logs:
             log.log("", duration_ms=1, was_successful=True)
@@ -126,7 +119,7 @@ def test_greenlets_of_a_parent_that_go_on_in_its_child_send_nothing_there(
 
 APPLICATION = """
     import os, predlog
-    log = predlog.Client(flush_interval=0.2, exit_timeout=10)
+    log = predlog.Client(flush_interval=0.2, exit_timeout=30)
     log.log("import", duration_ms=1, was_successful=True)
     def application(environ, start_response):
         with log.track("model") as call:
@@ -143,14 +136,14 @@ APPLICATION = """
 @needs("gunicorn", "gevent")
 def test_gunicorns_gevent_workers_with_preload_answer_and_lose_nothing(program: Program, service: Service) -> None:
     program.write("served.py", APPLICATION)
-    port = free_port()
+    port = port_to_serve_at()
     gunicorn = program.start(
-        *("-m", "gunicorn", "served:application", "--preload", "--workers", "2", "-k", "gevent", "--timeout", "15"),
-        *("--bind", f"127.0.0.1:{port}", "--graceful-timeout", "20", "--log-level", "warning"),
+        *("-m", "gunicorn", "served:application", "--preload", "--workers", "2", "-k", "gevent", "--timeout", "60"),
+        *("--bind", f"127.0.0.1:{port}", "--graceful-timeout", "60", "--log-level", "warning"),
     )
     answers = call(port, 20)
     gunicorn.send_signal(signal.SIGTERM)
-    _, errors = gunicorn.communicate(timeout=40)
+    _, errors = gunicorn.communicate(timeout=120)
     assert answers == [b"True"] * 20 and "TIMEOUT" not in errors, errors
     wait_until(lambda: service.models["late"] == 20)
     assert service.models == {"import": 1, "model": 20, "late": 20} and set(service.copies.values()) == {1}
@@ -201,7 +194,7 @@ def test_a_child_that_is_forked_without_pythons_hooks_sends_its_own_records(
                     worker.start()
                 for worker in workers:
                     worker.join()
-                assert log.flush(20)
+                assert log.flush(30)
                 os._exit(0)
             children.append(pid)
         for pid in children:
@@ -224,7 +217,7 @@ def test_under_uwsgi_nothing_is_lost(program: Program, service: Service, threads
         "served.py",
         """
         import predlog
-        log = predlog.Client(flush_interval=0.2, exit_timeout=10)
+        log = predlog.Client(flush_interval=0.2, exit_timeout=30)
         log.log("import", duration_ms=1, was_successful=True)
         def application(environ, start_response):
             with log.track("model"):
@@ -232,7 +225,7 @@ def test_under_uwsgi_nothing_is_lost(program: Program, service: Service, threads
             return [b"ok"]
         """,
     )
-    port = free_port()
+    port = port_to_serve_at()
     uwsgi = program.start(
         *("--http-socket", f"127.0.0.1:{port}", "--module", "served", "--master", "--processes", "2", *threads),
         *("--max-requests", "30", "--need-app", "--die-on-term", "--disable-logging"),
@@ -240,7 +233,7 @@ def test_under_uwsgi_nothing_is_lost(program: Program, service: Service, threads
     )
     answers = call(port, 200)
     uwsgi.send_signal(signal.SIGTERM)
-    _, errors = uwsgi.communicate(timeout=40)
+    _, errors = uwsgi.communicate(timeout=120)
     assert len(answers) == 200, errors
     assert service.models == {"import": 1, "model": 200}, errors
     assert set(service.copies.values()) == {1}
@@ -250,7 +243,7 @@ def test_under_uwsgi_nothing_is_lost(program: Program, service: Service, threads
 POOL = """
     import sys, predlog
     {imports}
-    log = predlog.Client(flush_interval=60, exit_timeout=10)
+    log = predlog.Client(flush_interval=60, exit_timeout=30)
     def work(number):
         log.log("task", duration_ms=number, was_successful=True)
     if __name__ == "__main__":
@@ -316,20 +309,23 @@ def test_celerys_children_send_everything(program: Program, service: Service, tm
         app = celery.Celery("tasks", broker="filesystem://")
         app.conf.broker_transport_options = {{"data_folder_in": folder, "data_folder_out": folder}}
         app.conf.worker_max_tasks_per_child = 7
-        log = predlog.Client(flush_interval=60, exit_timeout=10)
+        begun = {str(tmp_path / "begun")!r}
+        log = predlog.Client(flush_interval=60, exit_timeout=30)
         @app.task
         @log.tracked("task")
         def work(number):
+            with open(begun, "a") as file:
+                file.write("1")
             return number
         """,
     )
     (tmp_path / "broker").mkdir()
     program.run("import tasks; [tasks.work.delay(number) for number in range(50)]")
     worker = program.start("-m", "celery", "-A", "tasks", "worker", "-P", "prefork", "-c", "2", "-l", "WARNING")
-    wait_until(lambda: not list((tmp_path / "broker").glob("*.celery.msg")), 40)
-    time.sleep(2)
+    begun = tmp_path / "begun"
+    wait_until(lambda: begun.exists() and len(begun.read_text()) == 50, 120)  # which are ended before the worker is
     worker.send_signal(signal.SIGTERM)
-    _, errors = worker.communicate(timeout=40)
+    _, errors = worker.communicate(timeout=120)
     assert service.models == {"task": 50}, errors
 
 
@@ -341,7 +337,7 @@ def test_a_signal_is_handed_on_after_what_waits_is_sent(program: Program, servic
         f"""
         import os, signal, sys, predlog
         signal.signal(signal.SIGTERM, {before})
-        log = predlog.Client(flush_interval=60, exit_timeout=10)
+        log = predlog.Client(flush_interval=60, exit_timeout=30)
         log.install_signal_handler()
         log.log("m", duration_ms=1, was_successful=True)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -357,11 +353,11 @@ def test_uvicorn_sends_everything_with_a_flush_in_the_lifespan(program: Program,
         "served.py",
         """
         import contextlib, anyio, fastapi, predlog
-        log = predlog.Client(flush_interval=60, exit_timeout=10)
+        log = predlog.Client(flush_interval=60, exit_timeout=30)
         @contextlib.asynccontextmanager
         async def lifespan(app):
             yield
-            await anyio.to_thread.run_sync(log.flush)
+            await anyio.to_thread.run_sync(log.flush, 30)
         app = fastapi.FastAPI(lifespan=lifespan)
         @app.get("/")
         def predict():
@@ -369,9 +365,9 @@ def test_uvicorn_sends_everything_with_a_flush_in_the_lifespan(program: Program,
                 return 1
         """,
     )
-    port = free_port()
+    port = port_to_serve_at()
     uvicorn = program.start("-m", "uvicorn", "served:app", "--port", str(port), "--log-level", "warning")
     answers = call(port, 100)
     uvicorn.send_signal(signal.SIGTERM)
-    _, errors = uvicorn.communicate(timeout=40)
+    _, errors = uvicorn.communicate(timeout=120)
     assert len(answers) == 100 and service.models == {"model": 100}, errors

@@ -35,6 +35,14 @@ def client(make_client: Callable[..., Client]) -> Any:
     return make_client(sample=0.1)
 
 
+@pytest.fixture
+def one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is logged before flush() goes in one batch and is of one minute, however slow the machine is."""
+    monkeypatch.setattr("predlog.sender.INITIAL_FLUSH", 60)
+    now = time.time_ns()
+    monkeypatch.setattr("predlog.client.time_ns", lambda: now)
+
+
 def log(client: Client, count: Any = 1000, **fields: Any) -> None:
     for index in range(count):
         client.log("m", **{"duration_ms": index / 7, "was_successful": True, **fields})
@@ -47,7 +55,8 @@ def whole(service: Service) -> Any:
 # What is sent whole, and what is counted
 
 
-def test_a_share_is_sent_whole_and_the_rest_is_counted(service: Service, client: Client) -> None:
+def test_a_share_is_sent_whole_and_the_rest_is_counted(service: Service, make_client: Callable[..., Client]) -> None:
+    client = make_client(sample=0.1, flush_interval=60)
     log(client, 2000)
     assert client.flush()
     assert service.counted == {"m": 2000}
@@ -56,8 +65,10 @@ def test_a_share_is_sent_whole_and_the_rest_is_counted(service: Service, client:
     assert (stats.sent, stats.summarized, stats.duplicates) == (len(whole(service)), 2000 - len(whole(service)), 0)
 
 
-def test_failures_and_slow_calls_are_sent_whole(service: Service, make_client: Callable[..., Client]) -> None:
-    client = make_client(sample=0, sample_keep_slow_ms=100)
+def test_failures_and_slow_calls_are_sent_whole(
+    service: Service, make_client: Callable[..., Client], one_batch: None
+) -> None:
+    client = make_client(sample=0, sample_keep_slow_ms=100, flush_interval=60)
     log(client, 50, was_successful=False, error=ValueError("no"))
     log(client, 40, duration_ms=100)
     log(client, 30, duration_ms=99.9, version="2")
@@ -67,8 +78,10 @@ def test_failures_and_slow_calls_are_sent_whole(service: Service, make_client: C
     assert (summary["count"], summary["model_version"], summary["bins"]) == (30, "2", [[231, 30]])
 
 
-def test_a_summary_says_what_its_calls_would(service: Service, make_client: Callable[..., Client]) -> None:
-    client = make_client(sample=0)
+def test_a_summary_says_what_its_calls_would(
+    service: Service, make_client: Callable[..., Client], one_batch: None
+) -> None:
+    client = make_client(sample=0, flush_interval=60)
     for duration in (0.0, 0.1, 0.2, 0.3, 7, 7.0):
         client.log("m", duration, True)
     assert client.flush()
@@ -160,7 +173,7 @@ def test_retries_count_nothing_twice(
     service.moods.extend([503, "reset", "lose", 500])
     client = make_client(sample=0.1, **({"spool_dir": tmp_path} if spooled else {}))
     log(client, 1000)
-    assert client.flush(20)
+    assert client.flush(30)
     assert service.counted == {"m": 1000} and not service.lost
     assert client.stats().sent + client.stats().duplicates + client.stats().summarized == 1000
 
@@ -182,7 +195,7 @@ def test_what_expires_is_counted_with_all_its_predictions(service: Service, make
     log(client, 300)
     time.sleep(0.5)
     service.mood = "ok"
-    assert client.flush(10)
+    assert client.flush(30)
     wait_until(lambda: sum(service.counted.values()) + service.lost == 300)
 
 
@@ -190,19 +203,21 @@ def test_what_waits_is_counted_with_all_its_predictions(service: Service, make_c
     with free_port() as port:
         client = make_client(f"http://127.0.0.1:{port}", sample=0)
         log(client, 300)
-        assert not client.flush(0.2) and client.stats().queued == 300
+        assert not client.flush(0.2)
+        wait_until(lambda: client.stats().queued == 300)
         assert not client.close(0.1)
-        assert client.stats().dropped == {"exit": 300}
+        wait_until(lambda: client.stats().dropped == {"exit": 300})
 
 
 def test_the_spool_holds_what_is_counted(service: Service, make_client: Callable[..., Client], tmp_path: Path) -> None:
     with free_port() as port:
         away = make_client(f"http://127.0.0.1:{port}", sample=0.1, spool_dir=tmp_path)
         log(away, 1000)
-        assert away.close(2) and away.stats().spooled == 1000
+        wait_until(lambda: away.stats().spooled == 1000)
+        assert away.close(2)
     client = make_client(spool_dir=tmp_path)
     client.log("next", 1, True)
-    assert client.flush(10)
+    assert client.flush(30)
     wait_until(lambda: service.counted == {"m": 1000, "next": 1})
 
 
@@ -221,6 +236,7 @@ def test_the_next_process_knows_what_a_killed_one_had(program: Program, service:
         """,
         code=-signal.SIGKILL,
     )
+    service.settle()
     service.mood = "ok"
     with predlog.Client(service.url, flush_interval=0.05) as client:
         client.log("next", 1, True)
@@ -266,8 +282,9 @@ def test_in_an_outage_with_a_full_disk_summaries_that_are_put_back_take_no_more_
 
 def test_what_was_put_back_is_counted_right_though_another_thread_takes_of_it_meanwhile() -> None:
     intake = Intake(Settings(sample=0), Dropped(), Trouble(), Ledger("", "http://localhost", None, 500), lambda: None)
+    now = datetime.now(timezone.utc)  # of all: those of two minutes would make two summaries
     for number in range(10):
-        intake.put(record(number, 1))
+        intake.put(record(number, 1, timestamp=now))
     first = intake.drain()
     assert first is not None
     intake.put_back(first)
@@ -326,10 +343,12 @@ def test_summaries_add_up_to_their_records(predictions: Any) -> None:
 
 
 def test_more_bins_than_a_summary_may_have_make_several() -> None:
+    now = datetime.now(timezone.utc)
     summaries = Summaries(Sampling(Settings(sample=0)))
     spread = [1.021**index * 1e-30 for index in range(-2000, 3000)]
     for number, duration in enumerate(spread):
-        assert summaries.take(record(number, duration), record(number, duration))
+        one = record(number, duration, timestamp=now)
+        assert summaries.take(one, one)
     lines = list(summaries.lines())
     assert len(lines) > 1 and sum(count_of(line) for _, line in lines) == len(spread)
     assert len({bin_of(duration) for duration in spread}) > MAX_BINS

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from conftest import Program
+from conftest import Program, threads_of_clients
 from misbehaving import Service, free_port
 from predlog import Client
 
 
 @pytest.fixture
 def client(make_client: Callable[..., Client]) -> Any:
-    return make_client(mode="sync", flush_interval=60, timeout=5)
+    return make_client(mode="sync", flush_interval=60)
 
 
 def test_a_record_is_stored_when_log_returns_and_no_thread_is_started(service: Service, client: Client) -> None:
@@ -25,7 +25,7 @@ def test_a_record_is_stored_when_log_returns_and_no_thread_is_started(service: S
         with client.track("m"):
             pass
         assert len(service.records) == count
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("predlog-")]
+    assert not threads_of_clients()
     assert client.stats().sent == 3 and client.close()
 
 

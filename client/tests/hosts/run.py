@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hosts.service import ROOT, Service, free_port
+from hosts.service import ROOT, Service
+from misbehaving import port_to_serve_at
 
 APPS = Path(__file__).parent / "apps"
 SOURCES = Path(__file__).resolve().parents[2] / "src"
@@ -103,7 +104,7 @@ class Process:
     def __init__(self, host: Host, python: str, service: Service, model: str, folder: Path) -> None:
         self._host = host
         self._python = python
-        self._port = free_port()
+        self._port = port_to_serve_at()
         self._folder = folder
         self._log = folder / "log"
         self._environment = {
@@ -174,7 +175,7 @@ class Process:
             f"http://127.0.0.1:{self._port}{path}", body, {"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 answer.read()
                 return int(answer.status)
         except urllib.error.HTTPError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+
+from misbehaving import port_to_serve_at
 
 ROOT = Path(__file__).resolve().parents[3]
 PYTHON = next((str(path) for path in [ROOT / ".venv/bin/python"] if path.exists()), sys.executable)
@@ -31,12 +32,6 @@ def is_here() -> bool:
     )
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Service:
     """What it has stored."""
 
@@ -44,7 +39,7 @@ class Service:
         self.url = f"http://127.0.0.1:{port}"
 
     def get(self, path: str, **query: str) -> Any:
-        with urllib.request.urlopen(f"{self.url}{path}?{urllib.parse.urlencode(query)}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.url}{path}?{urllib.parse.urlencode(query)}", timeout=60) as answer:
             return json.load(answer)
 
     def count(self, model: str) -> tuple[int, int]:
@@ -59,7 +54,7 @@ def running() -> Iterator[Service]:
     """A service that is ready."""
     with tempfile.TemporaryDirectory(prefix="predlog-hosts-") as folder:
         os.chmod(folder, 0o755)  # if root starts the database, it runs as another user
-        port = free_port()
+        port = port_to_serve_at()
         environment = {
             **os.environ, "PORT": str(port), "EMBEDDED_DATA_DIR": f"{folder}/data", "DATABASE_URL": "", "DB_HOST": "",
             "SHUTDOWN_DELAY_S": "0", "AUTH": "none",

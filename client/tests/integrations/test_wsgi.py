@@ -44,8 +44,10 @@ def answering(status: str, body: Any = (b"ok",)) -> Any:
 
 
 def test_a_request_is_a_prediction(serve: Callable[..., Any]) -> None:
+    began = time.perf_counter()
     [record] = serve(answering("200 OK", [b"ok"]))
-    assert record["model_name"] == "m" and record["was_successful"] and record["duration_ms"] < 1000
+    lasted = (time.perf_counter() - began) * 1000
+    assert record["model_name"] == "m" and record["was_successful"] and record["duration_ms"] <= lasted
 
 
 def test_a_status_of_a_server_error_is_a_failure(serve: Callable[..., Any]) -> None:

@@ -35,6 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-table", action="store_true", help="write the table of hosts into README.md (tests/hosts)")
 
 
+PATIENT = ("--timeout", "60")  # of the command line, for a busy machine
 SOURCES = str(Path(__file__).resolve().parent.parent / "src")
 
 

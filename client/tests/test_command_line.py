@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Program
+from conftest import PATIENT, Program
 from misbehaving import Service, free_port, port_to_serve_at, wait_until
 from predlog.cli import console
 from predlog.cli.main import main
@@ -27,7 +27,7 @@ def run(service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setenv("PREDLOG_URL", service.url)
 
     def run(*arguments: str, code: int = 0) -> tuple[str, str]:
-        assert main(arguments) == code
+        assert main([*arguments, *PATIENT]) == code
         said = capsys.readouterr()
         return said.out, said.err
 

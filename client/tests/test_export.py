@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from conftest import PATIENT
 from misbehaving import Service
 from predlog.cli import exporting
 from predlog.cli.console import Progress
@@ -22,7 +23,7 @@ def run(service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setattr(exporting, "INITIAL_BACKOFF", 0.01)
 
     def run(*arguments: object, code: int = 0) -> tuple[str, str]:
-        assert main(["export", *map(str, arguments)]) == code
+        assert main(["export", *map(str, arguments), *PATIENT]) == code
         said = capsys.readouterr()
         return said.out, said.err
 

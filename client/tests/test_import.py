@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from conftest import PATIENT
 from misbehaving import Service
 from predlog.cli.main import main
 
@@ -21,7 +22,7 @@ def run(service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setenv("PREDLOG_URL", service.url)
 
     def run(*arguments: object, code: int = 0) -> tuple[str, str]:
-        assert main([str(argument) for argument in arguments]) == code
+        assert main([*map(str, arguments), *PATIENT]) == code
         said = capsys.readouterr()
         return said.out, said.err
 

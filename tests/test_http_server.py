@@ -20,7 +20,8 @@ from app.infrastructure.key_store import PostgresKeyStore
 from app.infrastructure.postgres.database import Database
 from config import NAMES
 from conftest import Server
-from support.service import ROOT, free_port, running
+from support.ports import free_port
+from support.service import ROOT, running
 
 TIMEOUT = 60
 ASKED = "/api/v1/predictions/0"  # answered 422 to every allowed client, without the database

@@ -14,7 +14,8 @@ import pytest
 
 from app.server import listening
 from config import ConfigurationError
-from support.service import Service, free_port
+from support.ports import free_port
+from support.service import Service
 
 
 def has_ipv6() -> bool:

@@ -15,7 +15,8 @@ import pytest
 from sqlalchemy import create_engine, make_url
 
 from conftest import Server
-from support.service import ROOT, Service, free_port, is_alive, running
+from support.ports import free_port
+from support.service import ROOT, Service, is_alive, running
 
 PREDICTION = {"model_name": "m", "duration_ms": 1, "was_successful": True, "timestamp": "2025-06-09T12:00:00"}
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

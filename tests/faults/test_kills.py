@@ -19,7 +19,8 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from app.infrastructure.embedded import running_urls
-from support.service import ROOT, Service, free_port
+from support.ports import free_port
+from support.service import ROOT, Service
 
 KILLS = int(os.environ.get("KILLS", "6"))
 SEED = int(os.environ.get("KILLS_SEED", time.time_ns() % 1_000_000))
@@ -52,7 +53,7 @@ class Caller:
 
     def end(self) -> None:
         self.process.terminate()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=120)
 
     def predictions(self) -> list[tuple[str, float, bool]]:
         lines = [line.split() for line in self.journal.read_text().splitlines()]

@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any
 
 import config
-from support.service import ROOT, free_port
+from support.ports import free_port
+from support.service import ROOT
 
 BLOCK = re.compile(r"^ *```(\w+)([^\n]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 PORTS = r"\b(8000|5050|9099|5432)\b"

@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 
 from app.infrastructure.embedded.account import choose_account
 from app.server.process_lifecycle import die_with_parent
-from support.service import free_port
+from support.ports import free_port
 
 TIMEOUT = 60.0
 PLACES = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin"])

@@ -19,7 +19,7 @@ from app.infrastructure.embedded.account import Account, choose_account
 from app.infrastructure.embedded.binaries import find_binaries
 from app.server.process_lifecycle import die_with_parent
 from support.databases import native
-from support.service import free_port
+from support.ports import free_port
 
 TIMEOUT = 60.0
 PLAIN = {

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from psycopg2.errors import InsufficientPrivilege
+from psycopg2.errors import InsufficientPrivilege, ObjectInUse
 from sqlalchemy import create_engine, make_url
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import DBAPIError
 
 from app.infrastructure.embedded import EmbeddedPostgres
 from conftest import Server
 from support.databases import citus
+from support.ports import refusing_port
 
 
 @contextmanager
@@ -49,20 +49,18 @@ def embedded_server() -> Iterator[EmbeddedPostgres]:
 
 
 def url_where_nobody_listens() -> str:
-    """A database URL whose port is free: a connection is refused at once."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"postgresql+psycopg2://nobody:secret-password@127.0.0.1:{probe.getsockname()[1]}/nowhere"
+    """A database URL whose port refuses every connection at once."""
+    return f"postgresql+psycopg2://nobody:secret-password@127.0.0.1:{refusing_port()}/nowhere"
 
 
 def _drop(url: str, name: str) -> None:
-    """Autovacuum may be at work there, which none but a superuser can end: it is through in a moment."""
-    until = time.monotonic() + 30
+    """Autovacuum may be at work there, which none but a superuser can end, or a process that ends slowly: wait."""
+    until = time.monotonic() + 60
     while True:
         try:
             return _execute(url, f"DROP DATABASE {name} WITH (FORCE)")
-        except ProgrammingError as error:
-            if not isinstance(error.orig, InsufficientPrivilege) or time.monotonic() > until:
+        except DBAPIError as error:
+            if not isinstance(error.orig, (InsufficientPrivilege, ObjectInUse)) or time.monotonic() > until:
                 raise
         time.sleep(0.2)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import config
+from support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,7 +48,7 @@ class Service:
         return self.log_file.read_text()
 
     def request(
-        self, method: str, path: str, body: Any = None, timeout: float = 10, headers: Mapping[str, str] | None = None
+        self, method: str, path: str, body: Any = None, timeout: float = 60, headers: Mapping[str, str] | None = None
     ) -> tuple[int, Any]:
         """The status and the decoded body of the answer."""
         data = None if body is None else json.dumps(body).encode()
@@ -65,7 +65,7 @@ class Service:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             try:
-                if self.request("GET", "/ready", timeout=2)[0] == 200:
+                if self.request("GET", "/ready", timeout=10)[0] == 200:
                     return
             except OSError:
                 pass
@@ -99,12 +99,6 @@ def running(folder: Path, *arguments: str, **settings: Any) -> Iterator[Service]
     finally:
         if service.process.poll() is None:
             service.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def is_alive(pid: int) -> bool:

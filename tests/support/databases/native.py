@@ -7,13 +7,14 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from support.ports import free_port
 
 PLACES = (
     "/usr/lib/postgresql/*/bin",
@@ -72,7 +73,7 @@ def start() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="predlog-test-"))
     bin_folder = binaries()
     assert bin_folder is not None, why_not()
-    password, port = secrets.token_hex(16), _free_port()
+    password, port = secrets.token_hex(16), free_port()
     (folder / "password").write_text(password)
     as_user = _unprivileged(folder)
     options = " ".join(f"-c {name}={value}" for name, value in {**SETTINGS, "port": port}.items())
@@ -114,12 +115,6 @@ def extensions(folder: Path) -> Path:
 
 def _output(*command: str | Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _unprivileged(folder: Path) -> dict[str, Any]:

@@ -17,13 +17,18 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 def master(service: Service) -> int:
     """The WSGI server that the supervisor keeps up."""
-    (found,) = [pid for pid in children(service.process.pid) if "granian" in command(pid)]
+    (found,) = _masters(service)
     return found
 
 
 def workers(service: Service) -> set[int]:
-    """The processes that answer requests."""
-    return {pid for pid in children(master(service)) if "resource_tracker" not in command(pid)}
+    """The processes that answer requests; none between the end of a master and the next one."""
+    found = [pid for master in _masters(service) for pid in children(master)]
+    return {pid for pid in found if "resource_tracker" not in command(pid)}
+
+
+def _masters(service: Service) -> list[int]:
+    return [pid for pid in children(service.process.pid) if "granian" in command(pid)]
 
 
 def postmaster(data: Path) -> int:

@@ -22,6 +22,7 @@ INSERT = """
 INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful, request_id)
 VALUES (%s, 'deploy', 1, true, %s)
 """
+WAITERS = "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
 
 
 class Readiness:
@@ -55,10 +56,22 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def wait_for_a_waiter(url: str) -> None:
+    """Wait until a transaction waits for the end of another one."""
+    until = time.monotonic() + TIMEOUT
+    with closing(connect(url)) as connection, connection.cursor() as cursor:
+        while True:
+            cursor.execute(WAITERS)
+            if cursor.fetchone() != (0,):
+                return
+            assert time.monotonic() < until, "the request does not wait"
+            time.sleep(0.05)
+
+
 def test_a_deploy_loses_nothing_and_cuts_nobody_off(
     server: PostgresServer, engine: str, public_folder: Path, model: str, load_s: float
 ) -> None:
-    settings = {"DATABASE_URL": server.url, "AUTH": "none", "SHUTDOWN_DELAY_S": "1", "LOCK_TIMEOUT_MS": "20000"}
+    settings = {"DATABASE_URL": server.url, "AUTH": "none", "SHUTDOWN_DELAY_S": "5", "LOCK_TIMEOUT_MS": "60000"}
     folders = [public_folder / "old", public_folder / "new"]
     for folder in folders:
         folder.mkdir()
@@ -78,7 +91,7 @@ def test_a_deploy_loses_nothing_and_cuts_nobody_off(
         with holder.cursor() as cursor:  # a request with the same id waits for the end of this transaction
             cursor.execute(INSERT, (slow["timestamp"], slow["request_id"]))
         in_flight = pool.submit(old.request, "POST", "/api/v1/predict-log", slow, TIMEOUT)
-        time.sleep(0.5)
+        wait_for_a_waiter(server.url)
         moment = time.monotonic()
         old.process.send_signal(signal.SIGTERM)
         unready = readiness.wait_for(503)

@@ -13,7 +13,7 @@ from support.service import running
 MEGABYTE = 2**20
 PREDICTIONS = 500_000
 # The server closes idle connections by itself after 30 seconds.
-HEALTH_TIMEOUT_S = 15
+HEALTH_TIMEOUT_S = 25
 
 
 def dsn(server: PostgresServer) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, make_url
 
 from app.infrastructure.roles import reader_role, service_role
 from conftest import make_app
-from faults.load import Load, connect, count_again
+from faults.load import TIMEOUT, Load, connect, count_again
 from support.replication import PostgresServer
 from support.service import running
 
@@ -64,15 +64,16 @@ def abuse(url: str, statement: str, end: threading.Event) -> None:
 def abused(url: str) -> Iterator[None]:
     end = threading.Event()
     with ThreadPoolExecutor(len(ABUSES)) as pool:
-        for statement in ABUSES:
-            pool.submit(abuse, url, statement, end)
+        callers = [pool.submit(abuse, url, statement, end) for statement in ABUSES]
         try:
             yield
         finally:
             end.set()
             with closing(connect(url)) as connection, connection.cursor() as cursor:
-                cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                          " WHERE usename = current_user AND pid <> pg_backend_pid()")  # fmt: skip
+                while not all(caller.done() for caller in callers):  # one may just have begun again
+                    cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                              " WHERE usename = current_user AND pid <> pg_backend_pid()")  # fmt: skip
+                    time.sleep(0.1)
 
 
 def test_the_reader_stops_nobody(
@@ -105,7 +106,7 @@ def test_the_reader_stops_nobody(
 
 def wait_until_refreshed(server: PostgresServer) -> None:
     with closing(connect(server.url)) as connection, connection.cursor() as cursor:
-        until = time.monotonic() + 60
+        until = time.monotonic() + TIMEOUT
         while True:
             cursor.execute("SELECT now() - watermark < '3 minutes' FROM prediction_stats_state")
             if cursor.fetchone() == (True,):

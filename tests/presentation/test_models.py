@@ -372,6 +372,8 @@ def retained(database: Engine, model: str) -> Iterator[Callable[..., Entry]]:
         transaction = connection.begin()
 
         def entry(**edges: datetime) -> Entry:
+            # Before the snapshot is taken: a row that the job changed after it could not be changed here.
+            connection.exec_driver_sql("LOCK TABLE prediction_stats_state IN EXCLUSIVE MODE")
             for name, edge in edges.items():
                 connection.exec_driver_sql(f"UPDATE prediction_stats_state SET {name} = %(edge)s", {"edge": edge})
             store = OneTransaction(connection)

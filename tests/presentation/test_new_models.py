@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any
@@ -166,11 +167,17 @@ def store(server: Server) -> Iterator[PostgresNameStore]:
 def test_the_allowance_can_be_used_at_once_and_comes_back_evenly(
     store: PostgresNameStore, database: Engine, caller: str, per_day: int
 ) -> None:
+    began = time.monotonic()
+
+    def came_back() -> float:
+        """How much of the allowance came back, at the most, while the test ran."""
+        return (time.monotonic() - began) * per_day / 86_400
+
     assert store.grant(caller, per_day + 3, per_day) == per_day
-    assert store.grant(caller, 1, per_day) in (0, *([1] if per_day > 9_999 else []))
+    assert store.grant(caller, 1, per_day) <= came_back()
     with database.connect() as connection:
         connection.exec_driver_sql(GIVE_BACK, {"share": 0.5, "caller": caller})
-    assert store.grant(caller, per_day, per_day) == pytest.approx(per_day // 2, abs=2 + per_day // 50_000)
+    assert store.grant(caller, per_day, per_day) == pytest.approx(per_day // 2, abs=2 + came_back())
     with database.connect() as connection:
         connection.exec_driver_sql(GIVE_BACK, {"share": 30, "caller": caller})
     assert store.grant(caller, 2 * per_day, per_day) == per_day

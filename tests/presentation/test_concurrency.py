@@ -68,14 +68,16 @@ def in_background(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]
     return thread, answers
 
 
-def test_no_more_requests_than_there_are_permits_are_worked_on_at_once() -> None:
-    at_once, most, lock = 0, 0, threading.Lock()
+def test_no_more_requests_than_there_are_permits_are_worked_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.presentation.middleware.concurrency.WAIT_S", TIMEOUT)
+    at_once, most, lock, together = 0, 0, threading.Lock(), threading.Barrier(3)
 
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:
         nonlocal at_once, most
         with lock:
             at_once += 1
             most = max(most, at_once)
+        together.wait(TIMEOUT)
         time.sleep(0.02)
         with lock:
             at_once -= 1
@@ -83,10 +85,10 @@ def test_no_more_requests_than_there_are_permits_are_worked_on_at_once() -> None
         return [b"done"]
 
     client = Client(limited(application, permits=3))
-    started = [in_background(lambda: client.get("/").data) for _ in range(20)]
+    started = [in_background(lambda: client.get("/").data) for _ in range(21)]
     for thread, _ in started:
         thread.join(TIMEOUT)
-    assert [answers for _, answers in started] == [[b"done"]] * 20
+    assert [answers for _, answers in started] == [[b"done"]] * 21
     assert most == 3
 
 

@@ -72,9 +72,11 @@ def kill_the_postmaster(embedded: EmbeddedPostgres) -> None:
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
     except ProcessLookupError:
         return False
-    return not Path(f"/proc/{pid}/stat").exists() or " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:  # it has just ended, or there is no /proc here
+        return True
 
 
 def eventually(call: Callable[[], int]) -> set[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Any
 
@@ -145,8 +145,9 @@ def test_a_histogram_without_a_bucket_has_no_points_and_one_of_nothing_no_bins(
 def test_shares_are_given_if_they_are_asked_for_in_groups_and_points_too(
     client: FlaskClient, log: Log, model: str
 ) -> None:
-    log(duration_ms=5, model_version="1")
-    log(duration_ms=500, model_version="2")
+    at = datetime.now(timezone.utc).isoformat()  # both in one bucket
+    log(duration_ms=5, model_version="1", timestamp=at)
+    log(duration_ms=500, model_version="2", timestamp=at)
     answer = ask(client, "/api/v1/stats", model_name=model, under_ms="100", group_by="model_version", percentiles="")
     assert answer["under_ms"]["100"]["share"] == 0.5
     assert [group["under_ms"]["100"]["share"] for group in answer["groups"]] == [1, 0]

@@ -43,7 +43,7 @@ def stats(service: Service, model: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip], ids=lambda kind: kind.value)
 def test_the_exporter_of_python_is_taken(service: Service, model: str, compression: Compression) -> None:
-    exporter = OTLPSpanExporter(f"http://127.0.0.1:{service.port}/v1/traces", compression=compression)
+    exporter = OTLPSpanExporter(f"http://127.0.0.1:{service.port}/v1/traces", timeout=60, compression=compression)
     provider = TracerProvider(resource=Resource.create({"service.name": "shop"}))
     provider.add_span_processor(BatchSpanProcessor(exporter))
     tracer = provider.get_tracer("test")
@@ -72,7 +72,8 @@ def test_the_exporter_of_node_is_taken(service: Service, model: str, encoding: s
     node.install(npm, NODE)
     url = f"http://127.0.0.1:{service.port}/v1/traces"
     command = [program, "export.mjs", url, encoding, compression, model]
-    done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, timeout=60)
+    patient = {**os.environ, "OTEL_EXPORTER_OTLP_TIMEOUT": "60000"}
+    done = subprocess.run(command, cwd=NODE, env=patient, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     found = stats(service, model)
     assert (found["total_requests"], found["failed_requests"]) == (2, 1)
@@ -94,7 +95,7 @@ def body(model: str) -> bytes:
 
 
 def post(service: Service, content: Any, *, chunked: bool, **headers: str) -> tuple[int, str | None, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
     try:
         connection.request("POST", "/v1/traces", content, headers, encode_chunked=chunked)
         answer = connection.getresponse()

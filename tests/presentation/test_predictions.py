@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -320,7 +321,9 @@ def test_a_list_that_takes_too_long_says_what_to_do(
     assert response.status_code == 503
     assert "LIST_TIMEOUT_MS" in response.json["message"]
     assert "model_name" in response.json["message"]
-    assert impatient.get(URL).status_code == 200, "the limit was for that statement alone"
+    until = time.monotonic() + 60
+    while impatient.get(URL).status_code != 200:  # on a busy machine a second may be too little for any list
+        assert time.monotonic() < until, "the limit was for that statement alone"
 
 
 def test_predictions_of_years_ago_are_listed_if_there_are_no_newer_ones(client: FlaskClient, log: Log) -> None:

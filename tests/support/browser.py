@@ -62,6 +62,7 @@ def chromium(profile: Path, size: str = "1400,1600") -> Iterator[Any]:
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
     try:
         driver.set_page_load_timeout(TIMEOUT)
+        driver.set_script_timeout(TIMEOUT)
         driver.get("about:blank")
         yield driver
     finally:
@@ -85,6 +86,9 @@ def requests_of(browser: Any) -> list[str]:
 
 def wait_for(browser: Any, script: str) -> Any:
     """The value of an expression as soon as it is true."""
+    from selenium.common.exceptions import JavascriptException
     from selenium.webdriver.support.wait import WebDriverWait
 
-    return WebDriverWait(browser, TIMEOUT).until(lambda driver: driver.execute_script(f"return {script}"))
+    # A page that is on its way has not all of its elements.
+    wait = WebDriverWait(browser, TIMEOUT, ignored_exceptions=[JavascriptException])
+    return wait.until(lambda driver: driver.execute_script(f"return {script}"))

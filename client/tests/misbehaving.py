@@ -17,6 +17,7 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -342,6 +343,13 @@ def port_to_serve_at() -> int:
         with contextlib.suppress(OSError), socket.socket() as sock:
             sock.bind(("127.0.0.1", port))
             return port
+
+
+def uwsgi_is_idle(stats_port: int) -> bool:
+    """Whether no worker of uWSGI is in a request: one that is, and be it after its answer, runs no exit handlers."""
+    with socket.create_connection(("127.0.0.1", stats_port), timeout=60) as sock:
+        said = b"".join(iter(partial(sock.recv, 65536), b""))
+    return all(worker["status"] == "idle" for worker in json.loads(said)["workers"])
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> None:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import shutil
 import signal
-import socket
 import sys
 import time
 import urllib.request
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import Program
-from misbehaving import Service, port_to_serve_at, wait_until
+from misbehaving import Service, port_to_serve_at, uwsgi_is_idle, wait_until
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -209,13 +206,6 @@ def test_a_child_that_is_forked_without_pythons_hooks_sends_its_own_records(
     assert set(service.copies.values()) == {1}
 
 
-def are_idle(port: int) -> bool:
-    """Whether no worker of uWSGI is in a request, by its stats server: one that is runs no exit handlers."""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
-        said = b"".join(iter(partial(sock.recv, 65536), b""))
-    return all(worker["status"] == "idle" for worker in json.loads(said)["workers"])
-
-
 UWSGI = shutil.which("uwsgi", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
 
@@ -243,7 +233,7 @@ def test_under_uwsgi_nothing_is_lost(program: Program, service: Service, threads
         executable=UWSGI,
     )
     answers = call(port, 200)
-    wait_until(lambda: are_idle(stats))
+    wait_until(lambda: uwsgi_is_idle(stats))
     uwsgi.send_signal(signal.SIGTERM)
     _, errors = uwsgi.communicate(timeout=120)
     assert len(answers) == 200, errors

@@ -6,6 +6,7 @@ import signal
 from typing import Any
 
 from hosts.run import Host
+from misbehaving import uwsgi_is_idle
 
 NOTHING = "nothing"
 LIFESPAN = "`asgi.Middleware` or `fastapi.lifespan(log)`"
@@ -54,10 +55,10 @@ HOSTS = [
     Host(
         "uWSGI",
         "{bin}/uwsgi --http-socket 127.0.0.1:{port} --module wsgi_app:app --master --processes 2 --enable-threads"
-        " --die-on-term --disable-logging",
+        " --die-on-term --disable-logging --stats 127.0.0.1:{stats}",
         "`--enable-threads`",
         ("pyuwsgi",),
-        pause=0.5,  # a worker that is still in a request runs no exit handlers, and one that has answered may be
+        idles=uwsgi_is_idle,
     ),
     Host("Flask's development server", "flask_app.py", f"`flask.Predlog` {HANDLER}", ("flask",)),
     Host(

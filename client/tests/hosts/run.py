@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +33,10 @@ MAX_EXIT = 60.0
 class Host:
     """How a host is started and what it does.
 
-    command: after `python`; `{port}` and `{bin}` are filled in. needs: modules. sent: predictions that it logs.
-    ready: the path that answers once it serves, or "" for a program that ends by itself. before, after: arguments of
-    programs that run before it is started and once it has ended. in_terminal: all its processes get the signal, as by
-    Ctrl-C. advice: what its user has to do. loses: whether some
-    may be missing.
+    command: after `python`; `{port}`, `{stats}` and `{bin}` are filled in. needs: modules. sent: predictions that it
+    logs. ready: the path that answers once it serves, or "" for a program that ends by itself. before, after: arguments
+    of programs that run before it is started and once it has ended. in_terminal: all its processes get the signal, as
+    by Ctrl-C. advice: what its user has to do. loses: whether some may be missing.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Host:
     in_terminal: bool = False
     spool: bool = False
     loses: bool = False
-    pause: float = 0.0  # seconds between the last answer and the signal
+    idles: Callable[[int], bool] | None = None  # by the port {stats}: waited for between the last answer and the signal
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Process:
     def __init__(self, host: Host, python: str, service: Service, model: str, folder: Path) -> None:
         self._host = host
         self._python = python
-        self._port = port_to_serve_at()
+        self._port, self._stats = port_to_serve_at(), port_to_serve_at()
         self._folder = folder
         self._log = folder / "log"
         self._environment = {
@@ -124,7 +124,8 @@ class Process:
             self._serve()
         elif self._host.before:
             self._until(lambda: self._done() == self._host.sent)
-        time.sleep(self._host.pause)
+        if (idles := self._host.idles) is not None:
+            self._until(lambda: idles(self._stats))
         began = time.monotonic()
         if self._host.ready or self._host.before:
             (os.killpg if self._host.in_terminal else os.kill)(self._main.pid, self._host.ends)
@@ -151,7 +152,7 @@ class Process:
             self._main.wait()
 
     def _start(self, command: str) -> subprocess.Popen[bytes]:
-        first, *words = command.format(port=self._port, bin=Path(self._python).parent).split()
+        first, *words = command.format(port=self._port, stats=self._stats, bin=Path(self._python).parent).split()
         if first.endswith(".py"):
             first = str(APPS / first)
         if not first.startswith(str(Path(self._python).parent)):

@@ -36,7 +36,7 @@ def empty_database(server: Server, options: str = "") -> Iterator[str]:
     try:
         yield make_url(server.url).set(database=name).render_as_string(hide_password=False)
     finally:
-        _drop(server.url, name)
+        drop_database(server.url, name)
 
 
 @contextmanager
@@ -53,12 +53,15 @@ def url_where_nobody_listens() -> str:
     return f"postgresql+psycopg2://nobody:secret-password@127.0.0.1:{refusing_port()}/nowhere"
 
 
-def _drop(url: str, name: str) -> None:
-    """Autovacuum may be at work there, which none but a superuser can end, or a process that ends slowly: wait."""
+def drop_database(url: str, name: str) -> None:
+    """Drop the database of this name, quoted if need be; it may be none.
+
+    Autovacuum may be at work there, which none but a superuser can end, or a process that ends slowly: wait.
+    """
     until = time.monotonic() + 60
     while True:
         try:
-            return _execute(url, f"DROP DATABASE {name} WITH (FORCE)")
+            return _execute(url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         except DBAPIError as error:
             if not isinstance(error.orig, (InsufficientPrivilege, ObjectInUse)) or time.monotonic() > until:
                 raise

@@ -76,17 +76,15 @@ class Service:
     def stop(self, number: int = signal.SIGINT) -> int:
         """Send a signal to the supervisor and wait for its exit code."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=120)
 
     def descendants(self) -> list[int]:
-        """The pids of all processes below the supervisor (Linux)."""
+        """The pids of all processes below the supervisor, each after its parent's (Linux)."""
         parents = {pid: parent for pid in _pids() if (parent := _parent(pid)) is not None}
-        found, grew = {self.process.pid}, True
-        while grew:
-            more = {pid for pid, parent in parents.items() if parent in found} - found
-            found |= more
-            grew = bool(more)
-        return sorted(found - {self.process.pid})
+        found = [self.process.pid]
+        for above in found:  # which grows meanwhile
+            found += sorted(pid for pid, parent in parents.items() if parent == above)
+        return found[1:]
 
 
 @contextmanager
@@ -107,6 +105,14 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def command_line(pid: int) -> bytes:
+    """The command of a process; empty if it has ended (Linux)."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _pids() -> list[int]:

@@ -27,7 +27,8 @@ from app.infrastructure.postgres.schema import MIGRATIONS
 from config import NAMES
 from conftest import Server, make_app
 from support.databases import native
-from support.scratch import empty_database
+from support.deadlocks import again_after_deadlocks
+from support.scratch import drop_database, empty_database
 
 REPOSITORY = Path(__file__).parents[1]
 REVISIONS = [each.revision for each in ScriptDirectory(str(MIGRATIONS)).walk_revisions()][::-1]
@@ -103,7 +104,7 @@ class House:
         if self.server.engine == "timescale":
             self.refresh()
             self.log(75)
-            self.run(COMPRESS_ALL)
+            again_after_deadlocks(lambda: self.run(COMPRESS_ALL))
         self.log(76)
 
     def refresh(self, is_refreshed: str = IS_REFRESHED) -> None:
@@ -327,9 +328,9 @@ def ordinary_role(url: str, *, owns_the_database: bool) -> URL:
 
 
 def forget_ordinary_role(url: str) -> None:
+    drop_database(url, "ordinary")
     admin = create_engine(url, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
-        connection.exec_driver_sql("DROP DATABASE IF EXISTS ordinary WITH (FORCE)")
         connection.exec_driver_sql("DROP ROLE IF EXISTS ordinary")
     admin.dispose()
 
@@ -373,7 +374,7 @@ def restore_0_1(house: House) -> None:
         house.run(NAMED, hours=hours, model=f"m{number}", version="")
     if house.server.engine == "timescale":
         house.refresh(IS_REFRESHED_0_1)
-        house.run(COMPRESS_ALL)
+        again_after_deadlocks(lambda: house.run(COMPRESS_ALL))
     for version, hours in (("late", 40), ("new", 0)):
         house.run(NAMED, hours=hours, model="m1", version=version)
     house.run("DELETE FROM prediction_log WHERE model_name = 'm5'")

@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.postgres.database_url import DatabaseUrlError, canonical, of_parts
 from conftest import Server, make_app
-from support.scratch import empty_database, url_where_nobody_listens
+from support.scratch import drop_database, empty_database, url_where_nobody_listens
 from support.service import ROOT, Service, running
 
 SECRET = "h4rd-to-guess"
@@ -175,7 +175,7 @@ def odd_database(server: Server) -> Any:
             user = f"{address.username}:{quote(address.password or '', safe='')}"
             yield f"postgresql://{user}@{address.host}:{address.port}/{quote(ODD_NAME, safe='')}"
         finally:
-            connection.exec_driver_sql(f"DROP DATABASE {quoted} WITH (FORCE)", {})
+            drop_database(server.url, quoted)
     engine.dispose()
 
 
@@ -245,7 +245,7 @@ def test_a_schema_that_does_not_exist_stops_the_migrations_with_a_sentence(serve
 
 def test_a_foreign_option_stops_the_start_with_a_sentence(public_folder: Path) -> None:
     service = Service(public_folder, DATABASE_URL=f"postgresql://u:{SECRET}@127.0.0.1/db?connection_limit=5")
-    assert service.process.wait(timeout=30) == 2
+    assert service.process.wait(timeout=120) == 2
     assert service.log.startswith("predlog: DATABASE_URL has an option connection_limit")
     assert service.log.count("\n") == 1
     assert SECRET not in service.log
@@ -256,6 +256,6 @@ def test_pghostaddr_leads_nowhere_else(server: Server) -> None:
     program = "from app.infrastructure.postgres.database import Database; print(Database({!r}).rows('SELECT 42'))"
     run = subprocess.run(
         [sys.executable, "-c", program.format(server.url)],
-        env={**os.environ, "PGHOSTADDR": "127.255.255.254"}, cwd=ROOT, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PGHOSTADDR": "127.255.255.254"}, cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert run.stdout.strip() == "[(42,)]", run.stderr

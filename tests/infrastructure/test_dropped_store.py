@@ -30,6 +30,7 @@ from app.infrastructure.segment_memory import segment_memory
 from app.infrastructure.statistics_store import PostgresStatisticsStore
 from conftest import Server, make_app
 from support.capture import statements
+from support.days import today
 from support.scratch import empty_database
 
 TODAY = floor(datetime.now(timezone.utc), DAY)
@@ -50,6 +51,7 @@ class House:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.today = TODAY
         self.database = Database(engine.url.render_as_string(hide_password=False), pool_size=1)
         self.store = PostgresDroppedStore(self.database)
         store = PostgresStatisticsStore(self.database.read, lambda: is_distributed(self.database))
@@ -113,8 +115,9 @@ def house(shared: House) -> House:
 def old(server: Server) -> Iterator[House]:
     """A database of thirty days for retention to work on: the report of n days ago was of n predictions at noon."""
     with own_database(server) as house:
+        house.today = today()
         for day in range(1, 31):
-            noon = TODAY - day * DAY + 12 * HOUR
+            noon = house.today - day * DAY + 12 * HOUR
             house.insert("a", noon, day, reported_at=noon)
             house.run("INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful)"
                       " VALUES (%(at)s, 'a', 1, true)", at=noon)  # fmt: skip
@@ -223,21 +226,21 @@ def test_truncated_reports_are_counted_no_more(house: House) -> None:
 def test_rollups_are_kept_as_long_as_the_aggregates_of_their_level(old: House) -> None:
     old.retain(raw=5, minute=10, hour=20, day=25)
     assert old.cells() == [10, 20, 25]
-    assert old.dropped(TODAY - 25 * DAY, TODAY) == sum(range(1, 26))
-    assert old.dropped(TODAY - 15 * DAY + 12 * HOUR, TODAY - 15 * DAY + 13 * HOUR) == 15
+    assert old.dropped(old.today - 25 * DAY, old.today) == sum(range(1, 26))
+    assert old.dropped(old.today - 15 * DAY + 12 * HOUR, old.today - 15 * DAY + 13 * HOUR) == 15
 
 
 def test_a_single_report_is_kept_while_it_may_be_sent_again_and_then_goes_with_the_raw_rows(old: House) -> None:
-    sent = report("a", TODAY - 8 * DAY)
-    long_ago = TODAY - 40 * DAY
+    sent = report("a", old.today - 8 * DAY)
+    long_ago = old.today - 40 * DAY
     old.store.add([sent])
     old.insert("a", long_ago, 9, reported_at=long_ago)
-    old.insert("a", TODAY - 2 * DAY, reported_at=long_ago)
-    before = old.dropped(TODAY - 50 * DAY, TODAY)
+    old.insert("a", old.today - 2 * DAY, reported_at=long_ago)
+    before = old.dropped(old.today - 50 * DAY, old.today)
     old.retain(raw=5)
     assert old.store.add([sent]) == Counted(0, 0)
     assert old.run("SELECT count(*) FROM prediction_dropped WHERE reported_at = %(at)s", at=long_ago) == [(1,)]
-    assert old.dropped(TODAY - 50 * DAY, TODAY) == before
+    assert old.dropped(old.today - 50 * DAY, old.today) == before
 
 
 def test_without_retention_all_is_kept(house: House) -> None:
@@ -248,7 +251,7 @@ def test_without_retention_all_is_kept(house: House) -> None:
 
 def test_a_late_report_is_counted_in_the_levels_that_are_left(old: House) -> None:
     old.retain(raw=5, minute=10, hour=20, day=25)
-    day = TODAY - 15 * DAY
+    day = old.today - 15 * DAY
     assert old.store.add([report("a", day + 12 * HOUR + MINUTE, 100)]) == Counted(1, 0)
     assert old.dropped(day, day + DAY) == 115
     assert old.cells() == [10, 20, 25]
@@ -256,10 +259,10 @@ def test_a_late_report_is_counted_in_the_levels_that_are_left(old: House) -> Non
 
 def test_a_report_behind_all_levels_is_refused_and_none_of_its_request_is_counted(old: House) -> None:
     old.retain(raw=5, minute=10, hour=20, day=25)
-    before = old.dropped(TODAY - 25 * DAY, TODAY)
+    before = old.dropped(old.today - 25 * DAY, old.today)
     with pytest.raises(DroppedBehindRetention):
-        old.store.add([report("a", TODAY - 26 * DAY), report("a", TODAY - DAY)])
-    assert old.dropped(TODAY - 25 * DAY, TODAY) == before
+        old.store.add([report("a", old.today - 26 * DAY), report("a", old.today - DAY)])
+    assert old.dropped(old.today - 25 * DAY, old.today) == before
 
 
 def test_what_retention_has_left_of_old_reports_can_be_removed(old: House) -> None:
@@ -272,10 +275,10 @@ def test_what_retention_has_left_of_old_reports_can_be_removed(old: House) -> No
         "COMMIT",
     ):
         old.run(statement)
-    old.insert("b", TODAY - 15 * DAY, 4)
-    start = TODAY - 22 * DAY - 12 * HOUR
-    assert old.store.remove(["a"], start, TODAY) == Removed(0, sum(range(1, 23)))
-    assert old.dropped(TODAY - 25 * DAY, TODAY) == 23 + 24 + 25 + 4
+    old.insert("b", old.today - 15 * DAY, 4)
+    start = old.today - 22 * DAY - 12 * HOUR
+    assert old.store.remove(["a"], start, old.today) == Removed(0, sum(range(1, 23)))
+    assert old.dropped(old.today - 25 * DAY, old.today) == 23 + 24 + 25 + 4
     assert old.store.remove([], None, None) == Removed(1, 23 + 24 + 25 + 4)
     assert old.cells() == [0, 0, 0]
 
@@ -313,7 +316,7 @@ def test_removed_reports_make_room_again(house: House) -> None:
 
 def test_an_hour_whose_minutes_are_gone_is_bounded_as_a_whole(old: House) -> None:
     old.retain(raw=5, minute=10, hour=20, day=25)
-    hour = TODAY - 15 * DAY + HOUR
+    hour = old.today - 15 * DAY + HOUR
     assert old.store.add([report("a", hour, 60 * MAX_COUNT - 3), report("a", hour + MINUTE, 5)]) == Counted(2, 2)
     assert old.dropped(hour, hour + HOUR) == 60 * MAX_COUNT
 

@@ -15,15 +15,16 @@ from flask_migrate import upgrade
 from sqlalchemy import Engine, create_engine
 
 from app.application.retention import LifeCycle
-from app.domain.instants import DAY, floor
+from app.domain.instants import DAY
 from app.infrastructure.maintenance import plain
 from app.infrastructure.maintenance.engines import maintenance
 from app.infrastructure.maintenance.relations import LOGGED, REPORTED
 from app.infrastructure.postgres.database import Database
 from conftest import Server, make_app
+from support.days import today
+from support.deadlocks import again_after_deadlocks
 from support.scratch import empty_database
 
-TODAY = floor(datetime.now(timezone.utc), DAY)
 KEPT = {"raw_retention": 10 * DAY, "minute_retention": 20 * DAY}
 
 AFTER = """
@@ -69,7 +70,7 @@ class House:
     """A service that keeps single predictions for ten days and minutes for twenty."""
 
     def __init__(self, app: Flask, engine: Engine, server: Server) -> None:
-        self.app, self.engine, self.server = app, engine, server
+        self.app, self.engine, self.server, self.today = app, engine, server, today()
         self.client: FlaskClient = app.test_client()
         self.flask = app.test_cli_runner()
 
@@ -116,9 +117,9 @@ def house(server: Server) -> Iterator[House]:
         house = House(app, engine, server)
         for day in range(1, 31):
             for minute in (0, 90):
-                house.log(TODAY - day * DAY + timedelta(minutes=600 + minute, seconds=20))
+                house.log(house.today - day * DAY + timedelta(minutes=600 + minute, seconds=20))
             if day > 10:
-                house.log(TODAY - day * DAY, model_name="typo")
+                house.log(house.today - day * DAY, model_name="typo")
         house.retain()
         yield house
         engine.dispose()
@@ -129,22 +130,22 @@ def test_rows_behind_the_edge_are_gone(house: House) -> None:
 
 
 def test_aggregates_outlive_their_rows_and_still_answer(house: House) -> None:
-    stats = house.stats(TODAY - 30 * DAY, TODAY)
+    stats = house.stats(house.today - 30 * DAY, house.today)
     assert (stats["total_requests"], stats["cut_to_request"]) == (60, True)
     assert stats["percentiles"]["50"] == 5
 
 
 def test_a_range_that_can_be_cut_to_the_minute_only_says_so(house: House) -> None:
-    start = TODAY - 15 * DAY + timedelta(hours=10, seconds=30)
-    stats = house.stats(start, TODAY - 14 * DAY)
+    start = house.today - 15 * DAY + timedelta(hours=10, seconds=30)
+    stats = house.stats(start, house.today - 14 * DAY)
     assert stats["cut_to_request"] is False
     assert stats["range"]["from"] == (start - timedelta(seconds=30)).isoformat()
     assert stats["total_requests"] == 2
 
 
 def test_a_range_that_can_be_cut_to_the_hour_only_says_so(house: House) -> None:
-    start = TODAY - 25 * DAY + timedelta(hours=10, minutes=30)
-    stats = house.stats(start, TODAY - 24 * DAY)
+    start = house.today - 25 * DAY + timedelta(hours=10, minutes=30)
+    stats = house.stats(start, house.today - 24 * DAY)
     assert stats["range"]["from"] == (start - timedelta(minutes=30)).isoformat()
     assert (stats["total_requests"], stats["cut_to_request"]) == (2, False)
 
@@ -153,42 +154,42 @@ def test_a_model_is_purged_with_what_the_aggregates_alone_still_know_of_it(house
     def models() -> list[str]:
         return [entry["model_name"] for entry in house.client.get("/api/v1/models").json or []]
 
-    others = house.stats(TODAY - 30 * DAY, TODAY)
-    house.log(TODAY - 5 * DAY + timedelta(hours=3), model_name="typo")
+    others = house.stats(house.today - 30 * DAY, house.today)
+    house.log(house.today - 5 * DAY + timedelta(hours=3), model_name="typo")
     assert models() == ["m", "typo"]
-    assert house.stats(TODAY - 30 * DAY, TODAY, "typo")["total_requests"] == 21
+    assert house.stats(house.today - 30 * DAY, house.today, "typo")["total_requests"] == 21
     if house.server.engine == "timescale":
         with house.engine.connect() as connection:
-            connection.exec_driver_sql(COMPRESS_AGGREGATES)
-    since = f"?model_name=typo&from={(TODAY - 25 * DAY).date()}&to={(TODAY - 15 * DAY).date()}"
+            again_after_deadlocks(lambda: connection.exec_driver_sql(COMPRESS_AGGREGATES))
+    since = f"?model_name=typo&from={(house.today - 25 * DAY).date()}&to={(house.today - 15 * DAY).date()}"
     answer = house.client.delete(f"/api/v1/predictions{since}").json or {}
     assert (answer["deleted"], answer["aggregates_deleted"]) == (0, False)
-    assert answer["aggregates_kept_before"] == (TODAY - 10 * DAY).isoformat()
-    assert house.stats(TODAY - 30 * DAY, TODAY, "typo")["total_requests"] == 21
+    assert answer["aggregates_kept_before"] == (house.today - 10 * DAY).isoformat()
+    assert house.stats(house.today - 30 * DAY, house.today, "typo")["total_requests"] == 21
     answer = house.client.delete("/api/v1/predictions?model_name=typo").json or {}
     assert (answer["deleted"], answer["aggregates_deleted"], answer["complete"]) == (1, True, True)
     for _ in range(2):
         assert models() == ["m"]
-        assert house.stats(TODAY - 30 * DAY, TODAY, "typo")["total_requests"] == 0
-        assert house.stats(TODAY - 30 * DAY, TODAY)["total_requests"] == others["total_requests"]
+        assert house.stats(house.today - 30 * DAY, house.today, "typo")["total_requests"] == 0
+        assert house.stats(house.today - 30 * DAY, house.today)["total_requests"] == others["total_requests"]
         house.run("stats", "refresh")
     assert house.names() == ["m"]
 
 
 def test_a_range_of_kept_rows_is_cut_to_the_second(house: House) -> None:
-    day = TODAY - 5 * DAY + timedelta(hours=10)
+    day = house.today - 5 * DAY + timedelta(hours=10)
     assert house.stats(day + timedelta(seconds=21), day + timedelta(hours=1))["total_requests"] == 0
     assert house.stats(day + timedelta(seconds=20), day + timedelta(hours=1))["total_requests"] == 1
 
 
 def test_a_prediction_behind_the_edge_is_refused_and_changes_nothing(house: House) -> None:
-    error = house.log(TODAY - 12 * DAY, expected=422)
+    error = house.log(house.today - 12 * DAY, expected=422)
     assert list(error["errors"]["json"]) == ["timestamp"]
-    assert house.stats(TODAY - 13 * DAY, TODAY - 11 * DAY)["total_requests"] == 4
+    assert house.stats(house.today - 13 * DAY, house.today - 11 * DAY)["total_requests"] == 4
 
 
 def test_a_prediction_behind_the_edge_that_retention_has_not_come_to_cannot_be_deleted(house: House) -> None:
-    day = TODAY - 14 * DAY
+    day = house.today - 14 * DAY
     before = house.stats(day, day + DAY)
     with house.engine.connect() as connection:
         if house.server.engine == "timescale":
@@ -204,14 +205,14 @@ def test_a_prediction_behind_the_edge_that_retention_has_not_come_to_cannot_be_d
 
 
 def test_a_late_prediction_before_the_edge_is_counted_and_kept_by_the_next_refresh(house: House) -> None:
-    late = TODAY - 9 * DAY + timedelta(hours=3, seconds=1)
+    late = house.today - 9 * DAY + timedelta(hours=3, seconds=1)
     id = house.log(late)["id"]
-    assert house.stats(TODAY - 30 * DAY, TODAY)["total_requests"] == 61
+    assert house.stats(house.today - 30 * DAY, house.today)["total_requests"] == 61
     house.retain()
-    assert house.stats(TODAY - 30 * DAY, TODAY)["total_requests"] == 61
+    assert house.stats(house.today - 30 * DAY, house.today)["total_requests"] == 61
     assert house.client.delete(f"/api/v1/predictions/{id}").status_code == 200
     house.retain()
-    assert house.stats(TODAY - 30 * DAY, TODAY)["total_requests"] == 60
+    assert house.stats(house.today - 30 * DAY, house.today)["total_requests"] == 60
 
 
 def test_lifecycle_show_is_a_table_of_all_relations(house: House) -> None:
@@ -219,7 +220,7 @@ def test_lifecycle_show_is_a_table_of_all_relations(house: House) -> None:
     shown = [line.split()[0] for line in output.splitlines() if line.startswith("prediction_")]
     assert shown[: len(LOGGED + REPORTED)] == [*LOGGED, *REPORTED]
     assert house.server.engine in output
-    assert f"{TODAY - 10 * DAY:%Y-%m-%d}" in output
+    assert f"{house.today - 10 * DAY:%Y-%m-%d}" in output
 
 
 def test_lifecycle_apply_gives_the_settings_to_the_jobs(house: House) -> None:

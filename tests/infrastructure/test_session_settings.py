@@ -17,7 +17,7 @@ from app.infrastructure.postgres.database import Database
 from app.infrastructure.postgres.session_settings import PINNED, WrongEncoding
 from conftest import Server, make_app
 from support.pooler import pgbouncer, program
-from support.scratch import embedded_server, empty_database
+from support.scratch import drop_database, embedded_server, empty_database
 from support.service import Service
 
 # Each value would change an answer or a stored row if it held.
@@ -215,8 +215,8 @@ def latin(embedded: EmbeddedPostgres) -> Iterator[str]:
     admin = Database(embedded.url)
     admin.count("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0", {})
     yield make_url(embedded.url).set(database="latin").render_as_string(hide_password=False)
-    admin.count("DROP DATABASE latin WITH (FORCE)", {})
     admin.engine.dispose()
+    drop_database(embedded.url, "latin")
 
 
 def test_a_database_that_cannot_keep_every_text_is_refused_with_a_sentence(latin: str) -> None:
@@ -232,6 +232,6 @@ def test_a_database_that_cannot_keep_every_text_is_refused_with_a_sentence(latin
 @pytest.mark.parametrize("arguments", [[], ["--no-migrate"]])
 def test_the_start_refuses_it_too(latin: str, arguments: list[str], tmp_path: Any) -> None:
     service = Service(tmp_path, *arguments, DATABASE_URL=latin)
-    assert service.process.wait(timeout=60) == 2
+    assert service.process.wait(timeout=120) == 2
     assert service.log.startswith("predlog: The database is encoded as LATIN1")
     assert "Traceback" not in service.log

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,13 +12,13 @@ from flask_migrate import upgrade
 from sqlalchemy import Engine, create_engine
 
 from app.application.purge import Purge, PurgeFilters
-from app.domain.instants import DAY, HOUR, MINUTE, floor
+from app.domain.instants import DAY, HOUR, MINUTE
 from app.presentation.services import EXTENSION
 from conftest import Server, make_app
+from support.days import today
 from support.scratch import empty_database
 from support.summaries import prediction, summary
 
-TODAY = floor(datetime.now(timezone.utc), DAY)
 MORNING = timedelta(hours=10)
 KEPT = {"raw_retention": 10 * DAY, "minute_retention": 20 * DAY}
 DAYS = 25
@@ -40,6 +40,7 @@ class House:
         self.client, self.flask, self.engine = app.test_client(), app.test_cli_runner(), engine
         self.piecewise: Purge = app.extensions[EXTENSION].purge
         self.is_distributed = is_distributed
+        self.today = today()
 
     def send(self, model: str, *moments: datetime, status: int = 200) -> Any:
         sent = [summary([prediction(model, at, 4.0), prediction(model, at, 9.0)]) for at in moments]
@@ -47,7 +48,9 @@ class House:
         assert response.status_code == status, response.text
         return response.get_json()
 
-    def stats(self, model: str, start: datetime = TODAY - 30 * DAY, end: datetime = TODAY) -> Any:
+    def stats(self, model: str, start: datetime | None = None, end: datetime | None = None) -> Any:
+        """Of the last thirty days, unless it is said otherwise."""
+        start, end = start or self.today - 30 * DAY, end or self.today
         query = {"model_name": model, "from": start.isoformat(), "to": end.isoformat(), "percentiles": "100"}
         response = self.client.get("/api/v1/stats", query_string=query)
         assert response.status_code == 200, response.text
@@ -78,7 +81,7 @@ def house(server: Server) -> Iterator[House]:
         engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_size=1)
         house = House(app, engine, server.engine == "citus")
         for model in ("kept", "purged", "narrowed"):
-            house.send(model, *(TODAY - day * DAY + MORNING for day in range(1, DAYS + 1)))
+            house.send(model, *(house.today - day * DAY + MORNING for day in range(1, DAYS + 1)))
         house.retain()
         yield house
         engine.dispose()
@@ -92,13 +95,13 @@ def test_what_was_summarised_is_counted_as_long_as_the_aggregates(house: House) 
 
 
 def test_a_range_behind_the_edge_of_minutes_is_widened_to_whole_hours(house: House) -> None:
-    start = TODAY - 24 * DAY + MORNING + 30 * MINUTE
+    start = house.today - 24 * DAY + MORNING + 30 * MINUTE
     found = house.stats("kept", start, start + HOUR)
     assert (found["cut_to_request"], found["summarized"]) == (False, 2)
 
 
 def test_a_summary_behind_the_edge_is_refused_and_changes_nothing(house: House) -> None:
-    answer = house.send("late", TODAY - 12 * DAY, TODAY - DAY, status=207)
+    answer = house.send("late", house.today - 12 * DAY, house.today - DAY, status=207)
     assert [(each["index"], list(each["errors"])) for each in answer["rejected"]] == [(0, ["timestamp"])]
     assert house.stats("late")["summarized"] == 2
 
@@ -118,30 +121,30 @@ def test_single_summaries_go_when_they_cannot_be_sent_again_and_their_sums_stay(
 
 
 def test_a_purge_of_a_range_stops_at_the_edge_of_single_predictions(house: House) -> None:
-    span = {"from": (TODAY - 15 * DAY).isoformat(), "to": (TODAY - 5 * DAY).isoformat()}
+    span = {"from": (house.today - 15 * DAY).isoformat(), "to": (house.today - 5 * DAY).isoformat()}
     assert house.purge(model_name="narrowed", **span)["deleted"] == 2 * 5
     assert house.stats("narrowed")["summarized"] == 2 * (DAYS - 5)
-    assert house.stats("narrowed", TODAY - 10 * DAY, TODAY - 5 * DAY)["summarized"] == 0
-    assert house.stats("narrowed", TODAY - 15 * DAY, TODAY - 10 * DAY)["summarized"] == 2 * 5
+    assert house.stats("narrowed", house.today - 10 * DAY, house.today - 5 * DAY)["summarized"] == 0
+    assert house.stats("narrowed", house.today - 15 * DAY, house.today - 10 * DAY)["summarized"] == 2 * 5
 
 
-@pytest.mark.parametrize(("start", "number"), [(None, 10), (TODAY - 4 * DAY, 8)])
+@pytest.mark.parametrize(("age", "number"), [(None, 10), (4 * DAY, 8)])
 def test_a_purge_goes_day_by_day_and_may_be_given_up_after_any(
-    house: House, start: datetime | None, number: int
+    house: House, age: timedelta | None, number: int
 ) -> None:
     model = f"of {number}"
-    house.send(model, *(TODAY - day * DAY + MORNING for day in range(1, 6)))
-    filters = PurgeFilters(model, start=start)
-    assert house.piecewise.count(filters, TODAY) == number
-    first = next(house.piecewise.run(filters, TODAY))
+    house.send(model, *(house.today - day * DAY + MORNING for day in range(1, 6)))
+    filters = PurgeFilters(model, start=house.today - age if age else None)
+    assert house.piecewise.count(filters, house.today) == number
+    first = next(house.piecewise.run(filters, house.today))
     assert (first.deleted, house.stats(model)["summarized"]) == (2, 8)
-    for purged in house.piecewise.run(filters, TODAY):
+    for purged in house.piecewise.run(filters, house.today):
         assert house.stats(model)["summarized"] == 8 - purged.deleted
     assert (purged.deleted, purged.is_complete) == (number - 2, True)
 
 
 def test_a_purge_of_a_range_removes_the_summaries_of_all_models(house: House) -> None:
-    night = TODAY - 3 * DAY + 3 * HOUR
+    night = house.today - 3 * DAY + 3 * HOUR
     for model in ("one", "other"):
         house.send(model, night, night + HOUR)
     assert house.purge(**{"from": night.isoformat(), "to": (night + HOUR).isoformat()})["deleted"] == 4

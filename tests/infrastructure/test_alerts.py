@@ -127,9 +127,9 @@ def test_a_breach_waits_for_as_long_as_the_rule_says_by_the_clock_of_the_databas
     (pending,) = instance.alerts.measured()
     assert pending.alert.state is State.PENDING
     with database.connect() as connection:
-        connection.exec_driver_sql("UPDATE alert_state SET since = since - INTERVAL '299 seconds'")
+        connection.exec_driver_sql("UPDATE alert_state SET since = now() - INTERVAL '240 seconds'")
         assert told(instance) == []
-        connection.exec_driver_sql("UPDATE alert_state SET since = since - INTERVAL '10 seconds'")
+        connection.exec_driver_sql("UPDATE alert_state SET since = now() - INTERVAL '300 seconds'")
         assert told(instance) == ["firing"]
 
 

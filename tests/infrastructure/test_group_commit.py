@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.infrastructure.group_commit import GroupCommit
 
-SOON_S = 10
+SOON_S = 60
 
 
 class SlowWriter:

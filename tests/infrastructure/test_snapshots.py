@@ -82,7 +82,7 @@ def test_a_snapshot_whose_connection_dies_is_begun_once_more(own: Database, serv
             pids.append(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar())
             if len(pids) == 1:
                 with database.connect() as other:
-                    other.exec_driver_sql("SELECT pg_terminate_backend(%(pid)s, 10000)", {"pid": pids[0]})
+                    other.exec_driver_sql("SELECT pg_terminate_backend(%(pid)s, 60000)", {"pid": pids[0]})
             return int(connection.exec_driver_sql("SELECT 42").scalar_one())
 
     assert retried(read) == 42

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, make_url
 
 from conftest import Server
 from support.ports import free_port
-from support.service import ROOT, Service, is_alive, running
+from support.service import ROOT, Service, command_line, is_alive, running
 
 PREDICTION = {"model_name": "m", "duration_ms": 1, "was_successful": True, "timestamp": "2025-06-09T12:00:00"}
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -47,13 +47,13 @@ def test_a_second_start_finds_the_data(public_folder: Path) -> None:
 
 def test_at_sigterm_it_is_unready_before_it_stops(public_folder: Path) -> None:
     data = str(public_folder / "data")
-    with running(public_folder, EMBEDDED_DATA_DIR=data, SHUTDOWN_DELAY_S="3") as service:
+    with running(public_folder, EMBEDDED_DATA_DIR=data, SHUTDOWN_DELAY_S="8") as service:
         service.process.send_signal(signal.SIGTERM)
-        time.sleep(1)
-        status, body = service.request("GET", "/ready")
-        assert (status, body["message"]) == (503, "The service is shutting down.")
+        while (answer := service.request("GET", "/ready"))[0] == 200:
+            time.sleep(0.05)
+        assert (answer[0], answer[1]["message"]) == (503, "The service is shutting down.")
         assert service.request("GET", "/health")[0] == 200
-        assert service.process.wait(timeout=30) == 0
+        assert service.process.wait(timeout=120) == 0
 
 
 @linux_only
@@ -61,7 +61,7 @@ def test_at_sigterm_it_is_unready_before_it_stops(public_folder: Path) -> None:
 def test_it_serves_again_by_itself_after_kill_9_of(depth: str, public_folder: Path) -> None:
     with running(public_folder, EMBEDDED_DATA_DIR=str(public_folder / "data")) as service:
         log_prediction(service)
-        granian = [pid for pid in service.descendants() if b"granian" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        granian = [pid for pid in service.descendants() if b"granian" in command_line(pid)]
         ending = granian if depth == "master" else granian[-1:]  # workers end when they miss their master
         os.kill(ending[0], signal.SIGKILL)
         for _ in range(300):
@@ -72,8 +72,8 @@ def test_it_serves_again_by_itself_after_kill_9_of(depth: str, public_folder: Pa
 
 
 def serves(service: Service, predictions: int) -> bool:
-    """Whether so many predictions in a row are logged, within 30 s: the workers that are left may end at any moment."""
-    until = time.monotonic() + 30
+    """Whether so many predictions in a row are logged, in two minutes: the workers that are left may still end."""
+    until = time.monotonic() + 120
     while time.monotonic() < until:
         try:
             for _ in range(predictions):
@@ -99,7 +99,7 @@ def test_kill_9_of_the_supervisor_leaves_no_process(public_folder: Path) -> None
         processes = service.descendants()
         service.process.kill()
         service.process.wait()
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while any(map(is_alive, processes)) and time.monotonic() < until:
             time.sleep(0.2)
         assert not [pid for pid in processes if is_alive(pid)]
@@ -107,7 +107,7 @@ def test_kill_9_of_the_supervisor_leaves_no_process(public_folder: Path) -> None
 
 def test_a_bad_setting_stops_the_start_with_a_sentence(public_folder: Path) -> None:
     service = Service(public_folder, WORKERS="many")
-    assert service.process.wait(timeout=30) == 2
+    assert service.process.wait(timeout=120) == 2
     assert "WORKERS" in service.log
     assert "Traceback" not in service.log
 
@@ -116,7 +116,7 @@ def test_a_database_that_is_away_stops_the_start_with_a_sentence(public_folder: 
     service = Service(
         public_folder, DATABASE_URL=f"postgresql://user:secret@127.0.0.1:{free_port()}/none", START_TIMEOUT_S="1"
     )
-    assert service.process.wait(timeout=60) == 2
+    assert service.process.wait(timeout=120) == 2
     assert "the database is not available" in service.log
     assert "secret" not in service.log
 
@@ -124,7 +124,7 @@ def test_a_database_that_is_away_stops_the_start_with_a_sentence(public_folder: 
 @linux_only
 def test_ctrl_c_stops_the_wait_for_a_database_that_is_away(public_folder: Path) -> None:
     service = Service(public_folder, DATABASE_URL=f"postgresql://user@127.0.0.1:{free_port()}/none")
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not (processes := service.descendants()) and time.monotonic() < until:
         time.sleep(0.05)
     assert processes
@@ -142,7 +142,7 @@ def test_a_database_that_cannot_be_migrated_stops_the_start_with_a_sentence(
     with create_engine(url, isolation_level="AUTOCOMMIT").connect() as connection:
         connection.exec_driver_sql("CREATE TABLE alembic_version AS SELECT '0003' AS version_num")
     service = Service(public_folder, DATABASE_URL=url.render_as_string(hide_password=False))
-    assert service.process.wait(timeout=60) == 1
+    assert service.process.wait(timeout=120) == 1
     assert "The database is at revision 0003 of Predlog 0.1." in service.log
     assert "predlog: the database could not be prepared (exit code 1)" in service.log
 
@@ -167,5 +167,5 @@ def test_a_port_in_use_stops_the_start_with_a_sentence(public_folder: Path) -> N
         second = Service(
             public_folder, "--no-migrate", PORT=str(service.port), DATABASE_URL="postgresql://x@127.0.0.1/x"
         )
-        assert second.process.wait(timeout=30) == 2
+        assert second.process.wait(timeout=120) == 2
         assert f"{service.port} is in use" in second.log

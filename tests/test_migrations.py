@@ -109,7 +109,7 @@ class House:
 
     def refresh(self, is_refreshed: str = IS_REFRESHED) -> None:
         """Run the job until it has refreshed all; called while TimescaleDB runs it, it does nothing."""
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while not self.run(is_refreshed)[0][0]:
             assert time.monotonic() < until, "the job does not refresh all"
             self.run("CALL prediction_stats_job(0, '{}')")

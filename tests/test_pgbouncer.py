@@ -28,8 +28,8 @@ SETTINGS = {"timezone": "UTC", "jit": "off", "statement_timeout": "7s", "lock_ti
 SHOW = "SELECT " + ", ".join(f"current_setting('{name}')" for name in SETTINGS)
 COUNT = "SELECT count(*) FROM prediction_log WHERE model_name = %(model)s"
 END_SESSIONS = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE  application_name = 'predlog' AND datname = %(name)s AND usename = current_user
+SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
+WHERE  pid <> pg_backend_pid() AND application_name = 'predlog' AND datname = %(name)s AND usename = current_user
 """
 
 
@@ -81,7 +81,7 @@ def test_the_settings_of_a_session_hold_in_every_statement_and_in_every_snapshot
 
 
 def test_a_statement_that_takes_too_long_is_ended(pooled: str) -> None:
-    database = Database(pooled, {"statement_timeout": "200ms"}, pool_size=1)
+    database = Database(pooled, {"statement_timeout": "2s"}, pool_size=1)
     with pytest.raises(StorageBusy):
         database.rows("SELECT pg_sleep(60)")
     assert database.rows("SELECT 42") == [(42,)]

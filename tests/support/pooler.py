@@ -21,7 +21,7 @@ from support.ports import free_port
 TIMEOUT = 60.0
 PLACES = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin"])
 
-# As docs/replica-and-pgbouncer.md has it: nothing in it is for Predlog alone.
+# As docs/replica-and-pgbouncer.md has it, but for a wait that suits busy machines: nothing in it is for Predlog alone.
 SETTINGS = """
 [databases]
 {database} = host={host} port={port} dbname={database}
@@ -35,7 +35,7 @@ auth_file = {folder}/users
 pool_mode = transaction
 default_pool_size = {size}
 max_client_conn = 200
-query_wait_timeout = 5
+query_wait_timeout = 60
 server_login_retry = 1
 """
 
@@ -76,7 +76,7 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     until = time.monotonic() + TIMEOUT
     while True:
         try:
-            psycopg2.connect(url.replace("+psycopg2", ""), connect_timeout=5).close()
+            psycopg2.connect(url.replace("+psycopg2", ""), connect_timeout=30).close()
             return
         except psycopg2.OperationalError as error:
             if process.poll() is not None or time.monotonic() > until:

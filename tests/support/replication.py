@@ -21,7 +21,7 @@ from app.server.process_lifecycle import die_with_parent
 from support.databases import native
 from support.ports import free_port
 
-TIMEOUT = 60.0
+TIMEOUT = 120.0
 PLAIN = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -104,7 +104,7 @@ class PostgresServer:
         until = time.monotonic() + TIMEOUT
         while True:
             try:
-                psycopg2.connect(self.url.replace("+psycopg2", ""), connect_timeout=5).close()
+                psycopg2.connect(self.url.replace("+psycopg2", ""), connect_timeout=30).close()
                 return
             except psycopg2.OperationalError as error:
                 assert self._process is not None

@@ -68,7 +68,7 @@ def post(service: Service, body: bytes, content_type: str) -> dict[str, int]:
     """As both agents send it: whole, with its length, gzipped."""
     headers = {"Content-Type": content_type, "Content-Encoding": "gzip", "X-API-Key": ""}
     request = Request(f"http://127.0.0.1:{service.port}{PATH}", gzip.compress(body), headers)
-    with urlopen(request, timeout=30) as answer:
+    with urlopen(request, timeout=60) as answer:
         return dict(json.load(answer))
 
 

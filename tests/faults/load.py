@@ -195,6 +195,6 @@ def statistics(service: Service, model: str, headers: dict[str, str] | None = No
 def connect(url: str) -> Any:
     """A connection past the service, in autocommit."""
     address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    connection = psycopg2.connect(address, connect_timeout=10)
+    connection = psycopg2.connect(address, connect_timeout=60)
     connection.autocommit = True
     return connection

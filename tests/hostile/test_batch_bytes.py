@@ -245,7 +245,7 @@ def test_frames_that_lie_are_answered_with_the_truth_and_do_not_stop_the_server(
 def _send(port: int, request: str, *, hang_up: bool) -> tuple[int | None, bytes]:
     """Send that and nothing more: the status and the body of the answer, None if the server only hung up."""
     answer = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection, suppress(ConnectionResetError):
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection, suppress(ConnectionResetError):
         connection.sendall(request.encode())
         if hang_up:
             connection.shutdown(socket.SHUT_WR)

@@ -445,7 +445,7 @@ def test_overlapping_batches_at_the_same_time_store_each_record_once(
     app: Flask, server: Server, record: Any, total: Any, client: FlaskClient, model: str, refresh: Callable[[], None]
 ) -> None:
     concurrent(server)
-    roomy = make_app(server.url, max_concurrent_batches=8)
+    roomy = make_app(server.url, max_concurrent_batches=8, lock_timeout_ms=TIMEOUT_S * 1000)
     now = datetime.now(timezone.utc)
     sent = [
         record(duration_ms=i, timestamp=(now - timedelta(seconds=i * 37)).isoformat(), was_successful=i % 3 > 0)

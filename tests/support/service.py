@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class Service:
             try:
                 if self.request("GET", "/ready", timeout=10)[0] == 200:
                     return
-            except OSError:
+            except (OSError, HTTPException):  # also an answer that a killed worker has left half sent
                 pass
             assert self.process.poll() is None, f"it ended:\n{self.log}"
             time.sleep(0.1)

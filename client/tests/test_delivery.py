@@ -137,6 +137,17 @@ def test_flush_cuts_a_back_off_short(
     assert client.flush(30)
 
 
+def test_a_flush_that_waits_behind_a_batch_in_hand_counts_as_no_record(
+    service: Service, make_client: Callable[..., Client]
+) -> None:
+    service.mood = 503
+    client = make_client()
+    log(client, 5)
+    wait_until(lambda: service.requests)
+    assert not client.flush(0.1)
+    assert client.stats().queued == 5
+
+
 def test_the_back_off_grows_and_is_drawn_at_random(
     make_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,9 @@ class Source(Protocol):
         """Sleep until there may be something to send."""
 
     def waiting(self) -> int:
+        """Records in memory, and the markers of flush() among them."""
+
+    def records(self) -> int:
         """Records in memory."""
 
     def reports(self) -> list[Report]:
@@ -71,9 +74,14 @@ class Memory:
         self._intake.wait(seconds)
 
     def waiting(self) -> int:
-        """Records on the queue and in hand."""
+        """Records and markers on the queue, and records in hand."""
         held = self._held
         return len(self._intake.queue) + self._intake.beside + (held.records if held is not None else 0)
+
+    def records(self) -> int:
+        """Records on the queue and in hand."""
+        held = self._held
+        return self._intake.records + (held.records if held is not None else 0)
 
     def reports(self) -> list[Report]:
         """Those of the batch in hand."""
@@ -124,8 +132,12 @@ class Spooled:
         self._nudge.wait(seconds)
 
     def waiting(self) -> int:
-        """Records not on disk."""
+        """Records not on disk, and markers."""
         return self._memory.waiting()
+
+    def records(self) -> int:
+        """Records not on disk."""
+        return self._memory.records()
 
     def reports(self) -> list[Report]:
         """Those not on disk."""

@@ -137,10 +137,10 @@ class Pipeline:
             self._direct.alone(self._closing.left(threading.TIMEOUT_MAX), self._finish)
         else:
             self._finish()
-        left = self._source.waiting()
+        left = self._source.records()
         if left and self._threads.alive():
             self._warn_of(left)
-        return not (self._source.waiting() or self._dropped.totals[EXIT])
+        return not (self._source.records() or self._dropped.totals[EXIT])
 
     def _finish(self) -> None:
         """Without threads, as in mode sync, or if the first call came while the interpreter was shutting down."""
@@ -180,7 +180,7 @@ class Pipeline:
             sent=self._tally.sent,
             duplicates=self._tally.duplicates,
             summarized=self._tally.summarized,
-            queued=self._source.waiting(),
+            queued=self._source.records(),
             spooled=spooled,
             torn=self._tally.torn,
             withheld=self.intake.withheld,
@@ -213,7 +213,7 @@ class Pipeline:
         self._source.let_go()
         if self._spooler is not None and self._collected():
             self._spooler.run()
-        left = sum(not isinstance(item, Marker) for item in list(self.intake.queue)) + self.intake.beside
+        left = self.intake.records
         self.intake.queue.clear()
         return left
 

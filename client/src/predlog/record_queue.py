@@ -142,6 +142,11 @@ class Intake:
                 beside += len(item[0]) - 1
         return beside
 
+    @property
+    def records(self) -> int:
+        """Records that wait, in summaries too, without the markers of flush() among them."""
+        return sum(not isinstance(item, Marker) for item in list(self.queue)) + self.beside
+
     def batches(self) -> int:
         """Return how many drains empty the present queue except for a rest; at least one, for the reports."""
         return len(self.queue) // self._batch_size + 1

@@ -112,7 +112,9 @@ class Process:
             "MODEL": model, "PORT": str(self._port), "SENT": str(host.sent), "FOLDER": str(folder),
             **({"SPOOL": str(folder / "spool")} if host.spool else {}),
         }  # fmt: skip
-        self._environment.pop("PREDLOG_DISABLED", None)
+        # The client's own time-outs: what they are enough for is what the table says.
+        for name in ("PREDLOG_DISABLED", "PREDLOG_TIMEOUT", "PREDLOG_EXIT_TIMEOUT"):
+            self._environment.pop(name, None)
         self._main: subprocess.Popen[bytes] | None = None
 
     def live(self) -> float:

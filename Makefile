@@ -23,8 +23,8 @@ LOCK    = $(COMPILE) setup.cfg --extra embedded --extra docs --extra dashboard
 # The hosts in .venv-hosts pin what they share with the service to other versions.
 HOSTS   := .venv-hosts
 
-# The tests wait more than they compute: four at once keep two cores busy. Each worker starts databases of its own, and
-# the tests of a file stay together.
+# Four at once keep two cores busy: while one test waits for a process, others compute. Each worker starts databases of
+# its own, and the tests of a file stay together.
 WORKERS ?= 4
 PYTEST   = $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 

@@ -253,33 +253,27 @@ POOL = """
 """
 
 
-@needs_fork
-def test_workers_of_a_pool_that_are_terminated_send_what_they_have(program: Program, service: Service) -> None:
-    main = """
-        with multiprocessing.get_context("fork").Pool(3, initializer=log.install_signal_handler) as pool:
-            pool.map(work, range(300))
+@pytest.mark.parametrize("context", [pytest.param("fork", marks=needs_fork), "spawn"])
+def test_workers_of_a_pool_that_is_closed_send_what_they_have(program: Program, service: Service, context: str) -> None:
+    main = f"""
+        pool = multiprocessing.get_context("{context}").Pool(3)
+        pool.map(work, range(300))
+        pool.close()
+        pool.join()
     """
     program.run(POOL.format(imports="import multiprocessing", main=main.strip()))
     assert service.models == {"task": 300} and set(service.copies.values()) == {1}
 
 
-def test_workers_of_a_spawned_pool_send_what_the_client_of_their_own_module_has(
-    program: Program, service: Service
-) -> None:
-    main = """
-        with multiprocessing.get_context("spawn").Pool(2, initializer=log.install_signal_handler) as pool:
-            pool.map(work, range(100))
-    """
-    program.run(POOL.format(imports="import multiprocessing", main=main.strip()))
-    assert service.models == {"task": 100} and set(service.copies.values()) == {1}
-
-
 @needs_fork
 @needs("joblib")
-def test_workers_of_joblibs_multiprocessing_send_what_they_have(program: Program, service: Service) -> None:
+def test_workers_of_joblibs_multiprocessing_send_what_they_flush(program: Program, service: Service) -> None:
     main = """
-        with joblib.parallel_config("multiprocessing", initializer=log.install_signal_handler):
-            joblib.Parallel(n_jobs=2)(joblib.delayed(work)(number) for number in range(100))
+        def flushed(number):
+            work(number)
+            log.flush()
+        with joblib.parallel_config("multiprocessing"):
+            joblib.Parallel(n_jobs=2)(joblib.delayed(flushed)(number) for number in range(100))
     """
     program.run(POOL.format(imports="import joblib", main=main.strip()))
     assert service.models == {"task": 100}

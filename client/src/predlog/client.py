@@ -227,9 +227,10 @@ class Client(ClientBase):
     def install_signal_handler(self, *numbers: int) -> None:
         """Send what waits when a signal comes, within exit_timeout, and then hand it on to the handler before.
 
-        For processes that are ended by a signal whose default action runs no exit handlers: workers of
-        `multiprocessing.Pool` and uvicorn. It is for all clients of the process, since a spawned worker has this one as
-        a copy. Call it in the main thread. numbers: default: SIGTERM.
+        For processes that are ended by a signal whose default action runs no exit handlers, such as uvicorn. It is for
+        all clients of the process. Call it in the main thread, and not in workers of pools: CPython runs the handler of
+        a signal that comes just before a wait only after it, so the pool may wait for its worker for ever. numbers:
+        default: SIGTERM.
         """
         for number in numbers or (signal.SIGTERM,):
             lifecycle.on_signal(number, lambda: lifecycle.flush(self._settings.exit_timeout))

@@ -11,7 +11,7 @@ from misbehaving import uwsgi_is_idle
 NOTHING = "nothing"
 LIFESPAN = "`asgi.Middleware` or `fastapi.lifespan(log)`"
 HANDLER = "or `log.install_signal_handler()`"
-POOL = "`initializer=log.install_signal_handler`"
+POOL = "`pool.close()` and `pool.join()`"
 GUNICORN = "-m gunicorn --bind 127.0.0.1:{port} --workers 2 --log-level warning"
 
 
@@ -97,7 +97,7 @@ HOSTS = [
     program("`multiprocessing.Process`, fork", "processes fork"),
     program("`multiprocessing.Process`, spawn", "processes spawn"),
     program("joblib, loky", "parallel loky", NOTHING, "joblib"),
-    program("joblib, multiprocessing", "parallel multiprocessing", POOL, "joblib"),
+    program("joblib, multiprocessing", "parallel multiprocessing", "`log.flush()` in the function", "joblib"),
     program("a script", "script"),
     program("a script that raises", "raising"),
     program("a script that ends by `os._exit`", "os_exit", after="programs.py sweep", loses=True),

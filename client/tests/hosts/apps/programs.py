@@ -25,6 +25,11 @@ def part(_: Any) -> None:
         work(number)
 
 
+def flushed_part(number: Any) -> None:
+    part(number)
+    log.flush()
+
+
 def script() -> None:
     for number in range(SENT):
         work(number)
@@ -43,9 +48,11 @@ def raising() -> None:
 
 
 def pool(context: Any) -> None:
-    with multiprocessing.get_context(context).Pool(2, initializer=log.install_signal_handler) as workers:
-        workers.map(work, range(SENT))
-        note()
+    workers = multiprocessing.get_context(context).Pool(2)
+    workers.map(work, range(SENT))
+    note()
+    workers.close()
+    workers.join()
 
 
 def processes(context: Any) -> None:
@@ -60,9 +67,9 @@ def processes(context: Any) -> None:
 def parallel(backend: Any) -> None:
     import joblib
 
-    options = {"initializer": log.install_signal_handler} if backend == "multiprocessing" else {}
-    with joblib.parallel_config(backend, **options):
-        joblib.Parallel(n_jobs=2)(joblib.delayed(part)(number) for number in range(10))
+    function = flushed_part if backend == "multiprocessing" else part
+    with joblib.parallel_config(backend):
+        joblib.Parallel(n_jobs=2)(joblib.delayed(function)(number) for number in range(10))
     note()
 
 

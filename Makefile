@@ -1,7 +1,7 @@
 # make run    a prediction log on http://127.0.0.1:8000, with a PostgreSQL of its own unless DATABASE_URL is set
 # make test   the whole suite, on every storage engine that can be had here, several files at once
 # make test-quick   the domain, the use cases and the client, without a database
-# make test-faults  every fault, kill -9 a hundred times, on both engines; then thousands of hostile requests
+# make test-faults  every fault, kill -9 a hundred times, on TimescaleDB and plain; then thousands of hostile requests
 # make test-hosts   the client in hosts that are too large for every run: BentoML, LitServe, MLServer, Ray Serve
 # make demo   something to look at: a week of predictions of six models, and the dashboard
 # make demo-check  two real models, called a few thousand times, counted twice
@@ -28,7 +28,7 @@ HOSTS   := .venv-hosts
 WORKERS ?= 4
 PYTEST   = $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
-.PHONY: run test test-quick test-quick-service test-quick-client test-faults test-hosts demo demo-check docs settings lint check lock clean
+.PHONY: run test test-quick test-quick-service test-quick-client test-faults test-hosts demo demo-check docs settings release lint check lock clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/run

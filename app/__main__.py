@@ -89,7 +89,7 @@ def _arguments() -> argparse.Namespace:
         prog="predlog-server",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Serve Predlog, or run a command. Settings are in the environment and in .env.",
-        epilog="Commands: db, dropped, grafana, keys, lifecycle, predictions, roles, stats.\n"
+        epilog="Commands: alerts, capacity, db, dropped, grafana, keys, lifecycle, predictions, roles, stats.\n"
         "`predlog-server keys --help` says what one of them does.\n" + help_text(),
     )
     parser.add_argument("--version", action="version", version=f"Predlog {__version__}")

@@ -1,1 +1,1 @@
-"""PostgreSQL: tables, stores, the two storage engines, the embedded server."""
+"""PostgreSQL: tables, stores, the storage engines, the embedded server."""

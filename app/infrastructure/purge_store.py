@@ -85,7 +85,7 @@ FORGET = "SELECT prediction_stats_forget(%(model_name)s, %(model_version)s, %(st
 
 
 class PostgresPurgeStore:
-    """The log and its aggregates on both engines."""
+    """The log and its aggregates, on each storage engine."""
 
     def __init__(self, database: Database, piece: int = PIECE) -> None:
         self._database = database

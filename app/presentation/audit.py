@@ -1,4 +1,4 @@
-"""Write an audit line in the log whenever a key, a role or predictions are created, changed or removed."""
+"""Write an audit line in the log whenever a key is made, rotated or revoked, or predictions or reports are removed."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def register(app: Flask, config: Config) -> None:
     app.wsgi_app = concurrency.ConcurrencyLimit(  # type: ignore[method-assign]
         app.wsgi_app,
         permits=config.threads,
-        # A request uses one database connection at a time; reads leave a quarter of permits and connections to writes.
+        # A request uses one database connection at a time, so reads leave a quarter of whichever is scarcer to writes.
         reads=max(1, min(config.threads, config.pool_size) * 3 // 4),
         bodies=2 * config.max_concurrent_batches * config.max_body_bytes,
         answers=config.answer_memory_bytes,

@@ -1,4 +1,4 @@
-"""The role that answers requests: it logs, reads and deletes predictions, and changes nothing else.
+"""The role that answers requests: it logs, reads and deletes predictions, and can neither make keys nor migrate.
 
 Triggers keep the aggregates and the invalidations, with the rights of their owner.
 """

@@ -48,6 +48,6 @@ def enrich_with_trace(metadata: dict[Any, Any] | None) -> dict[Any, Any] | None:
         if span.is_valid:
             ids = {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
             return {**ids, **(metadata or {})}
-    except Exception:  # a guest's guest
+    except Exception:  # an error of OpenTelemetry must not reach the program
         pass
     return metadata

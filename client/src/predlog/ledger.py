@@ -66,7 +66,7 @@ class Ledger:
             if not self._own():
                 raise PermissionError(errno.EPERM, "the directory belongs to another user")
             self._map()
-        except Exception as error:  # a guest's books must not keep the host from its work
+        except Exception as error:  # the client logs without the file, too
             logger.debug("Predlog: no file for the counts of what is in memory (%s)", error)
             self._let_go()
 

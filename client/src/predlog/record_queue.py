@@ -51,15 +51,16 @@ class Intake:
         self._batch_size = settings.batch_size
         self._batch_bytes = settings.batch_bytes
         self._sampling = Sampling(settings) if settings.sample < 1 else None
-        # Records that the summaries of one batch count, those that were put back included: with those of its lines and
-        # of the queue they find a mark each, and while nothing can be written the queue has a bound.
+        # How many records the summaries of one batch may count, those that were put back included. Each has a mark in
+        # the ledger until the batch is delivered; a quarter of the marks leaves enough for the lines and for the queue.
         self._most_summarized = ledger.size // 4
         batch = min(settings.batch_size, self._room_for_successes)
         if self._sampling is not None:  # most need no room in a batch, and the more a summary counts the less it costs
             batch = max(batch, min(self._room_for_successes // 2, self._most_summarized))
-        self.short = batch - 1  # with fewer waiting, nobody is woken
-        # With fewer waiting, the caller's thread has nothing more to do than to append. While the thread that collects
-        # is awake that goes up to where marks could meet those of older records.
+        self.short = batch - 1  # if no more records wait, the collecting thread may sleep on
+        # If fewer records wait than `quick`, log() only marks and appends. While the collecting thread sleeps, that is
+        # `short`, because a full batch must wake it. While it is awake, that is half of the ledger's marks at most,
+        # because beyond it a record might find the mark of an older one.
         self.quick = self.short
         self._quick_awake = min(self._room_for_successes, ledger.size // 2)
         self._overflowed = False
@@ -232,7 +233,7 @@ class Intake:
             why = str(error)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # a guest in a model server: an argument's own methods may raise SystemExit
+        except BaseException as error:  # a value's own methods may raise even SystemExit
             why = f"its encoding raised {type(error).__name__}"
         self._count(record, REJECTED)
         self._trouble.warn(f"invalid {why}", "Predlog: a record is not valid and counted as rejected: %s", why)

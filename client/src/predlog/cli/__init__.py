@@ -1,1 +1,1 @@
-"""The command `predlog`: tail, stats, send."""
+"""The command `predlog`: tail, stats, histogram, export, import, send."""

@@ -32,7 +32,7 @@ def log_prediction(service: Service) -> int:
 def test_ctrl_c_stops_every_process(public_folder: Path) -> None:
     with running(public_folder, EMBEDDED_DATA_DIR=str(public_folder / "data")) as service:
         processes = service.descendants()
-        assert len(processes) > 4  # granian, its workers, the keeper, PostgreSQL
+        assert len(processes) > 4  # granian, its workers, the supervisor, PostgreSQL
         assert service.stop(signal.SIGINT) == 0
     assert not any(map(is_alive, processes))
 

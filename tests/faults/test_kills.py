@@ -99,7 +99,7 @@ class Scene:
         for pid in self.service.descendants():
             command = _command(pid)
             granian += [pid] if "granian" in command else []
-            postgres += [pid] if "postgres" in command and "keeper" not in command else []
+            postgres += [pid] if "postgres" in command and "supervisor" not in command else []
         found = {
             "master": granian[:1], "worker": granian[1:], "postmaster": postgres[:1], "backend": postgres[1:]
         }[victim]  # fmt: skip

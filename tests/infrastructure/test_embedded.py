@@ -61,7 +61,7 @@ server.stop()
 """
 
 
-HASTY_KEEPER = """
+HASTY_SUPERVISOR = """
 from app.infrastructure.embedded import supervisor
 supervisor.MAX_BACKOFF_SECONDS = 0.01
 raise SystemExit(supervisor.main())
@@ -215,7 +215,7 @@ def postmaster_of(data_dir: Path) -> int:
 
 
 def processes_of(data_dir: Path, url: str) -> list[int]:
-    """The keeper, the postmaster and its helpers."""
+    """The supervisor, the postmaster and its helpers."""
     connection = connect(url)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pid FROM pg_stat_activity")
@@ -781,7 +781,7 @@ def test_ctrl_c_in_the_terminal_leaves_the_order_to_the_caller(
 
 
 @only_linux
-def test_no_process_is_left_when_the_keeper_is_killed(data_dir: Path) -> None:
+def test_no_process_is_left_when_the_supervisor_is_killed(data_dir: Path) -> None:
     server = EmbeddedPostgres(data_dir)
     url = server.start().owner
     processes = processes_of(data_dir, url)
@@ -793,7 +793,7 @@ def test_no_process_is_left_when_the_keeper_is_killed(data_dir: Path) -> None:
         assert execute(url, "SELECT n FROM kept") == (1,)
 
 
-def test_signals_do_not_move_the_keeper(data_dir: Path) -> None:
+def test_signals_do_not_move_the_supervisor(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir) as server:
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
             os.kill(parent_of(postmaster_of(data_dir)), number)
@@ -830,7 +830,7 @@ def _commit_until_the_end(url: str, number: int, committed: list[int]) -> None:
             number += 1
 
 
-def test_the_keeper_gives_up_on_a_server_that_fails_again_and_again(tmp_path: Path) -> None:
+def test_the_supervisor_gives_up_on_a_server_that_fails_again_and_again(tmp_path: Path) -> None:
     pid_file = tmp_path / "postmaster.pid"
     once_ready = (
         '[ -e "$0" ] && exit 1; printf "%s\\n\\n\\n\\n\\n\\n\\nready\\n" $$ > "$0";'
@@ -847,7 +847,7 @@ def test_the_keeper_gives_up_on_a_server_that_fails_again_and_again(tmp_path: Pa
             lock=lock.fileno(),
         )
         done = subprocess.Popen(
-            [sys.executable, "-c", HASTY_KEEPER],
+            [sys.executable, "-c", HASTY_SUPERVISOR],
             env={"PYTHONPATH": python_path()},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -51,7 +51,7 @@ class EmbeddedPostgres:
         self.data_dir = Path(os.path.realpath(default_data_dir() if data_dir is None else data_dir))
         self.urls = Urls("", "")
         self._directory = DataDirectory(self.data_dir)
-        self._keeper: subprocess.Popen[bytes] | None = None
+        self._supervisor: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
 
     def __enter__(self) -> EmbeddedPostgres:
@@ -73,7 +73,7 @@ class EmbeddedPostgres:
 
         Raises EmbeddedPostgresError.
         """
-        if self._keeper is not None:
+        if self._supervisor is not None:
             return self.urls
         self._owner = os.getpid()
         try:
@@ -84,11 +84,11 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Shut the server down and wait until it is gone."""
-        if self._keeper is None or self._owner != os.getpid():
+        if self._supervisor is None or self._owner != os.getpid():
             return
-        if _dismiss(self._keeper) != 0:
+        if _dismiss(self._supervisor) != 0:
             self._directory.wait_until_released(KILLED_SECONDS)
-        self._keeper = None
+        self._supervisor = None
         self.urls = Urls("", "")
 
     def _start(self) -> Urls:
@@ -158,10 +158,10 @@ class EmbeddedPostgres:
             _dismiss(process)
             raise
         if sentence == supervisor.READY:
-            self._keeper = process
+            self._supervisor = process
             return None
         _dismiss(process)
-        return sentence or "its keeper process has died"
+        return sentence or "its supervisor has died"
 
 
 def running_urls(data_dir: Path | None = None) -> Urls | None:
@@ -186,19 +186,19 @@ def _url(role: str, password: str, port: int) -> str:
     return f"postgresql+psycopg2://{role}:{password}@{HOST}:{port}/{roles.NAME}?sslmode=disable{options}"
 
 
-def _dismiss(keeper_process: subprocess.Popen[bytes]) -> int:
+def _dismiss(process: subprocess.Popen[bytes]) -> int:
     """Tell the supervisor to shut PostgreSQL down, wait, and return its exit status: 0 if every process has ended.
 
     It gets a message, because it cannot see that the pipe is closed as long as a forked process has it open.
     """
-    assert keeper_process.stdin is not None
-    with contextlib.suppress(BrokenPipeError), keeper_process.stdin as orders:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as orders:
         orders.write(b"\n")
     try:
-        return keeper_process.wait(STOP_SECONDS)
+        return process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        keeper_process.kill()
-        return keeper_process.wait()
+        process.kill()
+        return process.wait()
 
 
 def _free_port(wanted: int | None) -> int:

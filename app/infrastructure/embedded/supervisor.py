@@ -71,7 +71,7 @@ class Log:
         return "; ".join(self.tail.decode(errors="replace").strip().splitlines()[-3:])
 
 
-class Keeper:
+class Supervisor:
     def __init__(self, orders: Orders) -> None:
         self._orders = orders
         self._log = Log(Path(orders.log_file))
@@ -213,7 +213,7 @@ def main() -> int:
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     try:
-        return Keeper(Orders(**json.loads(line))).run()
+        return Supervisor(Orders(**json.loads(line))).run()
     except (OSError, subprocess.SubprocessError) as error:
         _answer(str(error))
         raise

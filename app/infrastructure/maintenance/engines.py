@@ -13,7 +13,7 @@ from app.infrastructure.postgres.database import Database
 
 
 class StorageEngine(str, Enum):
-    """The keeper of the aggregates: TimescaleDB's continuous aggregates, or Predlog's triggers."""
+    """What keeps the aggregates up: TimescaleDB's continuous aggregates, or Predlog's triggers."""
 
     TIMESCALE = "timescale"
     PLAIN = "plain"

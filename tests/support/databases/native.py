@@ -77,24 +77,24 @@ def start() -> Iterator[str]:
     (folder / "password").write_text(password)
     as_user = _unprivileged(folder)
     options = " ".join(f"-c {name}={value}" for name, value in {**SETTINGS, "port": port}.items())
-    keeper = None
+    supervisor = None
     try:
         subprocess.run(
             [bin_folder / "initdb", "--pgdata=data", "--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8",
              "--locale=C", "--pwfile=password", "--no-sync"],
             cwd=folder, check=True, capture_output=True, text=True, **as_user,
         )  # fmt: skip
-        keeper = subprocess.Popen(
+        supervisor = subprocess.Popen(
             ["/bin/sh", "-c", KEEP, "keep", folder, bin_folder, options],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, **as_user,
         )  # fmt: skip
-        assert keeper.stdin and keeper.stdout
-        if keeper.stdout.readline().strip() != "ready":
-            raise RuntimeError(f"the scratch PostgreSQL did not start: {keeper.stdout.read()}")
+        assert supervisor.stdin and supervisor.stdout
+        if supervisor.stdout.readline().strip() != "ready":
+            raise RuntimeError(f"the scratch PostgreSQL did not start: {supervisor.stdout.read()}")
         yield f"postgresql+psycopg2://postgres:{password}@127.0.0.1:{port}/postgres"
     finally:
-        if keeper:
-            keeper.communicate(timeout=60)  # closes its standard input
+        if supervisor:
+            supervisor.communicate(timeout=60)  # closes its standard input
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -22,4 +22,4 @@ def create_service() -> None:
     commands.
     """
     create(current_app.extensions["migrate"].db.engine, required_password(PASSWORD, ROLE))
-    click.echo(f"{ROLE} may answer requests: it logs, reads and deletes predictions, and can neither make keys nor migrate.")
+    click.echo(f"{ROLE} may answer requests: it logs, reads and deletes predictions; it cannot make keys or migrate.")

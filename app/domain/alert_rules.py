@@ -15,8 +15,8 @@ from app.domain.statistics import Tally
 class Rule:
     """One rule; it watches each model by itself.
 
-    `models` are names, or patterns with `*`, `?` or `[…]`. A breach must last for `hold`. The rule has no verdict if
-    there are fewer predictions than `min_calls`, or if a smaller share than `min_completeness` (0 … 1) was logged.
+    `models` are names, or patterns with `*`, `?` or `[…]`. A breach must last for `hold`. The rule has no verdict if there
+    are fewer predictions than `min_predictions`, or if a smaller share than `min_completeness` (0 … 1) was logged.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Rule:
     measure: Measure
     hold: timedelta = timedelta()
     model_version: str | None = None
-    min_calls: int = 1
+    min_predictions: int = 1
     min_completeness: float = 0.9
     webhooks: tuple[str, ...] = ()
 
@@ -46,10 +46,9 @@ class Rule:
             for tally in self.measure.evidence(tallies):
                 if (share := tally.completeness) is not None and share < self.min_completeness:
                     return Verdict(Outcome.UNRELIABLE, None, _unreliable(tally, share, self.min_completeness))
-            if (predictions := self.measure.sample_size(tallies)) < max(self.min_calls, 1):
-                return Verdict(
-                    Outcome.UNKNOWN, None, f"{predictions:,} predictions are too few, {self.min_calls:,} are needed"
-                )
+            if (predictions := self.measure.sample_size(tallies)) < max(self.min_predictions, 1):
+                reason = f"{predictions:,} predictions are too few, {self.min_predictions:,} are needed"
+                return Verdict(Outcome.UNKNOWN, None, reason)
         return self.measure.judge(tallies)
 
 

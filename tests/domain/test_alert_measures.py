@@ -47,8 +47,8 @@ def test_an_error_rate_is_a_breach_if_it_is_above_the_limit_by_more_than_chance(
 
 def test_few_predictions_say_nothing() -> None:
     assert outcome(ErrorRate(HOUR, 0.01, 0.95), predictions(0)) is UNKNOWN
-    assert outcome(ErrorRate(HOUR, 0.01, 0.95), predictions(49, 49), min_calls=50) is UNKNOWN
-    assert outcome(ErrorRate(HOUR, 0.01, 0.95), predictions(50, 50), min_calls=50) is BREACHED
+    assert outcome(ErrorRate(HOUR, 0.01, 0.95), predictions(49, 49), min_predictions=50) is UNKNOWN
+    assert outcome(ErrorRate(HOUR, 0.01, 0.95), predictions(50, 50), min_predictions=50) is BREACHED
 
 
 def test_figures_of_which_too_many_predictions_are_missing_are_not_believed() -> None:

@@ -78,7 +78,7 @@ class RuleSchema(ma.Schema):
     version = ma.fields.String(validate=_storable)
     measure = ma.fields.String(required=True)
     hold = Duration(data_key="for", load_default=timedelta())
-    min_calls = ma.fields.Integer(strict=True, load_default=1, validate=Range(min=1))
+    min_predictions = ma.fields.Integer(strict=True, load_default=1, validate=Range(min=1))
     min_completeness = _share(required=False, load_default=0.9)
     webhooks = ma.fields.List(text(), load_default=[])
 
@@ -94,7 +94,7 @@ class RuleSchema(ma.Schema):
             measure=self.measured(data),
             hold=data["hold"],
             model_version=data.get("version"),
-            min_calls=data["min_calls"],
+            min_predictions=data["min_predictions"],
             min_completeness=data["min_completeness"],
             webhooks=tuple(data["webhooks"]),
         )

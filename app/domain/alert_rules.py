@@ -15,8 +15,9 @@ from app.domain.statistics import Tally
 class Rule:
     """One rule; it watches each model by itself.
 
-    `models` are names, or patterns with `*`, `?` or `[…]`. A breach must last for `hold`. The rule has no verdict if there
-    are fewer predictions than `min_predictions`, or if a smaller share than `min_completeness` (0 … 1) was logged.
+    `models` are names, or patterns with `*`, `?` or `[…]`. A breach must last for `hold`. The rule has no verdict if
+    there are fewer predictions than `min_predictions`, or if a smaller share than `min_completeness` (0 … 1) was
+    logged.
     """
 
     name: str

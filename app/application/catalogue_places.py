@@ -14,7 +14,7 @@ from app.domain.instants import TimeRange, floor
 from app.domain.statistics import Selection
 
 KEPT_S = 60.0
-PLACES_KEPT = 10_000
+MAX_PLACES = 10_000
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Found:
     def of(self, generation: int | None) -> dict[Place, Place]:
         """Return the places of this generation; the caller reads and adds to them."""
         is_old = self._monotonic() - self._begun_at > KEPT_S
-        if generation is None or generation != self._generation or is_old or len(self._places) > PLACES_KEPT:
+        if generation is None or generation != self._generation or is_old or len(self._places) > MAX_PLACES:
             self._generation, self._begun_at, self._places = generation, self._monotonic(), {}
         return self._places
 

@@ -57,7 +57,7 @@ SELECT CASE WHEN {passes} THEN {line} END, {timestamp}, id FROM prediction_log W
 LOCK = "{rows} LIMIT 0"
 DECLARE = "DECLARE export NO SCROLL CURSOR FOR {rows}"
 # Citus has read all rows of a cursor before it yields the first one.
-AT_MOST_ON_CITUS = " LIMIT 50000"
+LIMIT_ON_CITUS = " LIMIT 50000"
 FETCH = f"FETCH {BLOCK_ROWS} FROM export"
 
 
@@ -72,7 +72,7 @@ class PostgresPredictionExport:
         values: dict[str, Any] = {name: value for name, value in vars(filters).items() if value is not None}
         values.setdefault("end", datetime.now(timezone.utc) + FUTURE_TOLERANCE)
         searched = [name for name in values if is_searched(filters, name)]
-        at_most = AT_MOST_ON_CITUS if is_distributed(self._database) else ""
+        at_most = LIMIT_ON_CITUS if is_distributed(self._database) else ""
         while True:
             began, last = time.monotonic(), after
             try:

@@ -76,8 +76,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-off in milliseconds."""
     monkeypatch.setattr(delivery, "INITIAL_BACKOFF", 0.02)
     monkeypatch.setattr(delivery, "MAX_BACKOFF", 0.1)
-    monkeypatch.setattr(delivery, "INITIAL_BACKOFF_FOR_SOMEONE", 0.02)
-    monkeypatch.setattr(delivery, "MAX_BACKOFF_FOR_SOMEONE", 0.1)
+    monkeypatch.setattr(delivery, "INITIAL_BACKOFF_IF_MISCONFIGURED", 0.02)
+    monkeypatch.setattr(delivery, "MAX_BACKOFF_IF_MISCONFIGURED", 0.1)
 
 
 @pytest.fixture

@@ -126,8 +126,9 @@ def made_of(value: Any) -> Any:
 @pytest.fixture(autouse=True, scope="module")
 def _quick() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("INITIAL_BACKOFF", "MAX_BACKOFF", "INITIAL_BACKOFF_FOR_SOMEONE", "MAX_BACKOFF_FOR_SOMEONE"):
-            patch.setattr(delivery, name, 0.002)
+        for bound in ("INITIAL_BACKOFF", "MAX_BACKOFF"):
+            patch.setattr(delivery, bound, 0.002)
+            patch.setattr(delivery, f"{bound}_IF_MISCONFIGURED", 0.002)
         patch.setattr("predlog.sender.SOONEST", 0.002)
         yield
 

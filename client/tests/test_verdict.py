@@ -49,13 +49,13 @@ def test_anything_else_ends_no_batch(body: Any) -> None:
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 507])
 def test_a_busy_or_broken_service_is_tried_again_when_it_says(status: int) -> None:
     verdict = said(status, {}, retry_after=7.0)
-    assert isinstance(verdict, Later) and verdict.retry_after == 7.0 and not verdict.needs_someone
+    assert isinstance(verdict, Later) and verdict.retry_after == 7.0 and not verdict.misconfigured
 
 
 @pytest.mark.parametrize("status", [301, 308, 401, 403, 404, 405, 415, 431])
-def test_a_wrong_key_or_url_needs_someone(status: int) -> None:
+def test_a_wrong_key_or_url_is_a_misconfiguration(status: int) -> None:
     verdict = said(status, {})
-    assert isinstance(verdict, Later) and verdict.needs_someone
+    assert isinstance(verdict, Later) and verdict.misconfigured
 
 
 @pytest.mark.parametrize("status", [400, 413])

@@ -345,7 +345,7 @@ def test_the_schema_of_the_plain_engine_is_refused(two: Cluster) -> None:
 def test_an_export_goes_on_after_each_piece_until_there_is_no_more(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.infrastructure.export_store.AT_MOST_ON_CITUS", " LIMIT 7")
+    monkeypatch.setattr("app.infrastructure.export_store.LIMIT_ON_CITUS", " LIMIT 7")
     assert house.send(MODELS) == 200
     lines = house.client.get("/api/v1/predictions/export").text.splitlines()
     assert len(set(lines)) == len(lines) == house.rows() == 5 * len(MODELS)

@@ -19,8 +19,8 @@ from predlog.transport import Transport
 
 INITIAL_BACKOFF = 0.5  # seconds; doubled by every failure, and the wait is drawn between nothing and that (full jitter)
 MAX_BACKOFF = 30.0
-INITIAL_BACKOFF_FOR_SOMEONE = 5.0  # a key or a URL must be mended: slower, and never given up
-MAX_BACKOFF_FOR_SOMEONE = 60.0
+INITIAL_BACKOFF_IF_MISCONFIGURED = 5.0  # a key or a URL must be mended: slower, and never given up
+MAX_BACKOFF_IF_MISCONFIGURED = 60.0
 
 _FIELDS = (
     "model_name",
@@ -133,14 +133,14 @@ class Delivery:
 
     def _later(self, said: Later) -> Wait:
         self._at_once = max(1, self._at_once // 2)
-        self._trouble.away(said.why, said.needs_someone)
+        self._trouble.away(said.why, said.misconfigured)
         doublings = min(self._failures, 16)
         self._failures += 1
         if said.retry_after is not None:
             # A little later than asked, so that not every client comes in the same moment.
             return Wait(said.retry_after * (1 + 0.1 * _jitter.random()), asked_for=True)
-        if said.needs_someone:
-            longest = min(MAX_BACKOFF_FOR_SOMEONE, INITIAL_BACKOFF_FOR_SOMEONE * 2**doublings)
+        if said.misconfigured:
+            longest = min(MAX_BACKOFF_IF_MISCONFIGURED, INITIAL_BACKOFF_IF_MISCONFIGURED * 2**doublings)
             return Wait(_jitter.uniform(longest / 2, longest))
         return Wait(_jitter.uniform(0, min(MAX_BACKOFF, INITIAL_BACKOFF * 2**doublings)))
 

@@ -53,10 +53,10 @@ class Intake:
         self._sampling = Sampling(settings) if settings.sample < 1 else None
         # How many records the summaries of one batch may count, those that were put back included. Each has a mark in
         # the ledger until the batch is delivered; a quarter of the marks leaves enough for the lines and for the queue.
-        self._most_summarized = ledger.size // 4
+        self._max_summarized = ledger.size // 4
         batch = min(settings.batch_size, self._room_for_successes)
         if self._sampling is not None:  # most need no room in a batch, and the more a summary counts the less it costs
-            batch = max(batch, min(self._room_for_successes // 2, self._most_summarized))
+            batch = max(batch, min(self._room_for_successes // 2, self._max_summarized))
         self.short = batch - 1  # if no more records wait, the collecting thread may sleep on
         # If fewer records wait than `quick`, log() only marks and appends. While the collecting thread sleeps, that is
         # `short`, because a full batch must wake it. While it is awake, that is half of the ledger's marks at most,
@@ -158,7 +158,7 @@ class Intake:
         size = counted = 0
         summaries = None if self._sampling is None else Summaries(self._sampling)
         room = self._batch_size
-        while len(batch.lines) < room and size < self._batch_bytes and counted < self._most_summarized:
+        while len(batch.lines) < room and size < self._batch_bytes and counted < self._max_summarized:
             try:
                 item = self.queue.popleft()
             except IndexError:

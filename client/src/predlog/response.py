@@ -44,7 +44,7 @@ class Later(NamedTuple):
 
     why: str
     retry_after: float | None = None  # seconds, as the service asked
-    needs_someone: bool = False  # a wrong key or URL: waiting alone will not mend it
+    misconfigured: bool = False  # a wrong key or URL: waiting alone will not mend it
 
 
 Verdict = Union[Acknowledged, Refused, Later]
@@ -77,10 +77,10 @@ def judge(answer: Answer, count: int) -> Verdict:
     if status in _BUSY or status >= 500:
         return Later(f"it answered {status}", answer.retry_after)
     if status in ADVICE:
-        return Later(f"it answered {status}: {ADVICE[status]}", answer.retry_after, needs_someone=True)
+        return Later(f"it answered {status}: {ADVICE[status]}", answer.retry_after, misconfigured=True)
     if 300 <= status < 400:
         why = f"it answered {status}, a redirect, which is not followed: set the URL to where it leads"
-        return Later(why, answer.retry_after, needs_someone=True)
+        return Later(why, answer.retry_after, misconfigured=True)
     return Later(f"it answered {status}, and not as Predlog does: check the URL", answer.retry_after, True)
 
 

@@ -44,10 +44,10 @@ class Trouble:
                 except Exception as error:
                     logger.warning("Predlog: on_error raised %s", type(error).__name__)
 
-    def away(self, why: str, needs_someone: bool = False) -> None:
+    def away(self, why: str, misconfigured: bool = False) -> None:
         """Records cannot be delivered for now."""
         self._away = True
-        self.warn(why if needs_someone else "away", "Predlog: records wait for the service and are sent later: %s", why)
+        self.warn(why if misconfigured else "away", "Predlog: records wait for the service and are sent later: %s", why)
 
     def back(self) -> None:
         """Records are delivered (again)."""

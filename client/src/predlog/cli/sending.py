@@ -125,7 +125,7 @@ class Sending:
             if not isinstance(said, Later):
                 return said
             pause = random.uniform(0, wait) if said.retry_after is None else said.retry_after
-            if said.needs_someone or time.monotonic() + pause - began > self._retry_timeout:
+            if said.misconfigured or time.monotonic() + pause - began > self._retry_timeout:
                 again = ", run the same command again to go on" if self._state.kept else ""
                 raise CommandError(f"{said.why}; {self._done.line:,} lines are sent{again}")
             self.say(f"{said.why}; trying again")

@@ -13,7 +13,7 @@ public class Log {
                 + "\"timestamp\":\"%s\",\"request_id\":\"%s\"}", Instant.now(), UUID.randomUUID());
         var request = HttpRequest.newBuilder(URI.create(System.getenv("PREDLOG_URL") + "/api/v1/predict-logs"))
             .header("Content-Type", "application/json")
-            .header("X-API-Key", System.getenv().getOrDefault("PREDLOG_KEY", ""))
+            .header("X-API-Key", System.getenv().getOrDefault("PREDLOG_API_KEY", ""))
             .POST(HttpRequest.BodyPublishers.ofString("[" + record + "]")).build();
         for (int tries = 0; tries < 5; tries++) {
             var answer = HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString());

@@ -30,7 +30,7 @@ func main() {
 	for try := 1; try <= 5; try++ {
 		request, _ := http.NewRequest("POST", os.Getenv("PREDLOG_URL")+"/api/v1/predict-logs", bytes.NewReader(body))
 		request.Header.Set("Content-Type", "application/json")
-		request.Header.Set("X-API-Key", os.Getenv("PREDLOG_KEY"))
+		request.Header.Set("X-API-Key", os.Getenv("PREDLOG_API_KEY"))
 		answer, err := http.DefaultClient.Do(request)
 		if err == nil && answer.StatusCode != 429 && answer.StatusCode != 503 {
 			defer answer.Body.Close()

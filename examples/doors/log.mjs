@@ -1,8 +1,8 @@
 // Logs predictions with fetch: node log.mjs. Node 20 or newer, Deno, Bun; in a browser the key would be everybody's.
-const { PREDLOG_URL = "http://localhost:8000", PREDLOG_KEY = "" } = process.env;
+const { PREDLOG_URL = "http://localhost:8000", PREDLOG_API_KEY = "" } = process.env;
 
 export async function send(records, triesLeft = 5) {
-  const headers = { "Content-Type": "application/json", "X-API-Key": PREDLOG_KEY };
+  const headers = { "Content-Type": "application/json", "X-API-Key": PREDLOG_API_KEY };
   const body = JSON.stringify(records.map((record) => ({ request_id: crypto.randomUUID(), ...record })));
   for (;;) {
     const answer = await fetch(`${PREDLOG_URL}/api/v1/predict-logs`, { method: "POST", headers, body }).catch(() => null);

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Logs a prediction with curl. PREDLOG_URL and PREDLOG_KEY say where and who; --retry repeats after a 429 or 503.
+# Logs a prediction with curl. PREDLOG_URL is the service, PREDLOG_API_KEY the key; --retry repeats after a 429 or 503.
 set -eu
 record=$(cat <<END
 {"model_name": "apartment_price", "model_version": "3", "duration_ms": 12.5, "was_successful": true,
@@ -7,4 +7,5 @@ record=$(cat <<END
 END
 )
 curl --silent --show-error --fail-with-body --retry 5 --retry-connrefused --max-time 30 \
-    --header "X-API-Key: ${PREDLOG_KEY:-}" --json "[$record]" "${PREDLOG_URL:-http://localhost:8000}/api/v1/predict-logs"
+    --header "X-API-Key: ${PREDLOG_API_KEY:-}" --json "[$record]" \
+    "${PREDLOG_URL:-http://localhost:8000}/api/v1/predict-logs"

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -18,7 +19,7 @@ import pytest
 import yaml
 
 from support import node
-from support.service import Service, running
+from support.service import ROOT, Service, running
 
 EXAMPLES = Path(__file__).parents[1] / "examples/doors"
 PATH = "/api/v1/predict-logs"
@@ -32,30 +33,44 @@ COMMANDS = {
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
+def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="predlog-test-") as folder:
         os.chmod(folder, 0o755)  # if root starts the embedded server, it runs as another user
-        with running(Path(folder), EMBEDDED_DATA_DIR=f"{folder}/data") as service:
-            yield service
+        yield Path(folder)
 
 
-def total(service: Service) -> int:
-    return int(service.request("GET", "/api/v1/stats?model_name=apartment_price&model_version=3")[1]["total_requests"])
+@pytest.fixture(scope="module")
+def service(folder: Path) -> Iterator[Service]:
+    with running(folder, EMBEDDED_DATA_DIR=f"{folder}/data") as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def key(service: Service, folder: Path) -> str:
+    """A key, without which the service takes nothing any more."""
+    environment = {**os.environ, "EMBEDDED_DATA_DIR": f"{folder}/data"}
+    command = [sys.executable, "-m", "app", "keys", "create", "--scope", "admin", "--name", "doors"]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def total(service: Service, key: str) -> int:
+    path = "/api/v1/stats?model_name=apartment_price&model_version=3"
+    return int(service.request("GET", path, headers={"X-API-Key": key})[1]["total_requests"])
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_an_example_logs_a_prediction(service: Service, name: str) -> None:
+def test_an_example_logs_a_prediction(service: Service, key: str, name: str) -> None:
     command = COMMANDS[name]
     if command is None:
         pytest.skip("its runtime is not here")
-    before = total(service)
-    environment = {**os.environ, "PREDLOG_URL": f"http://127.0.0.1:{service.port}"}
+    before = total(service, key)
+    environment = {**os.environ, "PREDLOG_URL": f"http://127.0.0.1:{service.port}", "PREDLOG_API_KEY": key}
     done = subprocess.run(
         [*command, str(EXAMPLES / name)], env=environment, capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 0, done.stderr
     assert "stored" in done.stdout
-    assert total(service) == before + 1
+    assert total(service, key) == before + 1
 
 
 def records() -> list[dict[str, object]]:
@@ -64,23 +79,23 @@ def records() -> list[dict[str, object]]:
     return [{**prediction, "timestamp": now, "request_id": str(uuid4())} for _ in range(3)]
 
 
-def post(service: Service, body: bytes, content_type: str) -> dict[str, int]:
+def post(service: Service, key: str, body: bytes, content_type: str) -> dict[str, int]:
     """As both agents send it: whole, with its length, gzipped."""
-    headers = {"Content-Type": content_type, "Content-Encoding": "gzip", "X-API-Key": ""}
+    headers = {"Content-Type": content_type, "Content-Encoding": "gzip", "X-API-Key": key}
     request = Request(f"http://127.0.0.1:{service.port}{PATH}", gzip.compress(body), headers)
     with urlopen(request, timeout=60) as answer:
         return dict(json.load(answer))
 
 
-def test_what_vector_sends_is_taken(service: Service) -> None:
+def test_what_vector_sends_is_taken(service: Service, key: str) -> None:
     sink = yaml.safe_load((EXAMPLES / "vector.yaml").read_text())["sinks"]["predlog"]
     assert sink["uri"].endswith(PATH)
     assert (sink["encoding"]["codec"], sink["framing"]["method"]) == ("json", "newline_delimited")
     body = b"".join(json.dumps(record).encode() + b"\n" for record in records())
-    assert post(service, body, sink["request"]["headers"]["Content-Type"])["stored"] == 3
+    assert post(service, key, body, sink["request"]["headers"]["Content-Type"])["stored"] == 3
 
 
-def test_what_fluent_bit_sends_is_taken(service: Service) -> None:
+def test_what_fluent_bit_sends_is_taken(service: Service, key: str) -> None:
     (output,) = yaml.safe_load((EXAMPLES / "fluent-bit.yaml").read_text())["pipeline"]["outputs"]
     assert (output["uri"], output["format"], output["json_date_key"]) == (PATH, "json", False)
-    assert post(service, json.dumps(records()).encode(), "application/json")["stored"] == 3
+    assert post(service, key, json.dumps(records()).encode(), "application/json")["stored"] == 3

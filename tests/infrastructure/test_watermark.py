@@ -1,4 +1,4 @@
-"""The watermark goes on after a pause and leaves nothing behind, and neither does a repair."""
+"""The watermark goes on after a pause and leaves nothing behind, and neither does a refresh of invalid hours."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ LATE = """
 INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful)
 VALUES ('2025-06-02 10:40Z', 'm', 1, true)
 """
-NOTES = "SELECT invalid_from, invalid_to FROM prediction_invalidation"
-REPAIR = "CALL prediction_stats_refresh_invalidated(NULL)"
+INVALIDATIONS = "SELECT invalid_from, invalid_to FROM prediction_invalidation"
+REFRESH_INVALIDATED = "CALL prediction_stats_refresh_invalidated(NULL)"
+ADVANCE_WATERMARK = "CALL prediction_stats_advance_watermark('1000 days', NULL, NULL)"
 VERIFY = "SELECT prediction_stats_verify(%(level)s, %(width)s::interval, '2025-06-02Z', '2025-06-03Z')"
 
 LAST_BUCKET = """
@@ -56,8 +57,10 @@ CREATE TABLE said (since timestamptz, until timestamptz);
 CREATE OR REPLACE PROCEDURE prediction_stats_refresh(since timestamptz, until timestamptz, watermark timestamptz)
 LANGUAGE sql AS 'INSERT INTO said VALUES (since, until)'
 """
-NOTE = "INSERT INTO prediction_invalidation (invalid_from, invalid_to) VALUES (%(at)s, %(at)s + INTERVAL '1 minute')"
-NOT_REPAIRED = """
+INVALIDATE = """
+INSERT INTO prediction_invalidation (invalid_from, invalid_to) VALUES (%(at)s, %(at)s + INTERVAL '1 minute')
+"""
+NOT_REFRESHED = """
 SELECT count(*)::integer
 FROM   generate_series(%(first)s, %(last)s, INTERVAL '1 minute') AS at
 WHERE  NOT EXISTS (SELECT FROM said WHERE since <= at AND until > at)
@@ -65,6 +68,7 @@ WHERE  NOT EXISTS (SELECT FROM said WHERE since <= at AND until > at)
 RETAIN = """
 CALL prediction_stats_retain(jsonb_build_object('raw', (now() - %(edge)s::timestamptz - INTERVAL '1 minute')::text))
 """
+RUN_THE_JOB = "CALL prediction_stats_job(0, NULL)"
 WAITS_FOR_WRITERS = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'prediction_log'::regclass"
 SEEING = "DROP PROCEDURE refresh_continuous_aggregate(regclass, timestamptz, timestamptz, boolean)"
 
@@ -103,43 +107,43 @@ def test_the_day_in_which_a_database_was_turned_off_for_long_is_finished_afterwa
         assert own.rows(f"SELECT sum(calls)::integer FROM prediction_latency_{level}") == [(10,)], level
 
 
-def test_a_note_that_comes_while_a_repair_begins_is_not_taken_for_done(own: Database, server: Server) -> None:
+def test_an_invalidation_that_comes_while_a_refresh_begins_is_not_taken_for_done(own: Database, server: Server) -> None:
     if not server.concurrent:
         pytest.skip("all clients of this TimescaleDB share one session")
     own.count(SAID, {})
     own.count("UPDATE prediction_stats_state SET watermark = '2025-07-01Z'", {})
     last = datetime(2025, 6, 10, tzinfo=timezone.utc)
-    noted = [last - minute * MINUTE for minute in range(3 * 24 * 60)]  # each of them older than all before it
+    minutes = [last - minute * MINUTE for minute in range(3 * 24 * 60)]  # each of them older than all before it
 
-    def note() -> None:
+    def invalidate() -> None:
         with own.connection() as connection:
-            for at in noted:
-                connection.exec_driver_sql(NOTE, {"at": at})
+            for at in minutes:
+                connection.exec_driver_sql(INVALIDATE, {"at": at})
                 connection.commit()
 
     with ThreadPoolExecutor(1) as pool:
-        noting = pool.submit(note)
-        while not noting.done():
-            own.count(REPAIR, {})
-        noting.result()
-    while own.rows(NOTES):
-        own.count(REPAIR, {})
-    assert own.rows(NOT_REPAIRED, {"first": noted[-1], "last": last}) == [(0,)]
+        invalidating = pool.submit(invalidate)
+        while not invalidating.done():
+            own.count(REFRESH_INVALIDATED, {})
+        invalidating.result()
+    while own.rows(INVALIDATIONS):
+        own.count(REFRESH_INVALIDATED, {})
+    assert own.rows(NOT_REFRESHED, {"first": minutes[-1], "last": last}) == [(0,)]
 
 
 def test_a_day_that_is_invalidated_again_and_again_keeps_no_other_day_from_its_refresh(own: Database) -> None:
     own.count(SAID, {})
     own.count("UPDATE prediction_stats_state SET watermark = '2025-07-01Z'", {})
     busy, other = datetime(2025, 6, 9, tzinfo=timezone.utc), datetime(2025, 6, 10, tzinfo=timezone.utc)
-    own.count(NOTE, {"at": busy})
-    own.count(NOTE, {"at": other})
+    own.count(INVALIDATE, {"at": busy})
+    own.count(INVALIDATE, {"at": other})
     for _ in range(2):
-        own.count(REPAIR, {})
-        own.count(NOTE, {"at": busy})
-    assert own.rows(NOT_REPAIRED, {"first": other, "last": other}) == [(0,)]
+        own.count(REFRESH_INVALIDATED, {})
+        own.count(INVALIDATE, {"at": busy})
+    assert own.rows(NOT_REFRESHED, {"first": other, "last": other}) == [(0,)]
 
 
-def test_retention_leaves_what_was_noted_while_it_waited_for_writers(own: Database, server: Server) -> None:
+def test_retention_leaves_what_was_invalidated_while_it_waited_for_writers(own: Database, server: Server) -> None:
     if not server.concurrent:
         pytest.skip("all clients of this TimescaleDB share one session")
     own.count(INSERT, {})
@@ -176,14 +180,14 @@ def test_chunks_that_a_session_reads_are_dropped_by_a_later_run(own: Database, s
         own.count(RETAIN, {"edge": "2025-06-03Z"})
 
 
-def test_minutes_are_kept_while_the_rows_that_are_older_still_have_to_be_repaired(own: Database) -> None:
+def test_minutes_are_kept_while_older_invalidations_wait_for_a_refresh(own: Database) -> None:
     own.count(INSERT, {})
     refresh(own)
     own.count("DELETE FROM prediction_log WHERE timestamp = '2025-06-02 10:15Z'", {})
     keep = {"raw": "240 hours", "minute": "480 hours", "hour": "960 hours"}
     for edges in ((True, True), (False, False)):
         own.count("CALL prediction_stats_retain(%(keep)s::jsonb)", {"keep": json.dumps(keep)})
-        own.count(REPAIR, {})
+        own.count(REFRESH_INVALIDATED, {})
         assert own.rows("SELECT raw_from IS NULL, minute_from IS NULL FROM prediction_stats_state") == [edges]
     for family, column in (("stats", "total_requests"), ("latency", "calls")):
         assert own.rows(f"SELECT sum({column})::integer FROM prediction_{family}_day") == [(9,)]
@@ -191,7 +195,7 @@ def test_minutes_are_kept_while_the_rows_that_are_older_still_have_to_be_repaire
 
 @pytest.mark.parametrize(("level", "width"), [("minute", "1 minute"), ("hour", "1 hour"), ("day", "24 hours")])
 @pytest.mark.parametrize("family", ["prediction_stats", "prediction_latency"])
-def test_a_bucket_that_lacks_predictions_is_noted_and_repaired(
+def test_a_bucket_that_lacks_predictions_is_invalidated_and_refreshed(
     own: Database, family: str, level: str, width: str
 ) -> None:
     own.count(INSERT, {})
@@ -199,24 +203,44 @@ def test_a_bucket_that_lacks_predictions_is_noted_and_repaired(
     ((relation, since, until),) = own.rows(LAST_BUCKET.format(view=f"{family}_{level}"), {"width": width})
     own.count(f"DELETE FROM {relation} WHERE bucket = %(since)s", {"since": since})
     own.rows(VERIFY, {"level": level, "width": width})
-    assert own.rows(NOTES) == [(since, until)]
+    assert own.rows(INVALIDATIONS) == [(since, until)]
     refresh(own)
-    assert own.rows(NOTES) == []
+    assert own.rows(INVALIDATIONS) == []
     assert own.rows(f"SELECT max(bucket) FROM {family}_{level}") == [(since,)]
 
 
 @pytest.mark.parametrize("verb", ["compress_chunk", "decompress_chunk"])
-def test_what_a_refresh_has_not_found_is_noted_until_one_finds_it(own: Database, verb: str) -> None:
+def test_what_a_refresh_has_not_found_is_invalid_until_one_finds_it(own: Database, verb: str) -> None:
     own.count(INSERT, {})
     own.count("CALL prediction_stats_advance_threshold()", {})
-    for step, found in (("CALL prediction_stats_advance_watermark('1000 days', NULL, NULL)", 10), (REPAIR, 11)):
+    for step, found in ((ADVANCE_WATERMARK, 10), (REFRESH_INVALIDATED, 11)):
         own.rows(f"SELECT {verb}(chunk, true) FROM show_chunks('prediction_log') AS chunk")
         own.count(BLIND, {})
         own.count(step, {})
         assert own.rows("SELECT min(invalid_from) <= '2025-06-02 10:40Z' FROM prediction_invalidation") == [(True,)]
         own.count(SEEING, {})
         refresh(own)
-        assert own.rows(NOTES) == []
+        assert own.rows(INVALIDATIONS) == []
         for level in ("minute", "hour", "day"):
             assert own.rows(f"SELECT sum(total_requests)::integer FROM prediction_stats_{level}") == [(found,)], level
         own.count(LATE, {})
+
+
+def test_no_session_refreshes_while_another_one_does(own: Database, server: Server) -> None:
+    if not server.concurrent:
+        pytest.skip("all clients of this TimescaleDB share one session")
+    watermark_moved = "SELECT watermark > '2000-01-01Z' FROM prediction_stats_state"
+    with own.maintenance() as other:
+        while not other.exec_driver_sql("SELECT prediction_stats_hold()").scalar():  # the job may have just begun
+            time.sleep(0.01)
+        own.count(HALF_PAST_TWELVE, {})
+        own.count(RUN_THE_JOB, {})
+        assert own.rows(watermark_moved) == [(False,)]
+        other.exec_driver_sql("SELECT prediction_stats_release()")
+    own.count(RUN_THE_JOB, {})
+    assert own.rows(watermark_moved) == [(True,)]
+
+
+def test_a_session_that_is_gone_keeps_no_other_from_refreshing(own: Database) -> None:
+    own.count("UPDATE prediction_stats_holder SET pid = 2147483647, since = now()", {})
+    assert own.rows("SELECT prediction_stats_hold()") == [(True,)]

@@ -92,6 +92,10 @@ class StorageUnavailable(PredlogError):
     """The database cannot be reached, or cannot answer now; the same request may succeed later."""
 
 
+class LockTimeout(StorageUnavailable):
+    """A statement waited too long for a lock, which a replica may have from the primary: the primary may answer."""
+
+
 class StorageBusy(StorageUnavailable):
     """The database is there, but had no time for this request; to ask another server would not help."""
 

@@ -16,6 +16,7 @@ from app.domain.errors import (
     BehindRetention,
     DroppedBehindRetention,
     InvalidInput,
+    LockTimeout,
     NotAllowed,
     NotAuthenticated,
     NotFound,
@@ -50,6 +51,7 @@ REFUSALS: dict[type[PredlogError], str] = {
     TooManyFailures: "authentication",
     RateLimited: "rate_limit",
     StorageBusy: "database_busy",
+    LockTimeout: "database_busy",
     StorageUnavailable: "database_away",
     NotReady: "not_ready",
 }
@@ -80,7 +82,7 @@ def _domain_error(error: PredlogError) -> Response:
     if refusal := next((REFUSALS[kind] for kind in type(error).__mro__ if kind in REFUSALS), None):
         meters().refused(refusal)
     if isinstance(error, StorageUnavailable):
-        log.warning("storage unavailable", cause=type(error.__cause__).__name__)
+        log.warning("storage unavailable", cause=_cause(error.__cause__))
     if isinstance(error, (BehindRetention, RequestIdConflict, TooManyNewModels)):
         return _response(status, None, {"json": {error.field: [error.message]}})
     if isinstance(error, InvalidInput):
@@ -109,6 +111,11 @@ def _unforeseen(error: Exception) -> Response:
     # The message may quote the request, so only the type and the place are logged, which are enough to find the bug.
     log.error("unforeseen error", kind=type(error).__qualname__, place=_place(error))
     return _response(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed; its log has more by the request id.", None)
+
+
+def _cause(error: BaseException | None) -> str:
+    """Return the kind of the driver's error, as LockNotAvailable or DiskFull: its message may quote a request."""
+    return type(getattr(error, "orig", None) or error).__name__
 
 
 def _place(error: Exception) -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
+from sqlalchemy import Engine
 
 from app.application import database_stats
 from app.application.database_stats import Condition, Watch
@@ -279,6 +280,20 @@ def test_a_pool_that_has_nothing_left_is_seen(server: Server) -> None:
     assert figures("predlog_pool_timeouts_total", database="primary") >= 2
     assert figures("predlog_pool_waits_total", database="primary") >= 2
     assert figures("predlog_requests_refused_total", reason="database_busy") == 2
+
+
+def test_a_lock_that_is_not_had_in_time_is_no_database_that_is_away(
+    server: Server, database: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not server.concurrent:
+        pytest.skip("one session at a time")
+    client = make_app(server.url, lock_timeout_ms=50).test_client()
+    with database.connect().execution_options(isolation_level="READ COMMITTED") as other, other.begin():
+        other.exec_driver_sql("LOCK TABLE prediction_log IN ACCESS EXCLUSIVE MODE")
+        response = client.get("/api/v1/predictions?limit=1")
+    assert (response.status_code, response.json["message"]) == (503, "The database is busy.")
+    assert scrape(client)("predlog_requests_refused_total", reason="database_busy") == 1
+    assert "LockNotAvailable" in capsys.readouterr().err
 
 
 def test_a_call_that_waits_for_a_connection_and_gets_it_is_no_timeout(

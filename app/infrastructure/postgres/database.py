@@ -20,6 +20,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from app.domain.errors import (
     BehindRetention,
     DroppedBehindRetention,
+    LockTimeout,
     StorageBusy,
     StorageTimeout,
     StorageUnavailable,
@@ -34,8 +35,8 @@ Row = Sequence[Any]
 
 BEHIND_RETENTION = "PL001"
 DROPPED_BEHIND_RETENTION = "PL002"
-# Connection lost, too many connections, shutdown, lock and statement timeouts, deadlock, disk full, read-only.
-_LATER = ("08", "53", "57", "40", "55P03", "25006", "58")
+# Connection lost, too many connections, disk full, shutdown, conflict with recovery.
+_LATER = ("08", "53", "57", "40", "58")
 
 DEADLOCK = "40P01"
 INSUFFICIENT_PRIVILEGE = "42501"
@@ -45,6 +46,7 @@ UNUSABLE = (READ_ONLY, "57P01", "57P02", "57P03", "57P04", "57P05")
 # A connection younger than this shows the present state of the server: another one would be no better.
 FRESH_S = 1.0
 SINCE = "predlog.since"
+LOCK_NOT_AVAILABLE = "55P03"
 QUERY_CANCELED = "57014"
 STORAGE_ENGINE = "SELECT engine FROM prediction_stats_state"
 # Citus reports some broken connections to its other nodes as internal errors.
@@ -242,6 +244,8 @@ def storage_errors() -> Iterator[None]:
             raise Deadlock("The database is busy.") from error
         if code == QUERY_CANCELED:
             raise StorageTimeout("The database is not available.") from error
+        if code == LOCK_NOT_AVAILABLE:
+            raise LockTimeout("The database is busy.") from error
         if isinstance(error, (OperationalError, InterfaceError)):
             raise StorageUnavailable("The database is not available.") from error
         if code == BEHIND_RETENTION:

@@ -226,23 +226,64 @@ def test_an_id_that_cannot_be_one_is_refused(client: FlaskClient, method: str, p
 
 
 def cursor(*parts: Any) -> str:
-    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
+    return written(json.dumps(parts).encode())
+
+
+def written(text: bytes) -> str:
+    return base64.urlsafe_b64encode(text).decode().rstrip("=")
 
 
 NOON = "2025-06-09T12:00:00Z"
+GIVEN_OUT: dict[str, list[Any]] = {
+    LIST: [NOON, 1],
+    "/api/v1/models": ["m", ""],
+    "/api/v1/errors": [1, "m", "5d41402abc4b2a76b9719d911017c592"],
+    "/api/v1/stats/models": ["m"],
+}
+NO_CURSOR = [
+    "%00", "%ff", "x", "====", "é", "null", "???", "a" * 100_000, written(b"[" * 30_000), written(b'{"a": 1, "b": 2}'),
+    written(b"\xff\xfe"), written(b"NaN"), written(b'"name"'), cursor(), cursor(1, NOON), cursor(*range(100)),
+    written(b"9" * 5000), written(b"m"), written(b'["\xed\xa0\x80", 1]'), written(b'["m", 1'),
+]  # fmt: skip
+NO_TEXT: list[Any] = [None, True, 1, 1.5, [], ["m"], {}, {"m": 1}, "\0", "m\0", "\ud800", "m\udfff"]
+NO_NUMBER: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    2**63,
+    10**300,
+    1.0,
+    1.5,
+    1e300,
+    float("nan"),
+    float("inf"),
+    [1],
+    {},
+    "1",
+    "",
+]
 CURSORS = [
-    "%00", "%ff", "x", "====", "é", "null", "a" * 10_000, cursor(), cursor(NOON), cursor(NOON, 1, 2), cursor(1, NOON),
-    cursor("x", 1), cursor(NOON, 0), cursor(NOON, -1), cursor(NOON, 2**63), cursor(NOON, 1.5), cursor(NOON, "1"),
-    cursor(NOON, True), cursor(NOON, None), cursor(None, 1), cursor([NOON], [1]),
-    base64.urlsafe_b64encode(b"[" * 30_000).decode(), base64.urlsafe_b64encode(b'{"a": 1, "b": 2}').decode(),
-    base64.urlsafe_b64encode(b'["' + NOON.encode() + b'", ' + b"9" * 5000 + b"]").decode(),
-    base64.urlsafe_b64encode(b"\xff\xfe").decode(),
+    *((path, text) for path in GIVEN_OUT for text in NO_CURSOR),
+    *((path, cursor(*parts[:-1])) for path, parts in GIVEN_OUT.items()),
+    *((path, cursor(*parts, more)) for path, parts in GIVEN_OUT.items() for more in (1, "m", None)),
+    *((path, cursor(parts)) for path, parts in GIVEN_OUT.items()),
+    *((path, cursor(*parts[:place], bad, *parts[place + 1 :]))
+      for path, parts in GIVEN_OUT.items() for place, part in enumerate(parts)
+      for bad in (NO_TEXT if isinstance(part, str) else NO_NUMBER)),
+    *((LIST, cursor(bad, 1)) for bad in ("", "x", "2025-06-09", "2025-02-29T12:00:00Z", "0001-01-01T00:00:00+23:59")),
+    (LIST, written(b'["' + NOON.encode() + b'", ' + b"9" * 5000 + b"]")),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", CURSORS, ids=lambda text: text[:40])
-def test_a_cursor_that_was_not_given_out_is_refused(client: FlaskClient, text: str) -> None:
-    assert set(assert_documented(client.get(f"{LIST}?cursor={text}"), 422)["query"]) == {"cursor"}
+@pytest.mark.parametrize(("path", "text"), CURSORS, ids=lambda text: text[:40])
+def test_a_cursor_that_was_not_given_out_is_refused(client: FlaskClient, path: str, text: str) -> None:
+    assert set(assert_documented(client.get(f"{path}?cursor={text}"), 422)["query"]) == {"cursor"}
+
+
+@pytest.mark.parametrize(("path", "parts"), GIVEN_OUT.items())
+def test_a_cursor_as_the_service_gives_it_out_is_taken(client: FlaskClient, path: str, parts: list[Any]) -> None:
+    assert client.get(f"{path}?cursor={cursor(*parts)}").status_code == 200
 
 
 BOUNDS = ["", "x", "2025-6-9", "2025-02-29", "0000-01-01", "10000-01-01", "2025-06-09T25:00Z",

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from datetime import datetime, timezone
 from typing import Any
 
@@ -13,12 +10,11 @@ from flask import Response
 from marshmallow.validate import Length, Range
 
 from app.application.catalogue import Entry
-from app.domain.errors import InvalidInput
 from app.domain.predictions import MAX_MODEL_NAME_LENGTH
 from app.domain.statistics import Tally
 from app.presentation.api import Blueprint
 from app.presentation.middleware.authentication import readable
-from app.presentation.pagination import link_to_next_page
+from app.presentation.pagination import decode_cursor, encode_cursor, link_to_next_page
 from app.presentation.schemas.fields import Instant, Milliseconds, Text, name
 from app.presentation.schemas.ranges import MAX_MODELS
 from app.presentation.schemas.statistics import as_json, milliseconds
@@ -134,13 +130,14 @@ def list_models(query: dict[str, Any]) -> Response:
     relative to this one.
     """
     limit, cursor, search = query["limit"], query.get("cursor"), query.get("search")
-    after = _decode(cursor) if cursor else None
+    after = decode_cursor(cursor, str, str) if cursor else None
     now = datetime.now(timezone.utc)
     models = readable(query["model_name"])
     entries, more = services().readers.ask(lambda reader: reader.catalogue.page(models, after, limit, now, search))
     response = as_json([_written(entry) for entry in entries])
     if more:
-        response.headers["Link"] = link_to_next_page(_encode(entries[-1]))
+        cursor = encode_cursor(entries[-1].model_name, entries[-1].model_version)
+        response.headers["Link"] = link_to_next_page(cursor)
     return response
 
 
@@ -168,19 +165,3 @@ def _window(tally: Tally) -> dict[str, Any]:
         "error_rate": tally.failed / tally.total if tally.total else None,
         "p95_duration_ms": milliseconds(tally.percentiles([95])[0]),
     }
-
-
-def _encode(entry: Entry) -> str:
-    text = json.dumps([entry.model_name, entry.model_version], separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _decode(text: str) -> tuple[str, str]:
-    try:
-        padded = text + "=" * (-len(text) % 4)
-        model_name, model_version = json.loads(base64.b64decode(padded, altchars="-_", validate=True))
-        if not (isinstance(model_name, str) and isinstance(model_version, str)):
-            raise ValueError
-        return model_name, model_version
-    except (ValueError, TypeError, binascii.Error, RecursionError):
-        raise InvalidInput("cursor", "Not a cursor that this service has given out.") from None

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from typing import Any
 
 import marshmallow as ma
@@ -12,10 +9,8 @@ from flask import Response
 from marshmallow.validate import Range
 
 from app.application.error_groups import Cursor, ErrorGroup
-from app.domain.errors import InvalidInput
-from app.domain.predictions import text_problem
 from app.presentation.api import Blueprint
-from app.presentation.pagination import link_to_next_page
+from app.presentation.pagination import decode_cursor, encode_cursor, link_to_next_page
 from app.presentation.schemas.fields import Instant, QueryInteger, Text
 from app.presentation.schemas.ranges import RangeSchema
 from app.presentation.schemas.statistics import as_json
@@ -25,7 +20,6 @@ blp = Blueprint(
     "error_groups", __name__, url_prefix="/api/v1", description="Errors of predictions, and since when they occur"
 )
 
-MAX_COUNT = 2**63 - 1
 EXAMPLE = {
     "model_name": "apartment_price_v1",
     "fingerprint": "5d41402abc4b2a76b9719d911017c592",
@@ -97,13 +91,14 @@ def list_error_groups(query: dict[str, Any]) -> Response:
     `rel="next"` has the address of the next page, relative to this one; give `to` if all pages are to be about the same
     range. An answer that takes longer than `LIST_TIMEOUT_MS` is 503: give `model_name` then.
     """
-    limit, after = query["limit"], _decode(query["cursor"]) if "cursor" in query else None
+    limit, cursor = query["limit"], query.get("cursor")
+    after = Cursor(*decode_cursor(cursor, int, str, str)) if cursor else None
     groups = services().readers.ask(
         lambda reader: reader.error_groups.page(query["selection"], query["range"], after, limit + 1)
     )
     response = as_json([_written(group) for group in groups[:limit]])
     if len(groups) > limit:
-        response.headers["Link"] = link_to_next_page(_encode(groups[limit - 1].cursor))
+        response.headers["Link"] = link_to_next_page(encode_cursor(*groups[limit - 1].cursor))
     return response
 
 
@@ -115,20 +110,3 @@ def _written(group: ErrorGroup) -> dict[str, Any]:
         "last_seen": group.last_seen.isoformat(),
         "versions": [version or None for version in group.versions],
     }
-
-
-def _encode(cursor: Cursor) -> str:
-    return base64.urlsafe_b64encode(json.dumps(cursor, separators=(",", ":")).encode()).decode().rstrip("=")
-
-
-def _decode(text: str) -> Cursor:
-    try:
-        padded = text + "=" * (-len(text) % 4)
-        count, model_name, fingerprint = json.loads(base64.b64decode(padded, altchars="-_", validate=True))
-        if type(count) is not int or not 0 < count <= MAX_COUNT:
-            raise ValueError
-        if any(not isinstance(part, str) or text_problem(part) for part in (model_name, fingerprint)):
-            raise ValueError
-        return Cursor(count, model_name, fingerprint)
-    except (ValueError, TypeError, binascii.Error, RecursionError):
-        raise InvalidInput("cursor", "Not a cursor that this service has given out.") from None

@@ -22,7 +22,7 @@ from app.presentation.middleware.concurrency import PERMIT
 from app.presentation.resources.predictions import STORED
 from app.presentation.schemas import export_parquet, export_text
 from app.presentation.schemas.fields import Text
-from app.presentation.schemas.prediction_query import MAX_ID, FiltersSchema, decode_cursor
+from app.presentation.schemas.prediction_query import MAX_ID, FiltersSchema, list_cursor
 from app.presentation.services import services
 
 blp = Blueprint("export", __name__, url_prefix="/api/v1", description="All logged predictions, as a file")
@@ -56,7 +56,7 @@ class RowCursor(Text):
         match = _CURSOR.fullmatch(text)
         try:
             if match is None:
-                return decode_cursor(text)
+                return list_cursor(text)
             if 0 < int(match[2]) <= MAX_ID:
                 return Cursor(parse_instant(match[1]), int(match[2]))
         except (ValueError, InvalidInput):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -14,12 +12,11 @@ from marshmallow.validate import OneOf, Range
 
 from app.application.model_statistics import ModelPage
 from app.application.statistics import GroupKey, Question
-from app.domain.errors import InvalidInput
-from app.domain.predictions import MAX_MODEL_NAME_LENGTH, text_problem
+from app.domain.predictions import MAX_MODEL_NAME_LENGTH
 from app.domain.statistics import Series, Tally
 from app.domain.timeline import BUCKETS, choose_bucket, timeline
 from app.presentation.api import Blueprint
-from app.presentation.pagination import link_to_next_page
+from app.presentation.pagination import decode_cursor, encode_cursor, link_to_next_page
 from app.presentation.resources.statistics import check_points
 from app.presentation.schemas.fields import Instant, QueryInteger, Text, name
 from app.presentation.schemas.ranges import RangeSchema
@@ -115,7 +112,8 @@ def list_model_statistics(query: dict[str, Any]) -> Response:
         bucket = choose_bucket(time_range)
     series = timeline(time_range, bucket, query["zone"]) if bucket else None
     question = Question(query["selection"], time_range, ("model_name",), series, latency=bool(percentiles))
-    after = _decode(query["cursor"]) if "cursor" in query else None
+    cursor = query.get("cursor")
+    after = decode_cursor(cursor, str)[0] if cursor else None
     page = services().readers.ask(
         lambda reader: reader.model_statistics.page(question, query.get("search"), after, query["limit"])
     )
@@ -125,7 +123,7 @@ def list_model_statistics(query: dict[str, Any]) -> Response:
     body["models"] = _written(page, series, percentiles)
     response = as_json(body | counted(question, page.answer))
     if page.has_more:
-        response.headers["Link"] = link_to_next_page(_encode(page.model_names[-1]))
+        response.headers["Link"] = link_to_next_page(encode_cursor(page.model_names[-1]))
     return response
 
 
@@ -148,18 +146,3 @@ def _with_series(page: ModelPage, name: str, points: Sequence[int], percentiles:
             total.merge(tally)
     counts = {"calls": [tally.total for tally in tallies], "failed": [tally.failed for tally in tallies]}
     return {"model_name": name} | tallied(total, percentiles) | {"series": counts}
-
-
-def _encode(model_name: str) -> str:
-    return base64.urlsafe_b64encode(model_name.encode()).decode().rstrip("=")
-
-
-def _decode(text: str) -> str:
-    try:
-        padded = text + "=" * (-len(text) % 4)
-        model_name = base64.b64decode(padded, altchars="-_", validate=True).decode()
-        if text_problem(model_name):
-            raise ValueError
-        return model_name
-    except (ValueError, binascii.Error):
-        raise InvalidInput("cursor", "Not a cursor that this service has given out.") from None

@@ -14,10 +14,10 @@ from app.presentation.audit import audit
 from app.presentation.instruments import meters
 from app.presentation.middleware.authentication import check_model, models
 from app.presentation.middleware.rate_limit import caller
-from app.presentation.pagination import link_to_next_page
+from app.presentation.pagination import encode_cursor, link_to_next_page
 from app.presentation.schemas.fields import QueryInteger
 from app.presentation.schemas.prediction_list import page_json
-from app.presentation.schemas.prediction_query import MAX_ID, PredictionQuerySchema, encode_cursor
+from app.presentation.schemas.prediction_query import MAX_ID, PredictionQuerySchema
 from app.presentation.schemas.predictions import PredictionSchema
 from app.presentation.services import services
 
@@ -97,7 +97,7 @@ def list_predictions(query: dict[str, Any]) -> Response:
     page = services().readers.ask(lambda reader: reader.prediction_list.page(**query))
     response = Response(page_json(page), mimetype="application/json")
     if page.next is not None:
-        response.headers["Link"] = link_to_next_page(encode_cursor(page.next))
+        response.headers["Link"] = link_to_next_page(encode_cursor(page.next.timestamp.isoformat(), page.next.id))
     return response
 
 

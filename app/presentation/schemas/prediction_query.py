@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from typing import Any
 
 import marshmallow as ma
@@ -15,6 +12,7 @@ from app.domain.errors import InvalidInput
 from app.domain.instants import TimeRange, parse_bound, parse_instant
 from app.domain.predictions import MAX_DURATION_MS, MAX_MODEL_NAME_LENGTH
 from app.presentation.middleware.authentication import readable
+from app.presentation.pagination import decode_cursor
 from app.presentation.schemas.fields import QueryInteger, QueryMilliseconds, Text, bound, name, version, zone
 from app.presentation.schemas.ranges import check_order
 
@@ -26,7 +24,7 @@ class ListCursor(Text):
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         text: str = super()._deserialize(value, *args, **kwargs)
-        return decode_cursor(text) if text else None
+        return list_cursor(text) if text else None
 
 
 FILTERS = ("model_name", "model_version", "was_successful", "start", "end", "min_duration_ms")
@@ -72,19 +70,10 @@ class PredictionQuerySchema(FiltersSchema):
     )
 
 
-def encode_cursor(cursor: Cursor) -> str:
-    """Return the cursor as text for the address of the next page."""
-    text = json.dumps([cursor.timestamp.isoformat(), cursor.id], separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def decode_cursor(text: str) -> Cursor:
+def list_cursor(text: str) -> Cursor:
     """Return the position in the list that a cursor stands for. Raises InvalidInput."""
+    timestamp, prediction_id = decode_cursor(text, str, int)
     try:
-        padded = text + "=" * (-len(text) % 4)
-        timestamp, prediction_id = json.loads(base64.b64decode(padded, altchars="-_", validate=True))
-        if type(prediction_id) is not int or not 0 < prediction_id <= MAX_ID:
-            raise ValueError
         return Cursor(parse_instant(timestamp), prediction_id)
-    except (ValueError, TypeError, binascii.Error, RecursionError):
+    except ValueError:
         raise InvalidInput("cursor", "Not a cursor that this service has given out.") from None

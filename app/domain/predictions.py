@@ -10,6 +10,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
+from app.domain.instants import EPOCH
+
 MAX_MODEL_NAME_LENGTH = 200
 MAX_MODEL_VERSION_LENGTH = 200
 MAX_ERROR_LENGTH = 4096
@@ -20,7 +22,6 @@ FUTURE_TOLERANCE = timedelta(minutes=5)
 # A sum of durations must stay finite: a double holds the sum of 10^16 of the longest ones.
 MAX_DURATION_MS = 1e292
 NO_VERSION = ""
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LATEST_MS = 253_402_300_799_999  # of the year 9999
 
 
@@ -71,7 +72,7 @@ def timestamp_of(request_id: UUID) -> datetime | None:
     """Return the time in a UUIDv7 (RFC 9562: its first 48 bits are milliseconds since 1970); None for other UUIDs."""
     if request_id.version != 7:
         return None
-    return _EPOCH + timedelta(milliseconds=min(request_id.int >> 80, _LATEST_MS))
+    return EPOCH + timedelta(milliseconds=min(request_id.int >> 80, _LATEST_MS))
 
 
 def metadata_json(metadata: Mapping[str, Any]) -> str:

@@ -79,11 +79,6 @@ class LatencySketch:
         return len(self._counts)
 
     @property
-    def total(self) -> int:
-        """How many predictions the sketch has seen."""
-        return sum(self._counts.values())
-
-    @property
     def counts(self) -> list[tuple[int, int]]:
         """Pairs of (bin, number of predictions), from the fastest to the slowest; empty bins are left out."""
         return sorted((bin, number) for bin, number in self._counts.items() if number > 0)

@@ -34,11 +34,6 @@ class Series:
 
     edges: tuple[datetime, ...]
 
-    @property
-    def range(self) -> TimeRange:
-        """From the first edge to the last."""
-        return TimeRange(self.edges[0], self.edges[-1])
-
     def within(self, part: TimeRange) -> tuple[int, tuple[datetime, ...]]:
         """Return the point in which a part begins, and the edges of points within the part.
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
@@ -111,7 +110,7 @@ class PostgresPurgeStore:
 
         Return how many, and the time at which the next ones begin (None after the last).
         """
-        with self._transaction() as connection:
+        with self._database.write_transaction() as connection:
             engine, edge = connection.exec_driver_sql(STATE).one()
             is_behind = edge is not None and within.start < edge
             part = TimeRange(within.start, min(edge, within.end)) if is_behind else within
@@ -142,7 +141,7 @@ class PostgresPurgeStore:
         piece: dict[str, Any] = {"model_name": filters.model_name, "model_version": filters.model_version}
         relation, conditions = _summarized(filters)
         first = FIRST_SUMMARIZED.format(relation=relation, conditions=conditions)
-        with self._transaction() as connection:
+        with self._database.write_transaction() as connection:
             found = connection.exec_driver_sql(first, piece | vars(within)).one_or_none()
             if found is None:
                 if whole:  # single summaries may be left of days behind the last edge
@@ -162,7 +161,7 @@ class PostgresPurgeStore:
     def remove_buckets(self, filters: PurgeFilters, within: TimeRange) -> int:
         """Remove a model's buckets from before the retention edge, on all levels at once; return how many."""
         values = {"model_name": filters.model_name, "model_version": filters.model_version, **vars(within)}
-        with self._transaction() as connection:
+        with self._database.write_transaction() as connection:
             return int(connection.exec_driver_sql(FORGET, values).scalar_one())
 
     def tidy(self, model_name: str | None) -> None:
@@ -171,18 +170,6 @@ class PostgresPurgeStore:
             names = [name for (name,) in self._database.read(UNUSED, {"among": model_name and [model_name]})]
             for start in range(0, len(names), NAMES_AT_ONCE):
                 self._database.rows(REMOVE_UNUSED, {"names": names[start : start + NAMES_AT_ONCE]})
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        """Begin a transaction in READ COMMITTED, whatever isolation is the database's default."""
-        with self._database.connection() as connection:
-            connection.exec_driver_sql("BEGIN ISOLATION LEVEL READ COMMITTED")
-            try:
-                yield connection
-                connection.exec_driver_sql("COMMIT")
-            except BaseException:
-                connection.invalidate()
-                raise
 
 
 def _delete(connection: Connection, engine: str, conditions: str, values: dict[str, Any], *, is_behind: bool) -> int:

@@ -14,6 +14,7 @@ from app.domain.cover import MINUTES, RAW, Segment, cover_minutes
 from app.domain.instants import TimeRange
 from app.domain.statistics import GROUP_KEYS, Selection
 from app.infrastructure import citus, summary_rows
+from app.infrastructure.summary_rows import group_by
 
 # Every branch has the same columns: the counts of rows or buckets, or the predictions in one bin of the sketch.
 FROM_ROWS = """
@@ -87,14 +88,14 @@ def branches_of(number: int, part: Part, conditions: str, by_shard: bool) -> Ite
     if raw:
         columns = [*group, "bin"] if part.latency else group
         bin = "latency_bin(duration_ms)" if part.latency else "NULL::integer"
-        yield (citus.FROM_ROWS if together else FROM_ROWS).format(bin=bin, group=_group_by(columns), **common)
+        yield (citus.FROM_ROWS if together else FROM_ROWS).format(bin=bin, group=group_by(columns), **common)
         return
-    yield (citus.FROM_STATS if together else FROM_STATS).format(group=_group_by(group), **common)
+    yield (citus.FROM_STATS if together else FROM_STATS).format(group=group_by(group), **common)
     if part.latency and (part.edges or together):
         # Most bins of a point are in one row each, so adding them up in SQL would cost more than it saves.
         yield FROM_LATENCY.format(calls="calls", group="", **common)
     elif part.latency:
-        yield FROM_LATENCY.format(calls="sum(calls)::bigint", group=_group_by([*group, "bin"]), **common)
+        yield FROM_LATENCY.format(calls="sum(calls)::bigint", group=group_by([*group, "bin"]), **common)
 
 
 def dropped_of(question: Question, time_range: TimeRange, by_shard: bool) -> Iterator[str]:
@@ -146,10 +147,6 @@ def _keys(edges: Sequence[datetime], group_by: Sequence[str], time: str) -> tupl
         columns.append(key if key in group_by else f"NULL::text AS {key}")
         group += [key] if key in group_by else []
     return ", ".join(columns), group
-
-
-def _group_by(columns: Sequence[str]) -> str:
-    return f"GROUP  BY {', '.join(columns)}" if columns else ""
 
 
 def conditions_of(selection: Selection) -> tuple[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ Triggers of the migrations keep rollups by minute, hour and day, which are up to
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from app.application.statistics import Question
 from app.domain.cover import Segment, cover_minutes
@@ -73,12 +73,13 @@ def branches(question: Question, time_range: TimeRange, keys: str, group: list[s
             "end": segment.range.end,
             "conditions": conditions,
         }
-        yield FROM_STATS.format(group=_group_by(group), **common)
+        yield FROM_STATS.format(group=group_by(group), **common)
         if question.latency:
-            yield FROM_LATENCY.format(group=_group_by([*group, "bin"]), **common)
+            yield FROM_LATENCY.format(group=group_by([*group, "bin"]), **common)
 
 
-def _group_by(columns: list[str]) -> str:
+def group_by(columns: Sequence[str]) -> str:
+    """Return the clause for these columns, which is empty if there are none."""
     return f"GROUP  BY {', '.join(columns)}" if columns else ""
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from app.application.statistics import OPTIMISTIC_PLANS, RAW_PLANS, GroupKey, Part, Question, Reading, Statistics
-from app.domain.cover import DAYS, HOURS, MINUTES, RAW, Materialized, Segment
+from app.domain.cover import DAYS, HOURS, MINUTES, RAW, Level, Materialized, Segment
 from app.domain.errors import StorageUnavailable
 from app.domain.instants import DAY, HOUR, MINUTE, TimeRange
 from app.domain.statistics import Selection, Series, Tally
@@ -169,18 +169,22 @@ def test_an_answer_names_the_range_that_it_is_about() -> None:
     assert Statistics(store, {}).ask(Question(Selection(), cut)).range == TimeRange(MONDAY, MONDAY + DAY)
 
 
+def levels_of(series: Series) -> tuple[Level, ...]:
+    return Question(Selection(), TimeRange(series.edges[0], series.edges[-1]), series=series).levels
+
+
 @pytest.mark.parametrize(
     ("point", "levels"),
     [(DAY, [DAYS, HOURS, MINUTES]), (HOUR, [HOURS, MINUTES]), (15 * MINUTE, [MINUTES]), (timedelta(seconds=20), [])],
 )
 def test_a_series_uses_the_levels_whose_buckets_fit_into_its_points(point: timedelta, levels: list[object]) -> None:
     series = Series(tuple(MONDAY + n * point for n in range(6)))
-    assert Question(Selection(), series.range, series=series).levels == tuple(levels)
+    assert levels_of(series) == tuple(levels)
 
 
 def test_the_cut_ends_of_a_series_do_not_matter_to_its_levels() -> None:
     series = Series((MONDAY + timedelta(seconds=7), MONDAY + DAY, MONDAY + 2 * DAY, MONDAY + 2 * DAY + MINUTE))
-    assert Question(Selection(), series.range, series=series).levels == (DAYS, HOURS, MINUTES)
+    assert levels_of(series) == (DAYS, HOURS, MINUTES)
 
 
 def test_the_total_is_the_sum_of_all_groups_and_points() -> None:

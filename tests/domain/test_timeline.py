@@ -59,7 +59,6 @@ def test_the_points_lie_end_to_end_from_the_ranges_start_to_its_end(question: tu
     edges = timeline(range, bucket, zone).edges
     assert (edges[0], edges[-1]) == (range.start, range.end)
     assert all(a < b for a, b in pairwise(edges))
-    assert timeline(range, bucket, zone).range == range
 
 
 @given(questions())
@@ -168,4 +167,5 @@ def test_the_ends_of_the_calendar_are_divided_or_refused_like_any_other_time(end
     range = TimeRange(parse_instant(end) - timedelta(minutes=10), parse_instant(end))
     for bucket in BUCKETS:
         with suppress(InvalidInput):
-            assert timeline(range, bucket, ZoneInfo(zone)).range == range
+            edges = timeline(range, bucket, ZoneInfo(zone)).edges
+            assert (edges[0], edges[-1]) == (range.start, range.end)

@@ -98,7 +98,7 @@ class PostgresAlertStore:
     @contextmanager
     def turn(self, every: timedelta) -> Iterator[PostgresTurn | None]:
         """Lend the right to evaluate during the block; None if another process has it or had it just now."""
-        with _transaction(self._database) as connection:
+        with self._database.write_transaction() as connection:
             taken = connection.exec_driver_sql(TAKE_TURN, {"every": every}).one_or_none()
             if taken is None:
                 yield None
@@ -112,7 +112,7 @@ class PostgresAlertStore:
 
         Messages to the webhooks `but_not_to` are left out.
         """
-        with _transaction(self._database) as connection:
+        with self._database.write_transaction() as connection:
             taken = connection.exec_driver_sql(TAKE_MESSAGE, {"but_not_to": list(but_not_to)}).one_or_none()
             yield None if taken is None else PostgresMessage(connection, *taken)
 
@@ -186,18 +186,6 @@ class PostgresMessage:
         """Keep the reason of a failure; the message is given up if `retry_in` is None."""
         values = {"id": str(self.id), "problem": reason, "retry_in": retry_in}
         self._connection.exec_driver_sql(GIVEN_UP if retry_in is None else FAILED, values)
-
-
-@contextmanager
-def _transaction(database: Database) -> Iterator[Connection]:
-    with database.connection() as connection:
-        connection.exec_driver_sql("BEGIN ISOLATION LEVEL READ COMMITTED")
-        try:
-            yield connection
-            connection.exec_driver_sql("COMMIT")
-        except BaseException:
-            connection.invalidate()
-            raise
 
 
 def _alert(row: Row) -> Alert:

@@ -127,6 +127,21 @@ class Database:
                     _roll_back(connection)
 
     @contextmanager
+    def write_transaction(self) -> Iterator[Connection]:
+        """Lend a connection in a transaction in READ COMMITTED, whatever the database's default; commit it at the end.
+
+        If the block raises, nothing is committed and the connection is closed.
+        """
+        with self.connection() as connection:
+            connection.exec_driver_sql("BEGIN ISOLATION LEVEL READ COMMITTED")
+            try:
+                yield connection
+                connection.exec_driver_sql("COMMIT")
+            except BaseException:
+                connection.invalidate()
+                raise
+
+    @contextmanager
     def maintenance(self) -> Iterator[Connection]:
         """Lend a connection for long work, without the timeouts of requests, and close it afterwards.
 

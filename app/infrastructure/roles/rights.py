@@ -13,12 +13,12 @@ from pathlib import Path
 from psycopg2.extensions import cursor
 from psycopg2.sql import SQL, Composable, Identifier
 
+from app.infrastructure.maintenance.relations import LEVELS
 from app.infrastructure.roles import catalog
 
 SERVICE = "predlog_service"
 READER = "predlog_reader"
 
-LEVELS = ("minute", "hour", "day")
 FAMILIES = ("stats", "latency", "dropped", "summary", "summary_latency")
 AGGREGATES = tuple(f"prediction_{family}_{level}" for family in FAMILIES for level in LEVELS)
 

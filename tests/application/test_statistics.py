@@ -169,7 +169,7 @@ def test_an_answer_names_the_range_that_it_is_about() -> None:
     assert Statistics(store, {}).ask(Question(Selection(), cut)).range == TimeRange(MONDAY, MONDAY + DAY)
 
 
-def levels_of(series: Series) -> tuple[Level, ...]:
+def levels_of(series: Series) -> Sequence[Level]:
     return Question(Selection(), TimeRange(series.edges[0], series.edges[-1]), series=series).levels
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
@@ -23,18 +23,23 @@ class State(str, Enum):
 
 @dataclass(frozen=True)
 class Alert:
-    """A state and when it began. `told` is the state that was sent last; it is None again after RESOLVED was sent."""
+    """A state and when it began. `told` is the state that was sent last; it is None again after RESOLVED was sent.
+
+    `unreliable_since` is for NO_DATA: since when too many predictions are missing; None if there are too few of them.
+    """
 
     state: State
     since: datetime
     told: State | None = None
+    unreliable_since: datetime | None = None
 
 
 def step(before: Alert, outcome: Outcome, now: datetime, hold: timedelta) -> tuple[Alert, State | None]:
     """Return the alert after one more measurement, and the state to send now (FIRING, NO_DATA, RESOLVED or None).
 
-    A breach fires once it has lasted `hold`. If too many predictions are missing for as long, the state is NO_DATA. An
-    alert that has fired stays FIRING while nothing is known, so the next breach sends no second message.
+    A breach fires once it has lasted `hold`. NO_DATA is sent once too many predictions are missing for as long; a time
+    with too few predictions does not count. An alert that has fired stays FIRING while nothing is known, so the next
+    breach sends no second message.
     """
     if outcome is Outcome.FINE:
         if before.told:
@@ -50,9 +55,12 @@ def step(before: Alert, outcome: Outcome, now: datetime, hold: timedelta) -> tup
             return Alert(State.FIRING, now, State.FIRING), State.FIRING
         return pending, None
     silent = _entered(before, State.NO_DATA, now)
-    if outcome is Outcome.UNRELIABLE and before.told is None and now - silent.since >= hold:
-        return Alert(State.NO_DATA, silent.since, State.NO_DATA), State.NO_DATA
-    return silent, None
+    if outcome is Outcome.UNKNOWN:
+        return replace(silent, unreliable_since=None), None
+    unreliable_since = silent.unreliable_since or now
+    if before.told is None and now - unreliable_since >= hold:
+        return Alert(State.NO_DATA, silent.since, State.NO_DATA, unreliable_since), State.NO_DATA
+    return replace(silent, unreliable_since=unreliable_since), None
 
 
 def _entered(before: Alert, state: State, now: datetime) -> Alert:

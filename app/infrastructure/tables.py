@@ -190,7 +190,8 @@ alert_evaluation = Table(
     CheckConstraint("single", name="alert_evaluation_single"),
 )
 
-# The state of each alert, and the state that was sent last (NULL after it was resolved).
+# The state of each alert, since when too many predictions are missing, and the state that was sent last (NULL after it
+# was resolved).
 alert_state = Table(
     "alert_state",
     metadata,
@@ -199,6 +200,7 @@ alert_state = Table(
     Column("state", Text, nullable=False),
     Column("since", DateTime(timezone=True), nullable=False),
     Column("told", Text),
+    Column("unreliable_since", DateTime(timezone=True)),
     Column("value", Double),
     Column("measured", Text, nullable=False),
     Column("evaluated_at", DateTime(timezone=True), nullable=False),

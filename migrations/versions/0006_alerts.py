@@ -25,14 +25,15 @@ INSERT INTO alert_evaluation DEFAULT VALUES
 """
 STATES = """
 CREATE TABLE alert_state (
-    rule          text             NOT NULL,
-    model_name    text             NOT NULL,
-    state         text             NOT NULL,
-    since         timestamptz      NOT NULL,
-    told          text,
-    value         double precision,
-    measured      text             NOT NULL,
-    evaluated_at  timestamptz      NOT NULL,
+    rule              text             NOT NULL,
+    model_name        text             NOT NULL,
+    state             text             NOT NULL,
+    since             timestamptz      NOT NULL,
+    told              text,
+    unreliable_since  timestamptz,
+    value             double precision,
+    measured          text             NOT NULL,
+    evaluated_at      timestamptz      NOT NULL,
     CONSTRAINT alert_state_pkey PRIMARY KEY (rule, model_name),
     CONSTRAINT alert_state_state CHECK (state IN ('ok', 'pending', 'firing', 'resolved', 'no data')),
     CONSTRAINT alert_state_told CHECK (told IN ('firing', 'no data'))

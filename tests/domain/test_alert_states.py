@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
-from itertools import pairwise
+from enum import Enum
+from functools import partial
+from itertools import accumulate, pairwise, takewhile
+from operator import is_
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +18,7 @@ from app.domain.alert_states import RESOLVED_FOR, Alert, State, step
 NOW = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
 FINE, BREACHED, UNKNOWN, UNRELIABLE = Outcome.FINE, Outcome.BREACHED, Outcome.UNKNOWN, Outcome.UNRELIABLE
+Found = tuple[State, datetime, State | None]
 
 
 def after(outcomes: Sequence[Outcome], hold: int = 2) -> tuple[list[State], list[State]]:
@@ -67,6 +71,12 @@ def test_missing_predictions_are_told_once_they_have_been_missing_for_as_long_as
     assert after([UNRELIABLE, FINE, UNRELIABLE, FINE])[1] == []
 
 
+def test_a_time_with_too_few_predictions_is_not_part_of_the_time_with_missing_ones() -> None:
+    assert after([UNKNOWN] * 9 + [UNRELIABLE] * 2 + [FINE]) == ([State.NO_DATA] * 11 + [State.OK], [])
+    assert after([UNKNOWN] * 9 + [UNRELIABLE] * 3)[1] == [State.NO_DATA]
+    assert after([UNRELIABLE, UNRELIABLE, UNKNOWN, UNRELIABLE, UNRELIABLE])[1] == []
+
+
 def test_a_breach_that_comes_to_light_after_missing_predictions_fires_as_any_other() -> None:
     assert after([UNRELIABLE] * 3 + [BREACHED] * 3 + [FINE])[1] == [State.NO_DATA, State.FIRING, State.RESOLVED]
 
@@ -81,6 +91,48 @@ def test_resolved_is_ok_after_an_hour() -> None:
 def test_a_state_keeps_the_time_when_it_began() -> None:
     firing = Alert(State.FIRING, NOW, State.FIRING)
     assert step(firing, BREACHED, NOW + MINUTE, MINUTE)[0] == firing
+
+
+def beginning(moments: Sequence[datetime], kinds: Sequence[Enum]) -> datetime:
+    """Return when the last run of the same kind began."""
+    return moments[-sum(1 for _ in takewhile(partial(is_, kinds[-1]), reversed(kinds)))]
+
+
+def by_the_documented_rules(moments: Sequence[datetime], outcomes: Sequence[Outcome], hold: timedelta) -> list[Found]:
+    """Return the state of each measurement, when it began and what is sent, each found in the whole past anew."""
+    states, sent, found = list[State](), list[tuple[datetime, State]](), list[Found]()
+    for place, (now, outcome) in enumerate(zip(moments, outcomes), 1):
+        began = beginning(moments[:place], outcomes[:place])
+        told_at, told = sent[-1] if sent else (now, State.RESOLVED)
+        state, news = State.NO_DATA, None
+        if outcome is FINE:
+            news = State.RESOLVED if told is not State.RESOLVED else None
+            is_resolved = news or (sent and told_at >= began and now - told_at < RESOLVED_FOR)
+            state = State.RESOLVED if is_resolved else State.OK
+        elif outcome is BREACHED:
+            news = State.FIRING if told is not State.FIRING and now - began >= hold else None
+            state = State.FIRING if news or told is State.FIRING else State.PENDING
+        elif outcome is UNRELIABLE and told is State.RESOLVED and now - began >= hold:
+            news = State.NO_DATA
+        states.append(state)
+        sent += [(now, news)] if news else []
+        found.append((state, beginning(moments[:place], states), news))
+    return found
+
+
+STEPS = st.tuples(st.sampled_from([1, 5, 29, 60]), st.sampled_from(list(Outcome)))
+
+
+@given(st.lists(STEPS, min_size=10, max_size=40), st.sampled_from([0, 1, 2, 30]))
+def test_an_alert_follows_the_documented_rules(steps: list[tuple[int, Outcome]], hold: int) -> None:
+    moments = [NOW + minutes * MINUTE for minutes in accumulate(minutes for minutes, _ in steps)]
+    outcomes = [outcome for _, outcome in steps]
+    alert, found = Alert(State.OK, NOW - MINUTE), list[Found]()
+    for now, outcome in zip(moments, outcomes):
+        alert, news = step(alert, outcome, now, hold * MINUTE)
+        found.append((alert.state, alert.since, news))
+    expected = by_the_documented_rules([NOW - MINUTE, *moments], [FINE, *outcomes], hold * MINUTE)
+    assert found == expected[1:]
 
 
 @given(st.lists(st.sampled_from(list(Outcome)), max_size=60), st.integers(0, 4))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from flask import Flask
@@ -82,6 +82,13 @@ def recover(log_many: Callable[..., None]) -> Callable[[], None]:
     return lambda: log_many(400, was_successful=True)
 
 
+def drop(client: FlaskClient, model: str, count: int) -> None:
+    """Report that so many predictions were dropped just now."""
+    minute = datetime.now(timezone.utc).replace(second=0, microsecond=0).isoformat()
+    report = {"id": str(uuid4()), "model_name": model, "timestamp": minute, "reason": "queue_full", "count": count}
+    assert client.post("/api/v1/dropped", json=[report]).status_code == 200
+
+
 def told(watch: Watch) -> list[str]:
     return [event.state.value for event in watch.alerts.evaluate(NOW) or []]
 
@@ -138,9 +145,7 @@ def test_with_too_many_predictions_lost_it_says_so_instead_of_firing(
 ) -> None:
     instance = watch(errors_of(model))
     fail()
-    minute = datetime.now(timezone.utc).replace(second=0, microsecond=0).isoformat()
-    report = {"id": str(UUID(int=int(model[-30:], 16))), "model_name": model, "timestamp": minute}
-    assert client.post("/api/v1/dropped", json=[{**report, "reason": "queue_full", "count": 80}]).status_code == 200
+    drop(client, model, 80)
     assert told(instance) == ["no data"]
     assert told(instance) == []
     instance.delivery.deliver()
@@ -148,6 +153,25 @@ def test_with_too_many_predictions_lost_it_says_so_instead_of_firing(
     assert body["text"].startswith(
         f"Cannot be measured: errors, model {model}\nonly 20 % of the predictions were logged"
     )
+
+
+def test_that_too_many_are_missing_is_not_told_at_once_after_a_time_without_predictions(
+    watch: Callable[[str], Watch], client: FlaskClient, database: Engine, model: str
+) -> None:
+    instance = watch(errors_of(model, 'for = "30m"'))
+    assert told(instance) == []
+    with database.connect() as connection:
+        connection.exec_driver_sql("UPDATE alert_state SET since = since - INTERVAL '8 hours'")
+    (idle,) = instance.alerts.measured()
+    drop(client, model, 80)
+    assert [told(instance), told(instance)] == [[], []]
+    (unreliable,) = instance.alerts.measured()
+    assert unreliable.alert.since == idle.alert.since, "since when there is no data"
+    with database.connect() as connection:
+        connection.exec_driver_sql("UPDATE alert_state SET unreliable_since = now() - INTERVAL '29 minutes'")
+        assert told(instance) == []
+        connection.exec_driver_sql("UPDATE alert_state SET unreliable_since = now() - INTERVAL '30 minutes'")
+        assert told(instance) == ["no data"]
 
 
 def test_each_model_that_fits_a_pattern_is_watched_by_itself(

@@ -22,19 +22,23 @@ TAKE_TURN = """
 SELECT now() FROM alert_evaluation WHERE evaluated_at <= now() - %(every)s FOR UPDATE SKIP LOCKED
 """
 END_TURN = "UPDATE alert_evaluation SET evaluated_at = now()"
-STATES = "SELECT rule, model_name, state, since, told FROM alert_state"
+STATES = "SELECT rule, model_name, state, since, told, unreliable_since FROM alert_state"
 MODELS = "SELECT DISTINCT model_name FROM prediction_model"
 MEASURED = """
-SELECT rule, model_name, state, since, told, value, measured, evaluated_at FROM alert_state ORDER BY rule, model_name
+SELECT rule, model_name, state, since, told, unreliable_since, value, measured, evaluated_at
+FROM   alert_state
+ORDER  BY rule, model_name
 """
 KEEP_STATES = """
-INSERT INTO alert_state (rule, model_name, state, since, told, value, measured, evaluated_at)
-SELECT rule, model_name, state, since, told, value, measured, now()
+INSERT INTO alert_state (rule, model_name, state, since, told, unreliable_since, value, measured, evaluated_at)
+SELECT rule, model_name, state, since, told, unreliable_since, value, measured, now()
 FROM   json_to_recordset(%(alerts)s) AS alert
-       (rule text, model_name text, state text, since timestamptz, told text, value double precision, measured text)
+       (rule text, model_name text, state text, since timestamptz, told text, unreliable_since timestamptz,
+        value double precision, measured text)
 ON CONFLICT (rule, model_name) DO UPDATE
-SET    state = excluded.state, since = excluded.since, told = excluded.told, value = excluded.value,
-       measured = excluded.measured, evaluated_at = excluded.evaluated_at
+SET    state = excluded.state, since = excluded.since, told = excluded.told,
+       unreliable_since = excluded.unreliable_since, value = excluded.value, measured = excluded.measured,
+       evaluated_at = excluded.evaluated_at
 """
 # States of rules and models that are not watched any more, and old events.
 FORGET = (
@@ -118,10 +122,7 @@ class PostgresAlertStore:
 
     def measured(self) -> Sequence[Measured]:
         """Return the latest measurement of each alert."""
-        return [
-            Measured(AlertKey(*row[:2]), _alert(row[2:5]), row[5], row[6], row[7])
-            for row in self._database.read(MEASURED)
-        ]
+        return [Measured(AlertKey(*row[:2]), _alert(row[2:6]), *row[6:]) for row in self._database.read(MEASURED)]
 
     def model_names(self) -> Sequence[str]:
         """Return the names of all models that were ever logged."""
@@ -189,8 +190,13 @@ class PostgresMessage:
 
 
 def _alert(row: Row) -> Alert:
-    state, since, told = row
-    return Alert(State(state), since.astimezone(timezone.utc), told and State(told))
+    state, since, told, unreliable_since = row
+    return Alert(
+        State(state),
+        since.astimezone(timezone.utc),
+        told and State(told),
+        unreliable_since and unreliable_since.astimezone(timezone.utc),
+    )
 
 
 def _written(measured: Measured) -> dict[str, Any]:
@@ -200,6 +206,7 @@ def _written(measured: Measured) -> dict[str, Any]:
         "state": alert.state.value,
         "since": alert.since.isoformat(),
         "told": alert.told and alert.told.value,
+        "unreliable_since": alert.unreliable_since and alert.unreliable_since.isoformat(),
         "value": measured.value,
         "measured": measured.text,
     }

@@ -19,7 +19,6 @@ from predlog import delivery
 from predlog.batch import Batch
 from predlog.counts import Tally
 from predlog.delivery import Delivery
-from predlog.dropped import Dropped
 from predlog.settings import Settings
 from predlog.spool_file import frame
 from predlog.throttled_log import Trouble
@@ -218,9 +217,8 @@ class Odd(Transport):
 )
 def test_an_answer_that_is_none_of_predlogs_ends_no_batch(bodies: Any) -> None:
     transport = Odd(bodies)
-    book = Dropped()
     batch = Batch([b'{"model_name":"m"}'] * 3, youngest_ns=time.time_ns())
-    sending = Delivery(Settings(), transport, book, Tally(), Trouble())
+    sending = Delivery(Settings(), transport, Tally(), Trouble())
     for _ in range(len(bodies) + 3):
         sending.attempt(batch, lambda: 1.0)
     assert not batch.lines and not transport.bodies
@@ -228,7 +226,6 @@ def test_an_answer_that_is_none_of_predlogs_ends_no_batch(bodies: Any) -> None:
 
 def test_a_line_that_cannot_be_sent_at_all_is_given_up_alone() -> None:
     transport = Odd([])
-    book = Dropped()
     batch = Batch([b'{"a":1}', cast(bytes, "no bytes"), b'{"a":2}'], youngest_ns=time.time_ns())
-    assert Delivery(Settings(), transport, book, Tally(), Trouble()).attempt(batch, lambda: 1.0) is None
-    assert transport.records == [{"a": 1}, {"a": 2}] and book.totals == {"rejected": 1}
+    assert Delivery(Settings(), transport, Tally(), Trouble()).attempt(batch, lambda: 1.0) is None
+    assert transport.records == [{"a": 1}, {"a": 2}] and batch.dropped.totals == {"rejected": 1}

@@ -9,7 +9,7 @@ import re
 import signal
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from predlog import Client, spool
 from predlog.batch import Batch
 from predlog.dropped import Dropped
 from predlog.settings import Settings
-from predlog.spool_file import Segment, frame
+from predlog.spool_file import Segment, frame, frames
 from predlog.throttled_log import Trouble
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the spool needs file locks of POSIX")
@@ -246,7 +246,7 @@ def test_half_a_line_is_skipped_and_counted(
     log(client, 1)
     wait_until(lambda: not files(directory))
     wait_until(lambda: client.stats().torn == 3)
-    assert len(service.records) == 10
+    wait_until(lambda: len(service.records) == 10)
     assert (directory / "somebody else's").exists()
 
 
@@ -323,6 +323,116 @@ def test_old_files_expire_and_their_records_are_counted(
     log(client, 1)
     wait_until(lambda: len(service.records) == 1)
     wait_until(lambda: service.lost_by("reason") == {"expired": 12})
+
+
+def leave(directory: Path, count: int) -> None:
+    """Leave one file with so many records, as a process does whose service is away."""
+    with free_port() as port:
+        client = predlog.Client(f"http://127.0.0.1:{port}", spool_dir=directory, flush_interval=0.05, batch_size=count)
+        log(client, count)
+        wait_until(lambda: client.stats().spooled == count)
+        client.close(0.1)
+    assert len(files(directory)) == 1
+
+
+def leave_expired(directory: Path, count: int) -> None:
+    """Leave one file with so many records, an hour old, and the report of one that was rejected."""
+    leave(directory, count)
+    (path,) = files(directory)
+    counted = Dropped()
+    counted.add("m", time.time_ns(), "rejected")
+    path.write_bytes(path.read_bytes() + frames([], counted.take()))
+    os.utime(path, (time.time() - 3600, time.time() - 3600))
+
+
+def test_expired_records_are_counted_once_however_long_the_service_is_away(
+    service: Service, make_client: Callable[..., Client], directory: Path
+) -> None:
+    leave_expired(directory, 12)
+    service.mood = 503
+    client = make_client(spool_dir=directory, max_age=600)
+    log(client, 1)
+    wait_until(lambda: len(service.requests) > 5)
+    assert client.stats().dropped == {"expired": 12}
+    service.mood = "ok"
+    wait_until(lambda: not files(directory) and len(service.records) == 1)
+    assert service.lost_by("reason") == {"expired": 12, "rejected": 1}
+
+
+def test_what_is_settled_of_a_file_is_neither_sent_nor_counted_again(
+    service: Service, make_client: Callable[..., Client], directory: Path
+) -> None:
+    leave(directory, 10)
+    (path,) = files(directory)
+    path.write_bytes(path.read_bytes() + b"half a li")
+    os.utime(path, (time.time() - 600, time.time() - 600))
+    service.refuse = lambda record: record["duration_ms"] == 0
+    service.mood = lambda records, headers: "ok" if records and records[0]["duration_ms"] == 0 else 503
+    client = make_client(spool_dir=directory, batch_size=5)
+    client.flush(0)
+    wait_until(lambda: len(service.requests) > 5)
+    with wait_for_the_lock(path) as segment:
+        assert len(segment.lines) == 5 and [report["count"] for report in segment.reports] == [1]
+        assert time.time_ns() - segment.written_ns > 500e9  # else a file that is tried again and again never expires
+    assert client.stats() == predlog.Stats(sent=4, torn=1, dropped={"rejected": 1})
+    service.mood = "ok"
+    wait_until(lambda: not files(directory))
+    assert client.stats() == predlog.Stats(sent=9, torn=1, dropped={"rejected": 1})
+    assert set(service.copies.values()) == {1} and service.lost_by("reason") == {"rejected": 1}
+    assert not list(directory.iterdir())
+
+
+@contextlib.contextmanager
+def wait_for_the_lock(path: Path) -> Iterator[Segment]:
+    claimed: list[Segment] = []
+    wait_until(lambda: claimed.extend(filter(None, [Segment.claim(str(path))])) or claimed)
+    yield claimed[0]
+    claimed[0].release()
+
+
+@pytest.mark.parametrize(("call", "before"), [("replace", True), ("replace", False), ("unlink", True)])
+def test_a_process_killed_while_it_settles_a_file_leaves_each_dropped_record_to_be_counted_once(
+    program: Program, service: Service, directory: Path, call: str, before: Any
+) -> None:
+    """Before and after the records become a report, and after the service has that report."""
+    leave_expired(directory, 12)
+    killed = """
+        import os, signal, sys, predlog
+        directory, name, before = sys.argv[1], sys.argv[2], sys.argv[3] == "True"
+        call = getattr(os, name)
+        def kill(path, *others):
+            if name == "unlink" and not path.endswith(".spool"):
+                return call(path)
+            before or call(path, *others)
+            os.kill(os.getpid(), signal.SIGKILL)
+        log = predlog.Client(spool_dir=directory, max_age=600, flush_interval=0.05)
+        setattr(os, name, kill)
+        log.flush(30)
+    """
+    program.run(killed, str(directory), call, str(before), code=-signal.SIGKILL)
+    assert service.lost_by("reason")["expired"] == (12 if call == "unlink" else 0)
+    with predlog.Client(service.url, spool_dir=directory, max_age=600, flush_interval=0.05) as heir:
+        heir.flush(0)
+        wait_until(lambda: not files(directory))
+    assert service.lost_by("reason") == {"expired": 12, "rejected": 1} and not list(directory.iterdir())
+
+
+def test_a_file_that_cannot_be_written_anew_is_counted_once_too(
+    service: Service, make_client: Callable[..., Client], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(segment: Segment, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    leave_expired(directory, 12)
+    monkeypatch.setattr(Segment, "replace", full)
+    service.mood = 503
+    client = make_client(spool_dir=directory, max_age=600)
+    client.flush(0)
+    wait_until(lambda: len(service.requests) > 3)
+    assert client.stats().dropped == {}
+    service.mood = "ok"
+    wait_until(lambda: service.lost_by("reason") == {"expired": 12, "rejected": 1})
+    assert client.stats().dropped == {"expired": 12} and not files(directory)
 
 
 def test_counts_of_dropped_records_survive_their_process(quick: None, directory: Path) -> None:

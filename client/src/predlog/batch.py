@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from predlog.dropped import Report
+from predlog.dropped import Dropped, Report
 from predlog.record import count_of
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Batch:
     youngest_ns: int = 0
     markers: list[Marker] = field(default_factory=list)
     segment: Segment | None = None
+    dropped: Dropped = field(default_factory=Dropped)  # counts those of its records that are dropped
 
     @property
     def records(self) -> int:

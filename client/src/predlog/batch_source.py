@@ -8,9 +8,10 @@ from typing import Protocol
 
 from predlog.batch import Batch
 from predlog.counts import Tally
-from predlog.dropped import Report
+from predlog.dropped import MAX_KEYS, Dropped, Report
 from predlog.record_queue import Intake
 from predlog.spool import Spool
+from predlog.spool_file import Segment
 from predlog.wakeup import Wakeup
 
 
@@ -21,7 +22,7 @@ class Source(Protocol):
         """Return the waiting batches, oldest first."""
 
     def done(self, batch: Batch) -> None:
-        """Call this when the batch is done: stored, or dropped and counted."""
+        """Call this when the batch is done: stored or dropped."""
 
     def give_back(self, batch: Batch) -> None:
         """The batch could not be sent for now."""
@@ -98,34 +99,56 @@ class Memory:
 class Spooled:
     """Batches from the files of this and other processes; from memory only while the spool cannot be written."""
 
-    def __init__(self, spool: Spool, memory: Memory, tally: Tally, nudge: Wakeup) -> None:
+    def __init__(self, spool: Spool, memory: Memory, dropped: Dropped, tally: Tally, nudge: Wakeup) -> None:
         self._spool = spool
         self._memory = memory
+        self._dropped = dropped
         self._tally = tally
         self._nudge = nudge
 
     def pending(self) -> Iterator[Batch]:
         """The files nobody else has, oldest first."""
         while (segment := self._spool.claim()) is not None:
-            yield Batch(segment.lines, reports=segment.reports, youngest_ns=segment.written_ns, segment=segment)
+            lines, reports = list(segment.lines), list(segment.reports)
+            yield Batch(lines, reports=reports, youngest_ns=segment.written_ns, segment=segment)
         self._spool.hungry = True
         if self._spool.broken:
             yield from self._memory.pending()
 
     def done(self, batch: Batch) -> None:
-        """Delete the file."""
+        """Delete the file, or leave in it what was dropped of it."""
         if batch.segment is None:
             self._memory.done(batch)
         else:
-            self._tally.torn += batch.segment.torn
-            self._spool.remove(batch.segment)
+            self._settle(batch, batch.segment)
 
     def give_back(self, batch: Batch) -> None:
         """Let go of the file: another process may have more luck, and the spool may need its room."""
         if batch.segment is not None:
-            self._spool.release(batch.segment)
+            self._settle(batch, batch.segment)
         else:
             self._memory.let_go()  # on the queue the spooler finds it, once it can write again
+
+    def _settle(self, batch: Batch, segment: Segment) -> None:
+        """Leave in the file what is still to be sent, and reports in place of the records that were dropped.
+
+        The file changes in one step and before the reports are sent: a process that is killed at any moment leaves each
+        record either as a line, counted nowhere, or in a report, which has its identifier.
+        """
+        dropped = batch.dropped.take(MAX_KEYS)
+        left = batch.lines or batch.reports
+        if left and (len(batch.lines), len(batch.reports)) == (len(segment.lines), len(segment.reports)):
+            return self._spool.release(segment)
+        if not left and not dropped:
+            self._spool.remove(segment)
+        elif not self._spool.replace(segment, batch.lines, [*batch.reports, *dropped]):
+            if left:  # the next attempt begins with the file as it is, so this one must count nothing
+                return self._spool.release(segment)
+            self._spool.remove(segment)
+            self._dropped.give_back(dropped)  # a kill may take them, as all counts in memory, until they are noted
+        self._tally.torn += segment.torn
+        for reason, count in batch.dropped.totals.items():
+            self._dropped.unreported(reason, count)
 
     def wait(self, seconds: float) -> None:
         """Sleep until a file is finished here; those of other processes are looked for now and then."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from predlog import response
 from predlog.batch import Batch
 from predlog.counts import Tally
-from predlog.dropped import EXPIRED, MAX_REPORTS, REJECTED, Dropped, header
+from predlog.dropped import EXPIRED, MAX_REPORTS, REJECTED, header
 from predlog.record import SUMMARY, count_of
 from predlog.response import Acknowledged, Later, Refused, Verdict
 from predlog.settings import Settings
@@ -46,9 +46,8 @@ class Wait(NamedTuple):
 class Delivery:
     """Sends batches over one transport, starting small after trouble and growing again."""
 
-    def __init__(self, settings: Settings, transport: Transport, dropped: Dropped, tally: Tally, trouble: Trouble):
+    def __init__(self, settings: Settings, transport: Transport, tally: Tally, trouble: Trouble):
         self._transport = transport
-        self._dropped = dropped
         self._tally = tally
         self._trouble = trouble
         self._max_age_ns = int(settings.max_age * 1e9)
@@ -62,7 +61,7 @@ class Delivery:
         `time_left` says, before each request, how many seconds it may take; none left ends the attempt.
         """
         if batch.lines and time.time_ns() - batch.youngest_ns > self._max_age_ns:
-            self._drop(batch.lines, EXPIRED)
+            batch.dropped.add_lines(batch.lines, EXPIRED)
             batch.lines = []
         with_reports = True
         while batch.lines or batch.reports:
@@ -79,7 +78,7 @@ class Delivery:
                 return self._later(said)
             if isinstance(said, Acknowledged):
                 del batch.lines[: len(lines)], batch.reports[:reported]  # first: they are done, whatever follows
-                self._acknowledged(said, lines)
+                self._acknowledged(said, batch, lines)
             elif dropped and lines and said.status != 413:
                 with_reports = False  # which of the two it could not read is seen once they go apart
             elif len(lines) > 1:
@@ -87,7 +86,7 @@ class Delivery:
             elif not lines and reported > 1:
                 self._reports_at_once = reported // 2
             else:
-                self._refused(said, lines)
+                self._refused(said, batch, lines)
                 del batch.lines[: len(lines)]
                 if not lines:
                     del batch.reports[:reported]
@@ -104,12 +103,12 @@ class Delivery:
             self._trouble.warn("content", "Predlog: records cannot be sent (%s)", type(error).__name__)
             return Refused(0)
 
-    def _acknowledged(self, said: Acknowledged, lines: Sequence[bytes]) -> None:
+    def _acknowledged(self, said: Acknowledged, batch: Batch, lines: Sequence[bytes]) -> None:
         self._failures = 0
         self._at_once = min(self._most, self._at_once * 2)
         self._reports_at_once = MAX_REPORTS
         self._count(said, lines)
-        self._drop([lines[index] for index, _ in said.rejected], REJECTED)
+        batch.dropped.add_lines([lines[index] for index, _ in said.rejected], REJECTED)
         self._trouble.back()
         if said.rejected:
             fields = _names(errors for _, errors in said.rejected)
@@ -126,8 +125,8 @@ class Delivery:
         self._tally.sent += stored
         self._tally.duplicates += said.stored + said.duplicates - len(summaries) - stored
 
-    def _refused(self, said: Refused, lines: Sequence[bytes]) -> None:
-        self._drop(lines, REJECTED)
+    def _refused(self, said: Refused, batch: Batch, lines: Sequence[bytes]) -> None:
+        batch.dropped.add_lines(lines, REJECTED)
         what = "a record by itself" if lines else "a report of dropped records"
         self._trouble.warn(f"refused {said.status}", "Predlog: the service answered %d to %s", said.status, what)
 
@@ -143,9 +142,6 @@ class Delivery:
             longest = min(MAX_BACKOFF_IF_MISCONFIGURED, INITIAL_BACKOFF_IF_MISCONFIGURED * 2**doublings)
             return Wait(_jitter.uniform(longest / 2, longest))
         return Wait(_jitter.uniform(0, min(MAX_BACKOFF, INITIAL_BACKOFF * 2**doublings)))
-
-    def _drop(self, lines: Sequence[bytes], reason: str) -> None:
-        self._dropped.add_lines(lines, reason)
 
 
 def _names(errors: Any) -> str:

@@ -47,10 +47,10 @@ class Pipeline:
         self._spooler: Spooler | None = None
         if settings.spool_dir is not None:
             self._spool = Spool(settings, self._dropped, self._trouble)
-            self._source = Spooled(self._spool, Memory(self.intake), self._tally, self._nudge)
+            self._source = Spooled(self._spool, Memory(self.intake), self._dropped, self._tally, self._nudge)
             self._spooler = Spooler(settings, self.intake, self._spool, self._closing, self._nudge)
         self._books = Books(ledger, self._dropped, self._source, self._trouble, self._closing)
-        delivery = Delivery(settings, self._transport, self._dropped, self._tally, self._trouble)
+        delivery = Delivery(settings, self._transport, self._tally, self._trouble)
         self._sender = Sender(
             settings,
             self._source,

@@ -154,7 +154,7 @@ class Intake:
 
     def drain(self, with_reports: bool = True) -> Batch | None:
         """Return the next records, encoded, with reports of dropped ones; None if there are neither."""
-        batch = Batch()
+        batch = Batch(dropped=self._dropped)
         size = counted = 0
         summaries = None if self._sampling is None else Summaries(self._sampling)
         room = self._batch_size

@@ -8,7 +8,8 @@ import stat
 from collections.abc import Iterator
 
 from predlog.batch import Batch
-from predlog.dropped import SPOOL_FULL, Dropped
+from predlog.dropped import SPOOL_FULL, Dropped, Report
+from predlog.record import count_of
 from predlog.settings import Settings
 from predlog.spool_file import PREFIX, SUFFIX, Segment, frames, opened, supported
 from predlog.throttled_log import Trouble
@@ -90,6 +91,18 @@ class Spool:
         except OSError as error:
             self._stuck.add(segment.path)  # else it would be sent for ever
             self._trouble.warn("unlink", "Predlog: a spool file cannot be removed (%s)", error.strerror)
+
+    def replace(self, segment: Segment, lines: list[bytes], reports: list[Report]) -> bool:
+        """Leave only these in the file, and let any process have it; return False if that fails and nothing is done."""
+        try:
+            segment.replace(frames(lines, reports))
+        except OSError:
+            return False
+        if segment.path in self._own:
+            self._own[segment.path] = sum(map(count_of, lines))
+        if not lines:  # flush() waits for records, and not for reports
+            self._own.pop(segment.path, None)
+        return True
 
     def release(self, segment: Segment) -> None:
         """Let any process have the file again."""

@@ -22,6 +22,7 @@ except ImportError:  # Windows: Client refuses spool_dir there
 from predlog.dropped import MAX_COUNT, Report
 
 PREFIX, SUFFIX = "predlog-", ".spool"
+FRESH = ".new"  # behind the name of a file that is to take the place of another one
 _MAY_BE_SEVERAL = re.compile(rb"\}\s*,")
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW if fcntl else 0
 
@@ -102,9 +103,30 @@ class Segment:
                 os.ftruncate(self.fd, size)
             raise
 
+    def replace(self, data: bytes) -> None:
+        """Put a file of the same age with this content in its place, and let go of it.
+
+        Raises OSError, and then the file is as it was and still locked.
+        """
+        written_ns = self.written_ns
+        self._remove_fresh()
+        fresh = Segment.create(f"{self.path}{FRESH}")
+        try:
+            fresh.append(data)
+            os.utime(fresh.fd, ns=(written_ns, written_ns))
+            os.replace(fresh.path, self.path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(fresh.path)
+            raise
+        finally:
+            fresh.release()
+        self.release()
+
     def remove(self) -> None:
         """Delete the file, then let go of it."""
         try:
+            self._remove_fresh()
             os.unlink(self.path)
         finally:
             self.release()
@@ -115,6 +137,11 @@ class Segment:
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
+
+    def _remove_fresh(self) -> None:
+        """Delete what a process left that was killed in replace(): only who has the lock of this file makes it."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{self.path}{FRESH}")
 
     def _parse(self, data: bytes) -> None:
         for line in data.split(b"\n"):

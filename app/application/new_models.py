@@ -76,10 +76,13 @@ class NewModels:
         return [report for report in reports if (report.model_name, None) not in refused]
 
     def _refused(self, caller: str, models: Iterable[Model]) -> set[Model]:
-        known = self._recently_known()
-        if not self._per_day or known.issuperset(models):
+        if not self._per_day:
             return set()
+        known = self._recently_known()
+        # Looked up once: meanwhile another thread may make the last unknown model known.
         unknown = [model for model in dict.fromkeys(models) if model not in known]
+        if not unknown:
+            return set()
         found = self._store.known(unknown)
         new = [model for model in unknown if model not in found]
         granted = self._store.grant(caller, len(new), self._per_day) if new else 0

@@ -215,3 +215,23 @@ def test_known_models_are_looked_up_again_after_a_while(store: PostgresNameStore
             assert new_models._refused("somebody", [(model, "")]) == set()
         asked.append(len(sent))
     assert asked == [1, 0, 1]
+
+
+def test_a_model_that_another_thread_makes_known_meanwhile_is_admitted(
+    store: PostgresNameStore, caller: str, model: str
+) -> None:
+    new_models = NewModels(store, 5)
+
+    class Name(str):
+        """The model's name; when it is looked up for the second time, another thread has made it known."""
+
+        lookups = 0
+
+        def __hash__(self) -> int:
+            Name.lookups += 1
+            if Name.lookups == 2:
+                assert new_models._refused(caller, [(model, "")]) == set()
+            return str.__hash__(self)
+
+    assert new_models._refused(caller, [(Name(model), "")]) == set()
+    assert Name.lookups > 1

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from app.commands import maintenance
+from app.commands.extensions import MAINTENANCE
 from app.factory import create_app
 from app.infrastructure.roles import reader_limits
 from app.server import alert_loop, idle_connections
@@ -17,7 +17,7 @@ try:
         limits = idle_connections.Limits(config.request_timeout_s, config.connections, config.connections_per_address)
         idle_connections.watch(config.port, limits)
     app = create_app(config)
-    reader_limits.watch(app.extensions[maintenance.EXTENSION][0].engine)
+    reader_limits.watch(app.extensions[MAINTENANCE][0].engine)
     if "FLASK_RUN_FROM_CLI" not in os.environ:  # a command leaves the alerts to the service
         alert_loop.watch(app)
 except ConfigurationError as error:

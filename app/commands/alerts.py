@@ -11,6 +11,7 @@ from flask import current_app
 
 from app.application.alert_delivery import Delivery, DeliveryFailed
 from app.application.alerts import AlertKey, Alerts, Event
+from app.commands.extensions import ALERTS
 from app.commands.group import Commands
 from app.commands.table import table
 from app.domain.alert_states import State
@@ -18,7 +19,6 @@ from app.domain.instants import TimeRange
 from app.infrastructure.alerts.file import AlertFileError, read
 from app.infrastructure.alerts.webhooks import Webhooks
 
-EXTENSION = "predlog.alerts"
 HEAD = ("rule", "model", "state", "since (UTC)", "measured")
 
 commands = Commands("alerts", help="Rules, states and webhooks of alerts (ALERTS_FILE).")
@@ -86,7 +86,7 @@ def test(webhook: str) -> None:
 
 
 def _tools() -> tuple[Alerts, Delivery, Webhooks]:
-    tools: tuple[Alerts, Delivery, Webhooks] | None = current_app.extensions.get(EXTENSION)
+    tools: tuple[Alerts, Delivery, Webhooks] | None = current_app.extensions.get(ALERTS)
     if tools is None:
         raise click.ClickException("No alerts: ALERTS_FILE is not set.")
     return tools

@@ -9,13 +9,12 @@ import click
 from flask import current_app
 
 from app.application.dropped import Dropped, facts
+from app.commands.extensions import MAINTENANCE
 from app.commands.group import Commands
 from app.domain.instants import parse_bound
 from app.infrastructure.dropped_store import PostgresDroppedStore
 from app.infrastructure.postgres.database import Database
 from app.presentation.audit import audit
-
-EXTENSION = "predlog.maintenance"
 
 commands = Commands("dropped", help="What clients reported as dropped.")
 
@@ -29,7 +28,7 @@ def remove(models: Sequence[str], start: str | None, end: str | None) -> None:
 
     Give a model, a range of time, or both. Clients that report meanwhile wait until the command is done.
     """
-    database: Database = current_app.extensions[EXTENSION][0]
+    database: Database = current_app.extensions[MAINTENANCE][0]
     dropped = Dropped(PostgresDroppedStore(database, database.maintenance))
     bounds = _bound("from", start, is_end=False), _bound("to", end, is_end=True)
     removed = dropped.remove(models, *bounds)

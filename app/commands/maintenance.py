@@ -11,6 +11,7 @@ from flask import Flask, current_app
 
 from app.application.retention import LifeCycle, Maintenance, Overview
 from app.commands import alerts, capacity, dropped, grafana, keys, purge, roles
+from app.commands.extensions import MAINTENANCE
 from app.commands.group import Commands
 from app.commands.table import table
 from app.infrastructure.maintenance import engines
@@ -18,16 +19,13 @@ from app.infrastructure.postgres.database import Database
 from app.wiring.life_cycle import life_cycle_of
 from config import Config, ConfigurationError
 
-EXTENSION = "predlog.maintenance"
-
-
 stats = Commands("stats", help="The aggregates that statistics are read from.")
 life_cycle = Commands("lifecycle", help="Retention, columnstore and jobs.")
 
 
 def register(app: Flask, database: Database, config: Config) -> None:
     """Attach the commands to the application."""
-    app.extensions[EXTENSION] = (database, life_cycle_of(config))
+    app.extensions[MAINTENANCE] = (database, life_cycle_of(config))
     app.cli.add_command(stats)
     app.cli.add_command(life_cycle)
     app.cli.add_command(alerts.commands)
@@ -128,7 +126,7 @@ def retain() -> None:
 
 
 def _tools() -> tuple[Maintenance, LifeCycle]:
-    database, settings = current_app.extensions[EXTENSION]
+    database, settings = current_app.extensions[MAINTENANCE]
     return engines.maintenance(database), settings
 
 

@@ -15,7 +15,7 @@ from flask import Flask
 
 from app.application.alert_delivery import Delivery
 from app.application.alerts import Alerts
-from app.commands.alerts import EXTENSION
+from app.commands.extensions import ALERTS
 from app.domain.errors import PredlogError
 from app.infrastructure.alerts.file import AlertFileError, read
 from app.server.process_lifecycle import is_stopping
@@ -37,8 +37,8 @@ def check(config: Config) -> None:
 
 def watch(app: Flask) -> None:
     """From now on, for as long as the process lives, look after the alerts if there is a file of them."""
-    if EXTENSION in app.extensions:
-        alerts, delivery, _ = app.extensions[EXTENSION]
+    if ALERTS in app.extensions:
+        alerts, delivery, _ = app.extensions[ALERTS]
         start(alerts, delivery, is_stopping)
 
 

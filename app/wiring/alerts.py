@@ -8,7 +8,7 @@ from flask import Flask
 from app.application.alert_delivery import Delivery
 from app.application.alerts import MAX_MODELS, Alerts
 from app.application.replica_routing import Readers
-from app.commands.alerts import EXTENSION
+from app.commands.extensions import ALERTS
 from app.domain.errors import PredlogError
 from app.infrastructure.alerts.file import AlertFileError, read
 from app.infrastructure.alerts.store import PostgresAlertStore
@@ -44,7 +44,7 @@ def make(app: Flask, readers: Readers, url: str, config: Config) -> Alerts | Non
     delivery = Delivery(
         store, webhooks.send, lambda name, reason: log.warning("message not sent", webhook=name, reason=reason)
     )
-    app.extensions[EXTENSION] = alerts, delivery, webhooks
+    app.extensions[ALERTS] = alerts, delivery, webhooks
     return alerts
 
 

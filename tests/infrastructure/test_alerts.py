@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 
 from app.application.alert_delivery import GIVE_UP_AFTER, Delivery, backoff
 from app.application.alerts import Alerts
-from app.commands.alerts import EXTENSION
+from app.commands.extensions import ALERTS
 from app.domain.alert_states import State
 from app.infrastructure.alerts.store import PostgresAlertStore
 from app.infrastructure.postgres.database import Database
@@ -54,7 +54,7 @@ def watch(
     def watch(rules: str, **settings: Any) -> Watch:
         file = write_alerts(tmp_path, receiver, rules)
         app = make_app(server.service_url, alerts_file=file, public_url="https://logs.example.org", **settings)
-        alerts, delivery, _ = app.extensions[EXTENSION]
+        alerts, delivery, _ = app.extensions[ALERTS]
         return Watch(app, alerts, delivery)
 
     yield watch

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from structlog.testing import capture_logs
 
 from app.application.alerts import Alerts
-from app.commands.alerts import EXTENSION
+from app.commands import extensions
 from app.domain.keys import Scope
 from app.infrastructure.alerts.store import PostgresAlertStore
 from app.presentation.services import services
@@ -50,7 +50,7 @@ def log_failures(app: Flask, *models: str) -> None:
 
 
 def evaluate(app: Flask) -> None:
-    alerts: Alerts = app.extensions[EXTENSION][0]
+    alerts: Alerts = app.extensions[extensions.ALERTS][0]
     alerts.evaluate(alerts.every * 0)
 
 
@@ -98,7 +98,7 @@ def test_the_alerts_can_be_read_while_rules_are_measured_and_a_slow_webhook_gets
     watching: Callable[..., Flask], model: str
 ) -> None:
     app = watching(pool_timeout_s=0.1)
-    alerts: Alerts = app.extensions[EXTENSION][0]
+    alerts: Alerts = app.extensions[extensions.ALERTS][0]
     log_failures(app, model)
     evaluate(app)
     store = alerts._store

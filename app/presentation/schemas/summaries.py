@@ -17,15 +17,6 @@ PAIR = {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "intege
 BOUNDS = {"minimum": 0, "maximum": MAX_DURATION_MS}
 
 
-class WholeNumber(ma.fields.Integer):
-    """A JSON number without a fraction; `true` is refused."""
-
-    def _validated(self, value: Any) -> int:
-        if isinstance(value, bool):
-            raise self.make_error("invalid", input=value)
-        return int(super()._validated(value))
-
-
 class SummarySchema(ma.Schema):
     """Predictions of one version of a model in one minute, counted by the client."""
 
@@ -37,12 +28,12 @@ class SummarySchema(ma.Schema):
     timestamp = Instant(
         required=True, metadata={"description": f"The beginning of the minute, of the last {MAX_AGE.days} days."}
     )
-    count = WholeNumber(
+    count = ma.fields.Integer(
         required=True,
         strict=True,
         metadata={"description": "How many predictions.", "minimum": 1, "maximum": MAX_COUNT},
     )
-    successful_count = WholeNumber(
+    successful_count = ma.fields.Integer(
         required=True, strict=True, metadata={"description": "How many of them succeeded.", "minimum": 0}
     )
     duration_ms_sum = Milliseconds(
@@ -51,7 +42,7 @@ class SummarySchema(ma.Schema):
     duration_ms_min = Milliseconds(required=True, metadata={"description": "The shortest duration.", **BOUNDS})
     duration_ms_max = Milliseconds(required=True, metadata={"description": "The longest duration.", **BOUNDS})
     bins = ma.fields.List(
-        ma.fields.Tuple((WholeNumber(strict=True), WholeNumber(strict=True)), metadata=PAIR),
+        ma.fields.Tuple((ma.fields.Integer(strict=True), ma.fields.Integer(strict=True)), metadata=PAIR),
         required=True,
         metadata={
             "description": "Pairs of a bin and its number of predictions, in ascending order. A duration of x ms is in "

@@ -66,10 +66,12 @@ class Catalogue:
         limit: int,
         now: datetime,
         search: str | None = None,
-    ) -> tuple[Sequence[Entry], bool]:
-        """Return up to `limit` entries after a name and version, and whether there are more.
+    ) -> tuple[Sequence[Entry], tuple[str, str] | None]:
+        """Return up to `limit` entries after a name and version, and the name and version that the next page is after.
 
-        `model_names` are the only models to list (all if there are none), `search` is a part of their names.
+        The latter is None if there are no more. If predictions are deleted while their page is made, it has fewer
+        entries, or none, and may still have a next page. `model_names` are the only models to list (all if there are
+        none), `search` is a part of their names.
         """
         ever = TimeRange(EARLIEST, now + 2 * FUTURE_TOLERANCE)
         found: dict[GroupKey, Tally] = {}
@@ -81,10 +83,11 @@ class Catalogue:
             if len(found) > limit or len(names) < wanted:
                 break
             # Some names have no prediction left, so look at more names each time.
-            after = (str(names[-1].model_name), str(names[-1].model_version))
+            after = _place(names[-1])
             wanted = min(2 * wanted, NAMES_AT_ONCE)
         keys = list(found)[:limit]
-        return self._entries(keys, found, ever, now) if keys else [], len(found) > limit
+        entries = self._entries(keys, found, ever, now) if keys else []
+        return entries, _place(keys[-1]) if len(found) > limit else None
 
     def _entries(
         self, keys: Sequence[GroupKey], all_time: Mapping[GroupKey, Tally], ever: TimeRange, now: datetime
@@ -109,3 +112,7 @@ class Catalogue:
     def _tallies(self, keys: Sequence[GroupKey], time_range: TimeRange) -> Mapping[GroupKey, Tally]:
         question = Question(selection_of(keys), time_range, GROUP_KEYS)
         return {key: tally for key, tally in self._statistics.ask(question).tallies.items() if tally.total}
+
+
+def _place(key: GroupKey) -> tuple[str, str]:
+    return str(key.model_name), str(key.model_version)

@@ -6,10 +6,12 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
+from itertools import chain
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urljoin
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, Engine
 
@@ -18,7 +20,7 @@ from app.application.catalogue_places import CatalogueReader
 from app.application.statistics import Statistics
 from app.domain.instants import DAY, HOUR, MINUTE, floor
 from app.domain.sketch import RELATIVE_ERROR
-from app.infrastructure.catalogue_store import SnapshotReader
+from app.infrastructure.catalogue_store import PostgresCatalogueStore, SnapshotReader
 from app.presentation.resources.catalogue import EXAMPLE, ModelSchema
 from support.capture import statements
 
@@ -279,6 +281,36 @@ def test_models_are_found_by_a_part_of_their_name_page_by_page(client: FlaskClie
         address = urljoin(URL, link[1]) if link else ""
     assert (seen, address) == ([f"a-{model}-price_v2", f"{model}-Price"], "")
     assert client.get(URL, query_string={"search": f"{model}-_rice"}).json == []
+
+
+@pytest.mark.parametrize(("limit", "first_page"), [(1, []), (2, ["b"])])
+def test_a_model_that_is_deleted_while_its_page_is_made_ends_no_list(
+    app: Flask,
+    database: Engine,
+    model: str,
+    log: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int,
+    first_page: list[str],
+) -> None:
+    for letter in "abc":
+        log(model_name=f"{model}-{letter}")
+    store: PostgresCatalogueStore = app.extensions["predlog"].readers._primary.catalogue._store
+
+    def within_snapshot(work: Callable[[CatalogueReader], T]) -> T:
+        with database.connect() as connection:
+            connection.exec_driver_sql("DELETE FROM prediction_log WHERE model_name = %(name)s", {"name": f"{model}-a"})
+        return PostgresCatalogueStore.within_snapshot(store, work)
+
+    monkeypatch.setattr(store, "within_snapshot", within_snapshot)
+    pages, address = [], f"{URL}?{urlencode({'search': model, 'limit': limit})}"
+    while address:
+        response = app.test_client().get(address)
+        pages.append([entry["model_name"].removeprefix(f"{model}-") for entry in response.json or []])
+        link = re.fullmatch(r'<(.*)>; rel="next"', response.headers.get("Link", ""))
+        address = urljoin(URL, link[1]) if link else ""
+    assert pages[0] == first_page
+    assert [*chain(*pages)] == ["b", "c"]
 
 
 def test_names_without_predictions_are_passed_over_however_many(

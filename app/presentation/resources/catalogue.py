@@ -133,11 +133,10 @@ def list_models(query: dict[str, Any]) -> Response:
     after = decode_cursor(cursor, str, str) if cursor else None
     now = datetime.now(timezone.utc)
     models = readable(query["model_name"])
-    entries, more = services().readers.ask(lambda reader: reader.catalogue.page(models, after, limit, now, search))
+    entries, following = services().readers.ask(lambda reader: reader.catalogue.page(models, after, limit, now, search))
     response = as_json([_written(entry) for entry in entries])
-    if more:
-        cursor = encode_cursor(entries[-1].model_name, entries[-1].model_version)
-        response.headers["Link"] = link_to_next_page(cursor)
+    if following:
+        response.headers["Link"] = link_to_next_page(encode_cursor(*following))
     return response
 
 

@@ -46,7 +46,7 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     logging.configure(debug=config.debug)
     app = Application("app", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
-    app.extensions["predlog.batch_permits"] = intake.BatchPermits(config.max_concurrent_batches)
+    app.extensions[intake.BATCH_PERMITS] = intake.BatchPermits(config.max_concurrent_batches)
     app.extensions[export_stream.EXTENSION] = export_stream.Exports(
         config.max_concurrent_exports, config.export_timeout_s, is_stopping
     )

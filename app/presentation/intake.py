@@ -19,6 +19,8 @@ from app.presentation.middleware.request_body import Body, read_body
 from app.presentation.schemas.dropped_header import read_dropped
 from app.presentation.services import services
 
+BATCH_PERMITS = "predlog.batch_permits"
+
 
 class BatchPermits:
     """Limits how many batches a worker handles at once; each keeps a processor and a database connection busy."""
@@ -54,7 +56,7 @@ def take(read: Callable[[Body, Models], Batch], log: Callable[[Batch], Receipt] 
     # Reports of models that the key may not log are left out, because an error would block the predictions for good.
     reports = read_dropped(request.headers)
     dropped = [report for report in reports if allowed is None or report.model_name in allowed]
-    permits: BatchPermits = current_app.extensions["predlog.batch_permits"]
+    permits: BatchPermits = current_app.extensions[BATCH_PERMITS]
     body = read_body(request, current_app.config["MAX_CONTENT_LENGTH"])
     with permits.take():
         new_models = services().new_models

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 
-import marshmallow as ma
 from flask import Response, request
 
 from app.application.predictions import Batch
@@ -18,6 +17,7 @@ from app.presentation.middleware.request_body import Body, incomplete, is_gzip
 from app.presentation.resources.predictions import EXAMPLE
 from app.presentation.schemas.dropped_header import HEADER, LEFT_OUT_HEADER, DroppedReportSchema
 from app.presentation.schemas.predictions import PredictionSchema
+from app.presentation.schemas.receipts import ReceiptSchema
 from app.presentation.schemas.summaries import SummarySchema
 
 blp = Blueprint("batches", __name__, url_prefix="/api/v1", description="Logged predictions, many at once")
@@ -34,21 +34,6 @@ LEFT_OUT = {
         "schema": {"type": "integer"},
     }
 }
-
-
-class RejectedSchema(ma.Schema):
-    """A record that was not stored: its index in the batch, and its errors."""
-
-    index = ma.fields.Integer(required=True)
-    errors = ma.fields.Dict(required=True)
-
-
-class ReceiptSchema(ma.Schema):
-    """The result of a batch."""
-
-    stored = ma.fields.Integer(required=True, metadata={"description": "Records that are committed now."})
-    duplicates = ma.fields.Integer(required=True, metadata={"description": "Records that had been stored before."})
-    rejected = ma.fields.List(ma.fields.Nested(RejectedSchema), required=True)
 
 
 @blp.route("/predict-logs", methods=["POST"])

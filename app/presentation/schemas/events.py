@@ -10,7 +10,7 @@ from app.presentation.api import ErrorSchema
 from app.presentation.batch_decoder import MAX_RECORDS
 from app.presentation.cloudevents.decoder import BATCHED, STRUCTURED
 from app.presentation.cloudevents.inference import SIDES
-from app.presentation.resources.batches import ReceiptSchema
+from app.presentation.schemas.receipts import ReceiptSchema
 
 
 class EventReceiptSchema(ReceiptSchema):

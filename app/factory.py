@@ -37,6 +37,7 @@ from app.presentation.resources import cloudevents, metrics, traces
 from app.presentation.services import EXTENSION, Services
 from app.server.process_lifecycle import is_stopping
 from app.wiring import alerts, databases, http, migrations
+from app.wiring.embedded_database import with_embedded_database
 from app.wiring.pools import open_pool
 
 
@@ -62,7 +63,7 @@ def create_app(config: configuration.Config | None = None) -> Flask:
     app.extensions[cloudevents.DECODER] = EventDecoder(events.names)
     app.json = _json(app)
     if config.database_url is None:
-        config = maintenance.with_embedded_database(config)
+        config = with_embedded_database(config)
     url = config.database_url or ""
     meters = metrics.register(app, config.pool_size)
     database = open_pool(url, config)

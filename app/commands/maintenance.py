@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import click
@@ -17,7 +15,7 @@ from app.commands.table import table
 from app.infrastructure.maintenance import engines
 from app.infrastructure.postgres.database import Database
 from app.wiring.life_cycle import life_cycle_of
-from config import Config, ConfigurationError
+from config import Config
 
 stats = Commands("stats", help="The aggregates that statistics are read from.")
 life_cycle = Commands("lifecycle", help="Retention, columnstore and jobs.")
@@ -35,25 +33,6 @@ def register(app: Flask, database: Database, config: Config) -> None:
     app.cli.add_command(dropped.commands)
     app.cli.add_command(purge.commands)
     app.cli.add_command(roles.commands)
-
-
-def with_embedded_database(config: Config) -> Config:
-    """Return the configuration with the address of the embedded server if DATABASE_URL is not set.
-
-    A server that does not run yet is started for the life of this process. Raises ConfigurationError if that fails.
-    """
-    # The embedded server needs a POSIX system, and its wheel.
-    from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError, running_urls
-
-    try:
-        urls = running_urls(config.embedded_data_dir)
-        if urls is None:
-            server = EmbeddedPostgres(config.embedded_data_dir)
-            urls = server.start()
-            atexit.register(server.stop)
-    except EmbeddedPostgresError as error:
-        raise ConfigurationError(str(error)) from error
-    return replace(config, database_url=urls.service, database_direct_url=urls.owner)
 
 
 @stats.command()

@@ -36,9 +36,8 @@ def timeline(time_range: TimeRange, bucket: str, zone: tzinfo) -> Series:
     """
     width = BUCKETS[bucket]
     if time_range.length / width > MAX_POINTS:
-        raise InvalidInput(
-            "bucket", f"{bucket} divides this range into more than {MAX_POINTS} points; take a longer bucket."
-        )
+        advice = "a shorter range" if width == max(BUCKETS.values()) else "a longer bucket"
+        raise InvalidInput("bucket", f"{bucket} divides this range into more than {MAX_POINTS} points; take {advice}.")
     offset = zone.utcoffset(None)
     if offset is not None and time_range:  # the same all year
         return Series((time_range.start, *_even_edges(time_range, width, offset), time_range.end))

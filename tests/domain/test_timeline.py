@@ -149,6 +149,17 @@ def test_more_points_than_anyone_can_look_at_are_refused() -> None:
     with pytest.raises(InvalidInput, match="2000 points") as refusal:
         timeline(TimeRange(start, most.end + TICK), "1m", ZoneInfo("UTC"))
     assert refusal.value.field == "bucket"
+    assert refusal.value.message.endswith("take a longer bucket.")
+
+
+def test_a_range_that_is_too_long_for_the_longest_bucket_is_to_be_shorter() -> None:
+    start = parse_instant("2025-06-01T00:00:00Z")
+    most = TimeRange(start, start + MAX_POINTS * timedelta(days=1))
+    bucket = choose_bucket(most)
+    assert len(timeline(most, bucket, ZoneInfo("UTC")).edges) == MAX_POINTS + 1
+    with pytest.raises(InvalidInput, match="2000 points; take a shorter range") as refusal:
+        timeline(TimeRange(start, most.end + TICK), bucket, ZoneInfo("UTC"))
+    assert refusal.value.field == "bucket"
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,18 @@ def test_with_a_bucket_the_points_are_those_of_the_series(
             assert entry["percentiles"] == total["percentiles"]
 
 
+@pytest.mark.parametrize("bucket", ["auto", "1h"])
+def test_with_a_bucket_and_without_a_beginning_the_range_is_that_of_the_series(
+    client: FlaskClient, model: str, models: list[str], bucket: str
+) -> None:
+    answer = ask(client, search=model, bucket=bucket)
+    series = client.get("/api/v1/stats/timeseries", query_string={"model_name": models[0], "bucket": bucket}).json
+    assert len(answer["edges"]) == len(series["points"]) + 1 > 24
+    ends = [datetime.fromisoformat(answer["range"][side]) for side in ("from", "to")]
+    assert ends[1] - ends[0] == timedelta(days=1)
+    assert answer["bucket"] == series["bucket"]
+
+
 def test_the_pages_together_have_every_model_once(client: FlaskClient, model: str, models: list[str]) -> None:
     seen, url = [], f"{URL}?search={model}&limit=2"
     while url:

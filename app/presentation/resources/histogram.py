@@ -12,13 +12,12 @@ from marshmallow.validate import OneOf, Range
 
 from app.application.statistics import GroupKey, Question
 from app.domain.histogram import MIN_COLUMNS, Columns
-from app.domain.instants import DAY, FIRST
 from app.domain.statistics import Tally
 from app.domain.timeline import BUCKETS, choose_bucket, timeline
 from app.presentation.api import Blueprint
 from app.presentation.resources.statistics import check_points
 from app.presentation.schemas.fields import Instant, Milliseconds, QueryInteger
-from app.presentation.schemas.ranges import RangeSchema
+from app.presentation.schemas.ranges import RangeSchema, day_before
 from app.presentation.schemas.statistics import ANSWER_EXAMPLE, AnswerSchema, as_json, counted, milliseconds
 from app.presentation.services import services
 
@@ -75,9 +74,8 @@ class HistogramQuerySchema(RangeSchema):
         },
     )
 
-    def beginning(self, end: datetime) -> datetime:
-        """Return the default beginning: a day before the end, as for a series."""
-        return end - min(DAY, end - FIRST)
+    def beginning(self, end: datetime, data: dict[str, Any]) -> datetime:
+        return day_before(end)
 
 
 class BinSchema(ma.Schema):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +20,7 @@ from app.presentation.api import Blueprint
 from app.presentation.pagination import decode_cursor, encode_cursor, link_to_next_page
 from app.presentation.resources.statistics import check_points
 from app.presentation.schemas.fields import Instant, QueryInteger, Text, name
-from app.presentation.schemas.ranges import RangeSchema
+from app.presentation.schemas.ranges import RangeSchema, day_before
 from app.presentation.schemas.statistics import (
     ANSWER_EXAMPLE,
     TALLY_EXAMPLE,
@@ -64,6 +65,9 @@ class ModelStatisticsQuerySchema(RangeSchema):
     )
     cursor = Text(metadata={"description": "The cursor in the Link header of the page before."})
 
+    def beginning(self, end: datetime, data: dict[str, Any]) -> datetime:
+        return day_before(end) if "bucket" in data else super().beginning(end, data)
+
 
 class CountsSchema(ma.Schema):
     """Counts by point of time, in the order of the points."""
@@ -104,8 +108,9 @@ def list_model_statistics(query: dict[str, Any]) -> Response:
     """Give the statistics of every model over any range, page by page.
 
     Every model that was ever logged is listed, with zeros and nulls if it has no predictions in the range. The figures
-    of a model are those of `GET /api/v1/stats` with its name. While there is more, the header `Link` with `rel="next"`
-    has the address of the next page, relative to this one; give `to` if all pages are to be about the same range.
+    of a model are those of `GET /api/v1/stats` with its name. With `bucket` and without `from` the range is the day
+    before its end. While there is more, the header `Link` with `rel="next"` has the address of the next page, relative
+    to this one; give `to` if all pages are to be about the same range.
     """
     time_range, percentiles, bucket = query["range"], query["percentiles"], query.get("bucket")
     if bucket == "auto":

@@ -14,14 +14,14 @@ from webargs.fields import DelimitedList
 
 from app.application.statistics import MAX_GROUPS, Answer, GroupKey, Question
 from app.domain.errors import InvalidInput
-from app.domain.instants import DAY, FIRST, TimeRange
+from app.domain.instants import TimeRange
 from app.domain.predictions import MAX_DURATION_MS
 from app.domain.statistics import GROUP_KEYS, Tally
 from app.domain.timeline import BUCKETS, choose_bucket, timeline
 from app.presentation.api import Blueprint
 from app.presentation.content_types import CSV, format_field, negotiated
 from app.presentation.schemas.fields import Instant, QueryMilliseconds
-from app.presentation.schemas.ranges import MAX_PERCENTILES, RangeSchema
+from app.presentation.schemas.ranges import MAX_PERCENTILES, RangeSchema, day_before
 from app.presentation.schemas.statistics import (
     ANSWER_EXAMPLE,
     TALLY_EXAMPLE,
@@ -90,9 +90,8 @@ class SeriesQuerySchema(MeasuresSchema):
         metadata={"description": "How long a point is; `auto` makes about 60 points.", "example": "1h"},
     )
 
-    def beginning(self, end: datetime) -> datetime:
-        """Return the default beginning: a day before the end."""
-        return end - min(DAY, end - FIRST)
+    def beginning(self, end: datetime, data: dict[str, Any]) -> datetime:
+        return day_before(end)
 
 
 class GroupSchema(TallySchema):

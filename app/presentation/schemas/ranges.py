@@ -10,7 +10,7 @@ from marshmallow.validate import Length
 from webargs.fields import DelimitedList
 
 from app.domain.errors import InvalidInput
-from app.domain.instants import TimeRange, is_date, parse_bound
+from app.domain.instants import DAY, FIRST, TimeRange, is_date, parse_bound
 from app.domain.predictions import EARLIEST, FUTURE_TOLERANCE, MAX_MODEL_NAME_LENGTH
 from app.domain.statistics import DEFAULT_PERCENTILES, Selection
 from app.presentation.middleware.authentication import readable
@@ -64,8 +64,8 @@ class RangeSchema(SelectionSchema):
     start = bound("The same as `from_date`.", data_key="from")
     end = bound("The same as `to_date`.", data_key="to")
 
-    def beginning(self, end: datetime) -> datetime:
-        """Return the default beginning of a range that ends at `end`."""
+    def beginning(self, end: datetime, data: dict[str, Any]) -> datetime:
+        """Return the default beginning of a range that ends at `end`; `data` are the other parameters."""
         return min(EARLIEST, end)
 
     @ma.post_load
@@ -74,7 +74,7 @@ class RangeSchema(SelectionSchema):
         start = _bound(data, "from_date", "from", "start")
         end = _bound(data, "to_date", "to", "end")
         until = parse_bound(*end, zone, is_end=True) if end else open_end()
-        range = TimeRange(parse_bound(*start, zone, is_end=False) if start else self.beginning(until), until)
+        range = TimeRange(parse_bound(*start, zone, is_end=False) if start else self.beginning(until, data), until)
         check_order(start, end, range)
         selection = Selection(readable(data.pop("model_name")), data.pop("model_version", None))
         return {"selection": selection, "range": range, "zone": zone, **data}
@@ -86,6 +86,11 @@ def _bound(data: dict[str, Any], name: str, alias: str, attribute: str) -> tuple
         raise InvalidInput(alias, f"Given twice: `{name}` and `{alias}` are the same.")
     sent = [(name, data.pop(name))] if name in data else [(alias, data.pop(attribute))] if attribute in data else []
     return sent[0] if sent else None
+
+
+def day_before(end: datetime) -> datetime:
+    """Return the default beginning of a series, a day before its end."""
+    return end - min(DAY, end - FIRST)
 
 
 def check_order(start: tuple[str, str] | None, end: tuple[str, str] | None, time_range: TimeRange) -> None:

@@ -200,8 +200,10 @@ class Alerts:
             return
         samples = rule.measure.samples(now, rule.model_version)
         answers = [self._tallies(sample, models, latency=rule.measure.needs_latency) for sample in samples]
+        all_versions = [self._all_versions(sample, answer) for sample, answer in zip(samples, answers)]
         for model_name in models:
-            yield model_name, rule.judge([answer.get(model_name, NOTHING) for answer in answers])
+            tallies = [answer.get(model_name, NOTHING) for answer in answers]
+            yield model_name, rule.judge(tallies, [answer.get(model_name, NOTHING) for answer in all_versions])
 
     def _tell_left_out(self, rule: str, number: int) -> None:
         if number != self._told_left_out.get(rule, 0):
@@ -212,6 +214,16 @@ class Alerts:
         selection = Selection(tuple(models), sample.model_version)
         answer = self._ask(Question(selection, sample.range, ("model_name",), latency=latency))
         return {str(key.model_name): tally for key, tally in answer.tallies.items()}
+
+    def _all_versions(self, sample: Sample, tallies: Mapping[str, Tally]) -> Mapping[str, Tally]:
+        """Return the tallies with all versions of each model of which clients dropped predictions.
+
+        The dropped ones are known by model, not by version, so only together with all versions they tell a share.
+        """
+        models = [model_name for model_name, tally in tallies.items() if tally.dropped]
+        if sample.model_version is None or not models:
+            return tallies
+        return {**tallies, **self._tallies(Sample(sample.range), models, latency=False)}
 
 
 def _unwatched(rule: Rule, alerts: Mapping[AlertKey, Alert], watched: Collection[str]) -> Sequence[str]:

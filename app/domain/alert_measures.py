@@ -177,14 +177,19 @@ class Silence(_OneWindow):
 
     needs_predictions = False
 
+    def samples(self, now: datetime, model_version: str | None) -> Sequence[Sample]:
+        """The window, and for a version once more with all versions, because drops are known by model only."""
+        windows = super().samples(now, model_version)
+        return windows if model_version is None else [*windows, *super().samples(now, None)]
+
     @property
     def condition(self) -> str:
         return f"no prediction in {duration(self.window)}"
 
     def judge(self, tallies: Sequence[Tally]) -> Verdict:
-        tally = tallies[0]
-        if tally.dropped and not tally.total:
-            text = f"no prediction was logged in {duration(self.window)}, but clients dropped {tally.dropped:,}"
+        tally, all_versions = tallies[0], tallies[-1]
+        if all_versions.dropped and not all_versions.total:
+            text = f"no prediction was logged in {duration(self.window)}, but clients dropped {all_versions.dropped:,}"
             return Verdict(Outcome.UNRELIABLE, 0.0, text)
         return Verdict.of(
             not tally.total, float(tally.total), f"{tally.total:,} predictions in {duration(self.window)}"
@@ -193,11 +198,15 @@ class Silence(_OneWindow):
 
 @dataclass(frozen=True)
 class Completeness(_OneWindow):
-    """The share of logged predictions among logged and dropped ones, at least `below` (0 … 1)."""
+    """The share of logged predictions among logged and dropped ones of all versions, at least `below` (0 … 1)."""
 
     below: float
 
     needs_predictions = False
+
+    def samples(self, now: datetime, model_version: str | None) -> Sequence[Sample]:
+        """The window with all versions, because drops are known by model only."""
+        return super().samples(now, None)
 
     @property
     def condition(self) -> str:

@@ -16,8 +16,8 @@ class Rule:
     """One rule; it watches each model by itself.
 
     `models` are names, or patterns with `*`, `?` or `[…]`. A breach must last for `hold`. The rule has no verdict if
-    there are fewer predictions than `min_predictions`, or if a smaller share than `min_completeness` (0 … 1) was
-    logged.
+    there are fewer predictions than `min_predictions`, or if a smaller share than `min_completeness` (0 … 1) of those
+    of all versions was logged.
     """
 
     name: str
@@ -41,24 +41,27 @@ class Rule:
         found = {model for model in known if any(fnmatchcase(model, pattern) for pattern in patterns)}
         return sorted(named | found)
 
-    def judge(self, tallies: Sequence[Tally]) -> Verdict:
-        """Judge the tallies of one model, one for each of the measure's samples, in their order."""
+    def judge(self, tallies: Sequence[Tally], all_versions: Sequence[Tally] = ()) -> Verdict:
+        """Judge the tallies of one model, one for each of the measure's samples, in their order.
+
+        `all_versions` has the same samples with all versions; it may be left out if the rule selects no version.
+        """
         if self.measure.needs_predictions:
-            for tally in self.measure.evidence(tallies):
+            for tally in self.measure.evidence(all_versions or tallies):
                 if (share := tally.completeness) is not None and share < self.min_completeness:
-                    return Verdict(Outcome.UNRELIABLE, None, _unreliable(tally, share, self.min_completeness))
+                    return Verdict(Outcome.UNRELIABLE, None, self._unreliable(tally, share))
             if (predictions := self.measure.sample_size(tallies)) < max(self.min_predictions, 1):
                 reason = f"{predictions:,} predictions are too few, {self.min_predictions:,} are needed"
                 return Verdict(Outcome.UNKNOWN, None, reason)
         return self.measure.judge(tallies)
 
+    def _unreliable(self, tally: Tally, share: float) -> str:
+        predictions = "predictions" if self.model_version is None else "predictions of all versions"
+        return (
+            f"only {percent(share)} of the {predictions} were logged and {tally.dropped:,} were dropped by clients: "
+            f"less than {percent(self.min_completeness)}, so the figures cannot be believed"
+        )
+
 
 def _is_pattern(model: str) -> bool:
     return any(character in model for character in "*?[")
-
-
-def _unreliable(tally: Tally, share: float, least: float) -> str:
-    return (
-        f"only {percent(share)} of the predictions were logged and {tally.dropped:,} were dropped by clients: less "
-        f"than {percent(least)}, so the figures cannot be believed"
-    )

@@ -58,6 +58,16 @@ def test_figures_of_which_too_many_predictions_are_missing_are_not_believed() ->
     assert outcome(ErrorRate(HOUR, 0.01, 0.95), predictions(80, 80, dropped=20), min_completeness=0.7) is BREACHED
 
 
+def test_figures_of_a_version_are_believed_if_enough_of_the_predictions_of_all_versions_were_logged() -> None:
+    rule = Rule("r", ("m",), ErrorRate(HOUR, 0.01, 0.95), model_version="2")
+    canary = predictions(1000, 500, dropped=500)
+    assert rule.judge([canary], [predictions(100_000, 500, dropped=500)]).outcome is BREACHED
+    verdict = rule.judge([canary], [predictions(1500, 500, dropped=500)])
+    assert verdict.outcome is UNRELIABLE
+    assert "only 75 % of the predictions of all versions" in verdict.text and "500 were dropped" in verdict.text
+    assert rule.judge([predictions(0, dropped=500)], [predictions(100_000, dropped=500)]).outcome is UNKNOWN
+
+
 def test_the_share_of_fast_predictions_and_a_percentile_say_the_same_of_the_same_limit() -> None:
     slow, fast = timed([100.0] * 900 + [900.0] * 100), timed([100.0] * 990 + [900.0] * 10)
     for tally, expected in ((slow, BREACHED), (fast, FINE)):
@@ -75,6 +85,18 @@ def test_silence_is_a_breach_unless_predictions_were_lost() -> None:
     assert outcome(Silence(HOUR), predictions(0)) is BREACHED
     assert outcome(Silence(HOUR), predictions(1, dropped=100)) is FINE
     assert outcome(Silence(HOUR), predictions(0, dropped=3)) is UNRELIABLE
+
+
+def test_a_version_is_silent_also_if_predictions_of_other_versions_were_lost() -> None:
+    assert outcome(Silence(HOUR), predictions(0, dropped=3), predictions(1000, dropped=3)) is BREACHED
+    assert outcome(Silence(HOUR), predictions(0, dropped=3), predictions(0, dropped=3)) is UNRELIABLE
+    assert outcome(Silence(HOUR), predictions(1, dropped=3), predictions(1000, dropped=3)) is FINE
+    assert [sample.model_version for sample in Silence(HOUR).samples(NOW, "2")] == ["2", None]
+    assert [sample.model_version for sample in Silence(HOUR).samples(NOW, None)] == [None]
+
+
+def test_completeness_is_that_of_all_versions() -> None:
+    assert [sample.model_version for sample in Completeness(HOUR, 0.99).samples(NOW, "2")] == [None]
 
 
 def test_completeness_itself_can_be_a_breach() -> None:

@@ -65,8 +65,8 @@ def watch(
 def log_many(client: FlaskClient, model: str) -> Callable[..., None]:
     """Log so many predictions at once."""
 
-    def log_many(number: int, *, was_successful: bool, name: str = model) -> None:
-        record = {"model_name": name, "duration_ms": 1, "was_successful": was_successful}
+    def log_many(number: int, *, was_successful: bool, name: str = model, **fields: str) -> None:
+        record = {"model_name": name, "duration_ms": 1, "was_successful": was_successful, **fields}
         assert client.post("/api/v1/predict-logs", json=[record] * number).status_code == 200
 
     return log_many
@@ -153,6 +153,32 @@ def test_with_too_many_predictions_lost_it_says_so_instead_of_firing(
     assert body["text"].startswith(
         f"Cannot be measured: errors, model {model}\nonly 20 % of the predictions were logged"
     )
+
+
+RULES_OF_A_CANARY = {
+    "error_rate": 'measure = "error_rate"\nabove = 0.1\n',
+    "change": 'measure = "change"\nof = "error_rate"\nagainst_version = "1"\n',
+    "silence": 'measure = "silence"\n',
+}
+
+
+@pytest.mark.parametrize("measure", RULES_OF_A_CANARY)
+def test_a_canary_is_watched_although_its_model_dropped_more_predictions_than_the_canary_has(
+    watch: Callable[[str], Watch], client: FlaskClient, log_many: Any, model: str, measure: str
+) -> None:
+    instance = watch(
+        f'[[rule]]\nname = "canary"\nmodels = ["{model}"]\nversion = "2"\nwindow = "1h"\nwebhooks = ["team"]\n'
+        + RULES_OF_A_CANARY[measure]
+    )
+    log_many(900, was_successful=True, model_version="1")
+    if measure != "silence":
+        log_many(20, was_successful=False, model_version="2")
+    drop(client, model, 50)
+    assert told(instance) == ["firing"]
+    drop(client, model, 900)
+    assert told(instance) == []
+    (measured,) = instance.alerts.measured()
+    assert measured.alert.state is (State.FIRING if measure == "silence" else State.NO_DATA)
 
 
 def test_that_too_many_are_missing_is_not_told_at_once_after_a_time_without_predictions(

@@ -15,6 +15,7 @@ from predlog.cli.console import Progress
 from predlog.cli.main import main
 
 FILES = Path(__file__).parent / "imports"
+OTHER_URL = "http://other:8000"
 
 
 @pytest.fixture
@@ -100,6 +101,40 @@ def test_it_goes_on_in_another_run(service: Service, run: Callable[..., Any], tm
     run(tmp_path / "e.ndjson")
     assert (tmp_path / "e.ndjson").read_bytes() == whole
     assert cursors(service) == [None, "2025-06-09T12:00:00.000000+00:00,200002"]
+
+
+@pytest.mark.parametrize("other", [["--model", "b"], ["--format", "csv"], ["--to", "2025-06-09"], ["--url", "OTHER"]])
+def test_a_part_of_another_export_is_left_alone(
+    service: Service, run: Callable[..., Any], tmp_path: Path, other: list[str]
+) -> None:
+    whole = (FILES / "export.ndjson").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    service.exports.append((b"".join(lines[:2]),))
+    run(tmp_path / "e.ndjson", "--model", "a", "--retry-timeout", "0.0001", code=3)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    said = run(
+        tmp_path / "e.ndjson", "--model", "a", *(OTHER_URL if text == "OTHER" else text for text in other), code=2
+    )[1]
+    assert "e.ndjson.part is of another export" in said and "model_name a" in said and "remove it" in said
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before and len(cursors(service)) == 1
+    service.exports.append(b"".join(lines[2:]))
+    run(tmp_path / "e.ndjson", "--model", "a")
+    assert (tmp_path / "e.ndjson").read_bytes() == whole and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_part_of_unknown_options_is_left_alone(service: Service, run: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "e.csv.part").write_bytes(b"mine\n")
+    assert "e.csv.part is of another export" in run(tmp_path / "e.csv", code=2)[1]
+    assert (tmp_path / "e.csv.part").read_bytes() == b"mine\n"
+
+
+def test_a_run_that_got_nothing_does_not_decide_the_options_of_the_next(
+    service: Service, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    service.exports.extend([406, (FILES / "export.ndjson").read_bytes()])
+    run(tmp_path / "e.ndjson", "--model", "a", code=2)
+    run(tmp_path / "e.ndjson", "--model", "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["e.ndjson"]
 
 
 @pytest.mark.parametrize("found", [b"", b'{"id": 1, "timestamp": "2025-06-09T12:00:00.000000+00:00"}\n'])

@@ -41,7 +41,30 @@ def export(transport: Transport, options: argparse.Namespace) -> int:
         raise CommandError(f"{printable(options.file)} exists already", Exit.USAGE)
     query = {"model_name": options.model, "from": options.from_, "to": options.to}
     query = {name: value for name, value in query.items() if value is not None}
+    service = (options.url or os.environ.get("PREDLOG_URL", "")).rstrip("/")
+    _begin_part(f"{options.file}.part", {"service": service, "format": name, **query})
     return _Exporting(transport, name, query, options.file, options.retry_timeout).run()
+
+
+def _begin_part(part: str, export: dict[str, str]) -> None:
+    """Note beside the part which export it is of. Raises CommandError if it is of another one, whose rows it holds."""
+    note = f"{part}.query"
+    try:
+        if not os.path.exists(part) or not os.path.getsize(part):
+            with open(note, "w", encoding="utf-8") as file:
+                json.dump(export, file)
+        elif (begun := _noted(note)) != export:
+            text = ", ".join(f"{name} {value}" for name, value in begun.items()) or "it is not known which"
+            advice = "repeat that one to go on with it, or remove it, or export to another file"
+            raise CommandError(f"{printable(part)} is of another export ({printable(text)}): {advice}", Exit.USAGE)
+    except OSError as error:
+        raise CommandError(f"{printable(part)}: {error.strerror}", Exit.USAGE) from None
+
+
+def _noted(note: str) -> dict[str, str]:
+    with contextlib.suppress(FileNotFoundError, ValueError, TypeError), open(note, encoding="utf-8") as file:
+        return dict(json.load(file))
+    return {}
 
 
 class _Exporting:
@@ -62,6 +85,8 @@ class _Exporting:
                     part.seek(0)
                     self._rows = _last_row(part, quoted=True)[2] - 1
             os.replace(self._part, self._file)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self._part}.query")
         except OSError as error:
             raise CommandError(f"{printable(self._part)}: {error.strerror}", Exit.USAGE) from None
         self._show(last=True)

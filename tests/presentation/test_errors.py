@@ -317,6 +317,20 @@ def test_a_parameter_that_cannot_be_used_is_named(door: FlaskClient, path: str, 
     assert quote(named, safe="%").upper() == quote(name, safe="%").upper()
 
 
+@pytest.mark.parametrize("value", ["1_0", "%201", "1%20", "%EF%BC%91", "%D9%A1", "0x1", "0b1", "nan", "inf", "true"])
+def test_every_number_of_a_query_string_is_read_as_people_read_it(door: FlaskClient, value: str) -> None:
+    numbers = [
+        (path, parameter["name"])
+        for path, operations in door.get("/openapi.json").json["paths"].items()
+        for parameter in operations.get("get", {}).get("parameters", [])
+        if parameter.get("in") == "query"
+        and parameter["schema"].get("items", parameter["schema"]).get("type") in ("integer", "number")
+    ]
+    assert {(LIST, "limit"), ("/api/v1/stats/compare", "confidence"), (STATS, "percentiles")} < set(numbers)
+    for path, name in numbers:
+        assert set(assert_documented(door.get(f"{path}?{name}={value}"), 422)["query"]) == {name}
+
+
 @pytest.mark.parametrize(
     ("path", "first", "second"),
     [

@@ -15,7 +15,7 @@ from app.domain.statistics import Tally
 from app.presentation.api import Blueprint
 from app.presentation.middleware.authentication import readable
 from app.presentation.pagination import decode_cursor, encode_cursor, link_to_next_page
-from app.presentation.schemas.fields import Instant, Milliseconds, Text, name
+from app.presentation.schemas.fields import Instant, Milliseconds, QueryInteger, Text, name
 from app.presentation.schemas.ranges import MAX_MODELS
 from app.presentation.schemas.statistics import as_json, milliseconds
 from app.presentation.services import services
@@ -54,7 +54,7 @@ class CatalogueQuerySchema(ma.Schema):
         MAX_MODEL_NAME_LENGTH,
         metadata={"description": "Only models whose name has this in it, in upper or lower case.", "example": "price"},
     )
-    limit = ma.fields.Integer(
+    limit = QueryInteger(
         load_default=100, validate=Range(1, 200), metadata={"description": "How many at most, 1 to 200."}
     )
     cursor = Text(metadata={"description": "The cursor in the Link header of the page before."})

@@ -16,7 +16,7 @@ from app.domain.errors import InvalidInput
 from app.domain.instants import TimeRange, parse_bound
 from app.presentation.api import Blueprint
 from app.presentation.schemas.comparison import EXAMPLE, ComparisonSchema, written
-from app.presentation.schemas.fields import bound, version
+from app.presentation.schemas.fields import QueryNumber, bound, version
 from app.presentation.schemas.ranges import RangeSchema, check_order
 from app.presentation.schemas.statistics import as_json
 from app.presentation.services import services
@@ -37,7 +37,7 @@ class CompareQuerySchema(RangeSchema):
     to_a = bound("Last day of a (included), or an instant (not included).")
     from_b = bound("First day or instant of b.")
     to_b = bound("Last day of b (included), or an instant (not included).")
-    confidence = ma.fields.Float(
+    confidence = QueryNumber(
         load_default=DEFAULT_CONFIDENCE,
         validate=Range(0.5, 0.9999),
         metadata={"description": "How sure the intervals are, 0.5 to 0.9999.", "example": DEFAULT_CONFIDENCE},

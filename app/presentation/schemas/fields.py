@@ -125,8 +125,15 @@ class QueryInteger(fields.Integer):
         return int(super()._deserialize(value, *args, **kwargs))
 
 
+class QueryNumber(fields.Float):
+    """A number in a query string."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> float:
+        return float(super()._deserialize(plain_number(value), *args, **kwargs))
+
+
 class QueryMilliseconds(Milliseconds):
-    """The same in a query string, where everything is text."""
+    """The same as Milliseconds in a query string, where everything is text."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> float:
         try:

@@ -14,17 +14,17 @@ from app.domain.instants import DAY, FIRST, TimeRange, is_date, parse_bound
 from app.domain.predictions import EARLIEST, FUTURE_TOLERANCE, MAX_MODEL_NAME_LENGTH
 from app.domain.statistics import DEFAULT_PERCENTILES, Selection
 from app.presentation.middleware.authentication import readable
-from app.presentation.schemas.fields import bound, name, plain_number, version, zone
+from app.presentation.schemas.fields import QueryNumber, bound, name, version, zone
 
 MAX_MODELS = 50
 MAX_PERCENTILES = 20
 
 
-class Percentile(ma.fields.Float):
+class Percentile(QueryNumber):
     """A number from 0 to 100."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> float:
-        number: float = super()._deserialize(plain_number(value), *args, **kwargs)
+        number = super()._deserialize(value, *args, **kwargs)
         if not 0 <= number <= 100:
             raise ma.ValidationError("Must be between 0 and 100.")
         return number

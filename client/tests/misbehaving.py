@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 KNOWN = {
     "model_name", "duration_ms", "was_successful", "timestamp", "request_id", "model_version", "error", "metadata",
@@ -106,6 +106,7 @@ class Service(ThreadingHTTPServer):
         self.requests: list[dict[str, Any]] = []
         self.queries: list[tuple[str, dict[str, list[str]]]] = []
         self.predictions: list[dict[str, Any]] = []
+        self.most_on_a_page = 1000
         self.exports: deque[Any] = deque()  # one for each request: all that is sent, or a status
         self.histogram: dict[str, Any] = {}
         self.released = threading.Event()
@@ -277,7 +278,10 @@ class Handler(BaseHTTPRequestHandler):
                 and row["timestamp"] >= query.get("from", [""])[0]
             ]
             rows.sort(key=lambda row: row["timestamp"], reverse=True)
-            self.answer(200, rows[: int(query.get("limit", ["100"])[0])])
+            start = int(query.get("cursor", ["0"])[0])
+            end = start + min(int(query.get("limit", ["100"])[0]), service.most_on_a_page)
+            following = urlencode({**query, "cursor": end}, doseq=True)
+            self.answer(200, rows[start:end], {"Link": f'<?{following}>; rel="next"'} if rows[end:] else None)
         elif parts.path == "/api/v1/predictions/export":
             self.export(service.exports.popleft())
         elif parts.path == "/api/v1/stats/histogram":

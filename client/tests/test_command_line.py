@@ -276,6 +276,27 @@ def test_tail_prints_what_comes_each_once_and_waits_for_a_service_that_is_away(
     assert rest == "" and tail.returncode == 130
 
 
+def test_tail_prints_as_many_as_asked_for_however_few_a_page_holds(service: Service, run: Callable[..., Any]) -> None:
+    service.predictions = [prediction(number, number) for number in range(10)]
+    service.most_on_a_page = 3
+    for asked, number in [(7, 7), (9, 9), (1000, 10)]:
+        out, _ = run("tail", "--once", "--json", "--model", "m", "-n", str(asked))
+        assert [json.loads(line)["id"] for line in out.splitlines()] == list(range(10))[-number:]
+    assert [query["limit"] for _, query in service.queries] == [["7"]] * 3 + [["9"]] * 3 + [["1000"]] * 4
+
+
+def test_tail_skips_nothing_that_comes_between_two_looks(program: Program, service: Service) -> None:
+    service.predictions = [prediction(0)]
+    service.most_on_a_page = 3
+    tail = program.start("-m", "predlog", "tail", "--interval", "0.05", "--json")
+    assert tail.stdout is not None
+    assert json.loads(tail.stdout.readline())["id"] == 0
+    service.predictions = [prediction(number, number) for number in range(11)]
+    assert [json.loads(tail.stdout.readline())["id"] for _ in range(10)] == list(range(1, 11))
+    tail.send_signal(signal.SIGINT)
+    assert tail.communicate(timeout=120) == ("", "") and tail.returncode == 130
+
+
 def test_stats_prints_a_table_of_whatever_the_service_says(service: Service, run: Callable[..., Any]) -> None:
     out, _ = run("stats", "--model", "a", "--model", "b", "--from", "2025-06-09", "--to", "2025-06-10")
     assert service.queries == [

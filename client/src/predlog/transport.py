@@ -37,6 +37,7 @@ class Answer(NamedTuple):
     body: bytes
     retry_after: float | None  # seconds
     date: str | None = None  # by the service's clock
+    link: str | None = None  # to the next page
 
 
 class Transport:
@@ -130,6 +131,7 @@ class Transport:
             _read(response, sock, deadline),
             _retry_after(response.getheader("Retry-After")),
             response.getheader("Date"),
+            response.getheader("Link"),
         )
         if response.will_close:
             self.close()

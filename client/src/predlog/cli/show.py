@@ -6,6 +6,7 @@ import argparse
 import http.client
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ from predlog.transport import Transport
 MAX_PAGE = 1000
 OVERLAP = timedelta(seconds=60)  # predictions are logged a little after they began, and not in order
 MAX_REMEMBERED = 20 * MAX_PAGE
+_NEXT = re.compile(r'<[^>]*\?([^>]*)>; *rel="?next"?')
 
 
 def tail(transport: Transport, options: argparse.Namespace) -> int:
@@ -29,7 +31,7 @@ def tail(transport: Transport, options: argparse.Namespace) -> int:
         query["model_name"] = options.model
     if options.failed:
         query["was_successful"] = "false"
-    predictions = fetch(transport, "/api/v1/predictions", {**query, "limit": options.lines})
+    predictions = _newest(transport, query, options.lines)
     _print(reversed(predictions), options.json)
     if options.once:
         return Exit.DONE
@@ -40,7 +42,7 @@ def tail(transport: Transport, options: argparse.Namespace) -> int:
         newest = max([newest, *(_instant(prediction) for prediction in predictions)])
         time.sleep(options.interval)
         since = max(oldest, newest - OVERLAP)
-        predictions = _next(transport, {**query, "limit": MAX_PAGE, "from": since.isoformat()})
+        predictions = _next(transport, {**query, "from": since.isoformat()})
         fresh = [prediction for prediction in predictions if prediction["id"] not in seen]
         if len(fresh) == MAX_PAGE:
             print(f"predlog: more than {MAX_PAGE} new predictions, the older ones are not shown", file=sys.stderr)
@@ -85,17 +87,35 @@ def _query(options: argparse.Namespace, **more: Any) -> dict[str, Any]:
 def _next(transport: Transport, query: dict[str, Any]) -> list[Any]:
     """The next look; a service that goes away meanwhile is waited for."""
     try:
-        predictions: list[Any] = fetch(transport, "/api/v1/predictions", query)
-        return predictions
+        return _newest(transport, query, MAX_PAGE)
     except CommandError as error:
         print(f"predlog: {error}; trying again", file=sys.stderr)
         return []
 
 
+def _newest(transport: Transport, query: dict[str, Any], count: int) -> list[Any]:
+    """The newest predictions, up to that many, from several pages if need be: a page ends at a megabyte."""
+    predictions: list[Any] = []
+    following: str | None = _encoded({**query, "limit": count})
+    while following is not None and len(predictions) < count:
+        page, following = _page(transport, "/api/v1/predictions", following)
+        predictions += page
+    return predictions[:count]
+
+
 def fetch(transport: Transport, path: str, query: dict[str, Any]) -> Any:
     """Return the JSON of an answer; raises CommandError with the error and advice."""
+    return _page(transport, path, _encoded(query))[0]
+
+
+def _encoded(query: dict[str, Any]) -> str:
+    return urlencode(query, doseq=True, errors="surrogateescape")
+
+
+def _page(transport: Transport, path: str, query: str) -> tuple[Any, str | None]:
+    """The JSON of an answer, and the query of the next page, if there is one. Raises CommandError."""
     try:
-        answer = transport.get(f"{path}?{urlencode(query, doseq=True, errors='surrogateescape')}")
+        answer = transport.get(f"{path}?{query}")
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise CommandError(f"the service cannot be reached: {reason(error)}") from None
     if answer.status in ADVICE:
@@ -110,7 +130,8 @@ def fetch(transport: Transport, path: str, query: dict[str, Any]) -> Any:
         raise CommandError(f"the service refused the request: {text}", Exit.USAGE)
     if answer.status != 200 or said is None:
         raise CommandError(f"the service answered {answer.status}, try again later")
-    return said
+    following = _NEXT.search(answer.link or "")
+    return said, following[1] if following else None
 
 
 def _print(predictions: Iterable[Any], as_json: bool) -> None:

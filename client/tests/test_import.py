@@ -57,6 +57,24 @@ def test_a_second_import_adds_nothing(
     assert run("import", FILES / name, "--from", source)[0] == f"0 stored, {count} were there already, 0 rejected\n"
 
 
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('{"model_name": "m", "was_successful": true}', "not a row of an export: 'duration_ms'"),
+        ('{"model_name": "m", "duration_ms": null}', "not a row of an export: float() argument must be"),
+        ('["m"]', "not a JSON object"),
+        ('{"model_name": "m"', "not a JSON object"),
+    ],
+)
+def test_a_line_that_cannot_be_imported_is_told_with_what_it_lacks(
+    service: Service, run: Callable[..., Any], tmp_path: Path, line: str, why: str
+) -> None:
+    good = (FILES / "export.ndjson").read_text().splitlines()[0]
+    (tmp_path / "e.ndjson").write_text(f"{good}\n{line}\n")
+    out, errors = run("import", tmp_path / "e.ndjson", code=1)
+    assert f"line 2: {why}" in errors and out == "1 stored, 0 were there already, 1 rejected\n"
+
+
 def test_the_seeds_table(service: Service, run: Callable[..., Any]) -> None:
     run("import", FILES / "seed.csv", "--from", "seed")
     assert stored(service) == [

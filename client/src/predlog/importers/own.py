@@ -26,9 +26,16 @@ def _ndjson(file: Iterable[bytes]) -> Found:
     for number, line in enumerate(file, 1):
         if line.strip():
             try:
-                yield number, _complete(json.loads(line), number)
-            except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if not isinstance(row, dict):
                 yield number, ValueError("not a JSON object")
+                continue
+            try:
+                yield number, _complete(row, number)
+            except (ValueError, KeyError, AttributeError, TypeError) as error:
+                yield number, ValueError(f"not a row of an export: {error}")
 
 
 def _csv(file: BinaryIO) -> Found:

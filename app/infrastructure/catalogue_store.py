@@ -32,11 +32,14 @@ FROM   prediction_model
 {where}
 ORDER  BY model_name
 LIMIT  {limit:d}"""
+# C folds ASCII in the same way everywhere. The database's own collation folds other letters, if it is not C itself; but
+# that of Turkish does not fold I to i, and one of ICU folds a Σ at the end of a word otherwise than within it.
+SEARCH = """strpos(lower(model_name COLLATE "{collation}"), lower(%(search)s COLLATE "{collation}")) > 0"""
 CONDITIONS = {
     "after_name": "model_name > %(after_name)s",
     "after": "(model_name, model_version) > (%(after_name)s, %(after_version)s)",
     "model_names": "model_name IN %(model_names)s",
-    "search": "strpos(lower(model_name), lower(%(search)s)) > 0",
+    "search": f"({SEARCH.format(collation='C')} OR {SEARCH.format(collation='default')})",
 }
 
 FROM_ROWS = """

@@ -283,6 +283,23 @@ def test_models_are_found_by_a_part_of_their_name_page_by_page(client: FlaskClie
     assert client.get(URL, query_string={"search": f"{model}-_rice"}).json == []
 
 
+@pytest.mark.parametrize("url", [URL, "/api/v1/stats/models"])
+def test_models_are_found_by_letters_of_any_script(
+    client: FlaskClient, database: Engine, model: str, log: Any, url: str
+) -> None:
+    name = f"Оценка-ÉTÉ-{model}"
+    log(model_name=name)
+
+    def found(search: str) -> list[str]:
+        answer = client.get(url, query_string={"search": search}).json
+        return [entry["model_name"] for entry in (answer["models"] if isinstance(answer, dict) else answer)]
+
+    with database.connect() as connection:
+        folds = connection.exec_driver_sql("SELECT lower('ОЦЕНКА-ÉTÉ') = 'оценка-été'").scalar()
+    assert found(name) == found(f"Оценка-ÉtÉ-{model.upper()}") == found(f"нка-ÉTÉ-{model}") == [name]
+    assert found(f"оцЕНКА-été-{model}") == ([name] if folds else [])  # a database with the collation C knows ASCII only
+
+
 @pytest.mark.parametrize(("limit", "first_page"), [(1, []), (2, ["b"])])
 def test_a_model_that_is_deleted_while_its_page_is_made_ends_no_list(
     app: Flask,

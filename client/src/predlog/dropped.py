@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from predlog.moments import MINUTE_NS
 from predlog.record import belongs_to, count_of
 from predlog.text import NAME_CHARACTERS, UNNAMED, clean
 from predlog.uuid7 import uuid7
@@ -28,7 +29,6 @@ CLOSED = "closed"  # seen by the host alone
 
 Report = dict[str, Any]
 
-_MINUTE_NS = 60_000_000_000
 _STEPS = (1, 60, 24 * 60)
 _EARLIEST = 10957 * 24 * 60  # the year 2000
 _AHEAD = 4
@@ -62,7 +62,7 @@ class Dropped:
         name = model_name if type(model_name) is str and model_name else UNNAMED
         with self._lock:
             self.totals[reason] += count
-            minute = time_ns // _MINUTE_NS
+            minute = time_ns // MINUTE_NS
             key = name[:NAME_CHARACTERS], minute - minute % self._step, reason
             if len(self._counts) >= MAX_KEYS and key not in self._counts:
                 if self._step == _STEPS[-1]:  # more models than anybody has: their names were made up
@@ -90,7 +90,7 @@ class Dropped:
     def take_over(self, model_name: str, time_ns: int, count: int) -> None:
         """Count records that another process has dropped: they are reported, but not in this process's totals."""
         with self._lock:
-            self._counts[model_name, time_ns // _MINUTE_NS, EXIT] += count
+            self._counts[model_name, time_ns // MINUTE_NS, EXIT] += count
 
     def unreported(self, reason: str, count: int = 1) -> None:
         """Count records as dropped for the host alone."""

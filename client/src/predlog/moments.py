@@ -16,6 +16,7 @@ class Datetime64(Protocol):
 
 Timestamp = Union[datetime, date, str, SupportsFloat, Datetime64]
 
+MINUTE_NS = 60_000_000_000
 EARLIEST = datetime(2000, 1, 1, tzinfo=timezone.utc)  # the service keeps nothing older
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from predlog.batch import Numbers
+from predlog.moments import MINUTE_NS
 from predlog.record import Record, measured
 from predlog.settings import Settings
 from predlog.uuid7 import fraction, uuid7
@@ -28,8 +29,6 @@ MAX_AGE_MINUTES = 24 * 60
 # Longer ones are sent whole: the sum of a batch of them in nanoseconds might be more than a double holds exactly.
 MAX_SUMMED_MS = 100_000
 NS_PER_MS = 1_000_000
-
-MINUTE_NS = 60_000_000_000
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 

@@ -21,9 +21,9 @@ def clean(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def printable(text: str) -> str:
+def printable(text: object) -> str:
     """The text without characters that would drive a terminal or break a line."""
-    return "".join(character if character.isprintable() else REPLACEMENT for character in text)
+    return "".join(character if character.isprintable() else REPLACEMENT for character in str(text))
 
 
 def text_of(value: object) -> str:

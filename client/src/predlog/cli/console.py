@@ -29,11 +29,6 @@ class CommandError(Exception):
         self.code = code
 
 
-def printable(text: object) -> str:
-    """The text without control characters: a model's error must not drive the terminal."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in str(text))
-
-
 def flatten(value: Any, path: str = "") -> list[tuple[str, Any]]:
     """Nested JSON as (path, value) pairs."""
     if isinstance(value, dict) and value:

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from typing import IO, Any
 from urllib.parse import urlencode
 
-from predlog.cli.console import CommandError, Exit, Progress, printable
+from predlog.cli.console import CommandError, Exit, Progress
 from predlog.cli.show import fetch
 from predlog.response import ADVICE, reason
+from predlog.text import printable
 from predlog.transport import Transport
 
 PATH = "/api/v1/predictions/export"

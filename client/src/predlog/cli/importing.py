@@ -12,10 +12,11 @@ from importlib import import_module
 from typing import BinaryIO
 
 from predlog.cli.checkpoint import of_stream
-from predlog.cli.console import CommandError, Exit, printable
+from predlog.cli.console import CommandError, Exit
 from predlog.cli.ndjson import InvalidLine, Line
 from predlog.cli.sending import Sending
 from predlog.importers.records import Found
+from predlog.text import printable
 from predlog.transport import Transport
 
 MODULES = {"predlog": "own", "access-log": "access_log"}

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 
 from predlog import response
 from predlog.cli.checkpoint import State, of_file, of_stream
-from predlog.cli.console import CommandError, Exit, Progress, flatten, printable
+from predlog.cli.console import CommandError, Exit, Progress, flatten
 from predlog.cli.ndjson import InvalidLine, Line
 from predlog.response import Acknowledged, Later
+from predlog.text import printable
 from predlog.transport import Transport
 
 BATCH_LINES = 1000

@@ -14,8 +14,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlencode
 
-from predlog.cli.console import BAR_WIDTH, CommandError, Exit, flatten, printable
+from predlog.cli.console import BAR_WIDTH, CommandError, Exit, flatten
 from predlog.response import ADVICE, reason
+from predlog.text import printable
 from predlog.transport import Transport
 
 MAX_PAGE = 1000

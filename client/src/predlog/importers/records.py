@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Any, BinaryIO, TextIO, Union
 
 from predlog.moments import moment
+from predlog.text import ERROR_CHARACTERS
 
 NAMESPACE = uuid.UUID("6f9b5f1e-3a44-5c0b-8f5d-0c6d4b6a1f27")
 TRUE, FALSE = ("t", "true", "1", "yes"), ("f", "false", "0", "no")
-MAX_ERROR_CHARACTERS = 4096
 
 Record = dict[str, Any]
 # A record, or an error, by the number of its line or entry.
@@ -41,7 +41,7 @@ def record(**fields: Any) -> Record:
     if fields.get("metadata"):
         fields["metadata"] = {name: value for name, value in fields["metadata"].items() if value not in (None, "")}
     if fields.get("error"):
-        fields["error"] = str(fields["error"])[:MAX_ERROR_CHARACTERS]
+        fields["error"] = str(fields["error"])[:ERROR_CHARACTERS]
     return {name: value for name, value in fields.items() if value not in (None, "", {})}
 
 

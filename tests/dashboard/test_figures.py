@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.request import Request, urlopen
 from uuid import uuid4
 
 import pytest
 from dashboard.conftest import Page
+
+from support.browser import TIMEOUT
 
 PERCENTILES = ("50", "95", "99")
 RANGES = ("preset", "days in Kathmandu", "cut anywhere in New York", "instants", "an hour without predictions")
@@ -203,3 +207,21 @@ def test_older_predictions_that_cannot_be_had_now_can_be_asked_for_again(
     page.click("#more:not([disabled])")
     page.wait_for("document.querySelectorAll('tr[data-id]').length === 200")
     assert page.texts("#more") == ["Older predictions"]
+
+
+def test_of_a_version_the_page_says_that_the_dropped_ones_are_of_all_versions(
+    page: Page, story: str, start: datetime
+) -> None:
+    dropped = {"id": str(uuid4()), "timestamp": start.isoformat(), "model_name": story, "reason": "exit", "count": 400}
+    body = json.dumps([dropped]).encode()
+    request = Request(f"{page.address}/api/v1/dropped", body, {"Content-Type": "application/json"})
+    with urlopen(request, timeout=TIMEOUT) as response:
+        assert json.load(response)["counted"] == 1
+    for version, share, hint in (
+        ({}, "60.0%", "400 dropped by clients"),
+        ({"version": "2"}, "≥ 33.3%", "400 dropped by clients, all versions"),
+    ):
+        page.open("/model", model_name=story, **version, **range_of("preset", start))
+        assert page.texts("[data-figure=Complete]") == [share]
+        assert page.texts("[data-figure=Complete] + .hint") == [hint]
+    assert "at least" in page.find("[data-figure=Complete] + .hint").get_attribute("title")

@@ -69,6 +69,13 @@ def insert(database: Engine, model: str) -> Callable[..., None]:
     return insert
 
 
+def log_two_versions(client: FlaskClient, model: str) -> None:
+    """Log 60 predictions of version 1 and 5 of version 2."""
+    record = {"model_name": model, "timestamp": NOON.isoformat(), "duration_ms": 1, "was_successful": True}
+    records = [{**record, "model_version": version} for version in ["1"] * 60 + ["2"] * 5]
+    assert client.post(BATCH, json=records).status_code == 200
+
+
 # Reports without a batch
 
 
@@ -114,6 +121,32 @@ def test_a_report_of_any_second_belongs_to_its_minute(
     client.post(PATH, json=[report(model, NOON + timedelta(seconds=59))])
     assert dropped(NOON, NOON + timedelta(seconds=1)) == 7
     assert dropped(NOON + timedelta(seconds=1), NOON + HOUR) == 0
+
+
+def test_of_a_version_the_dropped_ones_are_those_of_all_versions_of_its_model(client: FlaskClient, model: str) -> None:
+    log_two_versions(client, model)
+    assert client.post(PATH, json=[report(model, count=20)]).status_code == 200
+    query = {"model_name": model, "from": NOON.isoformat(), "to": (NOON + HOUR).isoformat()}
+    one = client.get("/api/v1/stats", query_string={**query, "model_version": "2"}).json
+    assert (one["total_requests"], one["dropped"], one["completeness"]) == (5, 20, 0.2)
+    sides = client.get("/api/v1/stats/compare", query_string={**query, "version_a": "1", "version_b": "2"}).json
+    assert [(sides[side]["dropped"], sides[side]["completeness"]) for side in ("a", "b")] == [(20, 0.75), (20, 0.2)]
+
+
+@pytest.mark.parametrize("group_by", ["model_version", "model_name,model_version"])
+def test_a_group_of_a_version_claims_no_completeness_if_predictions_were_dropped(
+    client: FlaskClient, model: str, group_by: str
+) -> None:
+    log_two_versions(client, model)
+    query = {"model_name": model, "from": NOON.isoformat(), "to": (NOON + HOUR).isoformat(), "group_by": group_by}
+    before = client.get("/api/v1/stats", query_string=query).json
+    assert [(group["dropped"], group["completeness"]) for group in before["groups"]] == [(0, 1.0)] * 2
+    assert client.post(PATH, json=[report(model, count=35)]).status_code == 200
+    after = client.get("/api/v1/stats", query_string=query).json
+    assert (after["dropped"], after["completeness"]) == (35, 0.65)
+    assert [(group["dropped"], group["completeness"]) for group in after["groups"]] == [(0, None)] * 2
+    lines = client.get("/api/v1/stats", query_string={**query, "format": "csv"}).text.splitlines()
+    assert [line.endswith(",0,") for line in lines] == [False, True, True]
 
 
 def test_a_minute_counts_no_more_than_it_can_hold_by_whichever_way_it_is_reported(

@@ -95,6 +95,7 @@ def compare(query: dict[str, Any]) -> Response:
     stands beside the difference of the success rates and beside each ratio of percentiles, and a difference is more
     than chance if its interval leaves out "no difference". Predictions are taken as independent: if failures come in
     bursts, the true intervals are wider. A side without predictions has zeros and nulls, and nothing is compared.
+    `dropped` of a version is that of all versions of the models, so its true `completeness` is at least the one shown.
     """
     comparison = services().readers.ask(lambda reader: reader.comparisons.compare(**query))
     return as_json(written(query, comparison))

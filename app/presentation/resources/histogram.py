@@ -18,7 +18,15 @@ from app.presentation.api import Blueprint
 from app.presentation.resources.statistics import check_points
 from app.presentation.schemas.fields import Instant, Milliseconds, QueryInteger
 from app.presentation.schemas.ranges import RangeSchema, day_before
-from app.presentation.schemas.statistics import ANSWER_EXAMPLE, AnswerSchema, as_json, counted, milliseconds
+from app.presentation.schemas.statistics import (
+    ANSWER_EXAMPLE,
+    COMPLETENESS,
+    DROPPED,
+    AnswerSchema,
+    as_json,
+    counted,
+    milliseconds,
+)
 from app.presentation.services import services
 
 blp = Blueprint(
@@ -93,10 +101,8 @@ class CountedSchema(ma.Schema):
     summarized = ma.fields.Integer(
         required=True, metadata={"description": "How many of `total_requests` clients have counted only."}
     )
-    dropped = ma.fields.Integer(
-        required=True, metadata={"description": "Predictions that clients reported as dropped."}
-    )
-    completeness = ma.fields.Float(required=True, allow_none=True)
+    dropped = ma.fields.Integer(required=True, metadata={"description": DROPPED})
+    completeness = ma.fields.Float(required=True, allow_none=True, metadata={"description": COMPLETENESS})
 
 
 class HistogramPointSchema(CountedSchema):

@@ -136,6 +136,10 @@ def stats(query: dict[str, Any]) -> Response:
     average and the extremes are those of a full scan of the log at the moment of the answer; each percentile is within
     `percentile_relative_error` of the true one, and each true share of `under_ms` within its limits. A model that
     was never logged has zeros and nulls. CSV has a line for each group, or one for all.
+
+    Of which versions the dropped predictions were is not known. With `model_version` they are those of all versions of
+    the models, so the true `completeness` is at least the one shown; in groups of versions it is null if any were
+    dropped.
     """
     wanted = negotiated(FORMATS, query)
     group_by = tuple(key for key in GROUP_KEYS if key in query["group_by"])
@@ -151,7 +155,9 @@ def stats(query: dict[str, Any]) -> Response:
     body = tallied(answer.total, *measures) | counted(question, answer)
     if group_by:
         ordered = sorted(item for item in answer.tallies.items() if getattr(item[0], group_by[-1]) is not None)
-        body["groups"] = [_group(key, group_by) | tallied(tally, *measures) for key, tally in ordered]
+        # Dropped predictions are known by model only: nobody knows how complete the figures of a version are.
+        unknown = {"completeness": None} if "model_version" in group_by and answer.total.dropped else {}
+        body["groups"] = [_group(key, group_by) | tallied(tally, *measures) | unknown for key, tally in ordered]
     if wanted == CSV:
         total = tallied(answer.total, *measures)
         return as_csv(body.get("groups", [total]), [*group_by, *columns(total)])

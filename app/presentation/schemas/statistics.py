@@ -19,6 +19,15 @@ from app.presentation.schemas.fields import Instant, Milliseconds
 
 ALWAYS = datetime(9999, 1, 1, tzinfo=timezone.utc)
 
+DROPPED = (
+    "Predictions that clients reported as dropped. They are known by model, not by version: with a version they are "
+    "those of all versions of the models, and a group of a version has 0."
+)
+COMPLETENESS = (
+    "Share of logged predictions among logged and dropped ones, 0 to 1; null if there are none. With a version the "
+    "true share is at least this, because `dropped` is that of all versions; in groups of versions it is null if any "
+    "were dropped."
+)
 TALLY_EXAMPLE = {
     "total_requests": 500,
     "successful_requests": 480,
@@ -88,17 +97,8 @@ class TallySchema(ma.Schema):
             "figures include them; a range counts the minutes that begin in it."
         },
     )
-    dropped = ma.fields.Integer(
-        required=True,
-        metadata={"description": "Predictions that clients reported as dropped; known by model, not by version."},
-    )
-    completeness = ma.fields.Float(
-        required=True,
-        allow_none=True,
-        metadata={
-            "description": "Share of logged predictions among logged and dropped ones, 0 to 1; null if there are none."
-        },
-    )
+    dropped = ma.fields.Integer(required=True, metadata={"description": DROPPED})
+    completeness = ma.fields.Float(required=True, allow_none=True, metadata={"description": COMPLETENESS})
 
 
 class SpanSchema(ma.Schema):

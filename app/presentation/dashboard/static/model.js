@@ -17,6 +17,7 @@ const SLOW_CANDIDATES = 50;
 const MAX_SLOW_PAGES = 10;
 const ERRORS = 20;
 const SHARED_BINS = 40;
+const DROPPED = "Clients report dropped predictions by model: these are of all versions, so of this one at least this share was logged.";
 const SUMMARIZED = "Clients that sample have counted these predictions and sent them as summaries: all figures include them, and no list of single ones does.";
 const model = param("model_name") ?? "";
 document.title = `${model} · Predlog`;
@@ -217,11 +218,12 @@ function status(found) {
 
 function summary(answer) {
   const rate = errorRate(answer);
+  const isBound = param("version") !== null && answer.dropped > 0;
   const tiles = [
     ["Predictions", count(answer.total_requests), answer.total_requests, answer.summarized ? `${count(answer.summarized)} in summaries` : "", "", SUMMARIZED],
     ["Error rate", percent(rate), rate, answer.failed_requests ? `${count(answer.failed_requests)} failed` : "none failed", rate > FAILING && "bad"],
     ...PERCENTILES.map((p) => [`p${p}`, duration(answer.percentiles[p]), answer.percentiles[p], p === "99" ? `slowest ${duration(answer.max_duration_ms)}` : p === "50" ? `average ${duration(answer.average_duration_ms)}` : ""]),
-    ["Complete", percent(answer.completeness), answer.completeness, answer.dropped ? `${count(answer.dropped)} dropped by clients` : "nothing dropped", answer.dropped && "warn"],
+    ["Complete", `${isBound ? "≥ " : ""}${percent(answer.completeness)}`, answer.completeness, answer.dropped ? `${count(answer.dropped)} dropped by clients${isBound ? ", all versions" : ""}` : "nothing dropped", answer.dropped && "warn", isBound && DROPPED],
   ];
   const element = byId("summary");
   element.removeAttribute("aria-busy");

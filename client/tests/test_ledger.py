@@ -230,6 +230,35 @@ def test_records_dropped_in_memory_by_a_killed_process_are_known_within_moments(
     wait_until(lambda: service.lost == 100)
 
 
+def test_a_killed_process_leaves_no_count_of_what_was_answered_of_its_batch(
+    program: Program, service: Service, tmp_path: Path
+) -> None:
+    service.mood = lambda records, headers: "ok" if len(records) == 5 and records[0]["duration_ms"] == 0 else 503
+    service.refuse = lambda record: record["duration_ms"] == 2
+    program.write(
+        "half.py",
+        """
+        import predlog
+        log = predlog.Client(flush_interval=60, batch_size=10)
+        for index in range(10):
+            log.log("m", duration_ms=index, was_successful=True)
+        log.flush(600)
+        """,
+    )
+    process = program.start("half.py")
+    wait_until(lambda: len(service.records) == 4)
+    requests = len(service.requests)
+    wait_until(lambda: len(service.requests) > requests + 2)
+    assert noted(tmp_path / "ledger") == 6  # five that wait, and the one that was rejected
+    process.kill()
+    process.wait()
+    service.settle()
+    service.mood = "ok"
+    next_process(service)
+    wait_until(lambda: service.lost)
+    assert service.lost == 6 and service.models == {"m": 4, "next": 1}
+
+
 SERVED = """
     import fastapi, predlog
     log = predlog.Client(flush_interval=60, exit_timeout=30)

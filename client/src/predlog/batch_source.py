@@ -68,7 +68,10 @@ class Memory:
             marker.passed = True
 
     def give_back(self, batch: Batch) -> None:
-        """It stays in hand."""
+        """What is left of it stays in hand; the rest must not be counted as dropped if the process is killed now."""
+        answered = len(batch.numbers) - len(batch.lines)
+        self._intake.ledger.done(chain.from_iterable(batch.numbers[:answered]))
+        del batch.numbers[:answered]
 
     def wait(self, seconds: float) -> None:
         """Sleep until a batch is full."""

@@ -124,7 +124,9 @@ def known(server: Server, database: Engine) -> Known:
                 "count": count,
             }
             connection.exec_driver_sql(INSERT_REPORT, report)
-        summaries = [_summary(f"{name}-summarised", now - age) for age in (timedelta(minutes=9), timedelta(days=2))]
+        ages = timedelta(minutes=5), timedelta(minutes=50), timedelta(days=2)
+        summaries = [_summary(f"{name}-summarised", now - age) for age in ages]
+        summaries += [_summary(f"{name}-summarised-silent", now - age) for age in ages[1:]]
         connection.exec_driver_sql(summary_rows.INSERT, {"summaries": summary_rows.as_json(summaries)})
         if server.engine == "timescale":
             materialize(connection)
@@ -133,8 +135,8 @@ def known(server: Server, database: Engine) -> Known:
 
 def _summary(model: str, at: datetime) -> Summary:
     """Predictions that a client has only counted: they are in the figures, and not among the single ones."""
-    bins = [(bin_of(2.5), 6), (bin_of(40.0), 4)]
-    return Summary(uuid4(), model, "2", whole_minutes(at), 10, 9, 6 * 2.5 + 4 * 40.0, 2.5, 40.0, bins)
+    bins = [(bin_of(2.5), 60), (bin_of(4000.0), 40)]
+    return Summary(uuid4(), model, "2", whole_minutes(at), 100, 90, 60 * 2.5 + 40 * 4000.0, 2.5, 4000.0, bins)
 
 
 def _prediction(dice: random.Random, timestamp: datetime, model: str) -> dict[str, Any]:
@@ -271,7 +273,7 @@ def test_what_clients_have_summarised_is_in_the_figures(
 ) -> None:
     seen = view("overview", model=[known.summarised])
     answer = stats(client, seen.start, seen.end, model_name=known.summarised)
-    assert answer["summarized"] in (10, 20)
+    assert answer["summarized"] in (100, 200, 300)
     for title in ("Predictions", "Error rate", "Latency"):
         [row] = query(seen, reader, "overview", title, "stat")
         agree(row, answer)
@@ -494,6 +496,15 @@ def test_a_silent_model_fires_and_one_that_is_called_does_not(server: Server, re
     silent = firing("predlog-silent", server, reader, datetime.now(timezone.utc))
     assert silent[known.silent] > 35
     assert not silent.keys() & set(known.models[:2])
+
+
+def test_the_rules_count_what_clients_have_summarised(server: Server, reader: Read, known: Known) -> None:
+    now = whole_minutes(known.now) - timedelta(minutes=2)
+    assert firing("predlog-error-rate", server, reader, now)[known.summarised] == pytest.approx(0.1)
+    assert firing("predlog-p95", server, reader, now)[known.summarised] == pytest.approx(4000, rel=0.01)
+    silent = firing("predlog-silent", server, reader, datetime.now(timezone.utc))
+    assert silent[f"{known.summarised}-silent"] > 45
+    assert known.summarised not in silent
 
 
 def test_dropped_predictions_fire(server: Server, reader: Read, known: Known) -> None:

@@ -235,7 +235,11 @@ def load(env_file: str | None = ".env") -> Config:
     """Read the settings; the environment overrides .env. Raises ConfigurationError."""
     env = Env()
     if env_file and Path(env_file).is_file():
-        env.read_env(env_file, recurse=False)
+        try:
+            env.read_env(env_file, recurse=False)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise ConfigurationError(f"{env_file} cannot be read: {reason}") from None
     try:
         config = Config(**read(Config, env))
         # Whatever else is called DB_PORT is none of ours unless DB_HOST is there.

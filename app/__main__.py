@@ -58,7 +58,8 @@ def serve(arguments: argparse.Namespace) -> int:
     Return an exit code, which is not 0 if the service could not start or keep running.
     """
     for number in SIGNALS:
-        signal.signal(number, _raise_stop)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(number, _raise_stop)
     try:
         config = load()
         if config.alerts_file:
@@ -132,7 +133,7 @@ def _preparation(config: Config, arguments: argparse.Namespace) -> Waiting:
 def _server(config: Config) -> Waiting:
     threads = str(config.connections + idle_connections.SPARE)
     # The owner's password is for migrations and commands; the workers do not need it.
-    environment = {**os.environ, "DATABASE_DIRECT_URL": ""}
+    environment = {**os.environ, "DATABASE_DIRECT_URL": "", "DATABASE_DIRECT_URL_FILE": ""}
     return Waiting(
         *("app.server.granian_server", "wsgi:app", "--interface", "wsgi", "--no-ws"),
         *("--host", config.host, "--port", str(config.port)),
@@ -162,10 +163,11 @@ def _serve(config: Config, server: Waiting, settings: Mapping[str, str]) -> int:
             began = time.monotonic()
             print(f"Predlog: {listening.url(config.host, config.port)} (Ctrl-C stops it)", file=sys.stderr)
             code = server.go_on(settings)
-            print(f"predlog: the server ended with {code}, starting it again", file=sys.stderr)
             failures = 0 if time.monotonic() - began > STEADY_S else failures + 1
             if failures == MAX_RESTARTS:
+                print(f"predlog: the server ended with {code}, {failures} times in a row: giving up", file=sys.stderr)
                 return 1
+            print(f"predlog: the server ended with {code}, starting it again", file=sys.stderr)
             time.sleep(1)
             server = _server(config)
     except Stop as stop:

@@ -51,6 +51,14 @@ def test_the_defaults_serve_this_machine_alone_from_an_embedded_database(setting
     assert config.raw_retention is config.minute_retention is config.hour_retention is config.day_retention is None
 
 
+def test_an_env_file_that_is_no_text_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_bytes("PREDLOG_ADMIN_KEY=ключ".encode("cp1251"))
+    with pytest.raises(ConfigurationError, match="cannot be read: it is not UTF-8 text") as error:
+        load(str(path))
+    assert "PREDLOG" not in str(error.value).replace(str(path), "")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [

@@ -112,6 +112,34 @@ def test_a_bad_setting_stops_the_start_with_a_sentence(public_folder: Path) -> N
     assert "Traceback" not in service.log
 
 
+@linux_only
+def test_workers_do_not_read_the_owners_password_from_a_file(
+    servers: Callable[[str], Server], public_folder: Path
+) -> None:
+    address = servers("plain").url
+    (public_folder / "owner").write_text(address)
+    settings = {"DATABASE_URL": address, "DATABASE_DIRECT_URL_FILE": str(public_folder / "owner")}
+    with running(public_folder, **settings) as service:
+        workers = [pid for pid in service.descendants() if b"granian" in command_line(pid)]
+        for pid in workers:
+            assert b"DATABASE_DIRECT_URL_FILE=\0" in Path(f"/proc/{pid}/environ").read_bytes()
+    assert workers
+
+
+@linux_only
+def test_a_hang_up_does_not_stop_a_service_under_nohup(public_folder: Path) -> None:
+    service = Service(
+        public_folder, EMBEDDED_DATA_DIR=str(public_folder / "data"), program=("nohup", sys.executable, "-m", "app")
+    )
+    try:
+        service.wait_until_ready()
+        service.process.send_signal(signal.SIGHUP)
+        assert service.request("GET", "/ready")[0] == 200
+    finally:
+        assert service.stop(signal.SIGTERM) == 0
+    assert "SIGHUP" not in service.log
+
+
 def test_a_database_that_is_away_stops_the_start_with_a_sentence(public_folder: Path) -> None:
     service = Service(
         public_folder, DATABASE_URL=f"postgresql://user:secret@127.0.0.1:{free_port()}/none", START_TIMEOUT_S="1"

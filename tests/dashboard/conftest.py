@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlencode
@@ -51,6 +52,25 @@ class Page:
         """The exact figures that stand behind what is written in each element."""
         values = self.run("return [...document.querySelectorAll(arguments[0])].map(e => e.dataset.value)", selector)
         return [float(value) if value else None for value in values]
+
+    def press(self, key: str) -> None:
+        self.browser.switch_to.active_element.send_keys(key)
+
+    @contextmanager
+    def answered(self, part: str, body: Any, status: int = 200) -> Iterator[None]:
+        """Answer all that the pages ask for at addresses that hold `part` in place of the service."""
+        script = f"""window.ask ??= window.fetch;
+            window.fetch = (url, options) => String(url).includes({json.dumps(part)})
+                ? Promise.resolve(new Response({json.dumps(json.dumps(body))}, {{status: {status}}}))
+                : window.ask(url, options);"""
+        on_new_page = "Page.addScriptToEvaluateOnNewDocument"
+        added = self.browser.execute_cdp_cmd(on_new_page, {"source": script})
+        self.run(script)
+        try:
+            yield
+        finally:
+            self.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+            self.run("window.fetch = window.ask")
 
     def get(self, path: str, **parameters: Any) -> Any:
         """What the API answers."""

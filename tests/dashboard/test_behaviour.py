@@ -259,6 +259,46 @@ def test_if_keys_exist_the_page_asks_for_one_and_keeps_it_in_the_tab(
             connection.exec_driver_sql("DELETE FROM api_key")
 
 
+def test_an_expired_key_is_told_until_there_is_another(page: Page, story: str) -> None:
+    page.open(search=story, range="7d")
+    with page.answered("/api/v1/", {"message": "This key has expired."}, 401):
+        page.press("r")
+        page.wait_for("document.querySelector('#key').open")
+        page.press(Key.ESCAPE)
+        page.wait_for("!document.querySelector('#key').open")
+        notice = "Not refreshed: what you see is older. This key has expired. Try againUse another key"
+        assert page.texts("#notice") == [notice]
+        page.run("window.delays = []; window.setTimeout = (_, delay) => window.delays.push(delay)")
+        page.click("#live")
+        page.wait_for(f"{STATE} === 'failed'")
+        assert page.run("return window.delays") == [30_000], "it looks again"
+        assert not page.run("return document.querySelector('#key').open"), "it has asked for a key already"
+        page.click("#notice button:last-child")
+        assert page.run("return document.querySelector('#key').open")
+    page.find("#key-field").send_keys("another" + Key.ENTER)
+    page.wait_for(f"{STATE} === 'ready' && !document.querySelector('#notice').textContent")
+    page.run("sessionStorage.removeItem('predlog-key')")
+
+
+def test_a_key_that_is_being_typed_outlasts_a_refresh(page: Page) -> None:
+    with page.answered("/api/v1/", {"message": "No key."}, 401):
+        page.browser.get(f"{page.address}/dashboard")
+        page.wait_for("document.querySelector('#key').open")
+        page.find("#key-field").send_keys("half")
+        page.run("document.querySelector('#live').click()")
+        page.wait_for(f"{STATE} === 'failed'")
+        assert page.run("return document.querySelector('#key-field').value") == "half"
+
+
+def test_a_tab_that_is_seen_again_refreshes_unless_it_is_paused(page: Page) -> None:
+    page.open()
+    seen_again = f"document.dispatchEvent(new Event('visibilitychange')); return {STATE}"
+    assert page.run(seen_again) == "ready"
+    page.click("#live")
+    page.wait_for(f"{STATE} === 'ready'")
+    assert page.run(seen_again) == "loading"
+
+
 @pytest.mark.parametrize("lines", ["shell", "python"])
 def test_the_lines_of_the_first_visit_work_when_pasted(browser: Any, fresh_service: int, lines: str) -> None:
     page = Page(browser, f"http://127.0.0.1:{fresh_service}")

@@ -8,13 +8,14 @@ import { change, DAYS, instant, knownZone, param, preset, PRESETS, rangeQuery, w
 const REFRESH_MS = 30_000;
 const THEMES = ["system", "light", "dark"];
 let load, controller, timer, counted;
+let refused; // the key for which the dialog has been opened: closed by hand, it stays so
 let isLive = localStorage.getItem("predlog-live") !== "off";
 
 /** Run a page: `task(signal)` loads and shows, at first, after each change of the address, and every half minute. */
 export function start(task) {
   load = task;
   controls();
-  document.addEventListener("visibilitychange", () => document.hidden || refresh());
+  document.addEventListener("visibilitychange", () => isLive && !document.hidden && refresh());
   document.addEventListener("keydown", shortcuts);
   for (const event of ["popstate", "viewchange"]) addEventListener(event, () => (controls(), refresh()));
   return refresh();
@@ -34,7 +35,10 @@ export async function refresh() {
   } catch (error) {
     if (mine.signal.aborted) return;
     document.documentElement.dataset.state = "failed";
-    if (error instanceof ApiError && error.status === 401) return askForKey(key.get() ? "This key is not known, or no longer." : null);
+    if (error.status === 401 && refused !== key.get()) {
+      refused = key.get();
+      askForKey(refused ? "This key is not known, or no longer." : null);
+    }
     if (!(error instanceof ApiError)) console.error(error);
     notice(error instanceof ApiError ? error : new Error("This page has an error of its own; the console has it."));
   }
@@ -58,7 +62,7 @@ export function tellRange(answer) {
 }
 
 function notice(error) {
-  const isRefused = error?.status === 403;
+  const isRefused = [401, 403].includes(error?.status);
   replace(
     byId("notice"),
     error &&
@@ -71,17 +75,18 @@ function notice(error) {
 
 function askForKey(problem) {
   const dialog = byId("key");
+  if (dialog.open) return; // a key is being typed
   const field = h("input", { id: "key-field", type: "password", autocomplete: "off", required: true, spellcheck: "false" });
   replace(
     dialog,
-    h("form", { method: "dialog", onsubmit: () => (key.set(field.value.trim()), refresh()) },
+    h("form", { method: "dialog", onsubmit: () => (key.set(field.value.trim()), (refused = undefined), refresh()) },
       h("h2", { id: "key-title" }, "A key, please"),
       h("p", {}, "This service answers only to those who have an API key with scope ", h("code", {}, "read"), ". It stays in this tab until you close it."),
       problem && h("p", { class: "bad", id: "key-problem" }, problem),
       h("label", { for: "key-field" }, "API key"), field,
       h("div", { class: "row" }, h("button", { class: "primary" }, "Show the figures"))),
   );
-  if (!dialog.open) dialog.showModal();
+  dialog.showModal();
   field.focus();
 }
 

@@ -224,6 +224,27 @@ def test_a_hostile_name_or_error_is_text_and_nothing_else(page: Page, log: Log, 
     assert page.problems == []
 
 
+def test_explore_keeps_the_filter_for_no_version_until_it_is_taken_out(page: Page, log: Log, start: datetime) -> None:
+    name = f"unversioned-{uuid4().hex}"
+    record = {"model_name": name, "duration_ms": 5, "timestamp": start.isoformat()}
+    versions = (None, True), (None, False), ("1", False)
+    log([{**record, "model_version": version, "was_successful": success} for version, success in versions])
+    page.open("/explore", model_name=name, model_version="", range="7d")
+    assert page.texts("td.version") == ["–", "–"]
+    page.run(
+        "const outcome = document.querySelector('#was_successful');"
+        "outcome.value = 'false'; outcome.dispatchEvent(new Event('change'))"
+    )
+    page.wait_for(f"location.search.includes('was_successful=false') && {STATE} === 'ready'")
+    assert page.texts("td.version") == ["–"]
+    page.click("#no_version")
+    page.wait_for(f"!location.search.includes('model_version') && {STATE} === 'ready'")
+    assert sorted(page.texts("td.version")) == ["1", "–"]
+    page.click("#no_version")
+    page.wait_for(f"new URLSearchParams(location.search).get('model_version') === '' && {STATE} === 'ready'")
+    assert page.texts("td.version") == ["–"]
+
+
 def test_without_alerts_the_page_says_how_to_set_them_up(page: Page) -> None:
     page.open("/alerts")
     assert "ALERTS_FILE" in page.find("#rules").text

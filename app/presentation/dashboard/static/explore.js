@@ -9,6 +9,7 @@ import { change, param, range } from "./view.js";
 
 const PAGE = 100;
 const MAX_EMPTY_PAGES = 20;
+const FILTERS = ["model_name", "model_version", "was_successful", "min_duration_ms"];
 let next = null;
 let pages = 0;
 let shownFor = "";
@@ -22,7 +23,7 @@ async function load(signal) {
   // What a date means is said by an answer about the same range.
   const [answer, found] = await Promise.all([
     get("api/v1/stats", { ...asked, model_name: param("model_name"), percentiles: "50" }, signal),
-    read(address("api/v1/predictions", { ...chosen(), ...asked, limit: PAGE }), signal),
+    read(address("api/v1/predictions", { ...filtersBy(param), ...asked, limit: PAGE }), signal),
   ]);
   tellRange(answer);
   pages = 1;
@@ -30,12 +31,7 @@ async function load(signal) {
   show(found.predictions, found.isSearching);
 }
 
-const chosen = () => ({
-  model_name: param("model_name"),
-  model_version: param("model_version"),
-  was_successful: param("was_successful"),
-  min_duration_ms: param("min_duration_ms"),
-});
+const filtersBy = (value) => Object.fromEntries(FILTERS.map((name) => [name, value(name)]));
 
 /** A page with predictions: one may be empty and still lead on. */
 async function read(url, signal) {
@@ -82,20 +78,24 @@ function filters() {
   if (form.contains(document.activeElement)) return;
   const names = h("datalist", { id: "names" });
   const field = (name, label, attributes) => h("label", {}, label, h("input", { id: name, name, value: param(name) ?? "", autocomplete: "off", spellcheck: "false", ...attributes }));
+  const hasNone = param("model_version") === "";
   const outcomes = [["", "Any"], ["true", "Succeeded"], ["false", "Failed"]];
   form.onsubmit = (event) => {
     event.preventDefault();
     document.activeElement?.blur();
-    change(Object.fromEntries(new FormData(form)));
+    const given = new FormData(form);
+    // An empty field is no filter; that predictions have no version is "" in the address.
+    change({ ...filtersBy((name) => given.get(name) || null), ...(given.has("no_version") && { model_version: "" }) });
   };
   replace(form,
     field("model_name", "Model", { list: "names", placeholder: "any model" }), names,
-    field("model_version", "Version", { placeholder: "any version" }),
+    field("model_version", "Version", { placeholder: hasNone ? "none" : "any version", disabled: hasNone }),
+    h("label", {}, "No version", h("input", { type: "checkbox", id: "no_version", name: "no_version", checked: hasNone, onchange: () => form.requestSubmit() })),
     h("label", {}, "Outcome", h("select", { id: "was_successful", name: "was_successful", onchange: () => form.requestSubmit() },
       outcomes.map(([value, label]) => h("option", { value, selected: (param("was_successful") ?? "") === value }, label)))),
     field("min_duration_ms", "At least, in ms", { inputmode: "decimal", placeholder: "0" }),
     h("button", { class: "primary" }, "Show"),
-    h("button", { type: "button", id: "clear", onclick: () => change({ model_name: null, model_version: null, was_successful: null, min_duration_ms: null }) }, "Clear"));
+    h("button", { type: "button", id: "clear", onclick: () => change(filtersBy(() => null)) }, "Clear"));
   const input = form.querySelector("#model_name");
   input.addEventListener("input", () => suggest(input, names));
 }

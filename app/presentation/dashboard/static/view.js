@@ -16,10 +16,10 @@ const params = () => new URLSearchParams(location.search);
 /** One parameter of the address, or null. */
 export const param = (name) => params().get(name);
 
-/** Change parameters of the address (null takes one out) and tell the page; `replace` leaves no step back. */
+/** Change parameters of the address (null takes one out, "" is a value) and tell the page; `replace` leaves no step back. */
 export function change(changes, { replace = false } = {}) {
   const next = params();
-  for (const [name, value] of Object.entries(changes)) value === null || value === "" ? next.delete(name) : next.set(name, value);
+  for (const [name, value] of Object.entries(changes)) value === null ? next.delete(name) : next.set(name, value);
   history[replace ? "replaceState" : "pushState"](null, "", `?${next}`);
   dispatchEvent(new Event("viewchange"));
 }

@@ -55,7 +55,7 @@ BEYOND_THE_DOCUMENT = re.compile(
     r"|Must not be more than five minutes in the future"
     r"|There is no such day in the calendar|there is no such moment in the calendar|Must lie within the years 1 to 9999"
     r"|Must not be after the end of the range|Given twice: |Missing: |Cannot stand beside |Must differ from "
-    r"|into more than \d+ points|only longer buckets than|Not a cursor that this service has given out"
+    r"|into more than \d+ points|Too little of this range has been kept|Not a cursor that this service has given out"
     r"|Not the timestamp and the id of a prediction"
     r"|Must not contain NUL characters|Must be valid Unicode without lone surrogates"
     r"|Must be at most 4096 bytes of JSON|Must not be nested|Must hold finite numbers only"

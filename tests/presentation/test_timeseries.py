@@ -132,6 +132,18 @@ def test_if_rows_are_gone_the_points_still_add_up_to_the_answer_of_stats(server:
             response = client.get(URL, query_string={**asked, "bucket": bucket})
             # The service may refuse points that are finer than the kept aggregates, but must not answer zero.
             assert response.status_code == 422 or sum(counts(response.json)) == 2, bucket
+        day = {"from": (today - 5 * DAY).isoformat(), "to": (today - 4 * DAY).isoformat(), "bucket": "auto"}
+        for path in (URL, "/api/v1/stats/histogram", "/api/v1/stats/models"):
+            answer = client.get(path, query_string=day).json
+            assert (answer["bucket"], total_of(answer)) == ("1h", 2), "for points of 15 minutes too little is left"
+        refused = client.get(URL, query_string={**day, "timezone": "Asia/Kolkata"})
+        assert refused.status_code == 422
+        assert "`timezone=UTC`" in refused.json["errors"]["query"]["bucket"][0], "its hours begin within those of UTC"
+
+
+def total_of(answer: Any) -> int:
+    """How many predictions an answer is about, by points or by models."""
+    return sum(entry["total_requests"] for entry in answer.get("points") or answer["models"])
 
 
 MATERIALIZED = """

@@ -13,9 +13,9 @@ from marshmallow.validate import OneOf, Range
 from app.application.statistics import GroupKey, Question
 from app.domain.histogram import MIN_COLUMNS, Columns
 from app.domain.statistics import Tally
-from app.domain.timeline import BUCKETS, choose_bucket, timeline
+from app.domain.timeline import BUCKETS
 from app.presentation.api import Blueprint
-from app.presentation.resources.statistics import check_points
+from app.presentation.points import AUTO, statistics_by_points
 from app.presentation.schemas.fields import Instant, Milliseconds, QueryInteger
 from app.presentation.schemas.ranges import RangeSchema, day_before
 from app.presentation.schemas.statistics import (
@@ -74,10 +74,10 @@ class HistogramQuerySchema(RangeSchema):
         metadata={"description": "How many bins there may be; as many are made as fit.", "example": DEFAULT_COLUMNS},
     )
     bucket = ma.fields.String(
-        validate=OneOf([*BUCKETS, "auto"]),
+        validate=OneOf([*BUCKETS, AUTO]),
         metadata={
-            "description": "Count by points of time, too, each so long; `auto` makes about 60 points. "
-            "Not given: no points.",
+            "description": "Count by points of time, too, each so long; `auto` makes about 60 points, or fewer if too "
+            "little has been kept. Not given: no points.",
             "example": "1h",
         },
     )
@@ -136,12 +136,11 @@ def histogram(query: dict[str, Any]) -> Response:
     bins. Points begin at full buckets of the clock of `timezone`; the first and the last are cut to the range. Without
     `from` the range is the day before its end.
     """
-    time_range, bucket = query["range"], query.get("bucket")
-    if bucket == "auto":
-        bucket = choose_bucket(time_range)
-    series = timeline(time_range, bucket, query["zone"]) if bucket else None
-    question = Question(query["selection"], time_range, series=series)
-    answer = services().readers.ask(lambda reader: reader.statistics.ask(question))
+    question, bucket, series = Question(query["selection"], query["range"]), query.get("bucket"), None
+    if bucket:
+        bucket, series, answer = statistics_by_points(question, bucket, query["zone"])
+    else:
+        answer = services().readers.ask(lambda reader: reader.statistics.ask(question))
     total = answer.total
     columns = Columns.of(total.sketch, query["bins"])
     counts = columns.counts(total.sketch)
@@ -150,8 +149,7 @@ def histogram(query: dict[str, Any]) -> Response:
         for column, count in zip(columns.bounds, counts)
     ]
     body = {"bins": bins, **_counted(total)}
-    if bucket and series:
-        check_points(answer, time_range, bucket)
+    if series:
         tallies = [answer.tallies.get(GroupKey(number), NOTHING) for number in range(len(series.edges) - 1)]
         body |= {"bucket": bucket, "timezone": str(query["zone"])}
         edges = [edge.isoformat() for edge in series.edges]

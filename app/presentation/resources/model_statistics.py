@@ -15,10 +15,10 @@ from app.application.model_statistics import ModelPage
 from app.application.statistics import GroupKey, Question
 from app.domain.predictions import MAX_MODEL_NAME_LENGTH
 from app.domain.statistics import Series, Tally
-from app.domain.timeline import BUCKETS, choose_bucket, timeline
+from app.domain.timeline import BUCKETS
 from app.presentation.api import Blueprint
 from app.presentation.pagination import decode_cursor, encode_cursor, link_to_next_page
-from app.presentation.resources.statistics import check_points
+from app.presentation.points import AUTO, divided
 from app.presentation.schemas.fields import Instant, QueryInteger, Text, name
 from app.presentation.schemas.ranges import RangeSchema, day_before
 from app.presentation.schemas.statistics import (
@@ -54,9 +54,9 @@ class ModelStatisticsQuerySchema(RangeSchema):
         metadata={"description": "Only models whose name has this in it, in upper or lower case.", "example": "price"},
     )
     bucket = ma.fields.String(
-        validate=OneOf([*BUCKETS, "auto"]),
+        validate=OneOf([*BUCKETS, AUTO]),
         metadata={
-            "description": "Also count by points of this length; `auto` makes about 60 of them.",
+            "description": "Also count by points of this length; `auto` makes about 60, or fewer if too little has been kept.",
             "example": "1h",
         },
     )
@@ -112,18 +112,20 @@ def list_model_statistics(query: dict[str, Any]) -> Response:
     before its end. While there is more, the header `Link` with `rel="next"` has the address of the next page, relative
     to this one; give `to` if all pages are to be about the same range.
     """
-    time_range, percentiles, bucket = query["range"], query["percentiles"], query.get("bucket")
-    if bucket == "auto":
-        bucket = choose_bucket(time_range)
-    series = timeline(time_range, bucket, query["zone"]) if bucket else None
-    question = Question(query["selection"], time_range, ("model_name",), series, latency=bool(percentiles))
+    percentiles, bucket, series = query["percentiles"], query.get("bucket"), None
+    question = Question(query["selection"], query["range"], ("model_name",), latency=bool(percentiles))
     cursor = query.get("cursor")
     after = decode_cursor(cursor, str)[0] if cursor else None
-    page = services().readers.ask(
-        lambda reader: reader.model_statistics.page(question, query.get("search"), after, query["limit"])
-    )
+
+    def ask(question: Question) -> ModelPage:
+        return services().readers.ask(
+            lambda reader: reader.model_statistics.page(question, query.get("search"), after, query["limit"])
+        )
+
     if bucket:
-        check_points(page.answer, time_range, bucket)
+        bucket, series, page = divided(question, bucket, query["zone"], ask, lambda page: page.answer.range)
+    else:
+        page = ask(question)
     body = {"bucket": bucket, "edges": [edge.isoformat() for edge in series.edges]} if series else {}
     body["models"] = _written(page, series, percentiles)
     response = as_json(body | counted(question, page.answer))

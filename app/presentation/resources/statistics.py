@@ -12,14 +12,13 @@ from flask import Response
 from marshmallow.validate import Length, OneOf
 from webargs.fields import DelimitedList
 
-from app.application.statistics import MAX_GROUPS, Answer, GroupKey, Question
-from app.domain.errors import InvalidInput
-from app.domain.instants import TimeRange
+from app.application.statistics import MAX_GROUPS, GroupKey, Question
 from app.domain.predictions import MAX_DURATION_MS
 from app.domain.statistics import GROUP_KEYS, Tally
-from app.domain.timeline import BUCKETS, choose_bucket, timeline
+from app.domain.timeline import BUCKETS
 from app.presentation.api import Blueprint
 from app.presentation.content_types import CSV, format_field, negotiated
+from app.presentation.points import AUTO, statistics_by_points
 from app.presentation.schemas.fields import Instant, QueryMilliseconds
 from app.presentation.schemas.ranges import MAX_PERCENTILES, RangeSchema, day_before
 from app.presentation.schemas.statistics import (
@@ -85,9 +84,12 @@ class SeriesQuerySchema(MeasuresSchema):
 
     format = format_field(FORMATS)
     bucket = ma.fields.String(
-        load_default="auto",
-        validate=OneOf([*BUCKETS, "auto"]),
-        metadata={"description": "How long a point is; `auto` makes about 60 points.", "example": "1h"},
+        load_default=AUTO,
+        validate=OneOf([*BUCKETS, AUTO]),
+        metadata={
+            "description": "How long a point is; `auto` makes about 60 points, or fewer if too little has been kept.",
+            "example": "1h",
+        },
     )
 
     def beginning(self, end: datetime, data: dict[str, Any]) -> datetime:
@@ -176,12 +178,9 @@ def timeseries(query: dict[str, Any]) -> Response:
     Without `from` the range is the day before its end. CSV has a line for each point.
     """
     wanted = negotiated(FORMATS, query)
-    range, measures = query["range"], (query["percentiles"], query["under_ms"])
-    bucket = choose_bucket(range) if query["bucket"] == "auto" else query["bucket"]
-    series = timeline(range, bucket, query["zone"])
-    question = Question(query["selection"], range, series=series, latency=any(measures))
-    answer = services().readers.ask(lambda reader: reader.statistics.ask(question))
-    check_points(answer, range, bucket)
+    measures = query["percentiles"], query["under_ms"]
+    question = Question(query["selection"], query["range"], latency=any(measures))
+    bucket, series, answer = statistics_by_points(question, query["bucket"], query["zone"])
     edges = [edge.isoformat() for edge in series.edges]
     points = [
         {"from": start, "to": end} | tallied(answer.tallies.get(GroupKey(i), NOTHING), *measures)
@@ -190,12 +189,6 @@ def timeseries(query: dict[str, Any]) -> Response:
     if wanted == CSV:
         return as_csv(points, [])
     return as_json({"bucket": bucket, "timezone": str(query["zone"]), "points": points} | counted(question, answer))
-
-
-def check_points(answer: Answer, time_range: TimeRange, bucket: str) -> None:
-    """Raise InvalidInput if the aggregates that retention has kept are too coarse for points of this bucket."""
-    if time_range and (answer.range.start > time_range.start or answer.range.end < time_range.end):
-        raise InvalidInput("bucket", f"Of this range only longer buckets than {bucket} are kept; take one of these.")
 
 
 def _group(key: GroupKey, group_by: Sequence[str]) -> dict[str, Any]:

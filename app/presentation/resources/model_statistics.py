@@ -56,7 +56,7 @@ class ModelStatisticsQuerySchema(RangeSchema):
     bucket = ma.fields.String(
         validate=OneOf([*BUCKETS, AUTO]),
         metadata={
-            "description": "Also count by points of this length; `auto` makes about 60, or fewer if too little was kept.",
+            "description": "Also count by points this long; `auto` makes about 60, or fewer if too little was kept.",
             "example": "1h",
         },
     )

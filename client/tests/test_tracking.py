@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import functools
 import gc
 import itertools
@@ -358,6 +359,21 @@ def test_a_call_that_is_entered_again_is_logged_again(service: Service, client: 
     records = logged(service, client)
     assert {record["request_id"] for record in records} == {outer, inner, third}
     assert sorted(record["was_successful"] for record in records) == [False, True, True]
+
+
+@pytest.mark.parametrize("error", [None, "the answer was empty", ValueError("below zero")])
+def test_a_call_that_is_finished_inside_its_block_is_logged_once(
+    service: Service, client: Client, error: object
+) -> None:
+    began = time.perf_counter()
+    with contextlib.suppress(KeyError), client.track("m") as call:
+        call.finish(error)
+        if error is not None:
+            raise KeyError("after its end")
+    lasted = (time.perf_counter() - began) * 1000
+    (record,) = logged(service, client)
+    assert record["was_successful"] is (error is None) and record["duration_ms"] <= lasted
+    assert "after its end" not in record.get("error", "") and set(service.copies.values()) == {1}
 
 
 def test_a_text_that_ends_the_program_does_not_end_the_call(service: Service, client: Client) -> None:

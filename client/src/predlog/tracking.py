@@ -102,7 +102,10 @@ class Call:
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        duration_ms = (perf_counter() - self._started) * 1000
+        started = self._started
+        if not started:  # finish() has logged it inside its block
+            return
+        duration_ms = (perf_counter() - started) * 1000
         error = self.error
         client = self._client
         # A consumer that closes a generator early has had what it wanted. Everything else that is raised, also

@@ -171,6 +171,58 @@ def test_what_was_shown_stays_while_the_service_is_away(page: Page, story: str) 
     page.wait_for(f"{STATE} === 'ready' && !document.querySelector('#notice').textContent")
 
 
+TOO_FINE = {"errors": {"query": {"bucket": ["Of this range only longer buckets than 15m are kept."]}}}
+TOO_FINE_SAID = "bucket: Of this range only longer buckets than 15m are kept."
+
+
+def test_without_trends_the_overview_has_all_else(page: Page, story: str) -> None:
+    with page.answered("bucket=auto", TOO_FINE, 422):
+        page.open(search=story, range="7d")
+        assert page.values("td.col-predictions") == [600]
+        assert page.texts("td.col-status")[0].startswith("Silent for")
+        assert page.texts("#no-trends") == [f"No predictions over time: {TOO_FINE_SAID}"]
+    page.press("r")
+    page.wait_for(f"{STATE} === 'ready' && !document.querySelector('#no-trends').textContent")
+    assert page.run("return document.querySelector('.spark-all').getAttribute('d')")
+    with page.answered("bucket=auto", TOO_FINE, 422):
+        page.click("#range-30d")
+        page.wait_for("document.querySelector('#no-trends').textContent")
+        page.wait_for(f"{STATE} === 'ready'")
+        assert not page.run("return document.querySelector('.spark-all').getAttribute('d')"), "it was of another range"
+
+
+@pytest.mark.parametrize(
+    ("part", "query", "without"),
+    [
+        ("timeseries", {"version": "2"}, {"predictions", "latency"}),
+        ("histogram", {"version": "2"}, {"heat", "distribution"}),
+        ("timeseries", {}, {"predictions", "latency"}),
+        ("histogram", {}, {"heat", "distribution"}),
+        ("compare", {}, set()),
+    ],
+)
+def test_a_chart_that_cannot_be_had_says_why_and_the_others_are_shown(
+    page: Page, story: str, part: str, query: dict[str, str], without: set[str]
+) -> None:
+    charts = ("predictions", "latency", "heat", "distribution")
+    told = "return arguments[0].filter(id => document.getElementById(id).innerText.includes(arguments[1]))"
+    drawn = "return arguments[0].filter(id => document.getElementById(id).querySelector('canvas').checkVisibility())"
+    page.open("/model", model_name=story, range="7d", **query)
+    with page.answered(f"/stats/{part}", TOO_FINE, 422):
+        page.click("#range-30d")
+        page.wait_for(f"location.search.includes('30d') && {STATE} !== 'loading'")
+        assert page.run(f"return {STATE}") == "ready"
+        assert set(page.run(told, charts, TOO_FINE_SAID)) == without
+        assert set(page.run(drawn, charts)) == set(charts) - without
+        assert (TOO_FINE_SAID in page.texts("#compare")[0]) == (part == "compare")
+        if part == "compare":
+            page.click("#against-Week-before")
+            page.wait_for(f"location.search.includes('week') && {STATE} === 'ready'")
+    page.press("r")
+    page.wait_for(f"{STATE} === 'ready' && !document.body.innerText.includes({json.dumps(TOO_FINE_SAID)})")
+    assert page.run(drawn, charts) == list(charts)
+
+
 def test_of_a_thousand_models_only_the_rows_in_view_are_in_the_page(page: Page, database: Engine) -> None:
     mark = uuid4().hex
     statement = """INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful)

@@ -84,14 +84,18 @@ function offer(choice) {
 }
 
 async function plain(ask, base) {
-  const [series, histogram] = await Promise.all([
-    ask("stats/timeseries", { ...base, bucket: "auto", percentiles: PERCENTILES.join() }),
-    ask("stats/histogram", { ...base, bucket: "auto", bins: 40 }),
+  const series = ask("stats/timeseries", { ...base, bucket: "auto", percentiles: PERCENTILES.join() });
+  const histogram = ask("stats/histogram", { ...base, bucket: "auto", bins: 40 });
+  await Promise.all([
+    charts(["predictions", "latency"], [series], ({ points }) => {
+      showPredictions(points);
+      latency.set({ points, format: duration, series: PERCENTILES.map((p, i) => line(`p${p}`, points.map((point) => point.percentiles[p]), ["blue", "blue", "orange"][i], p === "50")) });
+    }),
+    charts(["heat", "distribution"], [histogram], (answer) => {
+      heat.set(answer);
+      showDistribution([["Predictions", answer, "blue"]]);
+    }),
   ]);
-  showPredictions(series);
-  latency.set({ points: series.points, format: duration, series: PERCENTILES.map((p, i) => line(`p${p}`, series.points.map((point) => point.percentiles[p]), ["blue", "blue", "orange"][i], p === "50")) });
-  heat.set(histogram);
-  showDistribution([["Predictions", histogram, "blue"]]);
 }
 
 async function compared(ask, base, asked, choice) {
@@ -104,26 +108,47 @@ async function compared(ask, base, asked, choice) {
   const question = pair.kind === "ranges"
     ? { model_name: model, model_version: base.model_version, from_a: before.from, to_a: before.to, from_b: resolved.from, to_b: resolved.to }
     : { ...base, model_version: undefined, version_a: pair.versions[0], version_b: pair.versions[1] };
-  const series = { bucket: "auto", percentiles: PERCENTILES.join() };
-  const [verdict, total, whole, a, b, histogramA, histogramB] = await Promise.all([
-    ask("stats/compare", { ...question, percentiles: PERCENTILES.join() }),
-    ask("stats/timeseries", { ...base, ...series }),
-    ask("stats/histogram", { ...base, bucket: "auto", bins: 40 }),
-    ...of.map((side) => ask("stats/timeseries", { ...side, ...series })),
-    ...of.map((side) => ask("stats/histogram", { ...side, bins: 200 })),
+  const buttons = choices(choice, known.length > 1);
+  const seriesOf = (params) => ask("stats/timeseries", { ...params, bucket: "auto", percentiles: PERCENTILES.join() });
+  const total = seriesOf(base);
+  await Promise.all([
+    section("compare", () => ask("stats/compare", { ...question, percentiles: PERCENTILES.join() }).then((verdict) => showVerdict(byId("compare"), verdict, pair, buttons)), buttons),
+    charts(["predictions"], [total], ({ points }) => showPredictions(points)),
+    charts(["latency"], [total, ...of.map(seriesOf)], ({ points }, a, b) => showBoth(points, pair, a, b)),
+    charts(["heat"], [ask("stats/histogram", { ...base, bucket: "auto", bins: 40 })], (whole) => heat.set(whole)),
+    charts(["distribution"], of.map((side) => ask("stats/histogram", { ...side, bins: 200 })), (a, b) => showDistribution([[pair.b, b, "orange"], [pair.a, a, "blue"]])),
   ]);
-  showVerdict(byId("compare"), verdict, pair, choices(choice, known.length > 1));
-  showPredictions(total);
-  const values = (answer, p) => total.points.map((_, i) => answer.points[i]?.percentiles[p] ?? null);
-  latency.set({ points: total.points, format: duration, hint: "p50 and p95 of both", series: ["50", "95"].flatMap((p) => [
+}
+
+function showBoth(points, pair, a, b) {
+  const values = (answer, p) => points.map((_, i) => answer.points[i]?.percentiles[p] ?? null);
+  latency.set({ points, format: duration, hint: "p50 and p95 of both", series: ["50", "95"].flatMap((p) => [
     line(`p${p} of ${pair.b}`, values(b, p), "orange", p === "50"), line(`p${p} of ${pair.a}`, values(a, p), "blue", p === "50")]) });
-  heat.set(whole);
-  showDistribution([[pair.b, histogramB, "orange"], [pair.a, histogramA, "blue"]]);
+}
+
+/** Draw charts from answers; if one of these is refused, the reason stands in place of the charts. */
+async function charts(ids, answers, show) {
+  try {
+    const all = await Promise.all(answers);
+    for (const id of ids) sayInstead(id, null);
+    show(...all);
+  } catch (error) {
+    const reason = reasonOf(error);
+    for (const id of ids) sayInstead(id, reason);
+  }
+}
+
+/** Put a reason in place of a chart, or with null the chart again. */
+function sayInstead(id, reason) {
+  const [figure, ...said] = byId(id).children;
+  figure.hidden = reason !== null;
+  for (const element of said) element.remove();
+  if (reason !== null) byId(id).append(h("section", { class: "panel" }, h("h2", {}, figure.querySelector("h2").textContent), h("p", { class: "empty" }, reason)));
 }
 
 const line = (label, values, color, dash) => ({ label, values, color, dash, show: duration });
 
-function showPredictions({ points }) {
+function showPredictions(points) {
   predictions.set({
     points, stacked: true, format: count,
     series: [
@@ -178,14 +203,22 @@ function shares(histogram, bins) {
   return sums.map((sum) => (histogram.total_requests ? sum / histogram.total_requests : null));
 }
 
-/** Run a part of the page that may fail alone: the rest stays as it is. */
-async function section(id, task) {
+/** Run a part of the page that may fail alone: the rest stays as it is, and so do the part's `buttons`. */
+async function section(id, task, buttons) {
   try {
     await task();
   } catch (error) {
-    if (!(error instanceof ApiError) || error.status === 401) throw error;
-    replace(byId(id), h("h2", {}, byId(id).getAttribute("aria-label")), h("p", { class: "empty" }, error.message));
+    const place = byId(id);
+    const reason = reasonOf(error);
+    place.hidden = false;
+    replace(place, h("div", { class: "row spread" }, h("h2", {}, place.getAttribute("aria-label")), buttons && h("div", { class: "row" }, buttons)), h("p", { class: "empty" }, reason));
   }
+}
+
+/** Why the API refused; any other error, and the question for a key, is the whole page's. */
+function reasonOf(error) {
+  if (!(error instanceof ApiError) || error.status === 401) throw error;
+  return error.message;
 }
 
 async function entries(signal) {

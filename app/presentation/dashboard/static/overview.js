@@ -3,7 +3,7 @@
 import { byId, h, replace, setText } from "./dom.js";
 import { count, dateTime, duration, errorRate, exactCount, FAILING, percent, span } from "./format.js";
 import { refreshAfter, start, tellRange } from "./frame.js";
-import { address, get, getPage, ROOT } from "./http.js";
+import { address, ApiError, get, getPage, ROOT } from "./http.js";
 import { draw, sparkline } from "./sparkline.js";
 import { LongTable } from "./table.js";
 import { knownZone, param, range, rangeQuery } from "./view.js";
@@ -86,7 +86,7 @@ function build() {
   find.addEventListener("input", () => (quietly({ search: find.value }), arrange(), scrollTo({ top: 0 })));
   table = new LongTable({ head: head(), make, update, height: ROW_PX, label: "Models", onRows });
   replace(byId("models"),
-    h("div", { class: "tools" }, find, h("div", { id: "filters", class: "chips", role: "group", "aria-label": "Show only" }), h("span", { id: "found", class: "muted", role: "status" })),
+    h("div", { class: "tools" }, find, h("div", { id: "filters", class: "chips", role: "group", "aria-label": "Show only" }), h("span", { id: "found", class: "muted", role: "status" }), h("span", { id: "no-trends", class: "muted", role: "status" })),
     h("div", { class: "panel flush" }, table.element));
 }
 
@@ -228,15 +228,26 @@ function onRows(keys) {
   if (missing.length) pending = setTimeout(() => loadTrends(missing, undefined, false).catch(() => {}), 80);
 }
 
-/** The counts by time of the rows that can be seen; with `anew` those of all others are forgotten. */
+/** The counts by time of the rows that can be seen; with `anew` those of all others are forgotten. They may fail alone. */
 async function loadTrends(keys, signal, anew) {
   const of = asked;
-  const parts = await Promise.all(portions(keys).map((names) =>
-    get("api/v1/stats/models", { ...of, model_name: names, bucket: "auto", percentiles: "50", limit: AT_ONCE }, signal)));
+  let parts = [];
+  let problem = "";
+  try {
+    parts = await Promise.all(portions(keys).map((names) =>
+      get("api/v1/stats/models", { ...of, model_name: names, bucket: "auto", percentiles: "50", limit: AT_ONCE }, signal)));
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status === 401) throw error;
+    problem = `No predictions over time: ${error.message}`;
+  }
   if (of !== asked) return;
   if (anew) trends = new Map();
   for (const model of parts.flatMap((part) => part.models)) trends.set(model.model_name, model.series);
-  for (const [key, row] of table?.rows ?? []) if (trends.has(key)) draw(row.querySelector(".spark"), trends.get(key));
+  for (const [key, row] of table?.rows ?? []) {
+    const spark = row.querySelector(".spark");
+    trends.has(key) ? draw(spark, trends.get(key)) : spark.replaceWith(sparkline());
+  }
+  setText(byId("no-trends"), problem);
 }
 
 function portions(names) {

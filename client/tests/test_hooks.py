@@ -255,6 +255,70 @@ def test_warnings_are_told_to_on_error_and_what_it_raises_hurts_nobody(
     assert len(told) == 1 and "duration_ms" in told[0] and "on_error raised ValueError" in caplog.text
 
 
+class Raising(logging.Handler):
+    """A host's handler that needs what the client's lines lack."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise KeyError("request_id")
+
+
+@pytest.fixture
+def raising_handler(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "predlog")
+    monkeypatch.setattr(logging.getLogger("predlog"), "handlers", [Raising()])
+
+
+@pytest.mark.usefixtures("raising_handler")
+@pytest.mark.parametrize("mode", ["thread", "sync"])
+def test_a_handler_of_the_hosts_logging_that_raises_loses_no_record(
+    service: Service, make_client: Callable[..., Client], mode: str
+) -> None:
+    service.moods.append(503)
+    client = make_client(mode=mode)
+    for duration_ms in (1, -1, 2):
+        client.log("m", duration_ms=duration_ms, was_successful=True)
+    assert client.flush() and service.models == {"m": 2}
+    wait_until(lambda: service.lost == 1)
+    assert client.stats().sent == 2 and client.stats().dropped == {"rejected": 1}
+
+
+@pytest.mark.usefixtures("raising_handler")
+def test_a_thread_that_fails_goes_on_if_its_warning_raises_too(
+    service: Service, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("predlog.threads.START_AGAIN", 0.01)
+    assert client._pipeline is not None
+    keep, failing = client._pipeline._sender._keep_books, [OSError(), OSError()]
+
+    def keep_books() -> None:
+        if failing:
+            raise failing.pop()
+        keep()
+
+    monkeypatch.setattr(client._pipeline._sender, "_keep_books", keep_books)
+    client.log("m", duration_ms=1, was_successful=True)
+    assert client.flush() and service.models == {"m": 1} and not failing
+
+
+def test_an_interrupt_while_records_are_encoded_loses_none(
+    service: Service, make_client: Callable[..., Client]
+) -> None:
+    interrupts = [KeyboardInterrupt()]
+
+    def before_send(record: Any) -> Any:
+        if record["model_name"] == "interrupted" and interrupts:
+            raise interrupts.pop()
+        return record
+
+    client = make_client(mode="sync", before_send=before_send)
+    service.moods.append(503)
+    client.log("first", duration_ms=1, was_successful=True)
+    with pytest.raises(KeyboardInterrupt):
+        client.log("interrupted", duration_ms=1, was_successful=True)
+    client.log("last", duration_ms=1, was_successful=True)
+    assert service.models == {"first": 1, "interrupted": 1, "last": 1} and set(service.copies.values()) == {1}
+
+
 def test_debug_says_what_the_client_does_and_never_a_payload_or_a_key(program: Program, service: Service) -> None:
     process = program.start(
         str(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from predlog.dropped import EXPIRED, MAX_REPORTS, REJECTED, header
 from predlog.record import SUMMARY, count_of
 from predlog.response import Acknowledged, Later, Refused, Verdict
 from predlog.settings import Settings
-from predlog.throttled_log import Trouble, logger
+from predlog.throttled_log import Trouble, say
 from predlog.transport import Transport
 
 INITIAL_BACKOFF = 0.5  # seconds; doubled by every failure, and the wait is drawn between nothing and that (full jitter)
@@ -96,12 +97,12 @@ class Delivery:
         began = time.monotonic()
         try:
             said = response.send(self._transport, lines, dropped, timeout)
-            milliseconds = (time.monotonic() - began) * 1000
-            logger.debug("Predlog: %d records in %.0f ms: %s", len(lines), milliseconds, response.summary(said))
-            return said
         except Exception as error:  # whatever it is, it must not come back for ever: parts are tried, then given up
             self._trouble.warn("content", "Predlog: records cannot be sent (%s)", type(error).__name__)
             return Refused(0)
+        milliseconds = (time.monotonic() - began) * 1000
+        say(logging.DEBUG, "Predlog: %d records in %.0f ms: %s", len(lines), milliseconds, response.summary(said))
+        return said
 
     def _acknowledged(self, said: Acknowledged, batch: Batch, lines: Sequence[bytes]) -> None:
         self._failures = 0

@@ -13,6 +13,7 @@ import errno
 import hashlib
 import itertools
 import json
+import logging
 import mmap
 import os
 import stat
@@ -25,7 +26,7 @@ from typing import Any, Union
 
 from predlog.spool_file import locked, supported
 from predlog.text import NAME_CHARACTERS, UNNAMED, clean
-from predlog.throttled_log import logger
+from predlog.throttled_log import say
 from predlog.uuid7 import uuid7
 
 CODES = 127  # models told apart; the last code is that of all others
@@ -67,7 +68,7 @@ class Ledger:
                 raise PermissionError(errno.EPERM, "the directory belongs to another user")
             self._map()
         except Exception as error:  # the client logs without the file, too
-            logger.debug("Predlog: no file for the counts of what is in memory (%s)", error)
+            say(logging.DEBUG, "Predlog: no file for the counts of what is in memory (%s)", error)
             self._let_go()
 
     def mark(self, number: int, name: object) -> None:

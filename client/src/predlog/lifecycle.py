@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from predlog.forks import mine
-from predlog.throttled_log import logger
+from predlog.throttled_log import say
 from predlog.uuid7 import reseed
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def _hook(util: Any, worker: Any) -> None:
 def _look_at_uwsgi() -> None:
     options = getattr(sys.modules.get("uwsgi"), "opt", {})
     if options and not any(options.get(name) or options.get(name.encode()) for name in ("enable-threads", "threads")):
-        logger.warning("Predlog: uWSGI runs without --enable-threads: records are sent only while it serves requests")
+        text = "Predlog: uWSGI runs without --enable-threads: records are sent only while it serves requests"
+        say(logging.WARNING, text)
 
 
 def _close_all() -> None:

@@ -154,6 +154,25 @@ class Intake:
 
     def drain(self, with_reports: bool = True) -> Batch | None:
         """Return the next records, encoded, with reports of dropped ones; None if there are neither."""
+        taken: list[Item] = []
+        try:
+            batch = self._batch(taken)
+        except BaseException:  # in mode sync that of a signal handler, too
+            self.queue.extendleft(reversed(taken))
+            raise
+        if with_reports:
+            batch.reports = self._dropped.take()
+        return batch if batch.lines or batch.reports or batch.markers else None
+
+    def put_back(self, batch: Batch) -> None:
+        """Return a batch that could not be kept elsewhere to the front of the queue."""
+        left = batch.left()
+        self.ledger.done(chain.from_iterable(batch.numbers[: len(batch.numbers) - len(left)]))
+        self.queue.extendleft(reversed([*left, *batch.markers]))
+        self._dropped.give_back(batch.reports)
+
+    def _batch(self, taken: list[Item]) -> Batch:
+        """The next records, encoded; `taken` gets what was taken off the queue and is in no count."""
         batch = Batch(dropped=self._dropped)
         size = counted = 0
         summaries = None if self._sampling is None else Summaries(self._sampling)
@@ -163,6 +182,7 @@ class Intake:
                 item = self.queue.popleft()
             except IndexError:
                 break
+            taken.append(item)
             if isinstance(item, Marker):
                 batch.markers.append(item)
                 continue
@@ -174,6 +194,7 @@ class Intake:
                 numbers = (item[1],)
                 encoded = self._encode(item, summaries)
                 if encoded is None:
+                    taken.pop()
                     self.ledger.done(numbers)
                     continue
                 batch.youngest_ns = item[0]
@@ -188,16 +209,7 @@ class Intake:
         for numbers, line in () if summaries is None else summaries.lines():
             batch.numbers.append(numbers)
             batch.lines.append(line)
-        if with_reports:
-            batch.reports = self._dropped.take()
-        return batch if batch.lines or batch.reports or batch.markers else None
-
-    def put_back(self, batch: Batch) -> None:
-        """Return a batch that could not be kept elsewhere to the front of the queue."""
-        left = batch.left()
-        self.ledger.done(chain.from_iterable(batch.numbers[: len(batch.numbers) - len(left)]))
-        self.queue.extendleft(reversed([*left, *batch.markers]))
-        self._dropped.give_back(batch.reports)
+        return batch
 
     def _be_quick_below(self, waiting: int) -> None:
         self.quick = -1 if self._enrich is not None else waiting
@@ -235,8 +247,9 @@ class Intake:
             raise
         except BaseException as error:  # a value's own methods may raise even SystemExit
             why = f"its encoding raised {type(error).__name__}"
-        self._count(record, REJECTED)
+        # Counted last, because drain() puts the record back if the warning raises KeyboardInterrupt.
         self._trouble.warn(f"invalid {why}", "Predlog: a record is not valid and counted as rejected: %s", why)
+        self._count(record, REJECTED)
         return None
 
     def _drop(self, record: Record) -> None:

@@ -22,6 +22,16 @@ def show_debug() -> None:
         logger.addHandler(handler)
 
 
+def say(level: int, text: str, *values: object) -> None:
+    """Log it. A handler or a filter of the host that raises ends neither the client's threads nor the host's call."""
+    try:
+        logger.log(level, text, *values)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        pass  # there is no other place to tell of it
+
+
 class Trouble:
     """Says each kind of trouble once, and again only if it is still there minutes later."""
 
@@ -37,12 +47,12 @@ class Trouble:
             kind = "more"
         if now - self._said.get(kind, -QUIET_SECONDS) >= QUIET_SECONDS:
             self._said[kind] = now
-            logger.warning(text, *values)
+            say(logging.WARNING, text, *values)
             if self._on_error is not None:
                 try:
                     self._on_error(text % values)
                 except Exception as error:
-                    logger.warning("Predlog: on_error raised %s", type(error).__name__)
+                    say(logging.WARNING, "Predlog: on_error raised %s", type(error).__name__)
 
     def away(self, why: str, misconfigured: bool = False) -> None:
         """Records cannot be delivered for now."""
@@ -53,4 +63,4 @@ class Trouble:
         """Records are delivered (again)."""
         if self._away:
             self._away = False
-            logger.info("Predlog: records are delivered again")
+            say(logging.INFO, "Predlog: records are delivered again")

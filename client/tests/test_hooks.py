@@ -240,19 +240,20 @@ def test_aflush_and_aclose_let_the_event_loop_go_on(service: Service, make_clien
     assert len(service.records) == 2
 
 
+@pytest.mark.parametrize("raised", [ValueError, SystemExit])
 def test_warnings_are_told_to_on_error_and_what_it_raises_hurts_nobody(
-    service: Service, make_client: Callable[..., Client], caplog: pytest.LogCaptureFixture
+    service: Service, make_client: Callable[..., Client], caplog: pytest.LogCaptureFixture, raised: Any
 ) -> None:
     told = []
 
     def on_error(text: str) -> None:
         told.append(text)
-        raise ValueError
+        raise raised
 
     client = make_client(on_error=on_error)
     client.log("m", duration_ms=cast(Any, "fast"), was_successful=True)
     wait_until(lambda: service.lost == 1)
-    assert len(told) == 1 and "duration_ms" in told[0] and "on_error raised ValueError" in caplog.text
+    assert len(told) == 1 and "duration_ms" in told[0] and f"on_error raised {raised.__name__}" in caplog.text
 
 
 class Raising(logging.Handler):

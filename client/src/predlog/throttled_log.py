@@ -51,7 +51,9 @@ class Trouble:
             if self._on_error is not None:
                 try:
                     self._on_error(text % values)
-                except Exception as error:
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:  # sys.exit, too: it would end the client's thread and nothing else
                     say(logging.WARNING, "Predlog: on_error raised %s", type(error).__name__)
 
     def away(self, why: str, misconfigured: bool = False) -> None:

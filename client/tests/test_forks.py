@@ -84,6 +84,51 @@ def test_forking_in_the_middle_of_heavy_logging_neither_hangs_nor_loses(program:
 
 
 @needs_fork
+def test_a_certificate_that_is_gone_when_a_child_is_forked_holds_up_no_client(
+    program: Program, service: Service
+) -> None:
+    program.run("""
+        import os, predlog
+        open("ca.pem", "w").close()
+        logs = [predlog.Client(ca_file="ca.pem"), predlog.Client()]
+        os.remove("ca.pem")
+        pid = os.fork()
+        for log in logs:
+            log.log("child" if pid == 0 else "parent", duration_ms=1, was_successful=True)
+            assert log.flush(30) and log.stats().sent == 1
+        if pid == 0:
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+    """)
+    assert service.models == {"parent": 2, "child": 2}
+
+
+@needs_fork
+def test_a_client_that_cannot_start_in_a_child_holds_up_neither_the_others_nor_the_program(
+    program: Program, service: Service
+) -> None:
+    program.run("""
+        import os, predlog
+        class Broken(predlog.Client):
+            def _connect(self):
+                if os.getpid() != parent:
+                    raise OSError
+                return super()._connect()
+        parent = os.getpid()
+        logs = [Broken(), predlog.Client(), Broken()]
+        pid = os.fork()
+        for log in logs:
+            log.log("child" if pid == 0 else "parent", duration_ms=1, was_successful=True)
+            log.stats()
+        if pid == 0:
+            assert logs[1].flush(30)
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+    """)
+    assert service.models == {"parent": 3, "child": 1}
+
+
+@needs_fork
 def test_a_child_that_is_forked_while_an_answer_is_half_read_goes_on(
     program: Program, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import predlog
 from conftest import Program
 from misbehaving import Service, wait_until
 from predlog import Client
+from predlog.settings import Settings
 
 
 def the_record(service: Service, client: Client) -> Any:
@@ -343,7 +345,7 @@ def test_debug_says_what_the_client_does_and_never_a_payload_or_a_key(program: P
     [
         ("QUEUE_SIZE", "77", 77),
         ("FLUSH_INTERVAL", "0.25", 0.25),
-        ("SPOOL_DIR", "/tmp/none", "/tmp/none"),
+        ("SPOOL_DIR", "none", os.path.abspath("none")),
         ("MODE", "sync", "sync"),
         ("ENVIRONMENT", "staging", "staging"),
         ("HOST", "true", True),
@@ -374,7 +376,7 @@ def test_a_variable_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch
 def test_every_option_but_functions_and_exceptions_can_be_set_in_the_environment() -> None:
     from dataclasses import fields
 
-    from predlog.settings import _KINDS, Settings
+    from predlog.settings import _KINDS
 
     assert {field.name for field in fields(Settings)} - set(_KINDS) == {
         "before_send", "ignore", "is_failure", "on_error",
@@ -394,6 +396,15 @@ def test_a_wrong_option_is_refused_when_the_client_is_made(wrong: Any) -> None:
     with pytest.raises(ValueError) as raised:
         predlog.Client("http://logs", **wrong)
     assert "secret" not in str(raised.value) and next(iter(wrong)) in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["spool_dir", "ledger_dir", "ca_file", "client_certificate", "client_key"])
+def test_a_relative_path_means_the_same_file_if_the_program_changes_its_directory(name: str) -> None:
+    assert getattr(Settings.made_of({name: Path("a")}), name) == os.path.abspath("a")
+
+
+def test_an_empty_ledger_dir_stays_none() -> None:
+    assert Settings.made_of({"ledger_dir": ""}).ledger_dir == ""
 
 
 def test_a_certificate_that_is_not_there_is_an_error_at_once(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Callable, TypeVar
 
 from predlog import context, lifecycle
+from predlog.connecting import Route
 from predlog.counts import Stats
 from predlog.environment import disabled
 from predlog.forks import mine
@@ -128,6 +129,7 @@ class ClientBase:
     def _open(self) -> None:
         if self._settings.debug:
             show_debug()
+        Route.of(self._settings).check_files()
         if self._settings.spool_dir is not None:
             os.makedirs(self._settings.spool_dir, mode=0o700, exist_ok=True)
         self._connect()

@@ -26,6 +26,13 @@ class Route:
     client_key: str | None = None
     unix_socket: str | None = None
 
+    def check_files(self) -> None:
+        """Raise OSError if a certificate or key cannot be read: this is for the program's start, not for a thread."""
+        for path in (self.ca_file, self.client_certificate, self.client_key):
+            if path is not None:
+                with open(path, "rb"):
+                    pass
+
     @classmethod
     def of(cls, settings: Settings) -> Route:
         """The options of a client that are about the way to the service."""
@@ -33,7 +40,7 @@ class Route:
 
 
 class Connector:
-    """Opens connections to the host of one URL. Raises ValueError or OSError for options that cannot work."""
+    """Opens connections to the host of one URL. Raises ValueError for options that cannot work."""
 
     def __init__(self, url: SplitResult, route: Route) -> None:
         self._secure = url.scheme == "https"
@@ -50,10 +57,6 @@ class Connector:
             self.prefix = f"http://{url.netloc}"
             self.headers.update(_credentials(self._proxy))
         self._tls: ssl.SSLContext | None = None
-        for path in (route.ca_file, route.client_certificate, route.client_key):
-            if path is not None:
-                with open(path, "rb"):
-                    pass
 
     def connect(self, timeout: float) -> http.client.HTTPConnection:
         """An open connection; raises OSError or HTTPException."""

@@ -126,7 +126,10 @@ def _start_over() -> None:
         _hooked.clear()
         reseed()
         for client in list(_clients):
-            client._start_over()
+            try:
+                client._start_over()
+            except Exception as error:  # the other clients must go on, and so must the host
+                say(logging.WARNING, "Predlog: a client cannot start in a forked child (%s)", type(error).__name__)
         mine[0] = 1  # last: a thread that sees it finds the clients started over
     finally:
         _under_way.clear()

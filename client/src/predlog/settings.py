@@ -87,12 +87,16 @@ class Settings:
         Names in `given` that are no options are left alone.
         """
         names = [option.name for option in fields(cls)]
-        options = {name: given[name] for name in names if given.get(name) is not None}
+        options = environment.read(_KINDS)
+        options.update({name: given[name] for name in names if given.get(name) is not None})
         for name in options.keys() & _PATHS:
             options[name] = os.fspath(options[name])
+        for name in options.keys() & _MADE_ABSOLUTE:
+            if options[name]:
+                options[name] = os.path.abspath(options[name])
         if "ignore" in options:
             options["ignore"] = _exceptions(options["ignore"])
-        return cls(**{**environment.read(_KINDS), **options})
+        return cls(**options)
 
     @property
     def batch_bytes(self) -> int:
@@ -101,6 +105,9 @@ class Settings:
 
 
 _PATHS = {"spool_dir", "ledger_dir", "ca_file", "client_certificate", "client_key", "unix_socket"}
+# They are opened again in every forked child, and the program may change its directory meanwhile. Not unix_socket: the
+# system takes no path of more than about a hundred bytes, and an absolute one may be longer.
+_MADE_ABSOLUTE = _PATHS - {"unix_socket"}
 
 _KINDS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("queue_size", "batch_size", "spool_max_bytes"), int),

@@ -47,6 +47,7 @@ def _transport(url: str | None, timeout: float) -> Transport:
         raise CommandError("no service: pass --url http://logs:8000 or set PREDLOG_URL", Exit.USAGE)
     try:
         route = Route.of(Settings.made_of({}))
+        route.check_files()
         return Transport(url, os.environ.get("PREDLOG_API_KEY") or None, timeout, route)
     except (ValueError, OSError) as error:
         raise CommandError(str(error), Exit.USAGE) from None

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -169,6 +169,34 @@ def test_what_was_shown_stays_while_the_service_is_away(page: Page, story: str) 
         page.browser.execute_cdp_cmd("Network.emulateNetworkConditions", offline | {"offline": False})
     page.click("#notice button")
     page.wait_for(f"{STATE} === 'ready' && !document.querySelector('#notice').textContent")
+
+
+def statuses(page: Page, name: str) -> list[str]:
+    """What the overview and the page of a model say of it."""
+    page.open(search=name, range="7d")
+    of_overview = page.texts("td.col-status")
+    page.open("/model", model_name=name, range="7d")
+    return of_overview + page.texts("#status")
+
+
+def version_seen(name: str, last_seen: datetime, within: timedelta = timedelta(0), **more: Any) -> dict[str, Any]:
+    """A version as /models lists it, last seen so long at most after an instant."""
+    seen = {"first_seen": last_seen.isoformat(), "last_seen": last_seen.isoformat()}
+    version = {"model_name": name, "model_version": None, "silent": False}
+    return version | seen | {"last_seen_within_s": within.total_seconds()} | more
+
+
+def test_both_pages_say_that_a_model_has_a_single_prediction(page: Page, log: Log, start: datetime) -> None:
+    name = f"once-{uuid4().hex}"
+    log([{"model_name": name, "duration_ms": 1, "was_successful": True, "timestamp": start.isoformat()}])
+    assert statuses(page, name) == ["One prediction", "One prediction"]
+
+
+def test_both_pages_say_the_same_of_a_model_whose_last_rows_are_gone(page: Page, story: str) -> None:
+    seen = datetime.now(timezone.utc) - timedelta(hours=5, minutes=30)
+    version = version_seen(story, seen, timedelta(hours=2), silent=True)
+    with page.answered("/api/v1/models?", [version]):
+        assert statuses(page, story) == ["Silent for 3 h", "Silent for 3 h"]
 
 
 TOO_FINE = {"errors": {"query": {"bucket": ["Of this range only longer buckets than 15m are kept."]}}}

@@ -3,12 +3,13 @@
 import { Panel, TICK_PX, TimePanel } from "./charts.js";
 import { choices, showVerdict, sides } from "./compare.js";
 import { byId, h, replace, setText } from "./dom.js";
-import { count, dateTime, duration, errorRate, FAILING, percent, span } from "./format.js";
+import { count, dateTime, duration, errorRate, FAILING, percent } from "./format.js";
 import { start, tellRange } from "./frame.js";
 import { HeatMap } from "./heatmap.js";
 import { address, ApiError, get, getPage, ROOT } from "./http.js";
 import { predictionTable } from "./lists.js";
 import { open, openFromAddress } from "./prediction.js";
+import { statusOf, withVersion } from "./status.js";
 import { change, earlier, knownZone, param, range, rangeQuery } from "./view.js";
 
 const PERCENTILES = ["50", "95", "99"];
@@ -240,11 +241,8 @@ function merged(groups, found) {
 }
 
 function status(found) {
-  const isKnown = found.length > 0;
-  const isSilent = isKnown && found.every((entry) => entry.silent !== false) && found.some((entry) => entry.silent);
-  const last = Math.max(...found.map((entry) => Date.parse(entry.last_seen)));
-  const text = !isKnown ? "Never logged" : isSilent ? `Silent for ${span((Date.now() - last) / 1000)}` : "Active";
-  replace(byId("status"), h("span", { class: `badge badge-${isSilent ? "silent" : isKnown ? "active" : "unknown"}` }, text));
+  const { kind, text } = found.length ? statusOf(found.reduce(withVersion, undefined)) : { kind: "unknown", text: "Never logged" };
+  replace(byId("status"), h("span", { class: `badge badge-${kind}` }, text));
   const version = param("version");
   replace(byId("version"), version !== null && h("button", { type: "button", class: "chip", id: "all-versions", onclick: () => change({ version: null }) || history.replaceState(null, "", location.search) }, `Version ${version || "none"} only ✕`));
 }

@@ -5,6 +5,7 @@ import { count, dateTime, duration, errorRate, exactCount, FAILING, percent, spa
 import { refreshAfter, start, tellRange } from "./frame.js";
 import { address, ApiError, get, getPage, ROOT } from "./http.js";
 import { draw, sparkline } from "./sparkline.js";
+import { statusOf, withVersion } from "./status.js";
 import { LongTable } from "./table.js";
 import { knownZone, param, range, rangeQuery } from "./view.js";
 import { welcome } from "./welcome.js";
@@ -211,13 +212,11 @@ function silence({ status }) {
 }
 
 function status(cell, { status: known }) {
-  const kind = !known ? "unknown" : known.silent ? "silent" : known.silent === null ? "new" : "active";
-  const ago = known && span((Date.now() - known.lastSeen) / 1000);
-  const text = { unknown: "…", silent: `Silent for ${ago}`, new: "One prediction", active: "Active" }[kind];
+  const { kind, text } = known ? statusOf(known) : { kind: "unknown", text: "…" };
   if (cell.dataset.kind !== kind) replace(cell, h("span", { class: `badge badge-${kind}` }));
   cell.dataset.kind = kind;
   setText(cell.firstChild, text);
-  if (known) cell.firstChild.title = `Last prediction ${dateTime(known.lastSeen, knownZone())}, ${ago} ago`;
+  if (known) cell.firstChild.title = `Last prediction ${dateTime(known.lastSeen, knownZone())}, ${span((Date.now() - known.lastSeen) / 1000)} ago`;
 }
 
 let pending;
@@ -272,7 +271,7 @@ async function loadStatuses(signal) {
     let next = address("api/v1/models", { limit: 200 });
     while (next) {
       const page = await getPage(next, signal);
-      for (const version of page.body) add(found, version);
+      for (const version of page.body) found.set(version.model_name, withVersion(found.get(version.model_name), version));
       next = page.next;
     }
     statuses = found;
@@ -280,15 +279,6 @@ async function loadStatuses(signal) {
   }
   for (const row of rows) row.status = statuses.get(row.key);
   arrange();
-}
-
-/** A model is silent if each of its versions is, and not known to be after a single prediction. */
-function add(found, version) {
-  const lastSeen = Date.parse(version.last_seen) + version.last_seen_within_s * 1000;
-  const known = found.get(version.model_name);
-  if (!known) return found.set(version.model_name, { silent: version.silent, lastSeen });
-  known.lastSeen = Math.max(known.lastSeen, lastSeen);
-  known.silent = known.silent === false || version.silent === false ? false : known.silent || version.silent;
 }
 
 start(load);

@@ -78,6 +78,26 @@ class Page:
         with urlopen(f"{self.address}/api/v1/{path}?{query}", timeout=TIMEOUT) as response:
             return json.load(response)
 
+    def hold(self, part: str) -> None:
+        """Hold back requests whose address has this part until `release()`."""
+        self.run(
+            """const [part] = arguments, send = window.fetch, held = [];
+            window.fetch = (url, options) => String(url).includes(part)
+              ? new Promise((resolve, reject) => held.push(() => send(url, options).then(resolve, reject)))
+              : send(url, options);
+            window.release = () => {
+              window.fetch = send;
+              return Promise.all(held.map((go) => go()));
+            };""",
+            part,
+        )
+
+    def release(self) -> None:
+        """Send what was held back, and wait until the page has dealt with the answers."""
+        self.browser.execute_async_script(
+            "const done = arguments[0]; const later = () => setTimeout(done, 100); release().then(later, later)"
+        )
+
     @property
     def counted(self) -> dict[str, str]:
         """The range that the page says it has counted, as parameters of the API."""

@@ -10,26 +10,28 @@ import { change, param, range } from "./view.js";
 const PAGE = 100;
 const MAX_EMPTY_PAGES = 20;
 const FILTERS = ["model_name", "model_version", "was_successful", "min_duration_ms"];
-let next = null;
-let pages = 0;
-let shownFor = "";
+let list; // the one that is shown
 
 async function load(signal) {
   filters();
   openFromAddress();
-  const query = location.search;
-  if (pages > 1 && query.replace(/&?open=\d+/, "") === shownFor) return; // older predictions that were asked for stay
+  const query = location.search.replace(/&?open=\d+/, "");
+  if (staysFor(query)) return;
   const asked = range();
   // What a date means is said by an answer about the same range.
   const [answer, found] = await Promise.all([
     get("api/v1/stats", { ...asked, model_name: param("model_name"), percentiles: "50" }, signal),
     read(address("api/v1/predictions", { ...filtersBy(param), ...asked, limit: PAGE }), signal),
   ]);
+  if (staysFor(query)) return;
   tellRange(answer);
-  pages = 1;
-  shownFor = query.replace(/&?open=\d+/, "");
-  show(found.predictions, found.isSearching);
+  list?.controller.abort();
+  list = { query, pages: 1, controller: new AbortController() };
+  show(found);
 }
+
+/** Older predictions that were asked for stay, and those on their way find the rows that they follow. */
+const staysFor = (query) => list?.query === query && (list.pages > 1 || list.isReading);
 
 const filtersBy = (value) => Object.fromEntries(FILTERS.map((name) => [name, value(name)]));
 
@@ -37,40 +39,48 @@ const filtersBy = (value) => Object.fromEntries(FILTERS.map((name) => [name, val
 async function read(url, signal) {
   for (let tries = 0; tries < MAX_EMPTY_PAGES; tries++) {
     const page = await getPage(url, signal);
-    next = page.next;
-    if (page.body.length || !next) return { predictions: page.body, isSearching: false };
-    url = next;
+    url = page.next;
+    if (page.body.length || !url) return { predictions: page.body, next: url };
   }
-  return { predictions: [], isSearching: true };
+  return { predictions: [], next: url };
 }
 
-function show(predictions, isSearching) {
-  const nothing = isSearching ? "Nothing found so far; look further back." : "No prediction in this range passes these filters.";
+function show({ predictions, next }) {
+  const nothing = next ? "Nothing found so far; look further back." : "No prediction in this range passes these filters.";
   replace(byId("predictions"), predictions.length ? predictionTable(predictions, { withModel: true, label: "Predictions" }) : h("p", { class: "empty" }, nothing));
   byId("predictions").removeAttribute("aria-busy");
-  more();
+  list.body = byId("predictions").querySelector("tbody");
+  more(next);
 }
 
-function more() {
+function more(next) {
   const button = byId("more");
   button.hidden = !next;
   button.disabled = false;
   setText(button, "Older predictions");
-  button.onclick = async () => {
-    button.disabled = true;
-    let found;
-    try {
-      found = await read(next);
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      button.disabled = false;
-      return setText(button, `${error.message} Try again`);
-    }
-    pages += 1;
-    const body = byId("predictions").querySelector("tbody");
-    body ? body.append(...found.predictions.map((prediction) => predictionRow(prediction, true))) : show(found.predictions, found.isSearching);
-    more();
-  };
+  button.onclick = () => older(list, next, button);
+}
+
+/** Append the next page to its list, unless another list is shown by then. */
+async function older(mine, next, button) {
+  const { signal } = mine.controller;
+  button.disabled = true;
+  mine.isReading = true;
+  try {
+    const found = await read(next, signal);
+    if (signal.aborted) return;
+    mine.pages += 1;
+    if (!mine.body) return show(found);
+    mine.body.append(...found.predictions.map((prediction) => predictionRow(prediction, true)));
+    more(found.next);
+  } catch (error) {
+    if (signal.aborted) return;
+    if (!(error instanceof ApiError)) throw error;
+    button.disabled = false;
+    setText(button, `${error.message} Try again`);
+  } finally {
+    mine.isReading = false;
+  }
 }
 
 function filters() {

@@ -1,0 +1,81 @@
+"""Explore: one list at a time, whatever answers late or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from dashboard.conftest import STATE, Page
+
+ROWS = "document.querySelectorAll('tr[data-id]').length"
+
+# One engine is enough here: the figures are looked at elsewhere.
+pytestmark = [
+    pytest.mark.usefixtures("server"),
+    pytest.mark.parametrize("server", ["plain"], indirect=True, scope="session"),
+]
+
+
+def press(page: Page, key: str) -> None:
+    page.run("document.dispatchEvent(new KeyboardEvent('keydown', {key: arguments[0], bubbles: true}))", key)
+
+
+def choose_version(page: Page, version: str) -> None:
+    page.run("document.querySelector('#model_version').value = arguments[0]", version)
+    page.run("document.querySelector('#filters').requestSubmit()")
+
+
+def ids(page: Page) -> list[int]:
+    return [
+        int(each) for each in page.run("return [...document.querySelectorAll('tr[data-id]')].map(e => e.dataset.id)")
+    ]
+
+
+def test_older_predictions_of_another_filter_are_dropped(page: Page, story: str) -> None:
+    page.open("/explore", model_name=story, model_version="1", range="7d")
+    page.hold("cursor=")
+    page.click("#more")
+    choose_version(page, "2")
+    page.wait_for(f"{STATE} === 'ready'")
+    page.release()
+    assert page.texts("td.version") == ["2"] * 100
+    page.click("#more:not([disabled])")
+    page.wait_for(f"{ROWS} > 100")
+    assert page.texts("td.version") == ["2"] * 200
+
+
+def test_a_filter_whose_figures_fail_leaves_the_list_before_it_whole(page: Page, story: str) -> None:
+    page.open("/explore", model_name=story, model_version="1", range="7d")
+    page.click("#more")
+    page.wait_for(f"{ROWS} === 200")
+    page.run(
+        "window.realFetch = fetch; window.fetch = (url, options) =>"
+        "String(url).includes('/stats') ? Promise.resolve(new Response('{}', {status: 503})) : realFetch(url, options)"
+    )
+    choose_version(page, "2")
+    page.wait_for(f"{STATE} === 'failed'")
+    page.run("window.fetch = realFetch")
+    page.browser.back()
+    page.wait_for(f"location.search.includes('model_version=1') && {STATE} === 'ready'")
+    page.click("#more:not([disabled])")
+    page.wait_for(f"{ROWS} === 300")
+    assert page.texts("td.version") == ["1"] * 300
+
+
+@pytest.mark.parametrize("order", ["older, then refresh", "refresh, then older"])
+def test_a_refresh_while_older_predictions_are_on_their_way_leaves_no_gap(
+    page: Page, log: Callable[[list[dict[str, Any]]], None], story: str, start: datetime, order: str
+) -> None:
+    page.open("/explore", model_name=story, range="7d")
+    later = (start + timedelta(hours=11)).isoformat()
+    log([{"model_name": story, "duration_ms": 1, "was_successful": True, "timestamp": later}] * 5)
+    page.hold("/predictions?")
+    for step in order.split(", then "):
+        page.click("#more") if step == "older" else press(page, "r")
+    page.release()
+    page.wait_for(f"{ROWS} === 200")
+    listed = [each["id"] for each in page.get("predictions", model_name=story, limit=300)]
+    first = listed.index(ids(page)[0])
+    assert ids(page) == listed[first : first + 200]

@@ -94,9 +94,12 @@ class Page:
 
     def release(self) -> None:
         """Send what was held back, and wait until the page has dealt with the answers."""
-        self.browser.execute_async_script(
-            "const done = arguments[0]; const later = () => setTimeout(done, 100); release().then(later, later)"
-        )
+        self.browser.execute_async_script("const done = arguments[0]; release().then(done, done)")
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the page has dealt with the answers that it has."""
+        self.browser.execute_async_script("setTimeout(arguments[0], 100)")
 
     @property
     def counted(self) -> dict[str, str]:

@@ -79,3 +79,61 @@ def test_a_refresh_while_older_predictions_are_on_their_way_leaves_no_gap(
     listed = [each["id"] for each in page.get("predictions", model_name=story, limit=300)]
     first = listed.index(ids(page)[0])
     assert ids(page) == listed[first : first + 200]
+
+
+@pytest.mark.parametrize("way", ["address", "click"])
+def test_a_prediction_waits_for_a_key_and_opens_with_it(page: Page, story: str, way: str) -> None:
+    page.open("/explore", model_name=story, range="7d")
+    first = ids(page)[0]
+    page.run(
+        """window.realFetch = fetch;
+        window.fetch = (url, { signal, headers }) => headers["X-API-Key"] === "good"
+          ? realFetch(url, { signal })
+          : Promise.resolve(new Response('{"message": "No key or a wrong one."}', { status: 401 }));"""
+    )
+    if way == "click":
+        page.click("tr[data-id] .link")
+    else:
+        page.run("history.replaceState(null, '', `${location.search}&open=${arguments[0]}`)", first)
+        page.run("dispatchEvent(new Event('viewchange'))")
+    page.wait_for("document.querySelector('#key').open")
+    page.settle()
+    assert not page.run("return document.querySelector('#prediction').open")
+    page.find("#key-field").send_keys("good\n")
+    page.wait_for("document.querySelector('#prediction').open")
+    assert page.find("#prediction-title").text == f"Prediction {first}"
+    assert story in page.find("#prediction").text
+    page.run("sessionStorage.clear()")
+
+
+def test_the_prediction_that_was_opened_last_is_the_one_that_is_shown(page: Page, story: str) -> None:
+    page.open("/explore", model_name=story, range="7d")
+    first, second = ids(page)[:2]
+    page.hold(f"/predictions/{first}")
+    for each in (first, second):
+        page.click(f"tr[data-id='{each}'] .link")
+    page.wait_for("document.querySelector('#prediction').open")
+    page.release()
+    assert page.find("#prediction-title").text == f"Prediction {second}"
+
+
+def test_a_prediction_that_comes_after_the_reader_went_back_stays_closed(page: Page, story: str) -> None:
+    page.open("/explore", model_name=story, model_version="1", range="7d")
+    choose_version(page, "2")
+    page.wait_for(f"{STATE} === 'ready'")
+    page.hold("/predictions/")
+    page.click("tr[data-id] .link")
+    page.browser.back()
+    page.wait_for(f"location.search.includes('model_version=1') && {STATE} === 'ready'")
+    page.release()
+    assert not page.run("return document.querySelector('#prediction').open")
+
+
+def test_a_prediction_that_could_not_be_had_is_asked_for_again(page: Page, story: str) -> None:
+    page.open("/explore", model_name=story, range="7d")
+    page.run("window.realFetch = fetch; window.fetch = () => Promise.reject(new TypeError())")
+    page.click("tr[data-id] .link")
+    page.wait_for("document.querySelector('#prediction').textContent.includes('The service does not answer.')")
+    page.run("window.fetch = realFetch")
+    press(page, "r")
+    page.wait_for(f"document.querySelector('#prediction').textContent.includes('{story}')")

@@ -14,7 +14,10 @@ let list; // the one that is shown
 
 async function load(signal) {
   filters();
-  openFromAddress();
+  await Promise.all([openFromAddress(signal), newest(signal)]);
+}
+
+async function newest(signal) {
   const query = location.search.replace(/&?open=\d+/, "");
   if (staysFor(query)) return;
   const asked = range();

@@ -31,13 +31,13 @@ const distribution = new Panel(byId("distribution"), "Distribution of durations"
 
 async function load(signal) {
   if (!model) return replace(byId("summary"), h("p", { class: "empty" }, "Choose one on the ", h("a", { href: new URL("dashboard", ROOT) }, "overview"), "."));
-  openFromAddress();
   const asked = range();
   const base = { model_name: model, model_version: param("version") ?? undefined, ...asked };
   const all = { model_name: model, ...asked };
   const ask = (path, params = base) => get(`api/v1/${path}`, params, signal);
   const stats = ask("stats", { ...base, percentiles: PERCENTILES.join() });
   const parts = [
+    openFromAddress(signal),
     stats.then((answer) => (tellRange(answer), summary(answer))),
     versionPart(ask, all, asked, signal),
     section("errors", () => ask("errors", { ...base, limit: ERRORS }).then((groups) => versions.then(() => errors(groups)))),

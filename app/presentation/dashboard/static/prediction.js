@@ -2,39 +2,46 @@
 
 import { byId, h, replace } from "./dom.js";
 import { dateTimeSeconds, duration } from "./format.js";
+import { refresh } from "./frame.js";
 import { ApiError, get, ROOT } from "./http.js";
 import { knownZone, param, rangeQuery } from "./view.js";
 
 /** Open a prediction by its id, and say so in the address. */
-export function open(id) {
+export async function open(id) {
   address(id);
-  return show(id);
+  try {
+    await show(id);
+  } catch (error) {
+    if (error.status !== 401) throw error;
+    refresh(); // asks for a key
+  }
 }
 
-/** Open the prediction that the address names, if it names one. */
-export function openFromAddress() {
+/** Open the prediction that the address names, if it names one. Throws ApiError if a key is needed. */
+export async function openFromAddress(signal) {
   const id = param("open");
   const dialog = byId("prediction");
   if (!id) return dialog.open && dialog.close();
-  if (dialog.open && dialog.dataset.id === id) return undefined;
-  return show(id);
+  if (!dialog.open || dialog.dataset.id !== id) await show(id, signal);
 }
 
-async function show(id) {
+async function show(id, signal) {
   const dialog = byId("prediction");
-  let content;
+  let found, problem;
   try {
-    content = described(await get(`api/v1/predictions/${encodeURIComponent(id)}`));
+    found = await get(`api/v1/predictions/${encodeURIComponent(id)}`, {}, signal);
   } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-    content = h("p", { class: "empty" }, error.message);
+    if (!(error instanceof ApiError) || error.status === 401) throw error;
+    problem = error.message;
   }
-  dialog.dataset.id = id;
+  if (param("open") !== String(id)) return; // another one is open meanwhile, or none
+  // One that could not be had is asked for again at the next refresh.
+  found ? (dialog.dataset.id = id) : delete dialog.dataset.id;
   dialog.onclose = () => (address(null), delete dialog.dataset.id);
   dialog.onclick = (event) => event.target === dialog && dialog.close();
   replace(dialog,
     h("div", { class: "row spread" }, h("h2", { id: "prediction-title" }, `Prediction ${id}`), h("button", { type: "button", id: "prediction-close", onclick: () => dialog.close() }, "Close")),
-    content);
+    found ? described(found) : h("p", { class: "empty" }, problem));
   if (!dialog.open) dialog.showModal();
 }
 

@@ -199,6 +199,19 @@ def test_both_pages_say_the_same_of_a_model_whose_last_rows_are_gone(page: Page,
         assert statuses(page, story) == ["Silent for 3 h", "Silent for 3 h"]
 
 
+def test_an_active_model_sorts_below_silent_ones_if_the_clock_of_the_browser_is_behind(page: Page, log: Log) -> None:
+    mark, now = uuid4().hex, datetime.now(timezone.utc)
+    names = [f"{mark}-{kind}" for kind in ("silent", "active")]
+    log([{"model_name": name, "duration_ms": 1, "was_successful": True} for name in names])
+    silent = version_seen(names[0], now - timedelta(hours=5), silent=True)
+    active = version_seen(names[1], now + timedelta(minutes=10))
+    with page.answered("/api/v1/models?", [silent, active]):
+        page.open(search=mark, sort="-status")
+        assert page.texts(".col-model a") == names
+        page.open(search=mark, sort="status")
+        assert page.texts(".col-model a") == names[::-1]
+
+
 TOO_FINE = {"errors": {"query": {"bucket": ["Of this range only longer buckets than 15m are kept."]}}}
 TOO_FINE_SAID = "bucket: Of this range only longer buckets than 15m are kept."
 

@@ -208,7 +208,8 @@ function update(row, item) {
 /** Seconds since the last prediction of a silent model; less than nothing for one that is not. */
 function silence({ status }) {
   if (!status) return null;
-  return (status.silent ? 1 : -1) * (status.silent ? (Date.now() - status.lastSeen) / 1000 : 1e12 / (1 + (Date.now() - status.lastSeen)));
+  const ago = Math.max(0, Date.now() - status.lastSeen); // the browser's clock may be behind
+  return status.silent ? ago / 1000 : -1e12 / (1 + ago);
 }
 
 function status(cell, { status: known }) {

@@ -9,6 +9,9 @@ from typing import Protocol
 from app.application.statistics import Answer, Question, Statistics
 
 NO_MODEL = ""  # no model has an empty name
+# Of a page: one for each point of each model. A tally with ten bins takes 2 KB of the worker's memory until the answer
+# is written, one with a hundred bins 7 KB.
+MAX_TALLIES = 25_000
 
 
 class ModelNames(Protocol):
@@ -38,8 +41,11 @@ class ModelStatistics:
     def page(self, question: Question, search: str | None, after: str | None, limit: int) -> ModelPage:
         """Answer the question for up to `limit` of its models (of all if it names none) after a name.
 
-        `search` is a part of their names, in upper or lower case.
+        `search` is a part of their names, in upper or lower case. With many points of time the page has fewer models,
+        so that it needs at most MAX_TALLIES.
         """
+        if question.series:
+            limit = min(limit, MAX_TALLIES // len(question.series.edges))
         found = self._names.model_names(question.selection.model_names, search, after, limit + 1)
         names = tuple(found[:limit])
         selection = replace(question.selection, model_names=names or (NO_MODEL,))

@@ -426,3 +426,15 @@ def test_the_lines_of_the_first_visit_work_when_pasted(browser: Any, fresh_servi
     page.browser.switch_to.active_element.send_keys("r")
     page.wait_for("document.querySelector('.col-model a')?.textContent === 'my_model'")
     assert page.values("td.col-predictions") == [1]
+
+
+def test_over_years_each_model_has_its_line(page: Page, log: Log, start: datetime) -> None:
+    name = f"years-{uuid4().hex}"
+    log([
+        {"model_name": f"{name}-{number:02}", "duration_ms": 1, "was_successful": True, "timestamp": start.isoformat()}
+        for number in range(60)
+    ])  # fmt: skip
+    page.open(search=name, zone="UTC", **{"from": (start - timedelta(days=1990)).isoformat(), "to": start.isoformat()})
+    page.wait_for("document.querySelectorAll('.spark-all').length > 24")
+    page.wait_for("[...document.querySelectorAll('.spark-all')].every(e => e.getAttribute('d'))")
+    assert page.problems == []

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urlencode, urljoin
 
 import pytest
 from flask.testing import FlaskClient
+
+from app.application.model_statistics import MAX_TALLIES
+from app.domain.timeline import MAX_POINTS
 
 URL = "/api/v1/stats/models"
 FIGURES = ("total_requests", "failed_requests", "success_rate", "average_duration_ms", "percentiles", "completeness")
@@ -97,6 +101,29 @@ def test_the_pages_together_have_every_model_once(client: FlaskClient, model: st
         link = response.headers.get("Link")
         url = urljoin(URL, link[1 : link.index(">")]) if link else ""
     assert seen == models
+
+
+def test_a_page_with_many_points_has_fewer_models_and_a_link_to_the_others(
+    client: FlaskClient, model: str, midnight: datetime
+) -> None:
+    names = [f"{model}-{number:02}" for number in range(15)]
+    at = (midnight + timedelta(hours=1)).isoformat()
+    client.post(
+        "/api/v1/predict-logs",
+        json=[{"model_name": name, "duration_ms": 1, "was_successful": True, "timestamp": at} for name in names],
+    )
+    query = {"search": model, "limit": 1000, "from": midnight.isoformat(), "bucket": "1m"}
+    pages, url = [], f"{URL}?{urlencode({**query, 'to': (midnight + timedelta(minutes=MAX_POINTS)).isoformat()})}"
+    while url:
+        response = client.get(url)
+        pages.append(response.json["models"])
+        link = response.headers.get("Link")
+        url = urljoin(URL, link[1 : link.index(">")]) if link else ""
+    assert [len(page) for page in pages] == [MAX_TALLIES // MAX_POINTS, 15 - MAX_TALLIES // MAX_POINTS]
+    assert [entry["model_name"] for page in pages for entry in page] == names
+    assert {(len(entry["series"]["calls"]), sum(entry["series"]["calls"])) for entry in chain(*pages)} == {(2000, 1)}
+    short = {**query, "to": (midnight + timedelta(hours=24)).isoformat(), "bucket": "1h"}
+    assert len(ask(client, **short)["models"]) == 15
 
 
 def test_a_model_without_predictions_in_the_range_has_zeros(client: FlaskClient, model: str, models: list[str]) -> None:

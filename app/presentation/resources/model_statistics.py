@@ -109,8 +109,9 @@ def list_model_statistics(query: dict[str, Any]) -> Response:
 
     Every model that was ever logged is listed, with zeros and nulls if it has no predictions in the range. The figures
     of a model are those of `GET /api/v1/stats` with its name. With `bucket` and without `from` the range is the day
-    before its end. While there is more, the header `Link` with `rel="next"` has the address of the next page, relative
-    to this one; give `to` if all pages are to be about the same range.
+    before its end. A page may have fewer models than `limit`: models times points are at most 25,000. While there is
+    more, the header `Link` with `rel="next"` has the address of the next page, relative to this one; give `to` if all
+    pages are to be about the same range.
     """
     percentiles, bucket, series = query["percentiles"], query.get("bucket"), None
     question = Question(query["selection"], query["range"], ("model_name",), latency=bool(percentiles))

@@ -3,7 +3,7 @@
 import { byId, h, replace, setText } from "./dom.js";
 import { count, dateTime, duration, errorRate, exactCount, FAILING, percent, span } from "./format.js";
 import { refreshAfter, start, tellRange } from "./frame.js";
-import { address, ApiError, get, getPage, ROOT } from "./http.js";
+import { address, ApiError, getPage, ROOT } from "./http.js";
 import { draw, sparkline } from "./sparkline.js";
 import { statusOf, withVersion } from "./status.js";
 import { LongTable } from "./table.js";
@@ -234,20 +234,31 @@ async function loadTrends(keys, signal, anew) {
   let parts = [];
   let problem = "";
   try {
-    parts = await Promise.all(portions(keys).map((names) =>
-      get("api/v1/stats/models", { ...of, model_name: names, bucket: "auto", percentiles: "50", limit: AT_ONCE }, signal)));
+    parts = await Promise.all(portions(keys).map((names) => loadSeries({ ...of, model_name: names }, signal)));
   } catch (error) {
     if (!(error instanceof ApiError) || error.status === 401) throw error;
     problem = `No predictions over time: ${error.message}`;
   }
   if (of !== asked) return;
   if (anew) trends = new Map();
-  for (const model of parts.flatMap((part) => part.models)) trends.set(model.model_name, model.series);
+  for (const model of parts.flat()) trends.set(model.model_name, model.series);
   for (const [key, row] of table?.rows ?? []) {
     const spark = row.querySelector(".spark");
     trends.has(key) ? draw(spark, trends.get(key)) : spark.replaceWith(sparkline());
   }
   setText(byId("no-trends"), problem);
+}
+
+/** The models of a query with their counts by time; over years a page has fewer of them. */
+async function loadSeries(query, signal) {
+  const found = [];
+  let next = address("api/v1/stats/models", { ...query, bucket: "auto", percentiles: "50", limit: AT_ONCE });
+  while (next) {
+    const page = await getPage(next, signal);
+    found.push(...page.body.models);
+    next = page.next;
+  }
+  return found;
 }
 
 function portions(names) {

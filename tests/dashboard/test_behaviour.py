@@ -141,6 +141,29 @@ def test_a_range_can_be_typed_in_the_clock_of_any_zone(page: Page, story: str, s
     page.run("localStorage.removeItem('predlog-zone')")
 
 
+def test_the_open_panel_has_the_range_that_is_shown(page: Page) -> None:
+    page.open("/explore", range="24h", zone="UTC")
+    page.click("#range-custom")
+    page.click("#range-1h")
+    page.wait_for(f"location.search.includes('1h') && {STATE} === 'ready'")
+    shown = [bound[:16] for bound in page.counted.values()]
+    assert page.run(TYPED) == shown
+
+
+@pytest.mark.parametrize("button", ["#live", "#theme"])
+def test_a_range_that_is_being_typed_outlasts_a_refresh_and_a_change_of_the_theme(page: Page, button: str) -> None:
+    page.open("/explore", range="24h", zone="UTC")
+    page.click("#range-custom")
+    page.run("document.querySelector('#custom-from').focus()")
+    page.find("#custom-from").send_keys("01022026")
+    typed = page.run(TYPED)
+    assert typed[0].startswith("2026-01-02")
+    page.click(button)
+    page.wait_for(f"{STATE} === 'ready'")
+    assert page.run(TYPED) == typed
+    page.run("localStorage.removeItem('predlog-theme')")
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [
@@ -212,6 +235,7 @@ def test_an_active_model_sorts_below_silent_ones_if_the_clock_of_the_browser_is_
         assert page.texts(".col-model a") == names[::-1]
 
 
+TYPED = "return ['from', 'to'].map(name => document.getElementById(`custom-${name}`).value)"
 TOO_FINE = {"errors": {"query": {"bucket": ["Of this range only longer buckets than 15m are kept."]}}}
 TOO_FINE_SAID = "bucket: Of this range only longer buckets than 15m are kept."
 

@@ -9,6 +9,7 @@ const REFRESH_MS = 30_000;
 const THEMES = ["system", "light", "dark"];
 let load, controller, timer, counted;
 let refused; // the key for which the dialog has been opened: closed by hand, it stays so
+let isTyped = false; // whether the reader has changed what the panel for a range says
 let isLive = localStorage.getItem("predlog-live") !== "off";
 
 /** Run a page: `task(signal)` loads and shows, at first, after each change of the address, and every half minute. */
@@ -17,7 +18,7 @@ export function start(task) {
   controls();
   document.addEventListener("visibilitychange", () => isLive && !document.hidden && refresh());
   document.addEventListener("keydown", shortcuts);
-  for (const event of ["popstate", "viewchange"]) addEventListener(event, () => (controls(), refresh()));
+  for (const event of ["popstate", "viewchange"]) addEventListener(event, () => ((isTyped = false), controls(), refresh()));
   return refresh();
 }
 
@@ -59,6 +60,7 @@ export function tellRange(answer) {
   footer.dataset.to = answer.range.to;
   const widened = answer.cut_to_request ? "" : " (widened to whole buckets: finer data is gone)";
   setText(footer, `${from} – ${to}, ${zone()}${widened}. Exact counts as of ${clock(Date.now(), knownZone())}.`);
+  if (!byId("custom").hidden && !isTyped) fillCustom();
 }
 
 function notice(error) {
@@ -105,7 +107,6 @@ function controls() {
     h("button", { type: "button", id: "theme", class: "icon", title: "Light, dark, or as the system has it", onclick: nextTheme },
       h("span", { "aria-hidden": "true" }, "◐"), h("span", { class: "unseen" }, `Theme: ${theme()}`)),
   );
-  if (!byId("custom").hidden) custom();
   for (const link of document.querySelectorAll("a[data-keeps-range]")) link.href = link.href.split("?")[0] + rangeQuery();
 }
 
@@ -120,12 +121,9 @@ function toggleCustom() {
 }
 
 function custom() {
-  const shown = knownZone();
-  const start = counted?.range.from ?? Date.now() - 86400_000;
-  const end = counted?.range.to ?? Date.now();
-  const from = h("input", { id: "custom-from", type: "datetime-local", value: wallText(start, shown), required: true });
-  const to = h("input", { id: "custom-to", type: "datetime-local", value: wallText(end, shown), required: true });
-  const place = h("input", { id: "custom-zone", list: "zones", value: zone(), required: true, spellcheck: "false", autocomplete: "off" });
+  const from = h("input", { id: "custom-from", type: "datetime-local", required: true });
+  const to = h("input", { id: "custom-to", type: "datetime-local", required: true });
+  const place = h("input", { id: "custom-zone", list: "zones", required: true, spellcheck: "false", autocomplete: "off" });
   const apply = (event) => {
     event.preventDefault();
     localStorage.setItem("predlog-zone", place.value);
@@ -137,13 +135,22 @@ function custom() {
   };
   replace(
     byId("custom"),
-    h("form", { onsubmit: apply },
+    h("form", { onsubmit: apply, oninput: () => (isTyped = true) },
       h("label", {}, "From", from), h("label", {}, "To", to), h("label", {}, "Time zone", place),
       h("datalist", { id: "zones" }, ["UTC", ...Intl.supportedValuesOf("timeZone")].map((name) => h("option", { value: name }))),
       h("button", { class: "primary" }, "Show this range"),
       h("button", { type: "button", id: "only-zone", onclick: onlyZone }, "Change the zone only"),
       Object.entries(DAYS).map(([name, label]) => h("button", { type: "button", onclick: () => change({ range: name, from: null, to: null }) }, label))),
   );
+  isTyped = false;
+  fillCustom();
+}
+
+/** Put the range that is shown into the panel for another. */
+function fillCustom() {
+  byId("custom-from").value = wallText(counted?.range.from ?? Date.now() - 86400_000, knownZone());
+  byId("custom-to").value = wallText(counted?.range.to ?? Date.now(), knownZone());
+  byId("custom-zone").value = zone();
 }
 
 function toggleLive() {

@@ -81,6 +81,43 @@ def test_a_refresh_while_older_predictions_are_on_their_way_leaves_no_gap(
     assert ids(page) == listed[first : first + 200]
 
 
+def fields(page: Page) -> list[str]:
+    return [page.find(f"#{name}").get_property("value") for name in ("model_name", "model_version")]
+
+
+def test_clear_empties_the_fields(page: Page, story: str) -> None:
+    page.open("/explore", model_name=story, range="7d")
+    page.find("#clear").click()
+    page.wait_for(f"!location.search.includes('model_name') && {STATE} === 'ready'")
+    assert fields(page) == ["", ""]
+    assert page.run("return document.activeElement.id") == "clear"
+    page.find("#model_name").send_keys("typed")
+    page.find("#clear").click()
+    assert fields(page) == ["", ""]
+
+
+def test_back_brings_the_filters_back_into_the_fields(page: Page, story: str) -> None:
+    page.open("/explore", model_name=story, model_version="1", range="7d")
+    choose_version(page, "2")
+    page.wait_for(f"{STATE} === 'ready'")
+    page.find("#model_version").click()
+    page.browser.back()
+    page.wait_for(f"location.search.includes('model_version=1') && {STATE} === 'ready'")
+    assert fields(page) == [story, "1"]
+
+
+def test_what_is_being_typed_outlives_a_refresh_and_another_range(page: Page, story: str) -> None:
+    page.open("/explore", model_name=story, range="7d")
+    page.find("#model_version").send_keys("typed")
+    page.run("document.activeElement.blur()")
+    press(page, "r")
+    page.wait_for(f"{STATE} === 'ready'")
+    assert fields(page) == [story, "typed"]
+    page.find("#range-30d").click()
+    page.wait_for(f"location.search.includes('range=30d') && {STATE} === 'ready'")
+    assert fields(page) == [story, "typed"]
+
+
 @pytest.mark.parametrize("way", ["address", "click"])
 def test_a_prediction_waits_for_a_key_and_opens_with_it(page: Page, story: str, way: str) -> None:
     page.open("/explore", model_name=story, range="7d")

@@ -86,9 +86,12 @@ async function older(mine, next, button) {
   }
 }
 
+/** Show the filters of the address; what was typed and not asked for yet stays until these change. */
 function filters() {
   const form = byId("filters");
-  if (form.contains(document.activeElement)) return;
+  const wanted = JSON.stringify(filtersBy(param));
+  if (form.dataset.shown === wanted) return;
+  form.dataset.shown = wanted;
   const names = h("datalist", { id: "names" });
   const field = (name, label, attributes) => h("label", {}, label, h("input", { id: name, name, value: param(name) ?? "", autocomplete: "off", spellcheck: "false", ...attributes }));
   const hasNone = param("model_version") === "";
@@ -108,7 +111,7 @@ function filters() {
       outcomes.map(([value, label]) => h("option", { value, selected: (param("was_successful") ?? "") === value }, label)))),
     field("min_duration_ms", "At least, in ms", { inputmode: "decimal", placeholder: "0" }),
     h("button", { class: "primary" }, "Show"),
-    h("button", { type: "button", id: "clear", onclick: () => change(filtersBy(() => null)) }, "Clear"));
+    h("button", { type: "button", id: "clear", onclick: () => (form.reset(), change(filtersBy(() => null))) }, "Clear"));
   const input = form.querySelector("#model_name");
   input.addEventListener("input", () => suggest(input, names));
 }

@@ -368,6 +368,17 @@ def test_without_alerts_the_page_says_how_to_set_them_up(page: Page) -> None:
     assert page.problems == []
 
 
+def test_alerts_that_are_still_shown_are_said_to_be_older(page: Page) -> None:
+    page.open("/alerts")
+    with page.answered("/api/v1/alerts", {"message": "The database is away."}, 503):
+        page.press("r")
+        page.wait_for(f"{STATE} === 'failed'")
+        assert page.texts("#notice strong") == ["Not refreshed: what you see is older."]
+        page.browser.refresh()
+        page.wait_for(f"{STATE} === 'failed'")
+        assert page.texts("#notice strong") == ["Nothing can be shown."]
+
+
 def test_if_keys_exist_the_page_asks_for_one_and_keeps_it_in_the_tab(
     browser: Any, server: Server, database: Engine, story: str
 ) -> None:

@@ -10,6 +10,7 @@ const THEMES = ["system", "light", "dark"];
 let load, controller, timer, counted;
 let refused; // the key for which the dialog has been opened: closed by hand, it stays so
 let isTyped = false; // whether the reader has changed what the panel for a range says
+let isShown = false; // whether there is anything to see below a notice
 let isLive = localStorage.getItem("predlog-live") !== "off";
 
 /** Run a page: `task(signal)` loads and shows, at first, after each change of the address, and every half minute. */
@@ -31,6 +32,7 @@ export async function refresh() {
   try {
     await load(mine.signal);
     if (mine.signal.aborted) return;
+    isShown = true;
     notice(null);
     document.documentElement.dataset.state = "ready";
   } catch (error) {
@@ -54,6 +56,7 @@ export const refreshAfter = (milliseconds) => (nextRefresh = () => milliseconds 
 /** Say at the foot of the page what was counted, and when. */
 export function tellRange(answer) {
   counted = answer;
+  isShown = true;
   const [from, to] = [answer.range.from, answer.range.to].map((at) => dateTime(at, knownZone()));
   const footer = byId("counted");
   footer.dataset.from = answer.range.from;
@@ -69,7 +72,7 @@ function notice(error) {
     byId("notice"),
     error &&
       h("div", { class: "notice" },
-        h("strong", {}, counted ? "Not refreshed: what you see is older." : "Nothing can be shown."), " ", h("span", {}, error.message), " ",
+        h("strong", {}, isShown ? "Not refreshed: what you see is older." : "Nothing can be shown."), " ", h("span", {}, error.message), " ",
         h("button", { type: "button", onclick: refresh }, "Try again"),
         isRefused && h("button", { type: "button", onclick: () => askForKey(error.message) }, "Use another key")),
   );

@@ -18,11 +18,19 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def track_function(client: Client, model_name: str, version: object) -> Callable[[Function], Function]:
-    """The decorator of `Client.tracked`."""
+Track = Callable[[tuple[Any, ...]], Call]  # from the arguments of a call
 
-    def track() -> Call:
-        return client.track(model_name, version)
+
+def track_function(
+    client: Client,
+    model_name: str,
+    version: object,
+    describe: Callable[[tuple[Any, ...]], dict[Any, Any] | None] | None = None,
+) -> Callable[[Function], Function]:
+    """The decorator of `Client.tracked`. describe: the metadata of a call, from its arguments."""
+
+    def track(args: tuple[Any, ...]) -> Call:
+        return client.track(model_name, version, None if describe is None else describe(args))
 
     def decorate(function: Any) -> Any:
         if isinstance(function, (staticmethod, classmethod)):
@@ -41,9 +49,9 @@ def track_function(client: Client, model_name: str, version: object) -> Callable
     return decorate
 
 
-def _plain(function: Callable[..., Any], track: Callable[[], Call]) -> Callable[..., Any]:
+def _plain(function: Callable[..., Any], track: Track) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        call = track().__enter__()
+        call = track(args).__enter__()
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
@@ -88,9 +96,9 @@ def _done(call: Call, future: Any) -> None:
     call.__exit__(type(error) if error is not None else None, error, None)
 
 
-def _coroutine(function: Callable[..., Any], track: Callable[[], Call]) -> Callable[..., Any]:
+def _coroutine(function: Callable[..., Any], track: Track) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        call = track().__enter__()
+        call = track(args).__enter__()
         try:
             result = await function(*args, **kwargs)
         except BaseException as error:
@@ -101,17 +109,17 @@ def _coroutine(function: Callable[..., Any], track: Callable[[], Call]) -> Calla
     return wrapper
 
 
-def _generator(function: Callable[..., Any], track: Callable[[], Call]) -> Callable[..., Any]:
+def _generator(function: Callable[..., Any], track: Track) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        with track():
+        with track(args):
             return (yield from function(*args, **kwargs))
 
     return wrapper
 
 
-def _async_generator(function: Callable[..., Any], track: Callable[[], Call]) -> Callable[..., Any]:
+def _async_generator(function: Callable[..., Any], track: Track) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        call = track().__enter__()
+        call = track(args).__enter__()
         yielded = False
         inner = function(*args, **kwargs)
         failure: BaseException | None = None

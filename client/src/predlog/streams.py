@@ -34,7 +34,7 @@ def followed(result: Any, call: Call) -> Any:
 def _own(result: Any) -> dict[str, Any]:
     """The attributes of its own: a mock has all other ones, too, and a proxy may raise whatever it is asked."""
     try:
-        own: dict[str, Any] = vars(result)
+        own: dict[str, Any] = getattr(result, "__dict__", {})  # vars() would raise for each list and number
         return own
     except Exception:
         return {}

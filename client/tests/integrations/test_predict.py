@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import pickle
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -74,6 +77,75 @@ def test_an_async_method_is_timed_to_its_result(client: Client, service: Service
     assert client.flush()
     [record] = service.records.values()
     assert record["duration_ms"] >= 50
+
+
+class Slow:
+    """Answers later, in each of the ways that a function may."""
+
+    async def __call__(self, rows: Any) -> Any:
+        await asyncio.sleep(0.05)
+        raise ValueError("below zero")
+
+    def predict(self, rows: Any) -> Any:
+        return self(rows)
+
+    def generate(self, rows: Any) -> Any:
+        def steps() -> Iterator[Any]:
+            yield from rows
+            time.sleep(0.05)
+            raise ValueError("below zero")
+
+        return steps()
+
+    async def transform(self, rows: Any) -> Any:
+        return self.encode(rows)
+
+    async def encode(self, rows: Any) -> Any:
+        for row in rows:
+            yield row
+        await self(rows)
+
+
+async def read(steps: AsyncIterator[Any]) -> None:
+    async for _ in steps:
+        pass
+
+
+async def read_later(steps: Any) -> None:
+    await read(await steps)
+
+
+@pytest.mark.parametrize(
+    ("method", "use"),
+    [
+        ("__call__", asyncio.run),
+        ("predict", asyncio.run),
+        ("generate", list),
+        ("encode", lambda steps: asyncio.run(read(steps))),
+        ("transform", lambda steps: asyncio.run(read_later(steps))),
+    ],
+)
+def test_an_answer_that_comes_later_is_logged_as_it_ends(
+    client: Client, service: Service, method: str, use: Callable[[Any], Any]
+) -> None:
+    model = Logged(Slow(), client, "m")
+    with pytest.raises(ValueError):
+        use(model([1, 2]) if method == "__call__" else getattr(model, method)([1, 2]))
+    assert client.flush()
+    [record] = service.records.values()
+    assert record["error"] == "ValueError: below zero" and record["duration_ms"] >= 50
+    assert record["metadata"] == {"rows": 2}
+
+
+def test_a_function_may_be_the_model(client: Client, service: Service) -> None:
+    async def later(rows: Any) -> Any:
+        await asyncio.sleep(0.05)
+        return rows
+
+    assert asyncio.run(Logged(later, client, "m")([1])) == [1]
+    assert asyncio.run(Logged(functools.partial(later, [1, 2]), client, "m")()) == [1, 2]
+    assert client.flush()
+    assert len(service.records) == 2 and all(record["duration_ms"] >= 50 for record in service.records.values())
 
 
 def test_a_pickled_model_logs_too(client: Client, service: Service) -> None:

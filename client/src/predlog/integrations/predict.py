@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Iterable
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import TYPE_CHECKING, Any
+
+from predlog.decorating import track_function
 
 if TYPE_CHECKING:
     from predlog.client import Client
@@ -30,7 +32,10 @@ class Logged:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model, as torch and Keras do."""
-        return self._tracked("__call__", self.model)(*args, **kwargs)
+        call = self.__dict__.get("__call__")
+        if call is None:
+            call = self.__dict__["__call__"] = self._tracked("__call__", _call_of(self.model))
+        return call(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # asked for by copy and pickle before there is a model
@@ -55,26 +60,25 @@ class Logged:
         log, model_name, version, methods = self._options
         if name not in methods:
             return function
-        if any(kind(function) for kind in (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)):
-            return log.tracked(model_name, version)(function)
-
-        @functools.wraps(function)
-        def logged(*args: Any, **kwargs: Any) -> Any:
-            with log.track(model_name, version) as call:
-                rows = _rows(args)
-                if rows is not None:
-                    call.metadata["rows"] = rows
-                return function(*args, **kwargs)
-
-        return logged
+        return track_function(log, model_name, version, _rows)(function)
 
 
-def _rows(args: tuple[Any, ...]) -> int | None:
+def _call_of(model: Any) -> Any:
+    """What tells the kind of a call: a function or partial itself, and of an object its method.
+
+    The decorator copies what the function has in its __dict__, which of an object would be its weights.
+    """
+    if isinstance(model, functools.partial) or inspect.isroutine(model) or not callable(model):
+        return model
+    return model.__call__
+
+
+def _rows(args: tuple[Any, ...]) -> dict[str, int] | None:
     """The length of the first argument: arrays and data frames have a shape, XGBoost's matrices a method, lists len."""
     try:
         rows = args[0]
         if hasattr(rows, "shape"):
-            return int(rows.shape[0])
-        return int(rows.num_row()) if hasattr(rows, "num_row") else len(rows)
+            return {"rows": int(rows.shape[0])}
+        return {"rows": int(rows.num_row()) if hasattr(rows, "num_row") else len(rows)}
     except Exception:  # no argument, a number, a lazy dimension
         return None

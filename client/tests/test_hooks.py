@@ -175,6 +175,24 @@ def test_a_context_may_end_in_another_context_than_it_began_in(
     assert "metadata" not in the_record(service, client)
 
 
+def test_a_context_that_ends_in_another_thread_leaves_the_fields_of_that_thread(
+    service: Service, make_client: Callable[..., Client]
+) -> None:
+    """So it does if the generator that holds it is consumed, or collected, by another thread."""
+    client = make_client()
+    block = client.context(step="read")
+
+    def begin() -> None:
+        with client.context(customer="A"):
+            block.__enter__()
+
+    contextvars.Context().run(begin)
+    with client.context(customer="B"):
+        block.__exit__(None, None, None)
+        client.log("b", duration_ms=1, was_successful=True)
+    assert the_record(service, client)["metadata"] == {"customer": "B"}
+
+
 def test_the_current_trace_is_logged_if_there_is_one(service: Service, make_client: Callable[..., Client]) -> None:
     trace = pytest.importorskip("opentelemetry.trace")
     client = make_client()

@@ -17,14 +17,16 @@ _fields: ContextVar[dict[str, Any]] = ContextVar("predlog")
 def fields(**more: Any) -> Iterator[None]:
     """Add these fields to the metadata of records that are logged inside, also by tasks that are started there."""
     before = _fields.get({})
-    token = _fields.set({**before, **more})
+    within = {**before, **more}
+    token = _fields.set(within)
     try:
         yield
     finally:
         try:
             _fields.reset(token)
         except ValueError:  # it ends in another context than it began in, as FastAPI's dependencies in threads do
-            _fields.set(before)
+            if _fields.get(None) is within:  # that context is a copy of this block's, and not another request's
+                _fields.set(before)
 
 
 def traced() -> bool:

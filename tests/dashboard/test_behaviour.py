@@ -102,6 +102,28 @@ def test_a_refresh_changes_figures_in_place(page: Page, log: Log, story: str, st
     assert page.run("return document.activeElement.textContent") == story, "the focus stays"
 
 
+@pytest.mark.parametrize(
+    ("path", "selector"),
+    [
+        ("/explore", "tr[data-id] .link"),
+        ("/explore", "#predictions .scroll"),
+        ("/model", "#errors .link"),
+        ("/model", "#failed .link"),
+        ("/model", "#slowest .link"),
+        ("/model", "#slowest a"),
+    ],
+)
+def test_what_has_the_focus_in_a_list_keeps_it_over_a_refresh(page: Page, story: str, path: str, selector: str) -> None:
+    page.open(path, model_name=story, range="7d")
+    page.run("document.querySelector(arguments[0]).focus()", selector)
+    page.run("window.before = document.activeElement")
+    page.browser.switch_to.active_element.send_keys("r")
+    page.wait_for(f"!window.before.isConnected && {STATE} === 'ready'")
+    assert page.run("return document.activeElement === document.querySelector(arguments[0])", selector)
+    found = page.run("return [...document.querySelectorAll('[id]')].map(e => e.id)")
+    assert len(found) == len(set(found))
+
+
 def test_an_older_address_that_sorts_by_calls_sorts_by_predictions(page: Page, story: str) -> None:
     page.open(search=story, range="7d", sort="-calls")
     assert page.find(".col-predictions[aria-sort]").get_attribute("aria-sort") == "descending"

@@ -10,6 +10,7 @@ import { change, param, range } from "./view.js";
 const PAGE = 100;
 const MAX_EMPTY_PAGES = 20;
 const FILTERS = ["model_name", "model_version", "was_successful", "min_duration_ms"];
+const LIST = { withModel: true, label: "Predictions" };
 let list; // the one that is shown
 
 async function load(signal) {
@@ -50,7 +51,7 @@ async function read(url, signal) {
 
 function show({ predictions, next }) {
   const nothing = next ? "Nothing found so far; look further back." : "No prediction in this range passes these filters.";
-  replace(byId("predictions"), predictions.length ? predictionTable(predictions, { withModel: true, label: "Predictions" }) : h("p", { class: "empty" }, nothing));
+  replace(byId("predictions"), predictions.length ? predictionTable(predictions, LIST) : h("p", { class: "empty" }, nothing));
   byId("predictions").removeAttribute("aria-busy");
   list.body = byId("predictions").querySelector("tbody");
   more(next);
@@ -74,7 +75,7 @@ async function older(mine, next, button) {
     if (signal.aborted) return;
     mine.pages += 1;
     if (!mine.body) return show(found);
-    mine.body.append(...found.predictions.map((prediction) => predictionRow(prediction, true)));
+    mine.body.append(...found.predictions.map((prediction) => predictionRow(prediction, LIST)));
     more(found.next);
   } catch (error) {
     if (signal.aborted) return;

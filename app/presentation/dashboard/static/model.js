@@ -291,7 +291,7 @@ function errors(groups) {
     groups.length ? h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Errors" }, h("table", { class: "errors" },
       h("thead", {}, h("tr", {}, ["Error", "Predictions", "First seen", "Last seen", "Versions"].map((name) => h("th", { scope: "col", class: name === "Predictions" && "number" }, name)))),
       h("tbody", {}, groups.map((group) => h("tr", { "data-fingerprint": group.fingerprint },
-        h("th", { scope: "row", class: "pattern" }, h("button", { type: "button", class: "link", title: "Open the latest of these predictions", onclick: () => open(group.last_id) }, group.pattern ?? "without an error"),
+        h("th", { scope: "row", class: "pattern" }, h("button", { type: "button", id: `error-${group.fingerprint}`, class: "link", title: "Open the latest of these predictions", onclick: () => open(group.last_id) }, group.pattern ?? "without an error"),
           isNew(group) && h("span", { class: "badge badge-bad" }, `new in ${group.first_version ?? "no version"}`)),
         h("td", { class: "number", "data-value": group.count }, count(group.count)),
         h("td", { class: "when" }, dateTime(group.first_seen, zone)),
@@ -329,6 +329,6 @@ function slowest(found, answer) {
 }
 
 const heading = (title, filters) =>
-  h("div", { class: "row spread" }, h("h2", {}, title), h("a", { href: new URL(`dashboard/explore${rangeQuery({ model_name: model, model_version: param("version"), ...filters })}`, ROOT) }, "Explore"));
+  h("div", { class: "row spread" }, h("h2", {}, title), h("a", { id: `explore-${title.replaceAll(" ", "-")}`, href: new URL(`dashboard/explore${rangeQuery({ model_name: model, model_version: param("version"), ...filters })}`, ROOT) }, "Explore"));
 
 start(load);

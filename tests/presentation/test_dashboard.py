@@ -62,9 +62,10 @@ def test_a_client_that_does_not_ask_for_html_gets_json_at_the_root(away: FlaskCl
     assert (response.status_code, response.json["name"]) == (200, "Predlog")
 
 
-def test_an_address_with_a_slash_at_its_end_leads_to_the_one_without(away: FlaskClient) -> None:
-    response = away.get("/dashboard/")
-    assert urljoin("/dashboard/", response.headers["Location"]) == "/dashboard"
+@pytest.mark.parametrize("query", ["", "?range=1h&search=a%26b+c", "?search=%C3%A9%0D%0A"])
+def test_an_address_with_a_slash_at_its_end_leads_to_the_one_without(away: FlaskClient, query: str) -> None:
+    response = away.get(f"/dashboard/{query}")
+    assert urljoin("/dashboard/", response.headers["Location"]) == f"/dashboard{query}"
 
 
 @pytest.mark.parametrize("name", ["overview.js", "dashboard.css", "chart.js", "logo.svg"])

@@ -40,7 +40,8 @@ def overview() -> str:
 
 @blp.get("/dashboard/")
 def overview_with_slash() -> Response:
-    return Response(status=302, headers={"Location": "../dashboard"})
+    query = request.query_string.decode("latin-1")
+    return Response(status=302, headers={"Location": f"../dashboard?{query}" if query else "../dashboard"})
 
 
 @blp.get("/dashboard/model")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import Program
-from misbehaving import Service, free_port, wait_until
+from misbehaving import Service, wait_until
 
 
 def test_a_program_that_just_ends_has_sent_everything(program: Program, service: Service) -> None:
@@ -92,18 +92,19 @@ def test_exit_is_bounded_whatever_the_service_does(program: Program, service: Se
 def test_exit_with_the_service_away_leaves_the_records_in_the_spool(
     program: Program, service: Service, tmp_path: Path
 ) -> None:
-    with free_port() as port:
-        program.run(
-            """
-            import sys, predlog
-            predlog.delivery._jitter.uniform = lambda *_: 60.0  # longer than the end may take: it is not waited for
-            log = predlog.Client(flush_interval=60, spool_dir=sys.argv[1])
-            for index in range(100):
-                log.log("m", duration_ms=index, was_successful=True)
-            """,
-            str(tmp_path / "spool"),
-            environment={"PREDLOG_URL": f"http://127.0.0.1:{port}"},
-        )
+    service.mood = 503
+    program.run(
+        """
+        import sys, predlog
+        predlog.delivery._jitter.uniform = lambda *_: 60.0  # longer than the end may take: it is not waited for
+        log = predlog.Client(flush_interval=60, spool_dir=sys.argv[1])
+        for index in range(100):
+            log.log("m", duration_ms=index, was_successful=True)
+        """,
+        str(tmp_path / "spool"),
+    )
+    assert not service.records
+    service.mood = "ok"
     program.run(
         """
         import sys, predlog

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 import predlog
-from conftest import Program
-from misbehaving import Service, free_port, wait_until
+from conftest import Program, threads_of_clients
+from misbehaving import Service, free_port, port_to_serve_at, wait_until
 from predlog import Client, spool
 from predlog.batch import Batch
 from predlog.dropped import Dropped
@@ -70,6 +70,20 @@ def has_written(client: Client) -> bool:
     return client.stats().queued == 0
 
 
+def leave(service: Service, directory: Path, count: int) -> None:
+    """Leave one file with so many records, as a process does whose service is away."""
+    service.mood = 503
+    client = predlog.Client(service.url, spool_dir=directory, flush_interval=0.05, batch_size=count)
+    log(client, count)
+    wait_until(lambda: client.stats().spooled == count)
+    client.close(0.1)
+    wait_until(lambda: not threads_of_clients())
+    service.settle()
+    service.mood = "ok"
+    service.requests.clear()
+    assert len(files(directory)) == 1
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     return tmp_path / "made" / "spool"
@@ -100,15 +114,15 @@ def test_the_files_are_for_their_owner_alone(
 def test_records_wait_in_files_while_the_service_is_away_and_are_sent_by_another_client(
     quick: None, directory: Path
 ) -> None:
-    with free_port() as port:
-        client = predlog.Client(f"http://127.0.0.1:{port}", spool_dir=directory, flush_interval=0.05, queue_size=50)
-        for _ in range(20):
-            log(client, 40)
-            wait_until(lambda: client.stats().queued == 0)
-        wait_until(lambda: client.stats().spooled == 800 == spooled_lines(directory))
-        assert client.close(0.3)
+    port = port_to_serve_at()
+    client = predlog.Client(f"http://127.0.0.1:{port}", spool_dir=directory, flush_interval=0.05, queue_size=50)
+    for _ in range(20):
+        log(client, 40)
+        wait_until(lambda: client.stats().queued == 0)
+    wait_until(lambda: client.stats().spooled == 800 == spooled_lines(directory))
+    assert client.close(0.3)
     assert client.stats().dropped == {} and spooled_lines(directory) == 800
-    service = Service()
+    service = Service(port)
     with predlog.Client(service.url, spool_dir=directory, flush_interval=0.05) as other:
         log(other, 1, "other")
         wait_until(lambda: len(service.records) == 801)
@@ -210,7 +224,7 @@ def test_a_live_writers_file_is_left_alone(
     program: Program, service: Service, make_client: Callable[..., Client], directory: Path
 ) -> None:
     with free_port() as port:
-        environment = {"PREDLOG_URL": f"http://127.0.0.1:{port}"}
+        environment = {"PREDLOG_PROXY": f"http://127.0.0.1:{port}"}
         path = str(program.write("writer.py", WRITER))
         writer = program.start(path, "30", str(directory), "live", "0", stdin=-1, environment=environment)
         assert writer.stdout is not None
@@ -231,11 +245,7 @@ def test_half_a_line_is_skipped_and_counted(
     service: Service, make_client: Callable[..., Client], directory: Path
 ) -> None:
     directory.mkdir(parents=True)
-    with free_port() as port:
-        client = make_client(f"http://127.0.0.1:{port}", spool_dir=directory)
-        log(client, 10)
-        wait_until(lambda: client.stats().spooled == 10)
-        client.close(0.1)
+    leave(service, directory, 10)
     (path, *_) = files(directory)
     data = path.read_bytes()
     path.write_bytes(data[:-50])
@@ -312,11 +322,7 @@ def test_the_cap_holds_over_several_clients(quick: None, directory: Path) -> Non
 def test_old_files_expire_and_their_records_are_counted(
     service: Service, make_client: Callable[..., Client], directory: Path
 ) -> None:
-    with free_port() as port:
-        client = make_client(f"http://127.0.0.1:{port}", spool_dir=directory)
-        log(client, 12)
-        wait_until(lambda: client.stats().spooled == 12)
-        client.close(0.1)
+    leave(service, directory, 12)
     for path in files(directory):
         os.utime(path, (time.time() - 3600, time.time() - 3600))
     client = make_client(spool_dir=directory, max_age=600)
@@ -325,19 +331,9 @@ def test_old_files_expire_and_their_records_are_counted(
     wait_until(lambda: service.lost_by("reason") == {"expired": 12})
 
 
-def leave(directory: Path, count: int) -> None:
-    """Leave one file with so many records, as a process does whose service is away."""
-    with free_port() as port:
-        client = predlog.Client(f"http://127.0.0.1:{port}", spool_dir=directory, flush_interval=0.05, batch_size=count)
-        log(client, count)
-        wait_until(lambda: client.stats().spooled == count)
-        client.close(0.1)
-    assert len(files(directory)) == 1
-
-
-def leave_expired(directory: Path, count: int) -> None:
+def leave_expired(service: Service, directory: Path, count: int) -> None:
     """Leave one file with so many records, an hour old, and the report of one that was rejected."""
-    leave(directory, count)
+    leave(service, directory, count)
     (path,) = files(directory)
     counted = Dropped()
     counted.add("m", time.time_ns(), "rejected")
@@ -348,7 +344,7 @@ def leave_expired(directory: Path, count: int) -> None:
 def test_expired_records_are_counted_once_however_long_the_service_is_away(
     service: Service, make_client: Callable[..., Client], directory: Path
 ) -> None:
-    leave_expired(directory, 12)
+    leave_expired(service, directory, 12)
     service.mood = 503
     client = make_client(spool_dir=directory, max_age=600)
     log(client, 1)
@@ -362,7 +358,7 @@ def test_expired_records_are_counted_once_however_long_the_service_is_away(
 def test_what_is_settled_of_a_file_is_neither_sent_nor_counted_again(
     service: Service, make_client: Callable[..., Client], directory: Path
 ) -> None:
-    leave(directory, 10)
+    leave(service, directory, 10)
     (path,) = files(directory)
     path.write_bytes(path.read_bytes() + b"half a li")
     os.utime(path, (time.time() - 600, time.time() - 600))
@@ -395,7 +391,7 @@ def test_a_process_killed_while_it_settles_a_file_leaves_each_dropped_record_to_
     program: Program, service: Service, directory: Path, call: str, before: Any
 ) -> None:
     """Before and after the records become a report, and after the service has that report."""
-    leave_expired(directory, 12)
+    leave_expired(service, directory, 12)
     killed = """
         import os, signal, sys, predlog
         directory, name, before = sys.argv[1], sys.argv[2], sys.argv[3] == "True"
@@ -423,7 +419,7 @@ def test_a_file_that_cannot_be_written_anew_is_counted_once_too(
     def full(segment: Segment, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    leave_expired(directory, 12)
+    leave_expired(service, directory, 12)
     monkeypatch.setattr(Segment, "replace", full)
     service.mood = 503
     client = make_client(spool_dir=directory, max_age=600)
@@ -437,13 +433,13 @@ def test_a_file_that_cannot_be_written_anew_is_counted_once_too(
 
 
 def test_counts_of_dropped_records_survive_their_process(quick: None, directory: Path) -> None:
-    with free_port() as port:
-        client = predlog.Client(f"http://127.0.0.1:{port}", spool_dir=directory, flush_interval=0.05, queue_size=10)
-        log(client, 1000)
-        client.log("", duration_ms=1, was_successful=True)
-        wait_until(lambda: client.stats().queued == 0)
-        assert client.close(0.2)
-    service = Service()
+    port = port_to_serve_at()
+    client = predlog.Client(f"http://127.0.0.1:{port}", spool_dir=directory, flush_interval=0.05, queue_size=10)
+    log(client, 1000)
+    client.log("", duration_ms=1, was_successful=True)
+    wait_until(lambda: client.stats().queued == 0)
+    assert client.close(0.2)
+    service = Service(port)
     with predlog.Client(service.url, spool_dir=directory, flush_interval=0.05) as heir:
         log(heir, 1)
         wait_until(lambda: len(service.records) + service.lost == 1002)
@@ -549,7 +545,7 @@ def test_files_that_are_gone_take_no_memory_whoever_sent_them(
     directory: Path, monkeypatch: pytest.MonkeyPatch, sent_here: Any
 ) -> None:
     monkeypatch.setattr(spool, "MAX_OWN", 3)
-    written = spool.Spool(Settings(spool_dir=str(directory)), Dropped(), Trouble())
+    written = spool.Spool(Settings(spool_dir=str(directory)), "http://logs", Dropped(), Trouble())
     for _ in range(20):
         assert written.write(Batch([b"{}"])) and written.rotate()
         segment = written.claim()
@@ -592,3 +588,56 @@ def test_beside_a_file_above_the_cap_that_cannot_be_evicted_the_newest_records_a
         wait_until(lambda: b'"model 19"' in contents(directory) and b'"model 0"' not in contents(directory))
         assert 0 < client.stats().dropped["spool_full"] < 800
     sending.remove()
+
+
+@pytest.fixture
+def other_service() -> Iterator[Service]:
+    other = Service()
+    yield other
+    other.stop()
+
+
+def test_services_that_share_a_directory_each_get_their_own_records(
+    service: Service, other_service: Service, make_client: Callable[..., Client], directory: Path
+) -> None:
+    leave(service, directory, 5)
+    client = make_client(other_service.url, spool_dir=directory, exit_timeout=30)
+    log(client, 1, "other")
+    assert client.flush(30) and client.close()
+    assert other_service.models == {"other": 1} and spooled_lines(directory) == 5
+    heir = make_client(f"{service.url}/", api_key="rotated", spool_dir=directory)
+    heir.flush(0)
+    wait_until(lambda: not files(directory))
+    assert service.models == {"m": 5}
+
+
+def test_a_file_that_names_no_service_is_sent_by_any_client(
+    service: Service, other_service: Service, make_client: Callable[..., Client], directory: Path
+) -> None:
+    """As earlier versions left it."""
+    leave(service, directory, 5)
+    (path,) = files(directory)
+    path.rename(directory / f"{path.name.partition('.')[0]}.spool")
+    client = make_client(other_service.url, spool_dir=directory)
+    client.flush(0)
+    wait_until(lambda: not files(directory))
+    assert other_service.models == {"m": 5}
+
+
+def test_records_that_make_room_for_those_of_another_service_are_reported_to_their_own(
+    service: Service, other_service: Service, make_client: Callable[..., Client], directory: Path
+) -> None:
+    cap = 64 * 1024
+    leave(service, directory, 100)
+    other_service.mood = 503
+    client = make_client(other_service.url, spool_dir=directory, spool_max_bytes=cap, batch_size=50)
+    for _ in range(10):
+        log(client, 50, "other")
+        wait_until(partial(has_written, client))
+    assert len(contents(directory)) <= cap + 16 * 1024
+    other_service.mood = "ok"
+    wait_until(lambda: other_service.counted["other"] + other_service.lost_by("model_name")["other"] == 500)
+    make_client(spool_dir=directory).flush(0)
+    wait_until(lambda: not files(directory))
+    assert not other_service.lost_by("model_name")["m"]
+    assert service.lost_by("model_name", "reason") == {("m", "spool_full"): 100}

@@ -46,7 +46,7 @@ class Pipeline:
         self._spool: Spool | None = None
         self._spooler: Spooler | None = None
         if settings.spool_dir is not None:
-            self._spool = Spool(settings, self._dropped, self._trouble)
+            self._spool = Spool(settings, url, self._dropped, self._trouble)
             self._source = Spooled(self._spool, Memory(self.intake), self._dropped, self._tally, self._nudge)
             self._spooler = Spooler(settings, self.intake, self._spool, self._closing, self._nudge)
         self._books = Books(ledger, self._dropped, self._source, self._trouble, self._closing)

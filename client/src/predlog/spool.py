@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
 
 from predlog.batch import Batch
-from predlog.dropped import SPOOL_FULL, Dropped, Report
+from predlog.dropped import MAX_KEYS, SPOOL_FULL, Dropped, Report
 from predlog.record import count_of
 from predlog.settings import Settings
 from predlog.spool_file import PREFIX, SUFFIX, Segment, frames, opened, supported
@@ -19,17 +20,18 @@ MAX_OWN = 1000  # files, before those are looked for that exist no more
 
 
 class Spool:
-    """Writes this process's file and claims finished ones, of any process, to send.
+    """Writes this process's file and claims finished ones, of any process with the same service, to send.
 
     One thread writes, one claims. There is no fsync: written files survive the process, but not a power failure.
     """
 
-    def __init__(self, settings: Settings, dropped: Dropped, trouble: Trouble) -> None:
+    def __init__(self, settings: Settings, url: str, dropped: Dropped, trouble: Trouble) -> None:
         assert settings.spool_dir is not None
         if not supported:
             raise ValueError("spool_dir needs file locks as Linux and macOS have them; leave it out on this system")
         self.hungry = False  # the sender has nothing: even a small file is worth finishing
         self.broken = False  # the directory cannot be written: records stay in memory meanwhile
+        self._service = _hash(url, settings.unix_socket)
         self._directory = os.path.abspath(settings.spool_dir)
         self._max_bytes = settings.spool_max_bytes
         self._segment_bytes = settings.batch_bytes
@@ -73,7 +75,7 @@ class Spool:
     def claim(self) -> Segment | None:
         """The oldest finished file that nobody else has, locked."""
         for path in self._paths():
-            if path in self._stuck:
+            if path in self._stuck or not self._is_mine(path):
                 continue
             with contextlib.suppress(OSError):
                 segment = Segment.claim(path)
@@ -131,7 +133,7 @@ class Spool:
             self.outstanding()  # which forgets those that other processes have sent
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         self._records = self._bytes = 0
-        self._writing = Segment.create(os.path.join(self._directory, f"{PREFIX}{uuid7()}{SUFFIX}"))
+        self._writing = Segment.create(os.path.join(self._directory, f"{PREFIX}{uuid7()}.{self._service}{SUFFIX}"))
         return self._writing
 
     def _make_room(self, needed: int) -> None:
@@ -147,15 +149,38 @@ class Spool:
             with contextlib.suppress(OSError):  # one file that cannot be opened or removed: the next one, then
                 segment = Segment.claim(path)
                 if segment is not None:
-                    segment.remove()
-                    self._drop(segment.lines, segment.reports)
-                    total -= sizes[path]
+                    total -= sizes[path] - self._evict(segment)
 
-    def _drop(self, lines: list[bytes], reports: list[dict[str, object]]) -> None:
-        self._dropped.give_back(reports)
-        self._dropped.add_lines(lines, SPOOL_FULL)
-        if lines:
+    def _evict(self, segment: Segment) -> int:
+        """Drop the records of a file, and return how many bytes it still has."""
+        left = 0
+        if self._is_mine(segment.path):
+            segment.remove()
+            self._dropped.give_back(segment.reports)
+            self._dropped.add_lines(segment.lines, SPOOL_FULL)
+        else:
+            left = self._leave_reports(segment)
+        if segment.lines:
             self._trouble.warn("full", "Predlog: the spool is full, its oldest records are dropped and counted")
+        return left
+
+    def _leave_reports(self, segment: Segment) -> int:
+        """Leave in the file of another service how many of its records are dropped, for its clients to report."""
+        counted = Dropped()
+        counted.add_lines(segment.lines, SPOOL_FULL)
+        left = frames([], [*segment.reports, *counted.take(MAX_KEYS)])
+        try:
+            if segment.lines:
+                segment.replace(left)
+        finally:
+            segment.release()
+        self._dropped.unreported(SPOOL_FULL, counted.totals[SPOOL_FULL])
+        return len(left)
+
+    def _is_mine(self, path: str) -> bool:
+        """Whether the file is for this service; one that names none was left by an earlier version, for any client."""
+        _, _, service = os.path.basename(path)[: -len(SUFFIX)].partition(".")
+        return service in ("", self._service)
 
     def _sizes(self) -> Iterator[tuple[str, int]]:
         for path in self._paths():
@@ -170,6 +195,11 @@ class Spool:
         except OSError:
             return []
         return [os.path.join(self._directory, name) for name in sorted(names) if _ours(name)]
+
+
+def _hash(url: str, unix_socket: str | None) -> str:
+    """What tells services apart in names of files. Not the key, because keys are rotated."""
+    return hashlib.sha256(f"{url.rstrip('/')}\n{unix_socket or ''}".encode()).hexdigest()[:16]
 
 
 def _ours(name: str) -> bool:

@@ -258,6 +258,52 @@ def test_an_active_model_sorts_below_silent_ones_if_the_clock_of_the_browser_is_
 
 
 TYPED = "return ['from', 'to'].map(name => document.getElementById(`custom-${name}`).value)"
+
+
+@pytest.fixture
+def releases(log: Log, start: datetime) -> str:
+    """A model with predictions without a version, then of v2, then of v3; its name."""
+    name = f"releases-{uuid4().hex}"
+    prediction = {"model_name": name, "duration_ms": 1, "was_successful": True}
+    for hours, version in enumerate([None, "v2", "v3"]):
+        log([prediction | {"model_version": version, "timestamp": (start + timedelta(hours=hours)).isoformat()}])
+    return name
+
+
+@pytest.mark.parametrize(
+    ("chosen", "label", "compared"),
+    [
+        ({}, "Compare with no version", "v3 against no version"),
+        ({}, "Compare  no version", "no version against v2"),
+        ({}, "Compare  v2", "v2 against v3"),
+        ({}, "Compare with v3", "v2 against v3"),
+        ({"against": "week"}, "Compare  v2", "v2 against v3"),
+        ({"against": "week"}, "Compare with v3", "v2 against v3"),
+        ({"a": "v2", "b": ""}, "Compare with no version", "v2 against no version"),
+    ],
+)
+def test_any_two_versions_can_be_compared(
+    page: Page, releases: str, chosen: dict[str, str], label: str, compared: str
+) -> None:
+    page.open("/model", model_name=releases, range="7d", **chosen)
+    page.click(f"input[aria-label='{label}']")
+    page.wait_for(f"!location.search.includes('against') && {STATE} === 'ready'")
+    assert page.texts("#compare h2") == [compared]
+    assert page.texts("#compare .verdict li")
+    sides = page.run("return [...document.querySelectorAll('#versions input:checked')].map(e => e.ariaLabel)")
+    show, against = compared.split(" against ")
+    assert sorted(sides) == sorted([f"Compare  {show}", f"Compare with {against}"])
+
+
+def test_a_version_is_not_compared_with_itself(page: Page, releases: str) -> None:
+    page.open("/model", model_name=releases, range="7d", a="v3", b="v3")
+    assert page.texts("#compare h2") == ["v3 against v2"]
+    page.open("/model", model_name=releases, range="7d", a="v3")
+    assert page.texts("#compare h2") == ["v2 against v3"]
+    page.open("/model", model_name=releases, range="1h", a="v3")
+    assert not page.find("#compare").is_displayed(), "there is no other version"
+
+
 TOO_FINE = {"errors": {"query": {"bucket": ["Of this range only longer buckets than 15m are kept."]}}}
 TOO_FINE_SAID = "bucket: Of this range only longer buckets than 15m are kept."
 

@@ -62,7 +62,7 @@ async function versionPart(ask, all, asked, signal) {
   const choice = chosen();
   versionTable(choice);
   const base = { ...all, model_version: param("version") ?? undefined };
-  if (!choice.against && choice.a === undefined) {
+  if (!choice.against && (choice.a === undefined || choice.b === undefined)) {
     byId("compare").hidden = true;
     if (known.length) offer(choice);
     return plain(ask, base);
@@ -70,13 +70,14 @@ async function versionPart(ask, all, asked, signal) {
   return compared(ask, base, asked, choice);
 }
 
-/** The comparison that the address asks for; else the newest version against the one before it. */
+/** The comparison that the address asks for; else the newest version against the one before it. Both differ. */
 function chosen() {
   const against = param("against");
   if (against === "before" || against === "week") return { against };
   if (param("version") !== null) return {};
-  const [b, a] = known.map((version) => version.model_version ?? "");
-  return { a: param("a") ?? a, b: param("b") ?? b };
+  const names = known.map((version) => version.model_version ?? "");
+  const b = param("b") ?? names.find((name) => name !== param("a"));
+  return { a: [param("a"), ...names].find((name) => name !== null && name !== b), b };
 }
 
 function offer(choice) {
@@ -263,10 +264,15 @@ function summary(answer) {
 }
 
 function versionTable(choice) {
+  const compare = (side, name) => {
+    const other = side === "a" ? "b" : "a";
+    const kept = choice[other] === name ? choice[side] : choice[other]; // both sides change places rather than be the same
+    change({ [side]: name, [other]: kept ?? null, against: null, version: null });
+  };
   const radio = (side, version) => h("input", {
     type: "radio", name: `side-${side}`, id: `side-${side}-${known.indexOf(version)}`, checked: !choice.against && choice[side] === (version.model_version ?? ""),
     "aria-label": `Compare ${side === "a" ? "with" : ""} ${version.model_version ?? "no version"}`,
-    onchange: () => change({ [side]: version.model_version ?? "", [side === "a" ? "b" : "a"]: choice[side === "a" ? "b" : "a"] ?? null, against: null, version: null }),
+    onchange: () => compare(side, version.model_version ?? ""),
   });
   const zone = knownZone();
   const several = known.length > 1;

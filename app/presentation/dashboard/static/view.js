@@ -56,12 +56,16 @@ export function range(now = Date.now()) {
   return { from: new Date(end - PRESETS[chosen][1] * 1000).toISOString(), to: new Date(end).toISOString(), timezone };
 }
 
-/** The same length of time, just before an answer's range; or so many days earlier. */
+/** The same length of time, just before an answer's range; or so many days earlier by the zone's clock. */
 export function earlier({ from, to }, days) {
   const [start, end] = [Date.parse(from), Date.parse(to)];
-  const shift = days ? days * 86400_000 : end - start;
-  return { from: new Date(start - shift).toISOString(), to: new Date(end - shift).toISOString() };
+  const first = days ? daysBefore(start, days) : start - (end - start);
+  const last = days ? daysBefore(end, days) : start;
+  // In an hour that the clock left out then, a short range could end before it begins.
+  return { from: new Date(first).toISOString(), to: new Date(last > first ? last : first + (end - start)).toISOString() };
 }
+
+const daysBefore = (at, days) => instant(new Date(wall(at, knownZone()) - days * 86400_000).toISOString().slice(0, -1), knownZone());
 
 /** A time without an offset is one of the chosen zone's clock. */
 function bound(text) {

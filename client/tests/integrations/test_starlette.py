@@ -13,11 +13,12 @@ from misbehaving import Service
 from predlog import Client
 
 pytest.importorskip("fastapi")
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route
 
+from predlog.integrations import asgi
 from predlog.integrations.fastapi import Middleware, lifespan
 
 
@@ -56,6 +57,27 @@ def starlette_app() -> Any:
     )
 
 
+def ask(app: Any, path: str, root_path: str = "") -> dict[str, Any]:
+    """Answer one request of a client that stays; the scope as the application left it."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.sleep(0 if not sent else 60)
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "GET", "path": path, "root_path": root_path, "headers": [], "query_string": b"",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+    }  # fmt: skip
+    with contextlib.suppress(ValueError):
+        asyncio.run(app(scope, receive, send))
+    scope["status"] = sent[0]["status"]
+    return scope
+
+
 @pytest.fixture(params=[fastapi_app, starlette_app], ids=["fastapi", "starlette"])
 def get(request: pytest.FixtureRequest, client: Client, service: Service) -> Any:
     """Answer one request; the status and the records."""
@@ -63,25 +85,11 @@ def get(request: pytest.FixtureRequest, client: Client, service: Service) -> Any
     def get(path: Any, **options: Any) -> Any:
         app = request.param()
         app.add_middleware(Middleware, log=client, **options)
-        sent: list[Any] = []
-
-        async def receive() -> Any:
-            await asyncio.sleep(0 if not sent else 60)
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
         if request.param is starlette_app and path != "/predict/price":
             path = f"/m{path}"
-        scope = {
-            "type": "http", "method": "GET", "path": path, "root_path": "", "headers": [], "query_string": b"",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
-        }  # fmt: skip
-        with contextlib.suppress(ValueError):
-            asyncio.run(app(scope, receive, send))
+        status = ask(app, path)["status"]
         assert client.flush()
-        return sent[0]["status"], list(service.records.values())
+        return status, list(service.records.values())
 
     return get
 
@@ -89,6 +97,88 @@ def get(request: pytest.FixtureRequest, client: Client, service: Service) -> Any
 def test_a_route_is_a_model_with_the_name_of_its_pattern(get: Callable[..., Any]) -> None:
     status, [record] = get("/predict/price")
     assert status == 200 and record["model_name"] == "/predict/{model}" and record["metadata"] == {"rooms": 3}
+
+
+async def plain(scope: Any, receive: Any, send: Any) -> None:
+    await PlainTextResponse("1")(scope, receive, send)
+
+
+def with_mounts(kind: Any) -> Any:
+    """Mounts in mounts, one inner application in two places, the same endpoint inside and outside, plain ASGI."""
+    inner = kind(routes=[Route("/predict/{rooms:int}", predict)])
+    return kind(
+        routes=[
+            Route("/predict/{rooms:int}", predict),
+            Mount("/models/{name}", routes=[Mount("/v1", app=inner), Mount("/plain", app=plain)]),
+            Mount("/v2", app=inner),
+            Mount("", routes=[Route("/last", stream)]),
+        ]
+    )
+
+
+MOUNTED = [
+    ("/predict/3", "/predict/{rooms:int}"),
+    ("/models/price/v1/predict/3", "/models/{name}/v1/predict/{rooms:int}"),
+    ("/v2/predict/3", "/v2/predict/{rooms:int}"),
+    ("/last", "/last"),
+]
+
+
+@pytest.mark.parametrize(("path", "model"), MOUNTED)
+@pytest.mark.parametrize("root_path", ["", "/proxied"])
+@pytest.mark.parametrize("kind", [FastAPI, Starlette])
+def test_the_pattern_of_a_mounted_route_begins_with_those_of_its_mounts(
+    client: Client, service: Service, kind: Any, root_path: str, path: str, model: str
+) -> None:
+    app = with_mounts(kind)
+    app.add_middleware(Middleware, log=client)
+    assert ask(app, root_path + path, root_path)["status"] == 200
+    assert client.flush() and [record["model_name"] for record in service.records.values()] == [model]
+
+
+@pytest.mark.parametrize(("path", "model"), [*MOUNTED, ("/models/price/plain", "")])
+def test_a_mounted_route_is_found_by_its_endpoint_if_starlette_does_not_tell_the_route(
+    client: Client, path: str, model: str
+) -> None:
+    app = with_mounts(Starlette)
+    app.add_middleware(Middleware, log=client)
+    scope = ask(app, path)
+    scope.pop("route", None)
+    assert Middleware(None, client).model_of(scope) == model
+
+
+def test_an_application_without_routes_is_named_as_its_mounts(client: Client, service: Service) -> None:
+    app = with_mounts(Starlette)
+    app.add_middleware(Middleware, log=client)
+    if "route" in ask(app, "/models/price/plain/x"):
+        assert client.flush()
+        assert [record["model_name"] for record in service.records.values()] == ["/models/{name}/plain"]
+
+
+def test_the_root_path_of_an_application_is_no_part_of_a_pattern(client: Client, service: Service) -> None:
+    app = FastAPI()
+    app.root_path = "/api"
+    app.get("/predict")(predict)
+    app.mount("/v1", app=Starlette(routes=[Route("/predict", predict)]))
+    for path in ("/api/predict", "/api/v1/predict"):
+        ask(asgi.Middleware(app, client, None), path)
+    assert client.flush()
+    assert {record["model_name"] for record in service.records.values()} == {"/predict", "/v1/predict"}
+
+
+def test_the_pattern_of_an_included_route_begins_with_its_prefixes(client: Client, service: Service) -> None:
+    router, inner, app = APIRouter(), APIRouter(prefix="/{name}"), FastAPI()
+    router.get("/predict")(predict)
+    inner.get("/predict")(predict)
+    router.include_router(inner, prefix="/models")
+    for prefix in ("/v1", "/v2"):
+        app.include_router(router, prefix=prefix)
+    app.add_middleware(Middleware, log=client)
+    for path in ("/v1/predict", "/v2/predict", "/v2/models/price/predict"):
+        assert ask(app, path)["status"] == 200
+    assert client.flush()
+    models = {record["model_name"] for record in service.records.values()}
+    assert models == {"/v1/predict", "/v2/predict", "/v2/models/{name}/predict"}
 
 
 def test_routes_name_models(get: Callable[..., Any]) -> None:

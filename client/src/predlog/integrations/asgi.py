@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Callable
 
 from predlog.integrations.http import IGNORED, IsSuccess, Request, Requests, by_status
+from predlog.integrations.patterns import pattern_of
 
 if TYPE_CHECKING:
     from predlog.client import Client
@@ -56,7 +57,7 @@ class Middleware:
 
     def model_of(self, scope: dict[str, Any]) -> str:
         """The name of the model, if no entry of `routes` gave one."""
-        return getattr(scope.get("route"), "path", "")
+        return pattern_of(scope)
 
 
 class Answer:

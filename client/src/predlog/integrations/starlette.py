@@ -30,13 +30,6 @@ class Middleware(asgi.Middleware):
     ) -> None:
         super().__init__(app, log, routes, ignore=ignore, is_success=is_success)
 
-    def model_of(self, scope: dict[str, Any]) -> str:
-        """The pattern of the route. FastAPI leaves the route in the scope, Starlette only its endpoint."""
-        if "route" in scope or "endpoint" not in scope:
-            return super().model_of(scope)
-        routes = getattr(scope.get("router"), "routes", ())
-        return next((route.path for route in routes if getattr(route, "endpoint", None) is scope["endpoint"]), "")
-
 
 def lifespan(
     log: Client, inner: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None

@@ -8,7 +8,6 @@ export const PRESETS = {
 };
 export const DAYS = { today: "Today", yesterday: "Yesterday" };
 const DEFAULT = "24h";
-const DATE = /^\d{4}-\d\d-\d\d$/;
 const WALL = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?$/;
 
 const params = () => new URLSearchParams(location.search);
@@ -69,7 +68,7 @@ const daysBefore = (at, days) => instant(new Date(wall(at, knownZone()) - days *
 
 /** A time without an offset is one of the chosen zone's clock. */
 function bound(text) {
-  return !text ? undefined : WALL.test(text) && !DATE.test(text) ? new Date(instant(text, knownZone())).toISOString() : text;
+  return !text ? undefined : WALL.test(text) ? new Date(instant(text, knownZone())).toISOString() : text;
 }
 
 /** The instant at which the clock of a zone shows a time. */

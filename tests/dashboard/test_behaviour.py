@@ -200,6 +200,25 @@ def test_what_the_api_refuses_is_said_in_its_words(page: Page, query: dict[str, 
     assert said in page.find("#notice").text
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("new Response('<html>log in</html>')", "This answer is not from Predlog"),
+        ("new Response('<html>bad gateway</html>', {status: 502})", "The service answered 502."),
+        ("new Response(new ReadableStream({start: stream => stream.error(new TypeError())}))", "does not answer"),
+    ],
+)
+def test_an_answer_that_is_not_of_the_api_is_told_from_an_error_of_the_page(
+    page: Page, story: str, answer: str, said: str
+) -> None:
+    page.open("/explore", model_name=story, range="7d")
+    page.run(f"window.fetch = () => Promise.resolve({answer})")
+    page.find("body").send_keys("r")
+    page.wait_for(f"{STATE} === 'failed'")
+    assert said in page.find("#notice").text
+    assert page.problems == []
+
+
 def test_what_was_shown_stays_while_the_service_is_away(page: Page, story: str) -> None:
     page.open(search=story, range="7d")
     page.browser.execute_cdp_cmd("Network.enable", {})

@@ -8,7 +8,7 @@ export const key = {
   set: (value) => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY)),
 };
 
-/** An answer that is not 2xx; `status` is 0 if there was none. */
+/** An answer that is not 2xx or not JSON; `status` is 0 if there was none. */
 export class ApiError extends Error {
   constructor(status, message) {
     super(message);
@@ -30,15 +30,16 @@ export function address(path, params = {}) {
 /** The body of an answer and the address of the next page. Throws ApiError. */
 export async function getPage(url, signal) {
   const secret = key.get();
-  let response;
+  let response, body;
   try {
     response = await fetch(url, { signal, headers: { Accept: "application/json", ...(secret && { "X-API-Key": secret }) } });
+    body = await response.json();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError(0, "The service does not answer.");
+    if (!(error instanceof SyntaxError)) throw new ApiError(0, "The service does not answer.");
   }
-  const body = await response.json().catch(() => null);
   if (!response.ok) throw new ApiError(response.status, sentence(body) ?? `The service answered ${response.status}.`);
+  if (!body) throw new ApiError(response.status, "This answer is not from Predlog; perhaps a proxy wants you to log in.");
   const next = response.headers.get("Link")?.match(/<(.*?)>;\s*rel="next"/)?.[1];
   return { body, next: next ? new URL(next, response.url) : null };
 }

@@ -9,6 +9,7 @@ import functools
 import gc
 import itertools
 import time
+import types
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import Any
 from unittest import mock
@@ -335,6 +336,48 @@ def test_a_cancelled_future_is_a_failure(service: Service, client: Client) -> No
     future.cancel()
     (record,) = logged(service, client)
     assert record["was_successful"] is False
+
+
+class Rpc:
+    """As a unary call of grpc.aio: it tells its end, and its outcome to coroutines alone."""
+
+    def __init__(self, status: str = "OK") -> None:
+        self._status = status
+        self._callbacks: list[Any] = []
+
+    def add_done_callback(self, callback: Any) -> None:
+        self._callbacks.append(callback)
+
+    async def code(self) -> Any:
+        return types.SimpleNamespace(name=self._status)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        yield from asyncio.sleep(0.02).__await__()
+        for callback in self._callbacks:
+            callback(self)
+
+
+@pytest.mark.parametrize(("status", "error"), [("OK", None), ("UNAVAILABLE", "gRPC UNAVAILABLE")])
+def test_a_call_of_grpc_is_timed_to_its_end_and_judged_by_its_status(
+    service: Service, client: Client, status: str, error: Any
+) -> None:
+    async def main() -> None:
+        rpc = Rpc(status)
+        assert client.tracked("m")(lambda: rpc)() is rpc
+        assert not client.stats().queued
+        await rpc
+
+    asyncio.run(main())
+    (record,) = logged(service, client)
+    assert record["was_successful"] is (error is None) and record.get("error") == error
+    assert record["duration_ms"] >= 20
+
+
+def test_a_result_that_tells_its_end_but_not_its_outcome_is_a_whole_answer(service: Service, client: Client) -> None:
+    result = type("Told", (), {"add_done_callback": lambda self, callback: 1 / 0})()
+    assert client.tracked("m")(lambda: result)() is result
+    (record,) = logged(service, client)
+    assert record["was_successful"]
 
 
 def test_metadata_may_be_set_as_a_whole(service: Service, client: Client) -> None:

@@ -60,9 +60,11 @@ def _plain(function: Callable[..., Any], track: Track) -> Callable[..., Any]:
         kind = type(result)
         if kind is CoroutineType:
             return _awaited(result, call)
-        if hasattr(kind, "add_done_callback"):  # a future or task: it runs on by itself
-            result.add_done_callback(functools.partial(_done, call))
-            return result
+        if hasattr(kind, "add_done_callback"):  # a future, task or call of grpc.aio: it runs on by itself
+            done = _done if hasattr(kind, "exception") else _rpc_done if hasattr(kind, "code") else None
+            if done is not None:
+                result.add_done_callback(functools.partial(done, call))
+                return result
         return _answer(result, call)
 
     return wrapper
@@ -94,6 +96,18 @@ def _done(call: Call, future: Any) -> None:
     except BaseException as cancelled:  # CancelledError, of asyncio or of concurrent.futures
         error = cancelled
     call.__exit__(type(error) if error is not None else None, error, None)
+
+
+def _rpc_done(call: Call, rpc: Any) -> None:
+    """The status of a call of grpc.aio is there by now, though it has only a coroutine to ask for it."""
+    status = "OK"
+    try:
+        rpc.code().send(None)
+    except StopIteration as answered:
+        status = getattr(answered.value, "name", status)
+    except Exception:  # something else that has a code: an answer
+        pass
+    call.finish(None if status == "OK" else f"gRPC {status}")
 
 
 def _coroutine(function: Callable[..., Any], track: Track) -> Callable[..., Any]:

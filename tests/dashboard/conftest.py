@@ -59,10 +59,11 @@ class Page:
     @contextmanager
     def answered(self, part: str, body: Any, status: int = 200) -> Iterator[None]:
         """Answer all that the pages ask for at addresses that hold `part` in place of the service."""
-        script = f"""window.ask ??= window.fetch;
+        script = f"""{{ (window.fetches ??= []).push(window.fetch);
+            const send = window.fetch;
             window.fetch = (url, options) => String(url).includes({json.dumps(part)})
                 ? Promise.resolve(new Response({json.dumps(json.dumps(body))}, {{status: {status}}}))
-                : window.ask(url, options);"""
+                : send(url, options); }}"""
         on_new_page = "Page.addScriptToEvaluateOnNewDocument"
         added = self.browser.execute_cdp_cmd(on_new_page, {"source": script})
         self.run(script)
@@ -70,7 +71,7 @@ class Page:
             yield
         finally:
             self.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
-            self.run("window.fetch = window.ask")
+            self.run("window.fetch = window.fetches.pop()")
 
     def get(self, path: str, **parameters: Any) -> Any:
         """What the API answers."""

@@ -140,6 +140,34 @@ def test_a_slash_leads_to_the_search(page: Page, story: str) -> None:
     assert story[:20].upper() in page.browser.current_url
 
 
+RULE = {"name": "slow p95", "condition": "p95 > 1", "for_s": 0, "models": ["*"]}
+ALERT = {"model_name": "a model", "state": "ok", "since": "2026-01-01T00:00:00+00:00", "measured": "1 ms"}
+EVENT = {"id": 7, "at": ALERT["since"], "rule": RULE["name"], "messages": []}
+
+
+@pytest.mark.parametrize("entry", ["#errors tbody .link", "#versions tbody a"])
+def test_an_entry_of_a_model_keeps_the_focus_through_a_refresh(page: Page, story: str, entry: str) -> None:
+    page.open("/model", model_name=story, range="7d")
+    assert_focus_stays(page, entry)
+
+
+@pytest.mark.parametrize("entry", ["#rules tbody a", "#history tbody a"])
+def test_an_entry_of_the_alerts_keeps_the_focus_through_a_refresh(page: Page, entry: str) -> None:
+    history = page.answered("/api/v1/alerts/history", [ALERT | EVENT])
+    with page.answered("/api/v1/alerts", {"enabled": True, "rules": [RULE | {"alerts": [ALERT]}]}), history:
+        page.open("/alerts")
+        assert_focus_stays(page, entry)
+
+
+def assert_focus_stays(page: Page, entry: str) -> None:
+    element = page.find(entry)
+    page.run("(window.before = arguments[0]).focus()", element)
+    text = element.text
+    page.press("r")
+    page.wait_for(f"{STATE} === 'ready' && !window.before.isConnected")
+    assert page.run("return document.activeElement.textContent") == text
+
+
 def test_another_range_is_in_the_address_and_back_leads_back(page: Page, story: str) -> None:
     page.open(search=story, range="7d")
     page.click("#range-1h")

@@ -40,7 +40,7 @@ function ruleRows(rules) {
     h("tr", { "data-rule": rule.name },
       h("td", {}, badge(alert?.state ?? "none yet")),
       h("th", { scope: "row", class: "cut", title: rule.condition }, rule.name, h("div", { class: "muted condition" }, rule.condition + (rule.for_s ? `, for ${span(rule.for_s)}` : ""))),
-      h("td", { class: "cut" }, alert ? link(alert.model_name) : rule.models.join(", ")),
+      h("td", { class: "cut" }, alert ? link(alert.model_name, `alert-${[rule.name, alert.model_name].map(encodeURIComponent).join("/")}`) : rule.models.join(", ")),
       h("td", { class: "when" }, alert ? [dateTime(alert.since, knownZone()), h("div", { class: "muted condition" }, `for ${span((Date.now() - Date.parse(alert.since)) / 1000)}`)] : "–"),
       h("td", {}, alert?.measured ?? "–")));
 }
@@ -50,7 +50,7 @@ const eventRow = (event) =>
     h("td", { class: "when" }, dateTime(event.at, knownZone())),
     h("td", {}, badge(event.state)),
     h("td", { class: "cut" }, event.rule),
-    h("td", { class: "cut" }, link(event.model_name)),
+    h("td", { class: "cut" }, link(event.model_name, `event-${event.id}`)),
     h("td", {}, event.measured),
     h("td", {}, event.messages.map((message) => h("div", {}, `${message.webhook}: ${fate(message)}`))));
 
@@ -62,7 +62,7 @@ function fate({ delivered_at: delivered, given_up_at: givenUp, attempts, problem
 
 const MOODS = { firing: "bad", pending: "silent", "no data": "silent", ok: "active", resolved: "active" };
 const badge = (state) => h("span", { class: `badge badge-${MOODS[state] ?? "unknown"}` }, state);
-const link = (model) => h("a", { href: new URL(`dashboard/model${rangeQuery({ model_name: model })}`, ROOT) }, model);
+const link = (model, id) => h("a", { id, href: new URL(`dashboard/model${rangeQuery({ model_name: model })}`, ROOT) }, model);
 
 const table = (label, names, rows) =>
   h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": label },

@@ -281,7 +281,7 @@ function versionTable(choice) {
       h("thead", {}, h("tr", {}, several && [h("th", { scope: "col" }, "Show"), h("th", { scope: "col" }, "against")], ["Version", "Predictions", "Error rate", ...PERCENTILES.map((p) => `p${p}`), "First seen", "Last seen"].map((name, i) => h("th", { scope: "col", class: i > 0 && i < 6 && "number" }, name)))),
       h("tbody", {}, known.map((version) => h("tr", {},
         several && [h("td", {}, radio("b", version)), h("td", {}, radio("a", version))],
-        h("th", { scope: "row", class: "cut" }, h("a", { href: `?${new URLSearchParams([["model_name", model], ["version", version.model_version ?? ""], ...new URLSearchParams(rangeQuery().slice(1))])}` }, version.model_version ?? "no version")),
+        h("th", { scope: "row", class: "cut" }, h("a", { id: `version-${encodeURIComponent(version.model_version ?? "")}`, href: `?${new URLSearchParams([["model_name", model], ["version", version.model_version ?? ""], ...new URLSearchParams(rangeQuery().slice(1))])}` }, version.model_version ?? "no version")),
         h("td", { class: "number", "data-value": version.total_requests }, count(version.total_requests)),
         h("td", { class: `number ${errorRate(version) > FAILING ? "bad" : ""}`, "data-value": errorRate(version) ?? "" }, percent(errorRate(version))),
         PERCENTILES.map((p) => h("td", { class: "number", "data-value": version.percentiles[p] }, duration(version.percentiles[p]))),

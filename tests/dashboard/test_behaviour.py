@@ -140,6 +140,17 @@ def test_a_slash_leads_to_the_search(page: Page, story: str) -> None:
     assert story[:20].upper() in page.browser.current_url
 
 
+def test_the_field_for_a_search_has_what_the_address_says(page: Page, story: str) -> None:
+    page.open(search=story[:6])
+    page.click("#range-1h")
+    page.wait_for(f"location.search.includes('1h') && {STATE} === 'ready'")
+    page.find("#search").clear()
+    page.find("#search").send_keys("another")
+    page.browser.back()
+    page.wait_for(f"!location.search.includes('1h') && {STATE} === 'ready'")
+    assert page.find("#search").get_attribute("value") == story[:6]
+
+
 RULE = {"name": "slow p95", "condition": "p95 > 1", "for_s": 0, "models": ["*"]}
 ALERT = {"model_name": "a model", "state": "ok", "since": "2026-01-01T00:00:00+00:00", "measured": "1 ms"}
 EVENT = {"id": 7, "at": ALERT["since"], "rule": RULE["name"], "messages": []}

@@ -83,7 +83,7 @@ function show(found, answer) {
 }
 
 function build() {
-  const find = h("input", { id: "search", type: "search", placeholder: "Find a model", "aria-label": "Find a model (press /)", value: param("search") ?? "", spellcheck: "false", autocomplete: "off" });
+  const find = h("input", { id: "search", type: "search", placeholder: "Find a model", "aria-label": "Find a model (press /)", spellcheck: "false", autocomplete: "off" });
   find.addEventListener("input", () => (quietly({ search: find.value }), arrange(), scrollTo({ top: 0 })));
   table = new LongTable({ head: head(), make, update, height: ROW_PX, label: "Models", onRows });
   replace(byId("models"),
@@ -119,7 +119,10 @@ function order() {
 function arrange() {
   const [name, isDown] = order();
   const column = COLUMNS.find((one) => one.name === name && one.value) ?? COLUMNS[2];
-  const words = (param("search") ?? "").toLowerCase();
+  const search = param("search") ?? "";
+  const find = byId("search");
+  if (find.value !== search) find.value = search; // after a step back; what is being typed is in the address already
+  const words = search.toLowerCase();
   const only = FILTERS[param("only")]?.[1];
   const chosen = rows.filter((row) => row.key.toLowerCase().includes(words) && (!only || only(row)));
   const sign = isDown ? -1 : 1;

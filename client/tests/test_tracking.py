@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import functools
 import gc
+import inspect
 import itertools
 import time
 import types
@@ -536,6 +537,60 @@ def test_a_function_that_returns_a_stream_is_timed_to_its_end(
     lasted = (time.perf_counter() - began) * 1000
     assert record["was_successful"] and 50 * len(slept) <= record["duration_ms"] <= lasted
     assert bool(slept) == (most != 1)
+
+
+def test_generators_that_a_function_returns_are_generators_still(service: Service, client: Client) -> None:
+    async def asteps() -> AsyncIterator[Any]:
+        yield 1
+
+    async def later() -> Any:
+        return asteps()
+
+    assert inspect.isgenerator(client.tracked("m")(lambda: (step for step in [1]))())
+    assert inspect.isasyncgen(client.tracked("m")(lambda: asteps())())
+    assert inspect.isasyncgen(asyncio.run(client.tracked("m")(later)()))
+
+
+def test_an_async_generator_that_a_function_returns_hands_everything_through(service: Service, client: Client) -> None:
+    async def asteps() -> AsyncGenerator[Any, Any]:
+        sent = yield 1
+        try:
+            yield sent
+        except KeyError as error:
+            yield str(error)
+
+    async def main() -> None:
+        steps = client.tracked("m")(lambda: asteps())()
+        assert await steps.__anext__() == 1
+        assert await steps.asend(2) == 2
+        assert await steps.athrow(KeyError(3)) == "3"
+        assert not client.stats().queued
+        await steps.aclose()
+        assert client.stats().queued
+        with pytest.raises(StopAsyncIteration):
+            await steps.__anext__()
+
+    asyncio.run(main())
+    (record,) = logged(service, client)
+    assert record["was_successful"]
+
+
+@pytest.mark.parametrize("made", ["in the loop", "before the loop"])
+def test_an_async_generator_that_is_closed_before_its_first_step_is_logged(
+    service: Service, client: Client, made: str
+) -> None:
+    async def asteps() -> AsyncGenerator[Any, Any]:
+        yield 1
+
+    answer = client.tracked("m")(lambda: asteps())
+    early = answer() if made == "before the loop" else None
+
+    async def main() -> None:
+        steps = early or answer()
+        await steps.aclose()
+        assert logged(service, client)
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("kind", FRAMEWORKS)

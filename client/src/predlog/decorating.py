@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from asyncio import CancelledError
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
-from predlog.streams import followed
+from predlog.streams import async_generator, followed
 from predlog.tracking import Call
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def track_function(
             return type(function)(decorate(function.__func__))
         call = function if inspect.isroutine(function) or not callable(function) else function.__call__
         if inspect.isasyncgenfunction(function) or inspect.isasyncgenfunction(call):
-            wrapper: Any = _async_generator(function, track)
+            wrapper: Any = async_generator(function, track)
         elif inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call):
             wrapper = _coroutine(function, track)
         elif inspect.isgeneratorfunction(function) or inspect.isgeneratorfunction(call):
@@ -127,41 +126,5 @@ def _generator(function: Callable[..., Any], track: Track) -> Callable[..., Any]
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         with track(args):
             return (yield from function(*args, **kwargs))
-
-    return wrapper
-
-
-def _async_generator(function: Callable[..., Any], track: Track) -> Callable[..., Any]:
-    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        call = track(args).__enter__()
-        yielded = False
-        inner = function(*args, **kwargs)
-        failure: BaseException | None = None
-        try:
-            step = inner.__anext__()
-            while True:
-                try:
-                    value = await step
-                except StopAsyncIteration:
-                    return
-                yielded = True
-                try:
-                    sent = yield value
-                except GeneratorExit:
-                    raise
-                except BaseException as error:
-                    step = inner.athrow(error)
-                else:
-                    step = inner.asend(sent)
-        except BaseException as error:
-            # An ASGI server cancels an answer whose client has left, be it in the middle of a step.
-            left = yielded and isinstance(error, CancelledError)
-            failure = None if left else error
-            raise
-        finally:
-            try:
-                await inner.aclose()
-            finally:
-                call.__exit__(type(failure) if failure is not None else None, failure, None)
 
     return wrapper

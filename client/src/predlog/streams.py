@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import AsyncIterable, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
 from types import AsyncGeneratorType, GeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 if TYPE_CHECKING:
     from predlog.tracking import Call
@@ -20,7 +20,8 @@ def followed(result: Any, call: Call) -> Any:
     if kind is GeneratorType:
         return _steps(result, call)
     if kind is AsyncGeneratorType:
-        return AsyncSteps(result, call)
+        begun = _Begun(call)  # a generator again, because hosts ask whether it is one
+        return async_generator(lambda: result, lambda _: begun)()
     own = _own(result)
     if hasattr(type(own.get("body_iterator")), "__aiter__"):  # Starlette's StreamingResponse
         result.body_iterator = AsyncSteps(own["body_iterator"], call)
@@ -61,6 +62,59 @@ def _follow(steps: Any, call: Call) -> Generator[Any, Any, Any]:
         raise
     call.__exit__(None, None, None)
     return result
+
+
+def async_generator(
+    function: Callable[..., Any], track: Callable[[tuple[Any, ...]], Call | _Begun]
+) -> Callable[..., Any]:
+    """The decorator for functions that are async generators: a call lasts from the first step to the last."""
+
+    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        call = track(args).__enter__()
+        yielded = False
+        inner = function(*args, **kwargs)
+        failure: BaseException | None = None
+        try:
+            step = inner.__anext__()
+            while True:
+                try:
+                    value = await step
+                except StopAsyncIteration:
+                    return
+                yielded = True
+                try:
+                    sent = yield value
+                except GeneratorExit:
+                    raise
+                except BaseException as error:
+                    step = inner.athrow(error)
+                else:
+                    step = inner.asend(sent)
+        except BaseException as error:
+            # An ASGI server cancels an answer whose client has left, be it in the middle of a step.
+            left = yielded and isinstance(error, CancelledError)
+            failure = None if left else error
+            raise
+        finally:
+            try:
+                await inner.aclose()
+            finally:
+                call.__exit__(type(failure) if failure is not None else None, failure, None)
+
+    return wrapper
+
+
+class _Begun:
+    """A call that is timed already. It ends with this object, if the generator that holds it is never begun."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __enter__(self) -> Call:
+        return self._call
+
+    def __del__(self) -> None:
+        self._call.__exit__(None, None, None)
 
 
 class AsyncSteps:

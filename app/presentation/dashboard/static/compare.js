@@ -5,7 +5,7 @@ import { duration, percent, errorRate, count } from "./format.js";
 import { change } from "./view.js";
 
 /** What is compared: names of both sides, and for each the parameters of the API. */
-export function sides(model, asked, version, choice, versions) {
+export function sides(choice) {
   if (choice.against) {
     const days = choice.against === "week" ? 7 : 0;
     return { kind: "ranges", days, a: days ? "a week before" : "the time before", b: "this range" };

@@ -3,7 +3,7 @@
 import { byId, h, replace, setText } from "./dom.js";
 import { dateTime, clock } from "./format.js";
 import { ApiError, key } from "./http.js";
-import { change, DAYS, instant, knownZone, param, preset, PRESETS, rangeQuery, wallText, zone } from "./view.js";
+import { change, DAYS, knownZone, preset, PRESETS, rangeQuery, wallText, zone } from "./view.js";
 
 const REFRESH_MS = 30_000;
 const THEMES = ["system", "light", "dark"];

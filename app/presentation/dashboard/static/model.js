@@ -39,7 +39,7 @@ async function load(signal) {
   const parts = [
     openFromAddress(signal),
     stats.then((answer) => (tellRange(answer), summary(answer))),
-    versionPart(ask, all, asked, signal),
+    versionPart(ask, all, signal),
     section("errors", () => ask("errors", { ...base, limit: ERRORS }).then((groups) => versions.then(() => errors(groups)))),
     section("failed", () => ask("predictions", { ...base, was_successful: "false", limit: LISTED }).then(failed)),
     section("slowest", () => stats.then((answer) => slowestPredictions(answer, base, signal).then((found) => slowest(found, answer)))),
@@ -51,7 +51,7 @@ let versions = Promise.resolve();
 let known = []; // versions with predictions in the range, the newest first
 
 /** Versions, what is compared of them, and the charts that show it. */
-async function versionPart(ask, all, asked, signal) {
+async function versionPart(ask, all, signal) {
   const part = Promise.all([ask("stats", { ...all, group_by: "model_version", percentiles: PERCENTILES.join() }), entries(signal)]);
   versions = part.then(([answer, found]) => {
     known = merged(answer.groups, found);
@@ -64,10 +64,10 @@ async function versionPart(ask, all, asked, signal) {
   const base = { ...all, model_version: param("version") ?? undefined };
   if (!choice.against && (choice.a === undefined || choice.b === undefined)) {
     byId("compare").hidden = true;
-    if (known.length) offer(choice);
+    if (known.length) offer();
     return plain(ask, base);
   }
-  return compared(ask, base, asked, choice);
+  return compared(ask, base, choice);
 }
 
 /** The comparison that the address asks for; else the newest version against the one before it. Both differ. */
@@ -80,7 +80,7 @@ function chosen() {
   return { a: [param("a"), ...names].find((name) => name !== null && name !== b), b };
 }
 
-function offer(choice) {
+function offer() {
   byId("compare").hidden = false;
   replace(byId("compare"), h("div", { class: "row spread" }, h("h2", {}, "Compare this range with"), h("div", { class: "row" }, choices({ against: "none" }, false))));
 }
@@ -100,8 +100,8 @@ async function plain(ask, base) {
   ]);
 }
 
-async function compared(ask, base, asked, choice) {
-  const pair = sides(model, asked, base.model_version, choice);
+async function compared(ask, base, choice) {
+  const pair = sides(choice);
   const resolved = pair.kind === "ranges" ? (await ask("stats", { ...base, percentiles: "50" })).range : null;
   const before = resolved && earlier(resolved, pair.days);
   const of = pair.kind === "ranges"
@@ -245,7 +245,7 @@ function status(found) {
   const { kind, text } = found.length ? statusOf(found.reduce(withVersion, undefined)) : { kind: "unknown", text: "Never logged" };
   replace(byId("status"), h("span", { class: `badge badge-${kind}` }, text));
   const version = param("version");
-  replace(byId("version"), version !== null && h("button", { type: "button", class: "chip", id: "all-versions", onclick: () => change({ version: null }) || history.replaceState(null, "", location.search) }, `Version ${version || "none"} only ✕`));
+  replace(byId("version"), version !== null && h("button", { type: "button", class: "chip", id: "all-versions", onclick: () => change({ version: null }) }, `Version ${version || "none"} only ✕`));
 }
 
 function summary(answer) {

@@ -12,13 +12,13 @@ from misbehaving import Service
 celery = pytest.importorskip("celery")
 
 
-def run(program: Program, service: Service, body: Any, tasks: Any = "None", options: Any = "") -> Any:
+def run(program: Program, service: Service, body: Any, tasks: Any = "None", options: Any = "", judge: Any = "") -> Any:
     program.run(f"""
         import celery, predlog
         from predlog.integrations.celery import TaskTracking
         app = celery.Celery("tasks", broker="memory://", backend="cache+memory://")
         log = predlog.Client({options})
-        tracking = TaskTracking(log, {tasks})
+        tracking = TaskTracking(log, {tasks}{judge})
         @app.task(bind=True, name="prices.predict", max_retries=1)
         def predict(self, rooms):
             tracking.call(self.request.id).metadata["rooms"] = rooms
@@ -42,6 +42,16 @@ def test_tasks_may_be_named_and_the_others_are_not_logged(program: Program, serv
 def test_a_task_that_raises_is_a_failure_with_its_exception(program: Program, service: Service) -> None:
     [record] = run(program, service, "raise ValueError('below zero')")
     assert record["error"] == "ValueError: below zero"
+
+
+@pytest.mark.parametrize(
+    ("is_success", "error"),
+    [("True", None), ("False", "ValueError: below zero"), ("state != 'FAILURE'", "ValueError: below zero")],
+)
+def test_is_success_judges_a_task_that_raises(program: Program, service: Service, is_success: str, error: Any) -> None:
+    judge = f", is_success=lambda state: {is_success}"
+    [record] = run(program, service, "raise ValueError('below zero')", judge=judge)
+    assert record["was_successful"] is (error is None) and record.get("error") == error
 
 
 def test_an_ignored_exception_leaves_no_record(program: Program, service: Service) -> None:

@@ -65,7 +65,9 @@ class TaskTracking:
         success = None if call is None else self._is_success(state)
         if call is None or success is None:
             return
-        if not success and raised is None and call.error is None:
+        if success:
+            raised = None
+        elif raised is None and call.error is None:
             call.error = state
         call.__exit__(None if raised is None else type(raised), raised, None)
 

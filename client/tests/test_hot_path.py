@@ -9,11 +9,13 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 import predlog
+from conftest import threads_of_clients
 from misbehaving import Service, free_port, wait_until
 from predlog import Client
 from predlog.transport import Answer, Transport
@@ -260,6 +262,35 @@ def test_a_client_that_is_forgotten_sends_what_it_has_and_ends_its_threads(servi
     assert len(mine) == 1
     del client
     wait_until(lambda: len(service.records) == 1 and not mine[0].is_alive())
+
+
+@pytest.mark.parametrize("spooling", [False, True], ids=["memory", "spool"])
+def test_flush_after_close_waits_for_nobody(
+    service: Service, make_client: Callable[..., Client], tmp_path: Path, spooling: Any
+) -> None:
+    client = make_client(**({"spool_dir": tmp_path} if spooling else {}))
+    client.log("m", duration_ms=1, was_successful=True)
+    assert client.close(30) and client.flush(60)
+    service.mood = 503
+    client = make_client(**({"spool_dir": tmp_path} if spooling else {}))
+    client.log("m", duration_ms=1, was_successful=True)
+    client.close(0.1)
+    wait_until(lambda: not threads_of_clients())
+    assert client.flush(60) is not spooling  # in memory it is counted as dropped; in the spool it still waits
+
+
+def test_a_flush_that_waits_while_the_client_is_closed_ends_with_it(
+    service: Service, make_client: Callable[..., Client]
+) -> None:
+    service.mood = 503
+    client = make_client()
+    client.log("m", duration_ms=1, was_successful=True)
+    wait_until(lambda: service.requests)
+    flushing = threading.Thread(target=client.flush, args=(3600,), daemon=True)
+    flushing.start()
+    client.close(0.1)
+    flushing.join(60)
+    assert not flushing.is_alive()
 
 
 def test_records_logged_after_close_are_dropped_and_counted(service: Service, client: Client) -> None:

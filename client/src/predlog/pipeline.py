@@ -114,13 +114,15 @@ class Pipeline:
         self.start()
         self.intake.wake()
         self._nudge.set()
-        if not poll(lambda: marker.passed, deadline):
+        poll(lambda: marker.passed or self._ended(), deadline)
+        if not (marker.passed or (self._ended() and not self._source.records())):
             return False
         spool = self._spool
         if spool is None:
             return True
         mine = set(spool.outstanding())
-        return poll(lambda: not mine & spool.outstanding().keys(), deadline)
+        poll(lambda: self._ended() or not mine & spool.outstanding().keys(), deadline)
+        return not mine & spool.outstanding().keys()
 
     def begin_close(self, timeout: float) -> None:
         """Take nothing more, and send the rest within that many seconds."""
@@ -200,6 +202,10 @@ class Pipeline:
             self._trouble.warn("untold", "Predlog: closed before %d dropped records could be reported", untold)
         self._transport.close()
         lifecycle.stopped(self)
+
+    def _ended(self) -> bool:
+        """Whether the pipeline is closed, and no thread will send any more."""
+        return self._closing.by is not None and not self._threads.alive()
 
     def _nothing_left(self) -> bool:
         """Asked by the closed sender when its source is empty; what it lost itself goes to the spool here."""

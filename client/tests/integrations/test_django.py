@@ -15,6 +15,7 @@ pytest.importorskip("django")
 
 SITE = """
     import asyncio, json, sys, time, django
+    from asgiref.sync import sync_to_async
     from django.conf import settings
     from django.core.exceptions import PermissionDenied
     from django.http import Http404, HttpResponse, StreamingHttpResponse
@@ -26,6 +27,7 @@ SITE = """
     )
     if options.pop("IGNORING", None):
         options["IGNORE_EXCEPTIONS"] = ValueError
+    parts = options.pop("PARTS", None)
     django.setup()
     def predict(request, model):
         request.predlog.metadata["rooms"] = 3
@@ -46,25 +48,47 @@ SITE = """
                 await asyncio.sleep(0.03)
                 yield b"x"
         return StreamingHttpResponse(later() if asynchronous else chunks())
+    def broken(request):
+        def chunks():
+            yield b"x"
+            raise ValueError("below zero")
+        async def later():
+            for chunk in chunks():
+                yield chunk
+        return StreamingHttpResponse(later() if asynchronous else chunks())
     async def predict_later(request, model):
         return predict(request, model)
     urlpatterns = [
         path("predict/<str:model>", predict_later if asynchronous else predict),
-        path("fail", fail), path("stream", stream), path("missing", missing), path("forbidden", forbidden),
+        path("fail", fail), path("stream", stream), path("broken", broken),
+        path("missing", missing), path("forbidden", forbidden),
     ]
     from django.test import AsyncClient, Client
     async def get():
         answer = await AsyncClient(raise_request_exception=False).get(route)
-        if answer.streaming:
+        if parts is not None:
+            steps = answer.streaming_content.__aiter__()
+            for _ in range(parts):
+                await steps.__anext__()
+            await sync_to_async(answer.close)()
+        elif answer.streaming:
             async for _ in answer.streaming_content:
                 pass
         return answer
-    if asynchronous:
-        answer = asyncio.run(get())
-    else:
+    def get_now():
         answer = Client(raise_request_exception=False).get(route)
-        b"".join(answer)
-    print(answer.status_code)
+        if parts is None:
+            b"".join(answer)
+        else:
+            steps = iter(answer)
+            for _ in range(parts):
+                next(steps)
+            answer.close()
+        return answer
+    try:
+        print((asyncio.run(get()) if asynchronous else get_now()).status_code)
+    except ValueError:  # of a stream that is read
+        print(200)
 """
 
 
@@ -99,6 +123,17 @@ def test_an_ignored_exception_leaves_no_record(get: Callable[..., Any]) -> None:
 def test_a_stream_is_timed_to_its_end(get: Callable[..., Any]) -> None:
     _, [record] = get("/stream")
     assert record["was_successful"] and record["duration_ms"] >= 90
+
+
+@pytest.mark.parametrize("parts", [0, 1])
+def test_a_stream_that_is_left_before_or_after_its_first_part_is_logged(get: Callable[..., Any], parts: int) -> None:
+    _, [record] = get("/stream", PARTS=parts)
+    assert record["was_successful"]
+
+
+def test_a_stream_that_breaks_is_a_failure(get: Callable[..., Any]) -> None:
+    _, [record] = get("/broken")
+    assert record["error"] == "ValueError: below zero"
 
 
 @pytest.mark.parametrize(("path", "status"), [("/missing", 404), ("/forbidden", 403)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import TYPE_CHECKING, Any, Callable
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -11,6 +11,7 @@ from django.conf import settings
 
 from predlog.integrations.http import Request, Requests, from_settings
 from predlog.integrations.sigterm import flush_at_sigterm
+from predlog.integrations.wsgi import Answer
 
 if TYPE_CHECKING:
     from predlog.client import Client
@@ -96,34 +97,34 @@ def _finished(request: Any, response: Any, logged: Request) -> Any:
     if not response.streaming:
         logged.end()
     elif response.is_async:
-        response.streaming_content = _streamed_later(response.streaming_content, logged)
+        response.streaming_content = AnswerLater(response.streaming_content, logged)
     else:
-        response.streaming_content = _streamed(response.streaming_content, logged)
+        response.streaming_content = Answer(response.streaming_content, logged)
     return response
 
 
-def _streamed(chunks: Any, logged: Request) -> Iterator[bytes]:
-    try:
-        yield from chunks
-    except GeneratorExit:  # the client has left
-        raise
-    except BaseException as error:
-        logged.end(error)
-        raise
-    finally:
-        logged.end()
+class AnswerLater:
+    """As `Answer` for a stream that is async: it ends when it is exhausted, left, closed, or raises."""
 
+    def __init__(self, chunks: AsyncIterable[bytes], request: Request) -> None:
+        self._chunks = chunks
+        self._request = request
 
-async def _streamed_later(chunks: Any, logged: Request) -> AsyncIterator[bytes]:
-    from asyncio import CancelledError
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        from asyncio import CancelledError
 
-    try:
-        async for chunk in chunks:
-            yield chunk
-    except (GeneratorExit, CancelledError):  # the client has left
-        raise
-    except BaseException as error:
-        logged.end(error)
-        raise
-    finally:
-        logged.end()
+        request = self._request
+        try:
+            async for chunk in self._chunks:
+                yield chunk
+        except (GeneratorExit, CancelledError):  # the client has left
+            raise
+        except BaseException as error:
+            request.end(error)
+            raise
+        finally:
+            request.end()
+
+    def close(self) -> None:
+        """The host is done with it; if it was never begun, nothing above runs."""
+        self._request.end()

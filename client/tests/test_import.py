@@ -121,6 +121,17 @@ def test_the_unit_of_a_duration(
     assert first["timestamp"] == "2025-06-09T12:00:00+00:00"
 
 
+def test_a_path_without_the_optional_name_of_a_model_is_no_prediction(
+    service: Service, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    line = '1.2.3.4 - joe [09/Jun/2025:14:00:00 +0200] "POST %s HTTP/1.1" 200 12 "-" "curl" 0.250\n'
+    (tmp_path / "log").write_text("".join(line % path for path in ("/predict", "/predict/price", "/predict/")))
+    more = ["--path", r"/predict(?:/(?P<model>\w*))?"]
+    said = run("import", tmp_path / "log", "--from", "access-log", *more)[0]
+    assert said == "1 stored, 0 were there already, 0 rejected\n"
+    assert [record["model_name"] for record in stored(service)] == ["price"]
+
+
 def test_all_lines_may_be_of_one_model(service: Service, run: Callable[..., Any]) -> None:
     said = run("import", FILES / "access.log", "--from", "access-log", "--model", "m")[0]
     assert said.startswith("7 stored") and {record["model_name"] for record in stored(service)} == {"m"}

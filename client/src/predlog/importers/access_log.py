@@ -54,12 +54,13 @@ def _record(line: str, pattern: re.Pattern[str], model: str | None, unit: str | 
         raise ValueError("not a line of the combined format with a duration at its end")
     target = match["target"].partition("?")[0]
     place = pattern.search(target)
-    if place is None and model is None:
-        return None
     groups = {name: unquote(value) for name, value in (place.groupdict() if place else {}).items() if value}
+    model = model or groups.get("model")
+    if model is None:
+        return None
     status, duration = int(match["status"]), match["duration"]
     return record(
-        model_name=model or groups["model"],
+        model_name=model,
         model_version=groups.get("version"),
         duration_ms=float(duration) * MILLISECONDS[unit or ("s" if "." in duration else "us")],
         was_successful=status < 400,

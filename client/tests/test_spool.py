@@ -641,3 +641,52 @@ def test_records_that_make_room_for_those_of_another_service_are_reported_to_the
     wait_until(lambda: not files(directory))
     assert not other_service.lost_by("model_name")["m"]
     assert service.lost_by("model_name", "reason") == {("m", "spool_full"): 100}
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+@needs_fork
+def test_a_child_that_is_forked_while_a_file_is_opened_keeps_nobody_from_sending_it(
+    program: Program, service: Service, directory: Path
+) -> None:
+    program.run(
+        """
+        import os, sys, predlog
+        reading, writing = os.pipe()
+        children = []
+        def fork_once(path, *others, **named):
+            fd = os_open(path, *others, **named)
+            if str(path).endswith(".spool") and not children:
+                pid = os.fork()
+                if pid == 0:
+                    os.close(writing)
+                    os.read(reading, 1)  # it lives as long as its parent
+                    os._exit(0)
+                children.append(pid)
+            return fd
+        os_open, os.open = os.open, fork_once
+        log = predlog.Client(spool_dir=sys.argv[1], flush_interval=0.05)
+        log.log("m", duration_ms=1, was_successful=True)
+        assert log.flush(30) and children
+        """,
+        str(directory),
+    )
+    assert service.models == {"m": 1}
+
+
+@needs_fork
+def test_a_forked_child_leaves_its_parents_files_locked(program: Program, directory: Path) -> None:
+    program.run(
+        """
+        import os, sys, predlog
+        from predlog.spool_file import Segment
+        log = predlog.Client(spool_dir=sys.argv[1])
+        segment = Segment.create(os.path.join(sys.argv[1], "predlog-1.spool"))
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if segment.fd == -1 and Segment.claim(segment.path) is None else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        """,
+        str(directory),
+    )

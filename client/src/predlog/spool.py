@@ -120,7 +120,7 @@ class Spool:
     def disown(self) -> None:
         """In a forked child: close the parent's files, whose locks would else outlive it."""
         for segment in list(opened):
-            segment.release()
+            segment.disown()
 
     def _open(self, records: int, size: int) -> Segment:
         segment = self._writing

@@ -132,7 +132,17 @@ class Segment:
             self.release()
 
     def release(self) -> None:
-        """Unlock the file, so that any process may take it."""
+        """Unlock the file, so that any process may take it.
+
+        Closing alone does not: a child that was forked while the file was being opened has a copy of the descriptor.
+        """
+        if self.fd >= 0:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self.fd, fcntl.LOCK_UN)
+        self.disown()
+
+    def disown(self) -> None:
+        """Close the file and leave the lock alone: in a forked child it is the parent's."""
         opened.discard(self)
         fd, self.fd = self.fd, -1
         if fd >= 0:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import urllib.parse
 import urllib.request
 from contextlib import ExitStack
@@ -128,6 +130,26 @@ def test_errors_are_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'predlog\[pandas\]'"):
         predlog.read(url=url)
+
+
+def test_an_answer_that_is_cut_is_an_error_of_the_service() -> None:
+    from predlog import frames
+
+    whole = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 22\r\n\r\n{"total_requests": 12}'
+
+    def answer(listening: socket.socket) -> None:
+        for part in (whole[:-4], whole):
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(part)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=answer, args=(listening,), daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(frames.ServiceError, match="no whole answer"):
+            predlog.stats(url=url)
+        assert predlog.stats(url=url)["total_requests"] == 12
 
 
 def test_a_program_that_logs_loads_nothing_of_this() -> None:

@@ -166,10 +166,13 @@ def _download(path: str, query: dict[str, Any], file: IO[bytes], url: str | None
         answer = transport.stream(f"{path}?{urlencode(written, doseq=True)}", {"Accept": "*/*"}, TIMEOUT)
         if answer.status != 200:
             raise ServiceError(_refusal(answer.status, answer.read(READ_BYTES)))
+        expected = answer.length
         end = b""
         while piece := answer.read1(READ_BYTES):
             file.write(piece)
             end = (end + piece)[-len(PARQUET_END) :]
+        if expected is not None and file.tell() < expected:  # read1() takes a cut for the end
+            raise http.client.IncompleteRead(b"", expected - file.tell())
     except (OSError, http.client.HTTPException) as error:
         raise ServiceError(f"the service gave no whole answer: {type(error).__name__}: {error}") from None
     finally:

@@ -39,6 +39,25 @@ def test_what_could_not_be_sent_is_sent_with_the_next_call(service: Service, cli
     assert len(service.records) == 3 and service.lost == 1 and set(service.copies.values()) == {1}
 
 
+def test_retry_after_holds_calls_back_but_not_flush(service: Service, client: Client) -> None:
+    service.moods.append((429, {"Retry-After": "600"}))
+    for _ in range(20):
+        client.log("m", duration_ms=1, was_successful=True)
+    assert len(service.requests) == 1 and client.stats().queued == 20
+    assert client.flush() and len(service.records) == 20
+
+
+def test_the_first_call_after_retry_after_sends_what_waits(
+    service: Service, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.moods.append((429, {"Retry-After": "600"}))
+    client.log("m", duration_ms=1, was_successful=True)
+    monotonic = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + 700)
+    client.log("m", duration_ms=1, was_successful=True)
+    assert len(service.records) == 2
+
+
 def test_a_service_that_is_away_or_hangs_holds_a_call_up_no_longer_than_the_timeout(
     service: Service, make_client: Callable[..., Client]
 ) -> None:

@@ -27,7 +27,10 @@ class DirectIntake(Intake):
 
 
 class Direct:
-    """Sends what waits, one thread at a time; what cannot be sent now waits for the next call."""
+    """Sends what waits, one thread at a time.
+
+    What cannot be sent now waits for the next call, or for the first one after the time that the service asked for.
+    """
 
     def __init__(self, source: Source, delivery: Delivery, dropped: Dropped, before: Callable[[], None]) -> None:
         self._source = source
@@ -36,13 +39,19 @@ class Direct:
         self._before = before
         self._locks: dict[str, threading.Lock] = {}  # one, made when it is needed: gevent may replace its kind before
         self._owner = 0
+        self._not_before = 0.0  # time.monotonic()
 
-    def send(self, seconds: float) -> bool:
-        """Whether all that waited was stored or dropped within that many seconds; no error of the network is raised."""
+    def send(self, seconds: float, at_once: bool = False) -> bool:
+        """Whether all that waited was stored or dropped within that many seconds; no error of the network is raised.
+
+        `at_once` does not wait for the time that the service asked for.
+        """
         deadline = time.monotonic() + seconds
 
         def work() -> bool:
             self._before()
+            if not at_once and time.monotonic() < self._not_before:
+                return False
             return self._send(lambda: deadline - time.monotonic())
 
         return bool(self.alone(seconds, work))
@@ -64,8 +73,11 @@ class Direct:
     def _send(self, left: Callable[[], float]) -> bool:
         while self._source.waiting() or len(self._dropped):
             for batch in self._source.pending():
-                if self._delivery.attempt(batch, left) is not None:
+                wait = self._delivery.attempt(batch, left)
+                if wait is not None:
                     self._source.give_back(batch)
+                    if wait.asked_for:
+                        self._not_before = time.monotonic() + wait.seconds
                     return False
                 self._source.done(batch)
         return True

@@ -107,7 +107,7 @@ class Pipeline:
     def flush(self, timeout: float) -> bool:
         """Whether all that was logged so far was delivered or dropped within that many seconds."""
         if self._direct is not None:
-            return self._direct.send(timeout)
+            return self._direct.send(timeout, at_once=True)
         deadline = time.monotonic() + timeout
         marker = Marker()
         self.intake.queue.append(marker)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,31 @@ def test_another_file_stores_nothing_and_is_no_crash(
     (tmp_path / "file.ndjson").write_bytes(content)
     code = main(["import", str(tmp_path / "file.ndjson"), "--from", source])
     assert code in (0, 1, 2) and not service.records
+
+
+@pytest.mark.parametrize("lacks", ["timestamp", "metadata", "duration_ms", "model_name"])
+def test_parquet_of_another_kind_is_told_which_column_it_lacks(
+    service: Service, run: Callable[..., Any], tmp_path: Path, lacks: str
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table(FILES / "export.parquet").drop_columns([lacks])
+    parquet.write_table(table, tmp_path / "e.parquet")
+    _, errors = run("import", tmp_path / "e.parquet", code=2)
+    assert f"not an export: it lacks the column {lacks}\n" in errors and not service.records
+
+
+def test_parquet_with_values_of_other_kinds_is_no_crash(
+    service: Service, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    time = datetime(2025, 6, 9)
+    columns = {
+        "timestamp": [time, time, None], "metadata": ["{", None, None], "duration_ms": ["1", "x", "1"],
+        "model_name": ["m"] * 3, "was_successful": [True] * 3,
+    }  # fmt: skip
+    pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table(columns), tmp_path / "e.parquet")
+    out, errors = run("import", tmp_path / "e.parquet", code=1)
+    assert out == "0 stored, 0 were there already, 3 rejected\n" and "line 3: not a row of an export" in errors
 
 
 @pytest.mark.parametrize("metadata", [{"a": None, "b": "", "c": {}, "d": [], "e": 0}, {}])

@@ -13,6 +13,8 @@ from typing import BinaryIO
 
 from predlog.importers.records import Found, Record, identifier, record, text_of
 
+COLUMNS = ("timestamp", "model_name", "duration_ms", "was_successful", "metadata")  # that every export has
+
 
 def read(file: BinaryIO, name: str) -> Found:
     """The records of an export, whose format is known by its name."""
@@ -53,13 +55,20 @@ def _parquet(file: BinaryIO) -> Found:
         from pyarrow import parquet
     except ImportError:
         raise ValueError("Parquet needs pyarrow: pip install 'predlog[parquet]'") from None
+    whole = parquet.ParquetFile(file)
+    for column in COLUMNS:
+        if column not in whole.schema_arrow.names:
+            raise ValueError(f"not an export: it lacks the column {column}")
     number = 0
-    for batch in parquet.ParquetFile(file).iter_batches(batch_size=1000):
+    for batch in whole.iter_batches(batch_size=1000):
         for row in batch.to_pylist():
             number += 1
-            row["timestamp"] = row["timestamp"].isoformat(timespec="microseconds")
-            row["metadata"] = json.loads(row["metadata"]) if row["metadata"] else None
-            yield number, _complete(row, number)
+            try:
+                row["timestamp"] = row["timestamp"].isoformat(timespec="microseconds")
+                row["metadata"] = json.loads(row["metadata"]) if row["metadata"] else None
+                yield number, _complete(row, number)
+            except (ValueError, AttributeError, TypeError) as error:
+                yield number, ValueError(f"not a row of an export: {error}")
 
 
 def _typed(row: dict[str, str]) -> Record:

@@ -286,7 +286,8 @@ def test_records_that_waited_too_long_expire_and_are_counted(
     assert not service.records
 
 
-def test_an_answer_that_drips_is_given_up(make_client: Callable[..., Client]) -> None:
+@pytest.mark.parametrize("begins", ["X-Drips: ", "Content-Length: 100000\r\n\r\n"], ids=["head", "body"])
+def test_an_answer_that_drips_is_given_up(make_client: Callable[..., Client], begins: str) -> None:
     import socket
     import threading
 
@@ -300,9 +301,9 @@ def test_an_answer_that_drips_is_given_up(make_client: Callable[..., Client]) ->
             except OSError:
                 return
             connections.append(connection)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
             try:
-                for _ in range(300):
+                connection.sendall(f"HTTP/1.1 200 OK\r\n{begins}".encode())
+                while True:
                     connection.sendall(b"x")
                     time.sleep(0.05)
             except OSError:

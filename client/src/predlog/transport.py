@@ -5,14 +5,15 @@ from __future__ import annotations
 import codecs
 import contextlib
 import http.client
+import io
 import os
 import socket
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from predlog.connecting import Connector, Route
@@ -98,10 +99,10 @@ class Transport:
     def _request(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout: float | None
     ) -> Answer:
-        timeout = self._timeout if timeout is None else min(timeout, self._timeout)
+        deadline = time.monotonic() + (self._timeout if timeout is None else min(timeout, self._timeout))
         reused = self._connection is not None
         try:
-            return self._exchange(method, path, body, headers, timeout)
+            return self._exchange(method, path, body, headers, deadline)
         except _STALE:
             self.close()
             if not reused:
@@ -111,24 +112,24 @@ class Transport:
             raise
         # Once more on a fresh connection: the service knows each record by its request_id, so this is safe.
         try:
-            return self._exchange(method, path, body, headers, timeout)
+            return self._exchange(method, path, body, headers, deadline)
         except BaseException:
             self.close()
             raise
 
     def _exchange(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout: float
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], deadline: float
     ) -> Answer:
-        deadline = time.monotonic() + timeout
-        connection = self._connected(timeout)
-        sock = connection.sock
+        connection = self._connected(_left(deadline))
+        connection.sock.settimeout(_left(deadline))
+        connection.response_class = _answer_by(deadline)  # type: ignore[assignment]  # any callable will do
         # Cut short while sending, it may still have answered (413, say) before it had read everything.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.request(method, self._prefix + path, body, {**self._headers, **headers})
         response = connection.getresponse()
         answer = Answer(
             response.status,
-            _read(response, sock, deadline),
+            _read(response),
             _retry_after(response.getheader("Retry-After")),
             response.getheader("Date"),
             response.getheader("Link"),
@@ -146,20 +147,59 @@ class Transport:
         return connection
 
 
-def _read(response: http.client.HTTPResponse, sock: socket.socket, deadline: float) -> bytes:
-    """The whole body before the deadline: a time-out on each read alone would let an answer drip for ever."""
+class _Reader(io.RawIOBase):
+    """Reads of a socket until a deadline: a timeout of each read alone would let an answer drip for ever."""
+
+    def __init__(self, sock: socket.socket, file: Any, deadline: float) -> None:
+        self._sock = sock
+        self._file = file
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Raise socket.timeout once the deadline is over."""
+        self._sock.settimeout(_left(self._deadline))
+        count: int | None = self._file.readinto1(buffer)
+        return count
+
+    def close(self) -> None:
+        """Close what it reads from, too."""
+        super().close()
+        self._file.close()
+
+
+def _answer_by(deadline: float) -> Callable[..., http.client.HTTPResponse]:
+    """What makes the answer of a connection whose head and body must have come by then."""
+
+    def answer(sock: socket.socket, *options: Any, **named: Any) -> http.client.HTTPResponse:
+        response = http.client.HTTPResponse(sock, *options, **named)
+        response.fp = io.BufferedReader(_Reader(sock, response.fp, deadline))
+        return response
+
+    return answer
+
+
+def _left(deadline: float) -> float:
+    """Seconds until then. Raises socket.timeout if there are none."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise socket.timeout("timed out")
+    return left
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """The whole body."""
     chunks: list[bytes] = []
     size = 0
     expected = response.length
     while chunk := response.read1(65536):
         chunks.append(chunk)
         size += len(chunk)
-        remaining = deadline - time.monotonic()
         if size > MAX_ANSWER_BYTES:
             raise http.client.HTTPException("the answer is too long")
-        if remaining <= 0:
-            raise socket.timeout("timed out")
-        sock.settimeout(remaining)
     if expected is not None and size < expected:
         raise http.client.IncompleteRead(b"", expected - size)
     response.close()  # read1() does not notice the end, and the connection would not take another request

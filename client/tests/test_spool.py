@@ -381,7 +381,13 @@ def test_what_is_settled_of_a_file_is_neither_sent_nor_counted_again(
 @contextlib.contextmanager
 def wait_for_the_lock(path: Path) -> Iterator[Segment]:
     claimed: list[Segment] = []
-    wait_until(lambda: claimed.extend(filter(None, [Segment.claim(str(path))])) or claimed)
+
+    def claim() -> bool:
+        if segment := Segment.claim(str(path)):
+            claimed.append(segment)
+        return bool(claimed)
+
+    wait_until(claim)
     yield claimed[0]
     claimed[0].release()
 

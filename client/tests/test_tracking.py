@@ -582,7 +582,10 @@ def test_an_async_generator_that_is_closed_before_its_first_step_is_logged(
     async def asteps() -> AsyncGenerator[Any, Any]:
         yield 1
 
-    answer = client.tracked("m")(lambda: asteps())
+    @client.tracked("m")
+    def answer() -> AsyncGenerator[Any, Any]:
+        return asteps()
+
     early = answer() if made == "before the loop" else None
 
     async def main() -> None:

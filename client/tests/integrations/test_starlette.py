@@ -144,7 +144,7 @@ def test_a_mounted_route_is_found_by_its_endpoint_if_starlette_does_not_tell_the
     app.add_middleware(Middleware, log=client)
     scope = ask(app, path)
     scope.pop("route", None)
-    assert Middleware(None, client).model_of(scope) == model
+    assert Middleware(app, client).model_of(scope) == model
 
 
 def test_an_application_without_routes_is_named_as_its_mounts(client: Client, service: Service) -> None:

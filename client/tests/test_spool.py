@@ -630,6 +630,25 @@ def test_a_file_that_names_no_service_is_sent_by_any_client(
     assert other_service.models == {"m": 5}
 
 
+def test_files_that_no_client_sends_because_the_service_has_moved_are_warned_of(
+    service: Service,
+    other_service: Service,
+    make_client: Callable[..., Client],
+    directory: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    leave(service, directory, 5)
+    client = make_client(other_service.url, spool_dir=directory)
+    log(client, 1, "other")
+    assert client.flush(30) and "another URL" not in caplog.text, "their client may be about to send them"
+    (path,) = files(directory)
+    an_hour_ago = time.time() - 3601
+    os.utime(path, (an_hour_ago, an_hour_ago))
+    log(client, 1, "other")
+    assert client.flush(30)
+    wait_until(lambda: f"another URL: {path.name}" in caplog.text)
+
+
 def test_records_that_make_room_for_those_of_another_service_are_reported_to_their_own(
     service: Service, other_service: Service, make_client: Callable[..., Client], directory: Path
 ) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterator
 
 from predlog.batch import Batch
@@ -16,6 +17,7 @@ from predlog.spool_file import PREFIX, SUFFIX, Segment, frames, opened, supporte
 from predlog.throttled_log import Trouble
 from predlog.uuid7 import uuid7
 
+MAX_WAIT_S = 3600  # of files for another URL, before the client warns of them
 MAX_OWN = 1000  # files, before those are looked for that exist no more
 
 
@@ -75,11 +77,10 @@ class Spool:
     def claim(self) -> Segment | None:
         """The oldest finished file that nobody else has, locked."""
         for path in self._paths():
-            if path in self._stuck or not self._is_mine(path):
-                continue
             with contextlib.suppress(OSError):
-                segment = Segment.claim(path)
-                if segment is not None:
+                if not self._is_mine(path):
+                    self._look_at(path)
+                elif path not in self._stuck and (segment := Segment.claim(path)) is not None:
                     return segment
         return None
 
@@ -181,6 +182,14 @@ class Spool:
         """Whether the file is for this service; one that names none was left by an earlier version, for any client."""
         _, _, service = os.path.basename(path)[: -len(SUFFIX)].partition(".")
         return service in ("", self._service)
+
+    def _look_at(self, path: str) -> None:
+        """Warn of a file for another URL that no client sends, as after the service has moved. Raises OSError."""
+        if time.time() - os.lstat(path).st_mtime > MAX_WAIT_S:
+            text = (
+                "Predlog: spool files wait for a client with another URL: %s; if the service has moved, see the README"
+            )
+            self._trouble.warn("another URL", text, os.path.basename(path))
 
     def _sizes(self) -> Iterator[tuple[str, int]]:
         for path in self._paths():

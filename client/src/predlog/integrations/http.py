@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import translate
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from predlog.text import NAME_CHARACTERS
-from predlog.throttled_log import logger
+from predlog.throttled_log import say
 
 if TYPE_CHECKING:
     from predlog.client import Client
@@ -102,7 +103,8 @@ class Request:
             try:
                 success = self._is_success(self.status)
             except Exception as error:  # the host's own function must not break the host's answer
-                logger.warning("Predlog: is_success raised %s for status %d", type(error).__name__, self.status)
+                text = "Predlog: is_success raised %s for status %d"
+                say(logging.WARNING, text, type(error).__name__, self.status)
                 success = by_status(self.status)
         if success is False:
             self.call.error = "no answer" if self.status is None else f"HTTP {self.status}"

@@ -271,7 +271,8 @@ def test_too_far_behind_the_primary_answers_until_the_replica_has_caught_up(pair
         log(client, model)
         eventually(lambda: stats(client, model) == (1, None))
         log(client, model)
-        assert stats(client, model) == (2, None)
+        # A check that takes less time than the one before finds a smaller lag, once more below the bound perhaps.
+        eventually(lambda: stats(client, model) == (2, None))
     eventually(lambda: stats(client, model)[1] is not None)
     pair.catch_up()
     assert stats(client, model)[0] == 2

@@ -102,6 +102,8 @@ def _span_bodies() -> dict[str, Body]:
     calls, others = _spans("gen_ai.request.model"), _spans("http.route")
     group = b"\x0a" + _length(2 * 8_000_000) + b"\x12\x00" * 8_000_000
     empty = b'{"resourceSpans":[' + b"{}," * 499_000 + b"{}]}"
+    wide = '{"arrayValue":{"values":[' + "{}," * 499_000 + "{}]}}"
+    deep = '{"kvlistValue":{"values":[{"value":' * 200 + f'{{"":[{"[]," * 5_000_000}[]]}}' + "}]}}" * 200
     return {
         "10,000 spans of predictions, protobuf": (SPANS, calls, "identity"),
         "the same spans, gzip": _zip(SPANS, calls),
@@ -110,7 +112,14 @@ def _span_bodies() -> dict[str, Body]:
         "8,000,000 empty scopes, protobuf": (SPANS, group, "identity"),
         "the same scopes, gzip": _zip(SPANS, group),
         "499,000 empty resources, JSON, gzip": _zip(SPANS_JSON, empty),
+        "an attribute of 499,000 empty values, JSON, gzip": _zip(SPANS_JSON, _attribute(wide)),
+        "15 MB in an attribute 200 deep, JSON, gzip": _zip(SPANS_JSON, _attribute(deep)),
     }
+
+
+def _attribute(value: str) -> bytes:
+    span = f'{{"attributes":[{{"key":"predlog.metadata.a","value":{value}}}]}}'
+    return f'{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{span}]}}]}}]}}'.encode()
 
 
 def _spans(key: str) -> bytes:

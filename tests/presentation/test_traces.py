@@ -23,10 +23,12 @@ from werkzeug.test import TestResponse
 from app.domain.keys import Scope
 from app.presentation.batch_decoder import MAX_RECORDS
 from app.presentation.json_text import MAX_OBJECTS
+from app.presentation.otlp import json_encoding
 from app.presentation.otlp.protobuf import MAX_MESSAGE_BYTES
-from app.presentation.otlp.spans import NAMESPACE
+from app.presentation.otlp.spans import NAMESPACE, SpanMapping
 from app.presentation.schemas.dropped_header import HEADER
 from app.presentation.services import EXTENSION
+from app.presentation.work_budget import Work
 from conftest import Server, make_app
 
 PATH = "/v1/traces"
@@ -479,6 +481,43 @@ def test_a_body_that_is_small_and_makes_much_work_is_refused(
 ) -> None:
     door = Door(client, content_type, compressed=True)
     assert door.error(door.send_bytes(body))[:2] == (413, 11)
+
+
+def nested(depth: int, innermost: str) -> bytes:
+    """A span with an attribute in so many objects, one in the other."""
+    value = '{"kvlistValue":{"values":[{"key":"a","value":' * depth + innermost + "}]}}" * depth
+    return as_json([
+        {"attributes": [{"key": "predlog.metadata.x", "value": "HERE"}], "name": "chat", "traceId": "1", "spanId": "1"}
+    ]).replace(b'"HERE"', value.encode())  # fmt: skip
+
+
+def test_deep_attributes_that_are_small_and_make_much_work_are_refused(client: FlaskClient) -> None:
+    door = Door(client, JSON, compressed=True)
+    junk = f'{{"junk":[{"[]," * 100_000}[]],"stringValue":"x"}}'
+    wide = f'{{"arrayValue":{{"values":[{"{}," * 100_000}{{}}]}}}}'
+    for body in (nested(200, junk), nested(0, wide)):
+        assert door.error(door.send_bytes(body))[:2] == (413, 11)
+
+
+def test_each_level_of_an_attribute_is_not_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, decoder = [], json_encoding._VALUE
+
+    class Counting:
+        def decode(self, raw: Any) -> Any:
+            read.append(len(bytes(raw)))
+            return decoder.decode(raw)
+
+    monkeypatch.setattr(json_encoding, "_VALUE", Counting())
+    body = nested(50, '{"stringValue":"x"}')
+    (span,) = json_encoding.read(body, SpanMapping((), (), ()), Work(len(body), len(body)))
+    assert sum(read) < len(body)
+    assert str(span.attributes["predlog.metadata.x"]).count("{'a': ") == 50
+
+
+def test_attributes_in_objects_are_kept_as_metadata(door: Door, span: Any, listed: Any, model: str) -> None:
+    asked = {"user": {"plan": "free", "tags": ["a", {"b": [1, None]}], "nothing": None}, "none": {}}
+    door.send([span({"predlog.model_name": model, "predlog.metadata.asked": asked}) for _ in range(100)])
+    assert [prediction["metadata"]["asked"] for prediction in listed()] == [asked] * 100
 
 
 def test_a_span_of_many_megabytes_is_refused(client: FlaskClient, span: Any, model: str) -> None:

@@ -64,8 +64,13 @@ class _Values(Struct, gc=False):
     values: list[_AnyValue] | None = None
 
 
-class _KeyValues(Struct, gc=False):
-    values: list[_KeyValue] | None = None
+class _Item(Struct, gc=False):
+    key: str = ""
+    value: _AnyValue | None = None
+
+
+class _Items(Struct, gc=False):
+    values: list[_Item] | None = None
 
 
 class _AnyValue(Struct, gc=False, rename="camel"):
@@ -74,7 +79,7 @@ class _AnyValue(Struct, gc=False, rename="camel"):
     int_value: int | str | None = None
     double_value: float | str | None = None
     array_value: _Values | None = None
-    kvlist_value: _KeyValues | None = None
+    kvlist_value: _Items | None = None
     bytes_value: str | None = None
 
 
@@ -108,31 +113,35 @@ def _span(span: _Span, resource: dict[str, Any], mapping: SpanMapping, work: Wor
         message=(span.status and span.status.message) or "",
         attributes=_attributes(span.attributes, mapping, work),
         resource=resource,
-        exception=_exception(span.events or ()) if has_failed else {},
+        exception=_exception(span.events or (), work) if has_failed else {},
     )
 
 
 def _attributes(attributes: Sequence[_KeyValue] | None, mapping: SpanMapping, work: Work) -> dict[str, Any]:
     work.pay(PRICE * (1 + len(attributes or ())))
-    return {item.key: _value(item.value) for item in attributes or () if mapping.wants(item.key)}
+    return {item.key: _value(item.value, work) for item in attributes or () if mapping.wants(item.key)}
 
 
-def _exception(events: Sequence[_Event]) -> dict[str, Any]:
+def _exception(events: Sequence[_Event], work: Work) -> dict[str, Any]:
     event = next((event for event in reversed(events) if event.name == "exception"), None)
     attributes = event.attributes or () if event else ()
-    return {item.key: _value(item.value) for item in attributes if item.key in EXCEPTION}
+    return {item.key: _value(item.value, work) for item in attributes if item.key in EXCEPTION}
 
 
-def _value(raw: Raw) -> Any:
+def _value(raw: Raw, work: Work) -> Any:
     """Return the value of an attribute. A value that is no AnyValue makes its span invalid, and no other."""
     try:
         value = _VALUE.decode(raw)
-        return None if value is None else _plain(value)
+        if value is not None and (value.array_value is not None or value.kvlist_value is not None):
+            work.pay(10 * len(bytes(raw)))
+        return _plain(value)
     except _NOT_READ:
         return [bytes(raw)[:50].decode(errors="replace")]
 
 
-def _plain(value: _AnyValue) -> Any:
+def _plain(value: _AnyValue | None) -> Any:
+    if value is None:
+        return None
     if value.int_value is not None:
         return _number(value.int_value)
     if value.double_value is not None:
@@ -140,7 +149,7 @@ def _plain(value: _AnyValue) -> Any:
     if value.array_value is not None:
         return [_plain(item) for item in value.array_value.values or ()]
     if value.kvlist_value is not None:
-        return {item.key: _value(item.value) for item in value.kvlist_value.values or ()}
+        return {item.key: _plain(item.value) for item in value.kvlist_value.values or ()}
     kinds = (value.string_value, value.bool_value, value.bytes_value)
     return next((kind for kind in kinds if kind is not None), None)
 

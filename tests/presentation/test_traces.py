@@ -224,12 +224,15 @@ def test_a_model_that_only_the_answer_names_has_no_version(door: Door, span: Any
             "ValueError: no rooms",
         ),
         ({"status": {"code": ERROR}}, None),
+        ({"attributes": attributes({"predlog.error": "no rooms"}), "status": {"code": ERROR}}, "no rooms"),
+        ({"attributes": attributes({"predlog.error": "x" * 5000}), "status": {"code": ERROR}}, "x" * 4096),
     ],
 )
 def test_a_failed_span_is_a_failed_prediction(
-    door: Door, span: Any, listed: Any, fields: dict[str, Any], error: str | None
+    door: Door, span: Any, listed: Any, model: str, fields: dict[str, Any], error: str | None
 ) -> None:
-    door.send([span(**fields)])
+    named = attributes({"gen_ai.request.model": model})
+    door.send([span(**{**fields, "attributes": named + fields.get("attributes", [])})])
     (prediction,) = listed()
     assert (prediction["was_successful"], prediction.get("error")) == (False, error)
 

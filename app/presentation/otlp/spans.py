@@ -100,10 +100,11 @@ def _text(value: Any) -> Any:
 
 
 def _error(span: Span, values: Mapping[str, Any]) -> Any:
+    # The text of an exception may be too long for this log: its beginning is better than a refusal.
     if ERROR in values:
-        return values[ERROR]
+        error = values[ERROR]
+        return error[:MAX_ERROR_LENGTH] if isinstance(error, str) else error
     if not span.has_failed:
         return None
     exception = ": ".join(str(span.exception[key]) for key in EXCEPTION if span.exception.get(key))
-    # The text of an exception may be too long for this log: its beginning is better than a refusal.
     return str(span.message or exception or values.get(ERROR_TYPE) or "")[:MAX_ERROR_LENGTH] or None

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from app.domain.alert_measures import Outcome, Sample, Verdict, duration, percent
+from app.domain.alert_measures import Outcome, Sample, Verdict, duration, percent, window_until
 from app.domain.comparison import percentile_ratios, success_rates
-from app.domain.instants import TimeRange
+from app.domain.instants import MINUTE, TimeRange
 from app.domain.statistics import Tally
 
 
@@ -44,10 +44,12 @@ class Change:
         return self.percentile is not None
 
     def samples(self, now: datetime, model_version: str | None) -> Sequence[Sample]:
-        current = TimeRange(now - self.window, now)
+        """The window, and as many minutes `ago` earlier or of the other version; no minute is in both windows."""
+        current = window_until(now, self.window)
         if self.ago is None:
             return [Sample(current, model_version), Sample(current, self.against_version)]
-        before = TimeRange(current.start - self.ago, current.end - self.ago)
+        earlier = max(self.ago + -self.ago % MINUTE, current.length)
+        before = TimeRange(current.start - earlier, current.end - earlier)
         return [Sample(current, model_version), Sample(before, model_version)]
 
     def evidence(self, tallies: Sequence[Tally]) -> Sequence[Tally]:

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from app.domain.binomial import share_limits
-from app.domain.instants import TimeRange
+from app.domain.instants import MINUTE, TimeRange, ceiling, floor
 from app.domain.statistics import Tally
 
 
@@ -47,6 +47,15 @@ class Sample(NamedTuple):
 
     range: TimeRange
     model_version: str | None = None
+
+
+def window_until(now: datetime, length: timedelta) -> TimeRange:
+    """Return the whole minutes that hold the time of this length until `now`.
+
+    What clients have summarised is known by the minute. In a part of a minute the failures, which come whole, would
+    count without the successes, or the successes of the whole minute beside the failures of the part.
+    """
+    return TimeRange(floor(now - length, MINUTE), ceiling(now, MINUTE))
 
 
 class Measure(Protocol):
@@ -88,7 +97,7 @@ class _OneWindow:
     needs_predictions = True
 
     def samples(self, now: datetime, model_version: str | None) -> Sequence[Sample]:
-        return [Sample(TimeRange(now - self.window, now), model_version)]
+        return [Sample(window_until(now, self.window), model_version)]
 
     def evidence(self, tallies: Sequence[Tally]) -> Sequence[Tally]:
         return tallies

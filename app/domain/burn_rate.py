@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from app.domain.alert_measures import Sample, Verdict, duration, percent
-from app.domain.instants import TimeRange
+from app.domain.alert_measures import Sample, Verdict, duration, percent, window_until
 from app.domain.statistics import Tally
 
 SHORT_WINDOW = 1 / 12
@@ -62,7 +61,7 @@ class BurnRate:
     def samples(self, now: datetime, model_version: str | None) -> Sequence[Sample]:
         """The long and the short window of each condition, and at the end the whole period."""
         lengths = [length for burn in self.burns for length in (burn.window, burn.window * SHORT_WINDOW)]
-        return [Sample(TimeRange(now - length, now), model_version) for length in (*lengths, self.period)]
+        return [Sample(window_until(now, length), model_version) for length in (*lengths, self.period)]
 
     def evidence(self, tallies: Sequence[Tally]) -> Sequence[Tally]:
         """Return all tallies but that of the period, because drops of a week ago say nothing about now."""

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.domain.alert_changes import Change
 from app.domain.alert_measures import Completeness, ErrorRate, Outcome, Percentile, ShareUnder, Silence, duration
 from app.domain.alert_rules import Rule
 from app.domain.burn_rate import FAST, SLOW, BurnRate
+from app.domain.instants import MINUTE
 from app.domain.sketch import LatencySketch, bin_of
 from app.domain.statistics import Tally
 
@@ -126,6 +129,27 @@ def test_slower_than_another_version_is_a_breach_if_that_is_more_than_chance() -
     now, before = Change(HOUR, 50, 1.2, 0.95, ago=7 * DAY).samples(NOW, "2")
     assert (before.range.start, before.range.end) == (NOW - 7 * DAY - HOUR, NOW - 7 * DAY)
     assert now.model_version == before.model_version == "2"
+
+
+@given(
+    st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(timezone.utc)),
+    st.timedeltas(timedelta(seconds=10), 90 * DAY),
+    st.timedeltas(timedelta(), 400 * DAY),
+)
+def test_a_window_is_of_whole_minutes_and_less_than_a_minute_longer_at_each_end(
+    now: datetime, window: timedelta, more: timedelta
+) -> None:
+    ago = max(window + more, MINUTE)
+    change = Change(window, None, 0.0, 0.95, ago=ago)
+    current, before = (sample.range for sample in change.samples(now, None))
+    (silent,) = Silence(window).samples(now, None)
+    *_, budget = BurnRate(0.999, window, SLOW).samples(now, None)
+    assert silent.range == budget.range == current
+    assert now - window - MINUTE < current.start <= now - window and now <= current.end < now + MINUTE
+    for edge in (current.start, current.end, before.start, before.end):
+        assert (edge.second, edge.microsecond) == (0, 0)
+    assert before.length == current.length and before.end <= current.start
+    assert timedelta() <= current.start - before.start - ago < 2 * MINUTE
 
 
 def test_the_burn_rates_are_those_of_the_workbook() -> None:

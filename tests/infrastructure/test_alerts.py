@@ -15,14 +15,17 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
 from app.application.alert_delivery import GIVE_UP_AFTER, Delivery, backoff
-from app.application.alerts import Alerts
+from app.application.alerts import AlertKey, Alerts
 from app.commands.extensions import ALERTS
 from app.domain.alert_states import State
+from app.domain.instants import MINUTE, floor
+from app.infrastructure.alerts import store
 from app.infrastructure.alerts.store import PostgresAlertStore
 from app.infrastructure.postgres.database import Database
 from conftest import Server, make_app
 from support.alerts import errors_of, forget_alerts, wait_longer, write_alerts
 from support.receiver import HANG_UP, REDIRECT, STORE_AND_HANG_UP, Receiver, receiving
+from support.summaries import prediction, summary
 
 NOW = timedelta()
 
@@ -123,6 +126,39 @@ def test_the_end_of_a_breach_is_told_too(
     assert receiver.texts == ["FIRING", "Resolved"]
     (measured,) = instance.alerts.measured()
     assert (measured.alert.state, measured.alert.told) == (State.RESOLVED, None)
+
+
+MEASURES = (
+    'measure = "error_rate"\nabove = 0.1\n',
+    'measure = "silence"\n',
+    'measure = "change"\nof = "error_rate"\nago = "5m"\n',
+)
+
+
+@pytest.mark.parametrize(("window", "second"), [("30s", 55), ("30s", 40), ("1m", 5), ("2m", 0), ("5m", 5)])
+def test_a_model_whose_successes_are_summarised_measures_the_same_as_one_whose_predictions_all_come_whole(
+    watch: Callable[[str], Watch], client: FlaskClient, model: str, monkeypatch: pytest.MonkeyPatch, window: str,
+    second: int,
+) -> None:  # fmt: skip
+    now = floor(datetime.now(timezone.utc), MINUTE) - 5 * MINUTE + timedelta(seconds=second)
+    whole, sampled = f"{model}-whole", f"{model}-sampled"
+    records: list[dict[str, Any]] = []
+    for minute in (floor(now, MINUTE) - MINUTE * number for number in range(12)):
+        moments = [at for number in range(20) if (at := minute + timedelta(seconds=3 * number)) <= now]
+        calls = {name: [prediction(name, at, was_successful=at.second % 30 > 0) for at in moments]
+                 for name in (whole, sampled)}  # fmt: skip
+        successes = [call for call in calls[sampled] if call["was_successful"]]
+        records += calls[whole] + [call for call in calls[sampled] if not call["was_successful"]]
+        records += [summary(successes)] if successes else []
+    assert client.post("/api/v1/predict-logs", json=records).status_code == 200
+    rule = f'models = ["{model}-*"]\nwindow = "{window}"\n'
+    instance = watch("".join(f'[[rule]]\nname = "{n}"\n{rule}{measure}' for n, measure in enumerate(MEASURES)))
+    monkeypatch.setattr(store, "TAKE_TURN", store.TAKE_TURN.replace("SELECT now()", f"SELECT timestamptz '{now}'"))
+    told(instance)
+    measured = {each.key: (each.value, each.text) for each in instance.alerts.measured()}
+    for number in map(str, range(len(MEASURES))):
+        assert measured[AlertKey(number, whole)] == measured[AlertKey(number, sampled)]
+        assert measured[AlertKey(number, whole)][0] is not None
 
 
 def test_a_breach_waits_for_as_long_as_the_rule_says_by_the_clock_of_the_database(

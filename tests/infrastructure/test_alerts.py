@@ -508,6 +508,38 @@ def test_names_that_sql_and_slack_would_take_for_commands_are_only_names(
     assert "<!channel>" not in body["text"] and f"&lt;!channel&gt; %s '{model}' &amp; $rule" in body["text"]
 
 
+def test_alerts_go_on_at_once_if_the_clock_of_the_database_is_set_back(
+    watch: Callable[[str], Watch], receiver: Receiver, database: Engine, fail: Any, model: str
+) -> None:
+    instance = watch(errors_of(model, 'for = "5m"'))
+    fail()
+    assert told(instance) == []
+    with database.connect() as connection:
+        connection.exec_driver_sql("UPDATE alert_evaluation SET evaluated_at = now() + INTERVAL '59 minutes'")
+        connection.exec_driver_sql("UPDATE alert_state SET since = now() + INTERVAL '59 minutes'")
+        assert instance.alerts.evaluate(timedelta(seconds=30)) == []
+        assert instance.alerts.evaluate(timedelta(seconds=30)) is None, "the clock is right again"
+        connection.exec_driver_sql("UPDATE alert_state SET since = since - INTERVAL '5 minutes'")
+        assert told(instance) == ["firing"]
+        connection.exec_driver_sql("UPDATE alert_message SET next_try_at = next_try_at + INTERVAL '59 minutes'")
+        receiver.moods = [500]
+        assert instance.delivery.deliver() == 0 and len(receiver.attempts) == 1
+        connection.exec_driver_sql("UPDATE alert_message SET next_try_at = next_try_at + INTERVAL '1 hour'")
+        assert instance.delivery.deliver() == 1
+
+
+def test_an_evaluation_that_began_earlier_than_another_one_does_not_follow_it_at_once(
+    watch: Callable[[str], Watch], model: str
+) -> None:
+    one, other = watch(errors_of(model)), watch(errors_of(model))
+    assert isinstance(one.alerts._store, PostgresAlertStore)
+    with one.alerts._store._database.write_transaction() as connection:
+        connection.exec_driver_sql("SELECT 1")
+        assert other.alerts.evaluate(NOW) == []
+        taken = connection.exec_driver_sql(store.TAKE_TURN, {"every": timedelta(seconds=30)})
+        assert taken.one_or_none() is None
+
+
 def test_the_wait_between_attempts_doubles_up_to_a_limit() -> None:
     waits = [backoff(attempts).total_seconds() for attempts in range(40)]
     assert 5 <= waits[0] < 5.6 and 10 <= waits[1] < 11.1 and 900 <= waits[39] < 991

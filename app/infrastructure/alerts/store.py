@@ -16,13 +16,22 @@ from sqlalchemy import Connection
 
 from app.application.alerts import AlertKey, Event, Measured, Message, PastEvent, Told
 from app.domain.alert_states import Alert, State
+from app.infrastructure.alerts.webhooks import MAX_RETRY_AFTER
 from app.infrastructure.postgres.database import Database, Row
 
+# If the clock was set back, moments that it has not reached again are taken for now: nothing waits for them.
+# clock_timestamp() is compared, because an evaluation may have begun after this transaction and be over already.
 TAKE_TURN = """
-SELECT now() FROM alert_evaluation WHERE evaluated_at <= now() - %(every)s FOR UPDATE SKIP LOCKED
+SELECT now() FROM alert_evaluation
+WHERE  evaluated_at <= now() - %(every)s OR evaluated_at > clock_timestamp()
+FOR    UPDATE SKIP LOCKED
 """
 END_TURN = "UPDATE alert_evaluation SET evaluated_at = now()"
-STATES = "SELECT rule, model_name, state, since, told, unreliable_since FROM alert_state"
+STATES = """
+SELECT rule, model_name, state, least(since, now()), told,
+       CASE WHEN unreliable_since IS NOT NULL THEN least(unreliable_since, now()) END
+FROM   alert_state
+"""
 MODELS = "SELECT DISTINCT model_name FROM prediction_model"
 MEASURED = """
 SELECT rule, model_name, state, since, told, unreliable_since, value, measured, evaluated_at
@@ -54,11 +63,13 @@ ADD_MESSAGE = """
 INSERT INTO alert_message (event_id, rule, model_name, webhook, body)
 VALUES (%(event_id)s, %(rule)s, %(model_name)s, %(webhook)s, %(body)s)
 """
-# A message waits for the earlier messages of the same alert to the same webhook.
+# A message waits for the earlier messages of the same alert to the same webhook. The first attempt needs no wait, and
+# no wait is longer than `longest`: if the clock was set back, a message does not wait until it is right again.
 TAKE_MESSAGE = """
 SELECT id, webhook, body, attempts, now() - created_at
 FROM   alert_message m
-WHERE  delivered_at IS NULL AND given_up_at IS NULL AND next_try_at <= now()
+WHERE  delivered_at IS NULL AND given_up_at IS NULL
+  AND  (attempts = 0 OR next_try_at <= now() OR next_try_at > now() + %(longest)s)
   AND  webhook <> ALL (%(but_not_to)s::text[]) AND NOT EXISTS (
     SELECT FROM alert_message e
     WHERE  e.delivered_at IS NULL AND e.given_up_at IS NULL AND e.event_id < m.event_id
@@ -117,7 +128,8 @@ class PostgresAlertStore:
         Messages to the webhooks `but_not_to` are left out.
         """
         with self._database.write_transaction() as connection:
-            taken = connection.exec_driver_sql(TAKE_MESSAGE, {"but_not_to": list(but_not_to)}).one_or_none()
+            values = {"but_not_to": list(but_not_to), "longest": MAX_RETRY_AFTER}
+            taken = connection.exec_driver_sql(TAKE_MESSAGE, values).one_or_none()
             yield None if taken is None else PostgresMessage(connection, *taken)
 
     def measured(self) -> Sequence[Measured]:

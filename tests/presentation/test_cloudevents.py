@@ -190,6 +190,34 @@ def test_attributes_in_headers_are_percent_encoded(client: FlaskClient, pair: An
     assert stats["total_requests"] == 1
 
 
+@pytest.mark.parametrize(
+    ("sent", "taken"),
+    [
+        ('"{} b"', "{} b"),
+        (r'"{} \"b\\n\""', r'{} "b\n"'),
+        ('"{}%20%2541"', "{} %41"),
+        ('"%22{}%22"', '"{}"'),
+        ('"{}', '"{}'),
+        ('"{}" and "b"', '"{}" and "b"'),
+    ],
+)
+def test_attributes_in_quotes_are_unquoted_before_they_are_percent_decoded(
+    client: FlaskClient, pair: Any, model: str, sent: str, taken: str
+) -> None:
+    quoted = {"ce-inferenceservicename": sent.format(model), "ce-specversion": '"1.0"'}
+    for event in pair():
+        assert binary(client, event, **quoted).status_code == 200
+    stats = client.get("/api/v1/stats", query_string={"model_name": taken.format(model)}).json
+    assert stats["total_requests"] == 1
+
+
+def test_an_attribute_that_is_empty_in_quotes_counts_as_not_given(client: FlaskClient, pair: Any, listed: Any) -> None:
+    for event in pair():
+        binary(client, event, **{"ce-endpoint": '""'})
+    (prediction,) = listed()
+    assert "model_version" not in prediction
+
+
 def test_nulls_and_a_byte_order_mark_are_taken(client: FlaskClient, pair: Any, listed: Any) -> None:
     for event in pair():
         body = json.loads(to_structured_event(event).body) | {"endpoint": None, "subject": None, "modelid": ""}

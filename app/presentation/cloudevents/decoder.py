@@ -5,6 +5,7 @@ https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protoc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -25,6 +26,7 @@ PREFIX = "ce-"
 PRICE = 100
 MAX_ATTRIBUTE_BYTES = 16 * 1024
 VERSION = "specversion"
+_QUOTED, _ESCAPED = re.compile(r'"((?:[^"\\]|\\.)*)"'), re.compile(r"\\(.)")
 
 Event = Mapping[str, str]
 
@@ -76,8 +78,14 @@ class EventDecoder:
             no_json(error)
 
     def _of_headers(self, request: Request) -> Event:
-        sent = {name: request.headers.get(PREFIX + name) for name in self._names}
-        return {name: unquote(text) for name, text in sent.items() if text}
+        sent = {name: request.headers.get(PREFIX + name, "") for name in self._names}
+        return {name: text for name, header in sent.items() if (text := _decoded(header))}
+
+
+def _decoded(header: str) -> str:
+    """The attribute in a header: unquoted, because older versions of the binding let clients quote it, then decoded."""
+    quoted = _QUOTED.fullmatch(header)
+    return unquote(_ESCAPED.sub(r"\1", quoted[1]) if quoted else header)
 
 
 def _text(raw: Raw) -> str:

@@ -283,6 +283,19 @@ def test_what_retention_has_left_of_old_reports_can_be_removed(old: House) -> No
     assert old.cells() == [0, 0, 0]
 
 
+@pytest.mark.parametrize(("days", "after"), [(15, 35 * MINUTE), (22, 3 * HOUR)])
+def test_reports_are_removed_once_from_levels_that_retention_has_not_come_to_yet(
+    old: House, days: int, after: timedelta
+) -> None:
+    day = old.today - days * DAY
+    noon = day + 12 * HOUR
+    old.insert("a", noon + after, 50)
+    edges = "UPDATE prediction_stats_state SET raw_from = %(raw)s, minute_from = %(minute)s, hour_from = %(hour)s"
+    old.run(edges, raw=old.today - 5 * DAY, minute=old.today - 10 * DAY, hour=old.today - 20 * DAY)
+    assert old.store.remove(["a"], noon, noon + 30 * MINUTE) == Removed(1, days)
+    assert old.dropped(day, day + DAY) == 50
+
+
 def test_a_report_that_is_sent_twice_in_one_request_is_counted_once(house: House) -> None:
     sent = report("a", TODAY, 3)
     assert house.store.add([sent, sent]) == Counted(1, 0)

@@ -16,6 +16,7 @@ from app.domain.summaries import Summary
 Model = tuple[str, str | None]
 
 KNOWN_FOR_S = 300.0
+GRANTED_FOR_S = 86_400.0
 MAX_KNOWN = 50_000
 
 
@@ -35,7 +36,8 @@ class NewModels:
     """Admits known models and versions, and `per_day` new ones for each caller; any number if `per_day` is 0.
 
     The allowance comes back evenly over the day. Known models are remembered, so that a prediction of a known model
-    costs one look into a set.
+    costs one look into a set. Granted models are remembered for a day: the store does not know a model of which only
+    halves of predictions came, and its allowance would be taken again and again.
     """
 
     def __init__(self, store: NameStore, per_day: int, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -44,6 +46,8 @@ class NewModels:
         self._monotonic = monotonic
         self._known: set[Model] = set()
         self._known_since = monotonic()
+        self._granted: set[Model] = set()
+        self._granted_since = monotonic()
 
     def check(self, caller: str, prediction: Prediction) -> None:
         """Raises TooManyNewModels if this caller may not log this model."""
@@ -78,22 +82,28 @@ class NewModels:
     def _refused(self, caller: str, models: Iterable[Model]) -> set[Model]:
         if not self._per_day:
             return set()
-        known = self._recently_known()
+        known, granted = self._recently_known(), self._recently_granted()
         # Looked up once: meanwhile another thread may make the last unknown model known.
-        unknown = [model for model in dict.fromkeys(models) if model not in known]
+        unknown = [model for model in dict.fromkeys(models) if model not in known and model not in granted]
         if not unknown:
             return set()
         found = self._store.known(unknown)
         new = [model for model in unknown if model not in found]
-        granted = self._store.grant(caller, len(new), self._per_day) if new else 0
-        known.update(found, new[:granted])
-        return set(new[granted:])
+        number = self._store.grant(caller, len(new), self._per_day) if new else 0
+        known.update(found)
+        granted.update(new[:number])
+        return set(new[number:])
 
     def _recently_known(self) -> set[Model]:
         """Return the known models; they are forgotten now and then, because a model may have been purged."""
         if self._monotonic() - self._known_since > KNOWN_FOR_S or len(self._known) > MAX_KNOWN:
             self._known, self._known_since = set(), self._monotonic()
         return self._known
+
+    def _recently_granted(self) -> set[Model]:
+        if self._monotonic() - self._granted_since > GRANTED_FOR_S or len(self._granted) > MAX_KNOWN:
+            self._granted, self._granted_since = set(), self._monotonic()
+        return self._granted
 
 
 def _model(summary: Summary) -> Model:

@@ -14,7 +14,7 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
-from app.application.new_models import KNOWN_FOR_S, NewModels
+from app.application.new_models import GRANTED_FOR_S, KNOWN_FOR_S, NewModels
 from app.infrastructure.name_store import PostgresNameStore
 from app.infrastructure.postgres.database import Database
 from app.presentation.schemas.dropped_header import HEADER, LEFT_OUT_HEADER
@@ -215,6 +215,18 @@ def test_known_models_are_looked_up_again_after_a_while(store: PostgresNameStore
             assert new_models._refused("somebody", [(model, "")]) == set()
         asked.append(len(sent))
     assert asked == [1, 0, 1]
+
+
+def test_a_model_of_which_no_prediction_is_ever_stored_is_granted_once_in_a_day(
+    store: PostgresNameStore, caller: str, model: str
+) -> None:
+    clock = [0.0]
+    new_models = NewModels(store, 1, lambda: clock[0])
+    for clock[0] in (0.0, KNOWN_FOR_S + 1, 40_000.0, 80_000.0):
+        assert new_models._refused(caller, [(model, "")]) == set()
+        assert new_models._refused(caller, [(f"{model}-2", "")]) == {(f"{model}-2", "")}
+    clock[0] = GRANTED_FOR_S + 1
+    assert new_models._refused(caller, [(model, "")]) == {(model, "")}
 
 
 def test_a_model_that_another_thread_makes_known_meanwhile_is_admitted(

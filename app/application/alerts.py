@@ -19,6 +19,13 @@ from app.domain.statistics import Selection, Tally
 # Of one rule, the first ones by their names.
 MAX_MODELS = 1000
 NOTHING = Tally()
+# How much longer one of two compared windows may be than the other.
+MAX_WIDENING = 1.1
+UNEQUAL = Verdict(
+    Outcome.UNKNOWN,
+    None,
+    "retention has left only whole hours or days of the earlier time, which are longer than the window",
+)
 # Its models were purged, or its patterns changed.
 UNWATCHED = Verdict(Outcome.FINE, None, "the rule does not watch this model any more")
 
@@ -199,7 +206,12 @@ class Alerts:
         if not models:
             return
         samples = rule.measure.samples(now, rule.model_version)
-        answers = [self._tallies(sample, models, latency=rule.measure.needs_latency) for sample in samples]
+        answered = [self._answer(sample, models, latency=rule.measure.needs_latency) for sample in samples]
+        lengths = [answer.range.length for answer in answered]
+        if rule.measure.compares_windows and max(lengths) > MAX_WIDENING * min(lengths):
+            yield from ((model_name, UNEQUAL) for model_name in models)
+            return
+        answers = [_by_model(answer) for answer in answered]
         all_versions = [self._all_versions(sample, answer) for sample, answer in zip(samples, answers)]
         for model_name in models:
             tallies = [answer.get(model_name, NOTHING) for answer in answers]
@@ -210,10 +222,9 @@ class Alerts:
             self._told_left_out[rule] = number
             self._left_out(rule, number)
 
-    def _tallies(self, sample: Sample, models: Sequence[str], *, latency: bool) -> Mapping[str, Tally]:
+    def _answer(self, sample: Sample, models: Sequence[str], *, latency: bool) -> Answer:
         selection = Selection(tuple(models), sample.model_version)
-        answer = self._ask(Question(selection, sample.range, ("model_name",), latency=latency))
-        return {str(key.model_name): tally for key, tally in answer.tallies.items()}
+        return self._ask(Question(selection, sample.range, ("model_name",), latency=latency))
 
     def _all_versions(self, sample: Sample, tallies: Mapping[str, Tally]) -> Mapping[str, Tally]:
         """Return the tallies with all versions of each model of which clients dropped predictions.
@@ -223,7 +234,11 @@ class Alerts:
         models = [model_name for model_name, tally in tallies.items() if tally.dropped]
         if sample.model_version is None or not models:
             return tallies
-        return {**tallies, **self._tallies(Sample(sample.range), models, latency=False)}
+        return {**tallies, **_by_model(self._answer(Sample(sample.range), models, latency=False))}
+
+
+def _by_model(answer: Answer) -> Mapping[str, Tally]:
+    return {str(key.model_name): tally for key, tally in answer.tallies.items()}
 
 
 def _unwatched(rule: Rule, alerts: Mapping[AlertKey, Alert], watched: Collection[str]) -> Sequence[str]:

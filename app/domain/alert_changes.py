@@ -28,6 +28,7 @@ class Change:
     against_version: str | None = None
 
     needs_predictions = True
+    compares_windows = True
 
     @property
     def condition(self) -> str:

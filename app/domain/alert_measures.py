@@ -74,6 +74,11 @@ class Measure(Protocol):
         """Whether the measure needs enough predictions, and enough of them logged, for any verdict."""
         ...
 
+    @property
+    def compares_windows(self) -> bool:
+        """Whether the tallies must be of equally long windows."""
+        ...
+
     def samples(self, now: datetime, model_version: str | None) -> Sequence[Sample]: ...
 
     def evidence(self, tallies: Sequence[Tally]) -> Sequence[Tally]:
@@ -95,6 +100,7 @@ class _OneWindow:
 
     needs_latency = False
     needs_predictions = True
+    compares_windows = False
 
     def samples(self, now: datetime, model_version: str | None) -> Sequence[Sample]:
         return [Sample(window_until(now, self.window), model_version)]

@@ -46,6 +46,7 @@ class BurnRate:
     under_ms: float | None = None
 
     needs_predictions = True
+    compares_windows = False
 
     @property
     def condition(self) -> str:

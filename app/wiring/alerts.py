@@ -18,6 +18,8 @@ from config import Config, ConfigurationError
 
 # One to evaluate, one to send, which each hold it for as long as they take, and one for requests about alerts.
 CONNECTIONS = 3
+# A message is sent within the transaction that has locked it; the server must not end that meanwhile.
+SETTINGS = {"idle_in_transaction_session_timeout": "0"}
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +32,7 @@ def make(app: Flask, readers: Readers, url: str, config: Config) -> Alerts | Non
         file = read(config.alerts_file)
     except AlertFileError as error:
         raise ConfigurationError(f"ALERTS_FILE: {error}") from None
-    store = PostgresAlertStore(open_pool(url, config, size=CONNECTIONS))
+    store = PostgresAlertStore(open_pool(url, config, SETTINGS, size=CONNECTIONS))
     webhooks = Webhooks(file.webhooks, config.public_url)
     alerts = Alerts(
         file.rules,

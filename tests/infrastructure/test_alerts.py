@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,13 +17,14 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
-from app.application.alert_delivery import GIVE_UP_AFTER, Delivery, backoff
+from app.application.alert_delivery import GIVE_UP_AFTER, Delivery, DeliveryFailed, backoff
 from app.application.alerts import AlertKey, Alerts
 from app.commands.extensions import ALERTS
 from app.domain.alert_states import State
 from app.domain.instants import MINUTE, floor
 from app.infrastructure.alerts import store
 from app.infrastructure.alerts.store import PostgresAlertStore
+from app.infrastructure.alerts.webhooks import Webhook, Webhooks
 from app.infrastructure.postgres.database import Database
 from conftest import Server, make_app
 from support.alerts import errors_of, forget_alerts, wait_longer, write_alerts
@@ -538,6 +542,47 @@ def test_an_evaluation_that_began_earlier_than_another_one_does_not_follow_it_at
         assert other.alerts.evaluate(NOW) == []
         taken = connection.exec_driver_sql(store.TAKE_TURN, {"every": timedelta(seconds=30)})
         assert taken.one_or_none() is None
+
+
+def test_a_webhook_that_answers_byte_by_byte_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.infrastructure.alerts.webhooks.TIMEOUT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                connection.recv(65_536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                for _ in range(20):
+                    connection.sendall(b"x")
+                    time.sleep(0.1)
+                connection.sendall(b"\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        webhook = Webhook("team", f"http://127.0.0.1:{server.getsockname()[1]}/", {})
+        with pytest.raises(DeliveryFailed, match="No answer: TimeoutError"):
+            Webhooks([webhook], None).send("team", uuid4(), "{}")
+        thread.join()
+
+
+def test_the_server_does_not_end_the_transaction_of_a_message_that_takes_long(
+    watch: Callable[[str], Watch], database: Engine, receiver: Receiver, fail: Any, model: str
+) -> None:
+    instance = watch(errors_of(model))
+    fail()
+    assert told(instance) == ["firing"]
+    with database.connect() as connection:
+        name = connection.exec_driver_sql("SELECT quote_ident(current_database())").scalar_one()
+        connection.exec_driver_sql(f"ALTER DATABASE {name} SET idle_in_transaction_session_timeout = '200ms'")
+    try:
+        receiver.delay_s = 1.0
+        slow = watch(errors_of(model))
+        assert slow.delivery.deliver() == 1
+    finally:
+        with database.connect() as connection:
+            connection.exec_driver_sql(f"ALTER DATABASE {name} RESET idle_in_transaction_session_timeout")
+    assert len(receiver.attempts) == 1
 
 
 def test_the_wait_between_attempts_doubles_up_to_a_limit() -> None:

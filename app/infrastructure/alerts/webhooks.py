@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import re
+import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +23,7 @@ from app.application.alerts import Event, Message
 from app.domain.alert_states import State
 from app.domain.predictions import text_problem
 
+# To connect, to send, and for the whole answer from then on.
 TIMEOUT_S = 10.0
 USER_AGENT = "predlog-alerts"
 MAX_RETRY_AFTER = timedelta(hours=1)
@@ -100,7 +104,52 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-_open: Callable[..., Any] = urllib.request.build_opener(_NoRedirect).open
+class _InTime(io.RawIOBase):
+    """Reads from a socket until a deadline: the timeout of a socket alone would be for each byte that comes."""
+
+    def __init__(self, connection: socket.socket, file: io.RawIOBase) -> None:
+        self._connection, self._file, self._deadline = connection, file, time.monotonic() + TIMEOUT_S
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    def __init__(self, connection: socket.socket, *arguments: Any, **named: Any) -> None:
+        super().__init__(connection, *arguments, **named)
+        self.fp = io.BufferedReader(_InTime(connection, self.fp.detach()))
+
+
+class _HttpConnection(http.client.HTTPConnection):
+    response_class = _Answer
+
+
+class _HttpsConnection(http.client.HTTPSConnection):
+    response_class = _Answer
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_HttpConnection, request)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_HttpsConnection, request)
+
+
+_open: Callable[..., Any] = urllib.request.build_opener(_NoRedirect, _Http, _Https).open
 
 
 def _retry_after(error: urllib.error.HTTPError) -> timedelta | None:

@@ -137,6 +137,8 @@ class Purge:
             number, start = self._store.remove_predictions(filters, TimeRange(start, range.end))
             deleted += number
             yield Purged(deleted, buckets, raw_from)
+        # The edge may have moved meanwhile: predictions that it passed were removed from the log alone, as it would do.
+        raw_from = self._store.raw_from()
         for week in self._weeks_of_aggregates(filters, raw_from):
             buckets += self._store.remove_buckets(filters, week)
             yield Purged(deleted, buckets, raw_from)

@@ -162,6 +162,8 @@ class PostgresPurgeStore:
         """Remove a model's buckets from before the retention edge, on all levels at once; return how many."""
         values = {"model_name": filters.model_name, "model_version": filters.model_version, **vars(within)}
         with self._database.write_transaction() as connection:
+            if self._database.storage_engine == "timescale":
+                connection.exec_driver_sql(UNPACK_ALL)
             return int(connection.exec_driver_sql(FORGET, values).scalar_one())
 
     def tidy(self, model_name: str | None) -> None:

@@ -120,6 +120,9 @@ def house(server: Server) -> Iterator[House]:
                 house.log(house.today - day * DAY + timedelta(minutes=600 + minute, seconds=20))
             if day > 10:
                 house.log(house.today - day * DAY, model_name="typo")
+            if day in (11, 12):
+                for version in ("1", "2"):
+                    house.log(house.today - day * DAY, model_name="twin", model_version=version)
         house.retain()
         yield house
         engine.dispose()
@@ -152,7 +155,8 @@ def test_a_range_that_can_be_cut_to_the_hour_only_says_so(house: House) -> None:
 
 def test_a_model_is_purged_with_what_the_aggregates_alone_still_know_of_it(house: House) -> None:
     def models() -> list[str]:
-        return [entry["model_name"] for entry in house.client.get("/api/v1/models").json or []]
+        entries = house.client.get("/api/v1/models").json or []
+        return [entry["model_name"] for entry in entries if entry["model_name"] != "twin"]
 
     others = house.stats(house.today - 30 * DAY, house.today)
     house.log(house.today - 5 * DAY + timedelta(hours=3), model_name="typo")
@@ -173,7 +177,21 @@ def test_a_model_is_purged_with_what_the_aggregates_alone_still_know_of_it(house
         assert house.stats(house.today - 30 * DAY, house.today, "typo")["total_requests"] == 0
         assert house.stats(house.today - 30 * DAY, house.today)["total_requests"] == others["total_requests"]
         house.run("stats", "refresh")
-    assert house.names() == ["m"]
+    assert "typo" not in house.names()
+
+
+def test_a_version_is_purged_whatever_of_the_columnstore_has_to_be_unpacked_for_it(house: House) -> None:
+    if house.server.engine != "timescale" or not house.server.concurrent:
+        pytest.skip("there is no columnstore, or no session of another limit")
+    limit = f'ALTER DATABASE "{house.engine.url.database}" {{}} timescaledb.max_tuples_decompressed_per_dml_transaction'
+    with house.engine.connect() as connection:
+        again_after_deadlocks(lambda: connection.exec_driver_sql(COMPRESS_AGGREGATES))
+        connection.exec_driver_sql(f"{limit.format('SET')} = 1")
+        app = make_app(house.engine.url.render_as_string(hide_password=False), **KEPT)
+        answer = app.test_client().delete("/api/v1/predictions?model_name=twin&model_version=1").json or {}
+        connection.exec_driver_sql(limit.format("RESET"))
+    assert (answer["aggregates_deleted"], answer["complete"]) == (True, True)
+    assert house.stats(house.today - 30 * DAY, house.today, "twin")["total_requests"] == 2
 
 
 def test_a_range_of_kept_rows_is_cut_to_the_second(house: House) -> None:

@@ -66,6 +66,8 @@ def read(path: Path, environment: Mapping[str, str] = os.environ) -> AlertFile:
         raise AlertFileError(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise AlertFileError(f"{path} is not TOML: {error}") from None
+    except ValueError:
+        raise AlertFileError(f"{path}: A number has too many digits.") from None
     try:
         data = FileSchema().load(content)
         webhooks = tuple(_webhook(webhook, path.parent, environment) for webhook in data["webhook"])
@@ -87,6 +89,7 @@ def _rule(number: int, written: Mapping[str, Any], webhooks: set[str]) -> Rule:
         rule: Rule = MEASURES[measure]().load(written)
         if unknown := sorted(set(rule.webhooks) - webhooks):
             raise ma.ValidationError({"webhooks": [f"There is no webhook {', '.join(unknown)} in this file."]})
+        _check_names("webhooks", list(rule.webhooks))
     except ma.ValidationError as error:
         raise ma.ValidationError({place: error.messages}) from None
     return rule
@@ -97,6 +100,10 @@ def _webhook(data: Mapping[str, Any], folder: Path, environment: Mapping[str, st
         url = _url(data, folder, environment)
         if not _is_web_address(url):
             raise ValueError("The address is no URL that begins with http:// or https:// and has no user name.")
+        if not (url.isascii() and url.isprintable()):
+            raise ValueError(
+                "The address has other characters than printable ASCII: write them as %XX, a host as xn--…."
+            )
         template = read_template(data.get("template", SLACK))
     except ValueError as error:
         raise ma.ValidationError({f"webhook {data['name']}": [str(error)]}) from None
@@ -117,10 +124,14 @@ def _url(data: Mapping[str, str], folder: Path, environment: Mapping[str, str]) 
     if sum(name in data for name in ("url", "url_env", "url_file")) != 1:
         raise ValueError("Give one of url_env, url_file and url.")
     if "url_env" in data:
+        if "/" in data["url_env"]:  # it may be the secret itself
+            raise ValueError("url_env: Give the name of an environment variable that has the address.")
         if not (url := environment.get(data["url_env"], "").strip()):
             raise ValueError(f"url_env: {data['url_env']} is not set.")
         return url
     if "url_file" in data:
+        if "://" in data["url_file"]:
+            raise ValueError("url_file: Give the name of a file that has the address.")
         try:
             with (folder / data["url_file"]).open("rb") as file:
                 return file.read(MAX_SECRET_BYTES).decode().strip()

@@ -30,6 +30,8 @@ MAX_RETRY_AFTER = timedelta(hours=1)
 # The placeholders of templates.
 PLACEHOLDERS = ("rule", "model", "state", "value", "measured", "condition", "at", "link", "text")
 WORDS = {State.FIRING: "FIRING", State.RESOLVED: "Resolved", State.NO_DATA: "Cannot be measured"}
+MAX_DEPTH = 50
+TOO_DEEP = f"A template may have lists and objects in {MAX_DEPTH} levels."
 SLACK = '{"text": "$text"}'
 
 
@@ -187,12 +189,23 @@ def _filled(node: Any, values: Mapping[str, str]) -> Any:
     return {key: _filled(part, values) for key, part in node.items()} if isinstance(node, dict) else node
 
 
+def _is_deeper(node: Any, levels: int) -> bool:
+    """Whether lists and objects are nested in more than so many levels."""
+    parts = node.values() if isinstance(node, dict) else node if isinstance(node, list) else None
+    return parts is not None and (levels == 0 or any(_is_deeper(part, levels - 1) for part in parts))
+
+
 def read_template(text: str) -> Any:
     """Return JSON with placeholders in its strings. Raises ValueError with a sentence about the mistake."""
     try:
         template = json.loads(text)
+        json.dumps(template, allow_nan=False)
     except ValueError:
         raise ValueError("Not JSON.") from None
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    if _is_deeper(template, MAX_DEPTH):
+        raise ValueError(TOO_DEEP)
     try:
         _filled(template, dict.fromkeys(PLACEHOLDERS, ""))
     except KeyError as error:

@@ -93,7 +93,7 @@ SELECT add_job('prediction_model_job', INTERVAL '1 day', initial_start => now() 
 """
 NO_JOBS = """
 SELECT delete_job(job_id) FROM timescaledb_information.jobs
-WHERE  proc_name IN ('prediction_stats_job', 'prediction_model_job')
+WHERE  proc_schema = current_schema() AND proc_name IN ('prediction_stats_job', 'prediction_model_job')
 """
 
 PROCEDURES = (

@@ -38,7 +38,8 @@ CREATE INDEX prediction_dropped_reported   ON prediction_dropped (reported_at)
 
 ADD_JOB = "SELECT add_job('prediction_dropped_retain', INTERVAL '1 hour', config => '{}')"
 DELETE_JOB = """
-SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_name = 'prediction_dropped_retain'
+SELECT delete_job(job_id) FROM timescaledb_information.jobs
+WHERE  proc_schema = current_schema() AND proc_name = 'prediction_dropped_retain'
 """
 
 # Of a secret only the SHA-256 is kept. After a rotation the old secret is accepted until previous_until.

@@ -75,7 +75,8 @@ CREATE INDEX ON prediction_summary_latency_{level} (bucket)
 
 ADD_JOB = "SELECT add_job('prediction_summary_retain', INTERVAL '1 hour', config => '{}')"
 DELETE_JOB = """
-SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_name = 'prediction_summary_retain'
+SELECT delete_job(job_id) FROM timescaledb_information.jobs
+WHERE  proc_schema = current_schema() AND proc_name = 'prediction_summary_retain'
 """
 
 

@@ -7,12 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from flask_migrate import upgrade
+from flask_migrate import downgrade, upgrade
 from hypothesis import example, given
 from hypothesis import strategies as st
 from psycopg2.extensions import parse_dsn
@@ -236,6 +237,41 @@ def test_a_schema_beside_an_extension_that_is_elsewhere_is_refused_until_both_ar
         with app.app_context():
             upgrade()
         assert app.test_client().get("/ready").status_code == 200
+
+
+JOBS = """
+SELECT proc_schema, proc_name, coalesce(config ->> 'raw', config ->> 'compress_after')
+FROM   timescaledb_information.jobs
+WHERE  owner::text = current_user AND (proc_schema IN ('a', 'b') OR hypertable_schema IN ('a', 'b'))
+ORDER  BY 1, 2
+"""
+
+
+def test_two_predlogs_in_one_database_leave_each_others_jobs_alone(servers: Callable[[str], Server]) -> None:
+    server = servers("timescale")
+    if not server.concurrent:
+        pytest.skip("it has one database only")
+    with empty_database(server) as url:
+        admin = Database(url)
+        admin.count("CREATE EXTENSION timescaledb", {})
+        apps = {}
+        for name in ("a", "b"):
+            admin.count(f"CREATE SCHEMA {name}", {})
+            address = canonical(f"{url.partition('?')[0]}?schema={name},public")
+            apps[name] = make_app(address, raw_retention=timedelta(days=7), columnstore_after=timedelta(days=3))
+            with apps[name].app_context():
+                upgrade()
+            admin.rows("SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs")
+        of_b = [job for job in admin.rows(JOBS) if "b" in job]
+        assert of_b
+        assert apps["a"].test_cli_runner().invoke(args=["lifecycle", "apply"]).exit_code == 0
+        assert ("a", "prediction_stats_job", "168 hours") in admin.rows(JOBS)
+        shown = apps["a"].test_cli_runner().invoke(args=["lifecycle", "show"]).output
+        assert shown.count("prediction_stats_job") == 1
+        with apps["a"].app_context():
+            downgrade(revision="3_refresh")
+        assert [job for job in admin.rows(JOBS) if "b" in job] == of_b
+        admin.engine.dispose()
 
 
 def test_a_schema_that_does_not_exist_stops_the_migrations_with_a_sentence(servers: Callable[[str], Server]) -> None:

@@ -34,7 +34,7 @@ JOB = "prediction_stats_job"
 JOB_CONFIG = """
 SELECT alter_job(job_id, config => %(config)s::jsonb)
 FROM   timescaledb_information.jobs
-WHERE  proc_name = %(job)s AND config IS DISTINCT FROM %(config)s::jsonb
+WHERE  proc_schema = current_schema() AND proc_name = %(job)s AND config IS DISTINCT FROM %(config)s::jsonb
 """
 # Hours and days have few buckets, and a policy of their own from the migrations.
 COLUMNSTORE_JOBS = """
@@ -42,9 +42,10 @@ SELECT alter_job(job_id, config => config || jsonb_build_object('compress_after'
 FROM   timescaledb_information.jobs
 WHERE  proc_name = 'policy_compression'
   AND  config ->> 'compress_after' IS DISTINCT FROM %(after)s
-  AND  (hypertable_name = 'prediction_log'
+  AND  ((hypertable_schema, hypertable_name) = (current_schema(), 'prediction_log')
         OR hypertable_name IN (SELECT materialization_hypertable_name FROM timescaledb_information.continuous_aggregates
-                               WHERE  view_name ~ '^prediction_(stats|latency)_minute'))
+                               WHERE  view_schema = current_schema()
+                                 AND  view_name ~ '^prediction_(stats|latency)_minute'))
 """
 
 RELATIONS = """
@@ -62,7 +63,7 @@ FROM  (SELECT 'prediction_log' AS name, 'prediction_log'::regclass AS hypertable
               format('%%I.%%I', a.materialization_hypertable_schema, a.materialization_hypertable_name)::regclass,
               (to_jsonb(state) ->> (substring(a.view_name FROM '[a-z]+$') || '_from'))::timestamptz
        FROM   timescaledb_information.continuous_aggregates a, prediction_stats_state state
-       WHERE  a.view_name ~ '^prediction_(stats|latency)_') AS r
+       WHERE  a.view_schema = current_schema() AND a.view_name ~ '^prediction_(stats|latency)_') AS r
 LEFT   JOIN LATERAL hypertable_columnstore_stats(r.hypertable) AS s ON true
 ORDER  BY r.name <> 'prediction_log', r.name LIKE '%%latency%%',
           array_position(ARRAY['minute', 'hour', 'day'], substring(r.name FROM '[a-z]+$'))
@@ -74,8 +75,10 @@ SELECT j.proc_name, coalesce(a.view_name, j.hypertable_name), j.schedule_interva
 FROM   timescaledb_information.jobs j
 LEFT   JOIN timescaledb_information.job_stats s ON s.job_id = j.job_id
 LEFT   JOIN timescaledb_information.continuous_aggregates a ON a.materialization_hypertable_name = j.hypertable_name
-WHERE  j.proc_name IN (%(job)s, 'prediction_dropped_retain', 'prediction_summary_retain', 'prediction_model_job',
-                       'policy_compression')
+WHERE (j.proc_schema = current_schema()
+       AND j.proc_name IN (%(job)s, 'prediction_dropped_retain', 'prediction_summary_retain', 'prediction_model_job'))
+   OR (j.proc_name = 'policy_compression'
+       AND current_schema() IN (j.hypertable_schema, a.view_schema))
 ORDER  BY j.job_id
 """
 

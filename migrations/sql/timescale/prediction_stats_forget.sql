@@ -11,7 +11,7 @@ BEGIN
     FOREACH relation IN ARRAY ARRAY(
         SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)
         FROM   timescaledb_information.continuous_aggregates
-        WHERE  view_name ~ '^prediction_(stats|latency)_') LOOP
+        WHERE  view_schema = current_schema() AND view_name ~ '^prediction_(stats|latency)_') LOOP
         EXECUTE format('DELETE FROM %s WHERE model_name = $1 AND ($2 IS NULL OR model_version = $2)
                         AND bucket >= $3 AND bucket < $4', relation)
         USING model, version, since, least(until, coalesce(edge, '-infinity'));

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -169,6 +170,8 @@ def run_migrations_online() -> None:
             connection.commit()
             with connection.begin(), connection.connection.cursor() as cursor:
                 rights.apply(cursor)
+                if warning := rights.may_create(cursor):
+                    print(f"predlog: {warning}", file=sys.stderr)
 
 
 def _bring_over(connection: Connection) -> None:

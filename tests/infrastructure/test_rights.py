@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import cast
 
 import pytest
@@ -15,9 +17,10 @@ from psycopg2.extensions import connection as DriverConnection
 from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from app.infrastructure.roles import rights
+from app.infrastructure.roles import reader_role, rights
 from app.infrastructure.roles.rights import READER_RIGHTS, SERVICE_RIGHTS
-from conftest import Server, make_app
+from conftest import Server, make_app, migrate
+from support.scratch import empty_database
 
 FORBIDDEN = {
     "change a prediction": "UPDATE prediction_log SET duration_ms = 0",
@@ -130,3 +133,78 @@ def _apply_rights(database: Engine) -> None:
         cursor.execute("BEGIN")
         rights.apply(cursor)
         cursor.execute("COMMIT")
+
+
+# As in PostgreSQL 14, and in its databases that pg_upgrade has brought to a later version.
+AS_BEFORE_15 = ("ALTER SCHEMA public OWNER TO CURRENT_USER", "GRANT CREATE ON SCHEMA public TO PUBLIC")
+REVOKE = re.compile(r"GRANT CREATE ON SCHEMA public TO \w+; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+
+
+@contextmanager
+def schema_of_another(server: Server) -> Iterator[tuple[Engine, str]]:
+    """A database whose schema belongs to a superuser, with an engine of that one; and the URL of the database's owner.
+
+    The database is migrated and PUBLIC may create functions in the schema.
+    """
+    if server.engine == "citus" or not server.concurrent:
+        pytest.skip("the owner of the database is no superuser here")
+    owner = f"owner_{secrets.token_hex(6)}"
+    with empty_database(server) as url:
+        superuser = create_engine(url, isolation_level="AUTOCOMMIT")
+        with superuser.connect() as connection:
+            connection.exec_driver_sql(f"CREATE ROLE {owner} LOGIN CREATEROLE PASSWORD '{owner}'")
+            connection.exec_driver_sql(f"ALTER DATABASE {superuser.url.database} OWNER TO {owner}")
+            for statement in AS_BEFORE_15:
+                connection.exec_driver_sql(statement)
+            if server.engine == "timescale":
+                connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS timescaledb")
+        owners_url = superuser.url.set(username=owner, password=owner).render_as_string(hide_password=False)
+        migrate(owners_url)
+        try:
+            yield superuser, owners_url
+        finally:
+            with superuser.connect() as connection:
+                connection.exec_driver_sql(f"REASSIGN OWNED BY {owner} TO CURRENT_USER; DROP OWNED BY {owner}")
+                connection.exec_driver_sql(f"DROP ROLE {owner}")
+            superuser.dispose()
+
+
+def test_no_role_is_made_where_it_could_put_its_functions_in_the_way_of_the_owners(
+    superuser_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = f"predlog_reader_{secrets.token_hex(6)}"
+    monkeypatch.setattr(rights, "READER", role)
+    monkeypatch.setattr(reader_role, "ROLE", role)
+    monkeypatch.setenv("PREDLOG_READER_PASSWORD", secrets.token_hex(16))
+    roles = f"SELECT count(*) FROM pg_roles WHERE rolname = '{role}'"
+    with schema_of_another(superuser_server) as (superuser, url), superuser.connect() as connection:
+        run = make_app(url).test_cli_runner().invoke
+        refused = run(args=["grafana", "create-reader"])
+        commands = REVOKE.search(refused.output)
+        assert refused.exit_code == 1
+        assert commands, refused.output
+        assert connection.exec_driver_sql(roles).scalar() == 0
+        connection.exec_driver_sql(commands[0])
+        try:
+            made = run(args=["grafana", "create-reader"])
+            assert made.exit_code == 0, made.output
+        finally:
+            connection.exec_driver_sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_an_upgrade_warns_of_roles_that_could_put_their_functions_in_the_way_of_the_owners(
+    superuser_server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    role = f"predlog_reader_{secrets.token_hex(6)}"
+    monkeypatch.setattr(rights, "READER", role)
+    with schema_of_another(superuser_server) as (superuser, url), superuser.connect() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {role}")
+        try:
+            migrate(url)
+            commands = REVOKE.search(capsys.readouterr().err)
+            assert commands
+            connection.exec_driver_sql(commands[0])
+            migrate(url)
+            assert "REVOKE" not in capsys.readouterr().err
+        finally:
+            connection.exec_driver_sql(f"DROP OWNED BY {role}; DROP ROLE {role}")

@@ -39,7 +39,8 @@ def made(
     """Create the role, or renew the one that exists, with these settings and the rights of `rights`.
 
     Lends a cursor in the same transaction. A role may change its own password and settings: both are set anew. Raises
-    RoleError if the password is short, if the role has more rights than it should, or if this role may not create it.
+    RoleError if the password is short, if the role has more rights than it should or could take them, or if this role
+    may not create it.
     """
     if len(password) < MIN_PASSWORD_LENGTH:
         raise RoleError(f"The password of {role} must have at least {MIN_PASSWORD_LENGTH} characters.")
@@ -53,6 +54,8 @@ def made(
             verifier = encrypt_password(password, role, connection, "scram-sha-256")
             catalog.change(cursor, lambda: _create_or_alter(cursor, role, verifier, connections, settings))
             rights.apply(cursor)
+            if refusal := rights.may_create(cursor):
+                raise RoleError(refusal)
             yield cursor
     except errors.InsufficientPrivilege as error:
         reason = str(error.diag.message_primary)

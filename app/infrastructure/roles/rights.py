@@ -114,6 +114,21 @@ WHERE  datname IN ('postgres', 'template1') AND datname <> current_database() AN
 ORDER  BY 1
 """
 
+# Functions with the owner's rights look for other functions in these schemas (PIN_SEARCH_PATH of the migrations), and
+# PostgreSQL may prefer one that a role has made there to its own. Once PUBLIC has the right no more, the owner needs it
+# by name, to migrate.
+MAY_CREATE = """
+SELECT DISTINCT
+       CASE WHEN n.nspname = current_schema() THEN format('GRANT CREATE ON SCHEMA %%I TO %%I; ', n.nspname, user)
+            ELSE '' END
+       || format('REVOKE CREATE ON SCHEMA %%I FROM %%s', n.nspname,
+                 CASE WHEN has_schema_privilege('public', n.oid, 'CREATE') THEN 'PUBLIC' ELSE r.rolname END)
+FROM   pg_roles r, pg_namespace n
+WHERE  r.rolname IN %s AND has_schema_privilege(r.oid, n.oid, 'CREATE')
+  AND (n.nspname = current_schema() OR n.oid IN (SELECT extnamespace FROM pg_extension WHERE extname = 'timescaledb'))
+ORDER  BY 1
+"""
+
 
 def apply(cursor: cursor) -> None:
     """Give each of the two roles that exists the listed rights, and no others; correct rights are not touched.
@@ -147,6 +162,20 @@ def other_databases(cursor: cursor) -> list[str]:
     """Return the default databases that the reader may log in to, because only their owner could change that."""
     cursor.execute(OTHER_DATABASES, [READER])
     return [name for (name,) in cursor.fetchall()]
+
+
+def may_create(cursor: cursor) -> str | None:
+    """Return a sentence if one of the roles may create functions that the owner's functions would call, else None.
+
+    It names the commands that take the right away, because only the owner of the schema could run them.
+    """
+    cursor.execute(MAY_CREATE, [(SERVICE, READER)])
+    if commands := [command for (command,) in cursor.fetchall()]:
+        return (
+            "Roles without the owner's rights could take them with functions that they create beside Predlog's own. "
+            f"Run as the owner of the schema, or as a superuser: {'; '.join(commands)}"
+        )
+    return None
 
 
 def is_migrated(cursor: cursor) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -46,6 +47,10 @@ WHERE  hypertable = 'prediction_log'::regclass
 WAITS_FOR_LOG = """
 SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'prediction_log'::regclass AND mode = 'ShareLock' AND NOT granted)
 """
+WAITS_LONG_FOR_LOG = """
+SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'prediction_log'::regclass AND mode = 'ShareLock' AND NOT granted
+               AND waitstart < clock_timestamp() - current_setting('deadlock_timeout')::interval)
+"""
 INSERT = "INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful) VALUES (now(), 'm', 5, true)"
 
 # As if the next piece of rows to be dropped had not come to it yet.
@@ -57,6 +62,11 @@ ALTER TABLE prediction_log ENABLE TRIGGER USER;
 COMMIT
 """
 
+LEFT_OVER_MINUTE = """
+INSERT INTO prediction_stats_minute (bucket, model_name, model_version, total_requests, successful_requests,
+                                     duration_ns_sum, duration_ms_min, duration_ms_max)
+SELECT minute_from - INTERVAL '1 hour', 'left over', '', 1, 1, 1000000, 1, 1 FROM prediction_stats_state
+"""
 
 COMPRESS_AGGREGATES = """
 SELECT compress_chunk(chunk, true)
@@ -331,6 +341,42 @@ def test_retention_gives_up_with_a_sentence_if_a_writer_does_not_end(
         done = house.flask.invoke(args=["lifecycle", "retain"])
         slow.exec_driver_sql("ROLLBACK")
     assert (done.exit_code, "a session that writes to prediction_log" in done.output) == (1, True)
+
+
+def test_retention_waits_for_as_long_as_postgresql_lets_an_autovacuum_hold_up_others(house: House) -> None:
+    if house.server.engine != "plain" or not house.server.concurrent:
+        pytest.skip("on TimescaleDB a procedure of the migrations moves the edge, and on Citus nodes wait, too")
+    with (
+        house.engine.connect() as vacuum,
+        house.engine.connect() as watcher,
+        pytest.MonkeyPatch.context() as changes,
+        ThreadPoolExecutor() as threads,
+    ):
+        changes.setattr(plain, "TRY_AGAIN_AFTER_S", 0)
+        vacuum.exec_driver_sql("BEGIN; LOCK TABLE prediction_log IN SHARE UPDATE EXCLUSIVE MODE")
+        try:
+            retention = threads.submit(house.run, "lifecycle", "retain")
+            while not watcher.exec_driver_sql(WAITS_LONG_FOR_LOG).scalar():
+                assert not retention.done(), retention.result()
+                time.sleep(0.01)
+        finally:
+            vacuum.exec_driver_sql("ROLLBACK")
+        retention.result()
+
+
+def test_what_needs_no_lock_is_retained_though_the_log_is_held(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    if house.server.engine != "plain" or not house.server.concurrent:
+        pytest.skip("on TimescaleDB a procedure of the migrations moves the edge, and on Citus nodes wait, too")
+    monkeypatch.setattr(plain, "MAX_TURNS", 2)
+    monkeypatch.setattr(plain, "TRY_AGAIN_AFTER_S", 0)
+    count = "SELECT count(*) FROM prediction_stats_minute WHERE model_name = 'left over'"
+    with house.engine.connect() as vacuum:
+        vacuum.exec_driver_sql(LEFT_OVER_MINUTE)
+        vacuum.exec_driver_sql("BEGIN; LOCK TABLE prediction_log IN SHARE UPDATE EXCLUSIVE MODE")
+        done = house.flask.invoke(args=["lifecycle", "retain"])
+        vacuum.exec_driver_sql("ROLLBACK")
+        assert vacuum.exec_driver_sql(count).scalar() == 0
+    assert (done.exit_code, "vacuums it, and does not end" in done.output) == (1, True)
 
 
 def test_no_edge_moves_back_nor_past_that_of_a_finer_level(house: House) -> None:

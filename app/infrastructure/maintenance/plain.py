@@ -21,6 +21,11 @@ LOCK_LOG = "LOCK TABLE prediction_log IN SHARE MODE"
 LOCK_NOT_AVAILABLE = "55P03"
 MAX_TURNS = 60
 TRY_AGAIN_AFTER_S = 1.0
+SHORT_TURN_MS = 250
+
+# PostgreSQL ends an autovacuum for a session that has waited for it for deadlock_timeout.
+LONG_TURN_EVERY = 5
+LONG_TURN_MS = f"SELECT setting::integer + {SHORT_TURN_MS} FROM pg_settings WHERE name = 'deadlock_timeout'"
 
 # As on TimescaleDB, the edge moves while no writer is under way, and rows are deleted only afterwards. The edge of a
 # level never passes the edge of the finer level, because a delete refreshes buckets from the finer ones.
@@ -54,8 +59,8 @@ class Plain:
     """Rollup tables."""
 
     # While retention waits for a writer that takes long, all other writers wait behind it: so it waits in short turns.
-    lock_timeout = "SET LOCAL lock_timeout = '250ms'"
-    locked_out = "Retention waits for a session that writes to prediction_log and does not end."
+    lock_timeout = "SET LOCAL lock_timeout = {}"
+    locked_out = "Retention waits for a session that writes to prediction_log or vacuums it, and does not end."
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -68,11 +73,18 @@ class Plain:
         """Do nothing, because the database has no jobs."""
 
     def retain(self, life_cycle: LifeCycle) -> None:
-        """Delete rows and buckets behind the edges, in pieces."""
+        """Delete rows and buckets behind the edges, in pieces.
+
+        Raises StorageUnavailable, after the rest is done, if the edge of the log could not be moved.
+        """
+        locked_out = None
         with self._database.maintenance() as connection:
             finer = "'infinity'::timestamptz"
             for level, keep in life_cycle.keep.items():
-                self._move_edge(connection, level, finer, keep)
+                try:
+                    self._move_edge(connection, level, finer, keep)
+                except StorageUnavailable as error:
+                    locked_out = error
                 finer = f"{level}_from"
                 if level == "raw":
                     _delete(connection, DROP_ROWS)
@@ -82,6 +94,8 @@ class Plain:
             connection.exec_driver_sql(RETAIN_DROPPED)
             connection.exec_driver_sql(RETAIN_SUMMARIES)
             connection.exec_driver_sql(TIDY)
+        if locked_out:
+            raise locked_out
 
     def overview(self) -> Overview:
         """Return the sizes and rows of the tables."""
@@ -93,11 +107,13 @@ class Plain:
 
         Raises StorageUnavailable if a writer does not end for a minute.
         """
-        for _ in range(MAX_TURNS):
+        long_turn_ms = connection.exec_driver_sql(LONG_TURN_MS).scalar()
+        for turn in range(1, MAX_TURNS + 1):
+            turn_ms = SHORT_TURN_MS if turn % LONG_TURN_EVERY else long_turn_ms
             connection.exec_driver_sql("BEGIN")
             try:
                 if level == "raw":
-                    connection.exec_driver_sql(self.lock_timeout)
+                    connection.exec_driver_sql(self.lock_timeout.format(turn_ms))
                     connection.exec_driver_sql(LOCK_LOG)
                 connection.exec_driver_sql(MOVE_EDGE.format(level=level, finer=finer), {"keep": keep})
                 connection.exec_driver_sql("COMMIT")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-TIMEOUT = 60
+TIMEOUT = 150  # seconds; beside other work the list of all models that tests have made takes a minute
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 CHROMEDRIVER = shutil.which("chromedriver")
 FLAGS = (

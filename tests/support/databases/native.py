@@ -25,7 +25,7 @@ PLACES = (
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "max_connections": "60",
+    "max_connections": "200",
     "timezone": "UTC",
     "fsync": "off",  # the data is thrown away anyway
     "synchronous_commit": "off",

@@ -118,7 +118,7 @@ class _Begun:
 
 
 class AsyncSteps:
-    """An async iterator, or generator, that ends the call with its last step, or when it is left."""
+    """The parts of an answer, which end the call with the last one, or when a host leaves them."""
 
     def __init__(self, steps: AsyncIterable[Any], call: Call) -> None:
         self._steps: Any = steps.__aiter__()
@@ -129,27 +129,8 @@ class AsyncSteps:
         return self
 
     async def __anext__(self) -> Any:
-        return await self._step(self._steps.__anext__())
-
-    async def asend(self, value: Any) -> Any:
-        """As an async generator's."""
-        return await self._step(self._steps.asend(value))
-
-    async def athrow(self, *error: Any) -> Any:
-        """As an async generator's."""
-        return await self._step(self._steps.athrow(*error))
-
-    async def aclose(self) -> None:
-        """As an async generator's."""
         try:
-            if hasattr(self._steps, "aclose"):
-                await self._steps.aclose()
-        finally:
-            self._end(None)
-
-    async def _step(self, step: Any) -> Any:
-        try:
-            value = await step
+            value = await self._steps.__anext__()
         except StopAsyncIteration:
             self._end(None)
             raise
@@ -159,6 +140,14 @@ class AsyncSteps:
             raise
         self._began = True
         return value
+
+    async def aclose(self) -> None:
+        """As an async generator's."""
+        try:
+            if hasattr(self._steps, "aclose"):
+                await self._steps.aclose()
+        finally:
+            self._end(None)
 
     def _end(self, error: BaseException | None) -> None:
         call, self._call = self._call, None

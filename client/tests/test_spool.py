@@ -630,6 +630,22 @@ def test_a_file_that_names_no_service_is_sent_by_any_client(
     assert other_service.models == {"m": 5}
 
 
+def test_flush_returns_after_the_files_of_what_was_delivered_are_removed(
+    make_client: Callable[..., Client], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = os.unlink
+
+    def slow(path: str) -> None:
+        time.sleep(0.3)
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", slow)
+    client = make_client(spool_dir=directory)
+    log(client, 1)
+    assert client.flush(30)
+    assert not files(directory)
+
+
 def test_files_that_no_client_sends_because_the_service_has_moved_are_warned_of(
     service: Service,
     other_service: Service,

@@ -86,7 +86,6 @@ class Spool:
 
     def remove(self, segment: Segment) -> None:
         """Delete a file whose records are stored or dropped. If that fails, its records are no longer counted here."""
-        self._own.pop(segment.path, None)
         try:
             segment.remove()
         except FileNotFoundError:
@@ -94,6 +93,8 @@ class Spool:
         except OSError as error:
             self._stuck.add(segment.path)  # else it would be sent for ever
             self._trouble.warn("unlink", "Predlog: a spool file cannot be removed (%s)", error.strerror)
+        finally:
+            self._own.pop(segment.path, None)  # last, because flush() returns when there are none
 
     def replace(self, segment: Segment, lines: list[bytes], reports: list[Report]) -> bool:
         """Leave only these in the file, and let any process have it; return False if that fails and nothing is done."""

@@ -11,7 +11,8 @@ import tempfile
 import threading
 import urllib.parse
 import urllib.request
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -132,13 +133,12 @@ def test_errors_are_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         predlog.read(url=url)
 
 
-def test_an_answer_that_is_cut_is_an_error_of_the_service() -> None:
-    from predlog import frames
-
-    whole = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 22\r\n\r\n{"total_requests": 12}'
+@contextmanager
+def answering(*answers: bytes) -> Iterator[str]:
+    """The URL of a server that answers one request after the other with these bytes."""
 
     def answer(listening: socket.socket) -> None:
-        for part in (whole[:-4], whole):
+        for part in answers:
             connection, _ = listening.accept()
             with connection:
                 connection.recv(65536)
@@ -146,10 +146,37 @@ def test_an_answer_that_is_cut_is_an_error_of_the_service() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=answer, args=(listening,), daemon=True).start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def answer_of(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+def test_an_answer_that_is_cut_is_an_error_of_the_service() -> None:
+    from predlog import frames
+
+    whole = answer_of(b'{"total_requests": 12}')
+    with answering(whole[:-4], whole) as url:
         with pytest.raises(frames.ServiceError, match="no whole answer"):
             predlog.stats(url=url)
         assert predlog.stats(url=url)["total_requests"].tolist() == [12]
+
+
+@pytest.mark.parametrize("body", [b"", b"<!doctype html>", b"\xff", b"[]", b"7"])
+def test_a_page_of_another_program_is_told_from_an_answer(body: bytes) -> None:
+    from predlog import frames
+
+    for ask_for in (predlog.stats, predlog.read):
+        with answering(answer_of(body)) as url, pytest.raises(frames.ServiceError, match="not as Predlog does"):
+            ask_for(url=url)
+
+
+def test_an_export_that_is_cut_is_an_error_of_the_service() -> None:
+    from predlog import frames
+
+    with answering(answer_of(b"PAR1 and no end")) as url, pytest.raises(frames.ServiceError, match="cut the export"):
+        predlog.read(url=url)
 
 
 def test_a_program_that_logs_loads_nothing_of_this() -> None:

@@ -269,6 +269,8 @@ class Handler(BaseHTTPRequestHandler):
         service.queries.append((parts.path, query))
         if isinstance(service.mood, int):
             self.answer(service.mood, {"code": service.mood, "errors": {"from": ["Not a valid datetime."]}})
+        elif service.mood == "page":
+            self.answer(200, "I am not Predlog")
         elif parts.path == "/api/v1/predictions":
             rows = [
                 row

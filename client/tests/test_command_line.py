@@ -350,6 +350,12 @@ def test_a_service_that_is_away_is_said_so(run: Callable[..., Any]) -> None:
             assert errors.startswith("predlog: the service cannot be reached: ConnectionRefusedError")
 
 
+def test_a_page_of_another_program_is_told_from_an_answer(service: Service, run: Callable[..., Any]) -> None:
+    service.mood = "page"
+    _, errors = run("stats", code=3)
+    assert errors.startswith("predlog: the service answered 200, but not as Predlog does: no Predlog service")
+
+
 def test_without_a_url_the_command_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,8 @@ from predlog.transport import Transport
 TIMEOUT = 60.0
 READ_BYTES = 256 * 1024
 FRAMES = ("pandas", "polars")
-PARQUET_END = b"PAR1"
+PARQUET_MAGIC = b"PAR1"  # at the beginning and the end of a file
+NOT_PREDLOG = "the service answered 200, but not as Predlog does: check the host and the path in its URL"
 
 
 class ServiceError(Exception):
@@ -150,7 +151,12 @@ def _flat(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _ask(path: str, query: dict[str, Any], url: str | None, api_key: str | None) -> dict[str, Any]:
     with tempfile.TemporaryFile() as file:
         _download(path, query, file, url, api_key)
-        answer: dict[str, Any] = json.load(file)
+        try:
+            answer = json.load(file)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise ServiceError(NOT_PREDLOG)
         return answer
 
 
@@ -167,19 +173,28 @@ def _download(path: str, query: dict[str, Any], file: IO[bytes], url: str | None
         if answer.status != 200:
             raise ServiceError(_refusal(answer.status, answer.read(READ_BYTES)))
         expected = answer.length
-        end = b""
         while piece := answer.read1(READ_BYTES):
             file.write(piece)
-            end = (end + piece)[-len(PARQUET_END) :]
         if expected is not None and file.tell() < expected:  # read1() takes a cut for the end
             raise http.client.IncompleteRead(b"", expected - file.tell())
     except (OSError, http.client.HTTPException) as error:
         raise ServiceError(f"the service gave no whole answer: {type(error).__name__}: {error}") from None
     finally:
         transport.close()
-    if query.get("format") == "parquet" and end != PARQUET_END:
-        raise ServiceError("the service has cut the export: ask for a shorter range, or use `predlog export`")
+    if query.get("format") == "parquet":
+        _check_parquet(file)
     file.seek(0)
+
+
+def _check_parquet(file: IO[bytes]) -> None:
+    """Raise ServiceError unless the file begins and ends as one of Parquet does."""
+    length = file.tell()
+    file.seek(0)
+    if file.read(len(PARQUET_MAGIC)) != PARQUET_MAGIC:
+        raise ServiceError(NOT_PREDLOG)
+    file.seek(max(length - len(PARQUET_MAGIC), 0))
+    if file.read() != PARQUET_MAGIC:
+        raise ServiceError("the service has cut the export: ask for a shorter range, or use `predlog export`")
 
 
 def _text(value: Any) -> Any:

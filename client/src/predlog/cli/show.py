@@ -129,8 +129,10 @@ def _page(transport: Transport, path: str, query: str) -> tuple[Any, str | None]
         errors = flatten(said.get("errors") or said.get("message") or "") if isinstance(said, dict) else []
         text = "; ".join(printable(f"{field}: {error}" if field else error) for field, error in errors)
         raise CommandError(f"the service refused the request: {text}", Exit.USAGE)
-    if answer.status != 200 or said is None:
+    if answer.status != 200:
         raise CommandError(f"the service answered {answer.status}, try again later")
+    if not isinstance(said, (dict, list)):
+        raise CommandError(f"the service answered 200, but not as Predlog does: {ADVICE[404]}")
     following = _NEXT.search(answer.link or "")
     return said, following[1] if following else None
 

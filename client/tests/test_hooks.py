@@ -238,6 +238,16 @@ def test_a_call_may_be_started_marked_and_finished_without_a_block(service: Serv
     assert (records["failed"]["error"], records["told"]["error"]) == ("ValueError: no", "no answer")
 
 
+def test_a_mark_on_a_call_that_is_finished_is_kept_nowhere(service: Service, client: Client) -> None:
+    call = client.start("m")
+    call.finish()
+    assert call.mark("late") == 0
+    with call:
+        pass
+    assert client.flush()
+    assert [record.get("metadata") for record in service.records.values()] == [None, None]
+
+
 def test_aflush_and_aclose_let_the_event_loop_go_on(service: Service, make_client: Callable[..., Client]) -> None:
     went_on = threading.Event()
     service.mood = lambda records, headers: "ok" if went_on.wait(30) else 503

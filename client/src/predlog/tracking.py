@@ -163,7 +163,12 @@ class Call:
         self.__exit__(None, None, None)
 
     def mark(self, name: str) -> float:
-        """Keep the milliseconds since the start as metadata, `first_token_ms` for `first_token`, and return them."""
+        """Keep the milliseconds since the start as metadata, `first_token_ms` for `first_token`, and return them.
+
+        If the call has not begun or is finished, nothing is kept, and 0 is returned.
+        """
+        if not self._started:
+            return 0.0
         milliseconds = (perf_counter() - self._started) * 1000
         self.metadata[f"{name}_ms"] = round(milliseconds, 3)
         return milliseconds

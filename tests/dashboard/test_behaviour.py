@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,8 @@ def test_a_refresh_changes_figures_in_place(page: Page, log: Log, story: str, st
     [
         ("/explore", "tr[data-id] .link"),
         ("/explore", "#predictions .scroll"),
+        ("/model", "#versions .scroll"),
+        ("/model", "#errors .scroll"),
         ("/model", "#errors .link"),
         ("/model", "#failed .link"),
         ("/model", "#slowest .link"),
@@ -149,6 +151,27 @@ def test_the_field_for_a_search_has_what_the_address_says(page: Page, story: str
     page.browser.back()
     page.wait_for(f"!location.search.includes('1h') && {STATE} === 'ready'")
     assert page.find("#search").get_attribute("value") == story[:6]
+
+
+@pytest.fixture
+def phone(page: Page) -> Iterator[None]:
+    """A narrow page."""
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    yield
+    page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.usefixtures("phone")
+@pytest.mark.parametrize("table", ["#versions", "#errors", "#failed", "#slowest"])
+def test_a_table_that_was_scrolled_on_a_phone_stays_there_over_a_refresh(page: Page, story: str, table: str) -> None:
+    page.open("/model", model_name=story, range="7d")
+    scroller = f"document.querySelector('{table} .scroll')"
+    page.run(f"window.before = {scroller}; before.scrollLeft = 40")
+    assert page.run("return before.scrollLeft") == 40
+    page.press("r")
+    page.wait_for(f"{STATE} === 'ready' && !before.isConnected")
+    assert page.run(f"return {scroller}.scrollLeft") == 40
 
 
 RULE = {"name": "slow p95", "condition": "p95 > 1", "for_s": 0, "models": ["*"]}

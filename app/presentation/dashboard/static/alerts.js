@@ -1,6 +1,6 @@
 // Which limits are breached now, and what people were told.
 
-import { byId, h, replace } from "./dom.js";
+import { byId, h, replace, scroller } from "./dom.js";
 import { count, dateTime, span } from "./format.js";
 import { start } from "./frame.js";
 import { get, ROOT } from "./http.js";
@@ -65,7 +65,7 @@ const badge = (state) => h("span", { class: `badge badge-${MOODS[state] ?? "unkn
 const link = (model, id) => h("a", { id, href: new URL(`dashboard/model${rangeQuery({ model_name: model })}`, ROOT) }, model);
 
 const table = (label, names, rows) =>
-  h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": label },
+  scroller(label,
     h("table", {}, h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, rows)));
 
 start(load);

@@ -26,9 +26,15 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Replace the children of an element; what had the focus keeps it if its id is still there. */
+/** A part of the page that scrolls by itself, for a table that is wider than a phone. */
+export const scroller = (label, ...children) =>
+  h("div", { id: `scroller-${label.replaceAll(" ", "-")}`, class: "scroll", tabindex: "0", role: "group", "aria-label": label }, ...children);
+
+/** Replace the children of an element. By their ids, what had the focus keeps it, and scrollers stay where they were. */
 export function replace(element, ...children) {
   const focused = element.contains(document.activeElement) ? document.activeElement.id : "";
+  const scrolled = [...element.querySelectorAll(".scroll")].map(({ id, scrollLeft, scrollTop }) => [id, scrollLeft, scrollTop]);
   element.replaceChildren(...children.flat(Infinity).filter(Boolean));
   if (focused) byId(focused)?.focus();
+  for (const [id, left, top] of scrolled) byId(id)?.scrollTo(left, top);
 }

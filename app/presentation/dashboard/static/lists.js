@@ -1,13 +1,13 @@
 // Tables of predictions: each row opens one.
 
-import { h } from "./dom.js";
+import { h, scroller } from "./dom.js";
 import { dateTimeSeconds, duration } from "./format.js";
 import { open } from "./prediction.js";
 import { knownZone } from "./view.js";
 
 /** A table of predictions; `withModel` says whether there is a column for the model. */
 export function predictionTable(predictions, { withModel = false, label }) {
-  return h("div", { id: idIn(label, "list"), class: "scroll", tabindex: "0", role: "group", "aria-label": label },
+  return scroller(label,
     h("table", { class: "predictions" },
       h("thead", {}, h("tr", {}, ["Time", withModel && "Model", "Version", "Duration", "Outcome"].filter(Boolean).map((name) => h("th", { scope: "col", class: name === "Duration" && "number" }, name)))),
       h("tbody", {}, predictions.map((prediction) => predictionRow(prediction, { withModel, label })))));

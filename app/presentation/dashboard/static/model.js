@@ -2,7 +2,7 @@
 
 import { Panel, TICK_PX, TimePanel } from "./charts.js";
 import { choices, showVerdict, sides } from "./compare.js";
-import { byId, h, replace, setText } from "./dom.js";
+import { byId, h, replace, scroller, setText } from "./dom.js";
 import { count, dateTime, duration, errorRate, FAILING, percent } from "./format.js";
 import { start, tellRange } from "./frame.js";
 import { HeatMap } from "./heatmap.js";
@@ -277,7 +277,7 @@ function versionTable(choice) {
   const zone = knownZone();
   const several = known.length > 1;
   replace(byId("versions"), h("h2", {}, "Versions"),
-    known.length ? h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Versions" }, h("table", {},
+    known.length ? scroller("Versions", h("table", {},
       h("thead", {}, h("tr", {}, several && [h("th", { scope: "col" }, "Show"), h("th", { scope: "col" }, "against")], ["Version", "Predictions", "Error rate", ...PERCENTILES.map((p) => `p${p}`), "First seen", "Last seen"].map((name, i) => h("th", { scope: "col", class: i > 0 && i < 6 && "number" }, name)))),
       h("tbody", {}, known.map((version) => h("tr", {},
         several && [h("td", {}, radio("b", version)), h("td", {}, radio("a", version))],
@@ -294,7 +294,7 @@ function errors(groups) {
   const first = known.length ? known.at(-1).model_version : undefined;
   const isNew = (group) => known.length > 1 && group.first_version !== first && group.versions.includes(group.first_version);
   replace(byId("errors"), h("h2", {}, "Errors"),
-    groups.length ? h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Errors" }, h("table", { class: "errors" },
+    groups.length ? scroller("Errors", h("table", { class: "errors" },
       h("thead", {}, h("tr", {}, ["Error", "Predictions", "First seen", "Last seen", "Versions"].map((name) => h("th", { scope: "col", class: name === "Predictions" && "number" }, name)))),
       h("tbody", {}, groups.map((group) => h("tr", { "data-fingerprint": group.fingerprint },
         h("th", { scope: "row", class: "pattern" }, h("button", { type: "button", id: `error-${group.fingerprint}`, class: "link", title: "Open the latest of these predictions", onclick: () => open(group.last_id) }, group.pattern ?? "without an error"),

@@ -232,18 +232,18 @@ def test_the_requests_that_the_texts_are_put_into_are_answered(service: Service,
             assert service.send(place.operation, **place.with_text("a")).status_code == 200, place
 
 
-def test_no_text_in_any_string_is_more_than_text(service: Service, document: dict[str, Any]) -> None:
+@pytest.mark.parametrize("text", [*TEXTS, *NO_TEXTS])
+def test_no_text_in_any_string_is_more_than_text(service: Service, document: dict[str, Any], text: str) -> None:
     answers = 0
     for place in places(document):
-        for text in [*TEXTS, *NO_TEXTS]:
-            answer = service.send(place.operation, **place.with_text(text))
-            assert answer.status_code in place.statuses, (place, text, answer.text)
-            assert answer.status_code < 500, (place, text, answer.text)
-            may_be_skipped = place.name.endswith(" id") or place.operation.endswith("/cloudevents")
-            assert text not in NO_TEXTS or answer.status_code >= 400 or may_be_skipped, (place, text)
-            assert answer.json is not None or place.operation.endswith("/export"), (place, text)
-            answers += 1
-    assert answers > 40 * len(TEXTS)
+        answer = service.send(place.operation, **place.with_text(text))
+        assert answer.status_code in place.statuses, (place, answer.text)
+        assert answer.status_code < 500, (place, answer.text)
+        may_be_skipped = place.name.endswith(" id") or place.operation.endswith("/cloudevents")
+        assert text not in NO_TEXTS or answer.status_code >= 400 or may_be_skipped, place
+        assert answer.json is not None or place.operation.endswith("/export"), place
+        answers += 1
+    assert answers > 40
     assert service.app.test_client().get("/ready").status_code == 200
 
 

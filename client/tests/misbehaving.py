@@ -215,8 +215,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Service
 
     def do_POST(self) -> None:
-        """Moods: ok, reset, store_and_reset, store_and_half, hang, close, page, a status, (status, headers), or a
-        function of records and headers that gives one."""
+        """Moods: ok, reset, store_and_reset, store_and_half, hang, close, page, wrong_door, a status,
+        (status, headers), or a function of records and headers that gives one."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         service = self.server
         mood = service.moods.popleft() if service.moods else service.mood
@@ -240,6 +240,8 @@ class Handler(BaseHTTPRequestHandler):
             self.reset()
         elif mood == "reset":
             self.reset()
+        elif mood == "wrong_door":
+            self.answer(400, "The plain HTTP request was sent to HTTPS port")
         elif isinstance(mood, (int, tuple)):
             status, headers = mood if isinstance(mood, tuple) else (mood, {})
             self.answer(status, {"code": status, "message": "no"}, headers)

@@ -128,6 +128,49 @@ def test_a_file_that_has_changed_is_sent_from_its_first_line(
     assert "has changed" in errors and len(service.records) == 20
 
 
+def test_a_file_is_sent_whole_to_each_service(service: Service, run: Callable[..., Any], file: Path) -> None:
+    write(file, 10)
+    run("send", str(file))
+    other = Service()
+    out, errors = run("send", str(file), "--url", other.url)
+    assert f"was last sent to {service.url}" in errors and out.startswith("10 stored")
+    assert "10 lines were sent before" in run("send", str(file), "--url", f"{other.url}/")[1]
+    assert len(other.records) == 10 and service.records == other.records
+    other.stop()
+
+
+def test_a_state_that_names_no_service_is_of_the_one_that_is_sent_to(
+    service: Service, run: Callable[..., Any], file: Path
+) -> None:
+    write(file, 10)
+    run("send", str(file))
+    state = file.parent / f".{file.name}.predlog"
+    kept = json.loads(state.read_text())
+    assert kept.pop("service") == service.url
+    state.write_text(json.dumps(kept))
+    assert "10 lines were sent before" in run("send", str(file))[1]
+    assert json.loads(state.read_text())["service"] == service.url
+
+
+def test_lines_that_another_program_refuses_are_not_counted_as_rejected(
+    service: Service, run: Callable[..., Any], file: Path
+) -> None:
+    write(file, 3)
+    service.mood = "wrong_door"
+    out, errors = run("send", str(file), code=3)
+    assert out == "" and "answered 400 to line 1, and not as Predlog does: check the URL; 0 lines are sent" in errors
+    service.mood = "ok"
+    assert run("send", str(file))[0] == "3 stored, 0 were there already, 0 rejected\n"
+
+
+def test_a_line_that_the_service_refuses_by_itself_is_rejected(
+    service: Service, run: Callable[..., Any], file: Path
+) -> None:
+    write(file, 1)
+    service.mood = 413
+    assert "line 1: the service answered 413" in run("send", str(file), code=1)[1]
+
+
 def test_a_record_without_a_time_gets_that_of_the_file_in_every_run(
     service: Service, run: Callable[..., Any], file: Path
 ) -> None:

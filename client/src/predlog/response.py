@@ -37,6 +37,7 @@ class Refused(NamedTuple):
     """The content as a whole was refused (too large, or unreadable): smaller parts may pass."""
 
     status: int
+    is_predlogs: bool = False  # whether the answer's body is an error of Predlog, not a page of a proxy
 
 
 class Later(NamedTuple):
@@ -73,7 +74,7 @@ def judge(answer: Answer, count: int) -> Verdict:
         if receipt is not None:
             return receipt
     if status in _CONTENT:
-        return Refused(status)
+        return Refused(status, _is_error(answer))
     if status in _BUSY or status >= 500:
         return Later(f"it answered {status}", answer.retry_after)
     if status in ADVICE:
@@ -99,6 +100,14 @@ def reason(error: BaseException) -> str:
         return f"its answer broke off ({type(error).__name__})"
     words = f": {error}"[:MAX_REASON_CHARACTERS] if isinstance(error, OSError) else ""
     return printable(type(error).__name__ + words)
+
+
+def _is_error(answer: Answer) -> bool:
+    """Whether the body is an error as Predlog writes it."""
+    try:
+        return bool(json.loads(answer.body)["code"] == answer.status)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return False
 
 
 def _receipt(body: bytes, count: int) -> Acknowledged | None:

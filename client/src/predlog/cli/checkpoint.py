@@ -25,6 +25,7 @@ class Progressed:
     stored: int = 0
     duplicates: int = 0
     rejected: int = 0
+    service: str = ""  # its URL; empty in the state of a version that did not keep it
 
 
 class State:
@@ -57,23 +58,28 @@ def of_stream(file: BinaryIO) -> tuple[State, Lines]:
     return State(fresh, []), Lines(file, fresh.timestamp)
 
 
-def of_file(path: str, file: BinaryIO, restart: bool) -> tuple[State, Lines, bool]:
-    """Return the state of a file, its remaining lines, and whether its sent lines have changed since."""
+def of_file(path: str, file: BinaryIO, service: str, restart: bool) -> tuple[State, Lines, str]:
+    """Return the state of a file, its remaining lines, and why they are all of them although some were sent before."""
     status = os.fstat(file.fileno())
     now = datetime.now(timezone.utc).timestamp()
-    fresh = Progressed(_iso(min(status.st_mtime, now)), status.st_size)
+    fresh = Progressed(_iso(min(status.st_mtime, now)), status.st_size, service=service)
     places = _places(os.path.abspath(path))
     kept = None if restart else _load(places)
-    if kept is not None:
+    why = ""
+    if kept is not None and kept.service not in (service, ""):
+        why = f"was last sent to {kept.service}"
+    elif kept is not None:
+        kept.service = service
         lines = Lines(file, kept.timestamp, growing=True)
         lines.skip(kept.offset)
         if lines.digest.hexdigest() == kept.digest:
             if kept.offset >= kept.fixed_for:  # all was sent: lines added since get the new time
                 kept.timestamp, kept.fixed_for = fresh.timestamp, fresh.fixed_for
                 lines.timestamp = fresh.timestamp
-            return State(kept, places), lines, False
+            return State(kept, places), lines, ""
         file.seek(0)
-    return State(fresh, places), Lines(file, fresh.timestamp, growing=True), kept is not None
+        why = "has changed since it was last sent"
+    return State(fresh, places), Lines(file, fresh.timestamp, growing=True), why
 
 
 def _load(places: list[str]) -> Progressed | None:

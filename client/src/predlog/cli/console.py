@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import enum
+import os
 import sys
 import time
 from typing import Any
@@ -27,6 +29,11 @@ class CommandError(Exception):
     def __init__(self, text: str, code: Exit = Exit.AWAY) -> None:
         super().__init__(text)
         self.code = code
+
+
+def service_of(options: argparse.Namespace) -> str:
+    """The URL of the service, as it is kept beside a file."""
+    return (options.url or os.environ.get("PREDLOG_URL", "")).rstrip("/")
 
 
 def flatten(value: Any, path: str = "") -> list[tuple[str, Any]]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 from urllib.parse import urlencode
 
-from predlog.cli.console import CommandError, Exit, Progress
+from predlog.cli.console import CommandError, Exit, Progress, service_of
 from predlog.cli.show import fetch
 from predlog.response import ADVICE, reason
 from predlog.text import printable
@@ -42,8 +42,7 @@ def export(transport: Transport, options: argparse.Namespace) -> int:
         raise CommandError(f"{printable(options.file)} exists already", Exit.USAGE)
     query = {"model_name": options.model, "from": options.from_, "to": options.to}
     query = {name: value for name, value in query.items() if value is not None}
-    service = (options.url or os.environ.get("PREDLOG_URL", "")).rstrip("/")
-    _begin_part(f"{options.file}.part", {"service": service, "format": name, **query})
+    _begin_part(f"{options.file}.part", {"service": service_of(options), "format": name, **query})
     return _Exporting(transport, name, query, options.file, options.retry_timeout).run()
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from predlog import response
 from predlog.cli.checkpoint import State, of_file, of_stream
-from predlog.cli.console import CommandError, Exit, Progress, flatten
+from predlog.cli.console import CommandError, Exit, Progress, flatten, service_of
 from predlog.cli.ndjson import InvalidLine, Line
 from predlog.response import Acknowledged, Later
 from predlog.text import printable
@@ -30,11 +30,11 @@ def send_file(transport: Transport, options: argparse.Namespace) -> int:
         return Sending(transport, *of_stream(sys.stdin.buffer), None, options.retry_timeout).run()
     try:
         with open(options.file, "rb") as file:
-            state, lines, changed = of_file(options.file, file, options.restart)
+            state, lines, why = of_file(options.file, file, service_of(options), options.restart)
             size = os.fstat(file.fileno()).st_size
             sending = Sending(transport, state, lines, size, options.retry_timeout)
-            if changed:
-                sending.say(f"{options.file} has changed since it was last sent: starting from its first line")
+            if why:
+                sending.say(f"{options.file} {why}: starting from its first line")
             elif lines.line:
                 sending.say(f"{lines.line:,} lines were sent before, going on from there (--restart sends them again)")
             return sending.run()
@@ -103,8 +103,11 @@ class Sending:
             elif len(part) > 1:
                 self._at_once = len(part) // 2
                 continue
-            else:
+            elif said.is_predlogs:
                 self._reject(part[0].number, f"the service answered {said.status}")
+            else:
+                why = f"it answered {said.status} to line {part[0].number}, and not as Predlog does: check the URL"
+                raise CommandError(self._stopped(why))
             del batch[: len(part)]
         self._state.save(self._lines)
         self._progress.show(self._lines.offset, self._lines.line, self._sent, last)
@@ -127,11 +130,14 @@ class Sending:
                 return said
             pause = random.uniform(0, wait) if said.retry_after is None else said.retry_after
             if said.misconfigured or time.monotonic() + pause - began > self._retry_timeout:
-                again = ", run the same command again to go on" if self._state.kept else ""
-                raise CommandError(f"{said.why}; {self._done.line:,} lines are sent{again}")
+                raise CommandError(self._stopped(said.why))
             self.say(f"{said.why}; trying again")
             time.sleep(pause)
             wait = min(MAX_BACKOFF, wait * 2)
+
+    def _stopped(self, why: str) -> str:
+        again = ", run the same command again to go on" if self._state.kept else ""
+        return f"{why}; {self._done.line:,} lines are sent{again}"
 
     def _reject(self, number: int, why: str) -> None:
         self._done.rejected += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable
 from datetime import datetime
@@ -14,6 +15,7 @@ import pytest
 from conftest import PATIENT
 from misbehaving import Service
 from predlog.cli.main import main
+from predlog.importers import own
 
 FILES = Path(__file__).parent / "imports"
 
@@ -74,6 +76,45 @@ def test_a_line_that_cannot_be_imported_is_told_with_what_it_lacks(
     (tmp_path / "e.ndjson").write_text(f"{good}\n{line}\n")
     out, errors = run("import", tmp_path / "e.ndjson", code=1)
     assert f"line 2: {why}" in errors and out == "1 stored, 0 were there already, 1 rejected\n"
+
+
+def test_wherever_a_csv_export_is_cut_its_whole_rows_are_imported_and_no_other(tmp_path: Path) -> None:
+    whole = (FILES / "export.csv").read_bytes()
+    rows = [row for _, row in own.read(io.BytesIO(whole), "e.csv")]
+    ends = [at for at in range(len(whole) + 1) if whole[:at].endswith(b"\n") and whole[:at].count(b'"') % 2 == 0]
+    assert len(ends) == len(rows) + 1
+    for at in range(ends[0], len(whole) + 1):
+        found = [row for _, row in own.read(io.BytesIO(whole[:at]), "e.csv")]
+        before = sum(end <= at for end in ends) - 1
+        assert found[:before] == rows[:before], at
+        assert [type(row) for row in found[before:]] == [ValueError] * (at not in ends), at
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "field"),
+    [("predlog", "export.csv", b"apartment"), ("seed", "seed.csv", b"apartment"), ("litellm", "litellm.csv", b"gpt")],
+)
+def test_a_byte_that_is_no_utf8_costs_its_row_alone(
+    service: Service, run: Callable[..., Any], tmp_path: Path, source: str, name: str, field: bytes
+) -> None:
+    whole = (FILES / name).read_bytes()
+    run("import", FILES / name, "--from", source)
+    count = len(service.records)
+    service.records.clear()
+    (tmp_path / name).write_bytes(whole.replace(field, b"\xe9", 1))
+    said, errors = run("import", tmp_path / name, "--from", source, code=1)
+    assert said == f"{count - 1} stored, 0 were there already, 1 rejected\n"
+    assert "line 2: not a row of" in errors and "it is not UTF-8" in errors
+
+
+def test_a_spend_log_that_is_cut_before_the_status_of_a_failure_has_no_success_for_it(
+    service: Service, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    whole = (FILES / "litellm.csv").read_bytes()
+    (tmp_path / "cut.csv").write_bytes(whole[: whole.rindex(b"failure")].rpartition(b",")[0])
+    run("import", tmp_path / "cut.csv", "--from", "litellm", code=1)
+    run("import", FILES / "litellm.csv", "--from", "litellm")
+    assert sorted(record["was_successful"] for record in stored(service)) == [False, True, True]
 
 
 def test_the_seeds_table(service: Service, run: Callable[..., Any]) -> None:

@@ -5,12 +5,11 @@ Messages, responses, keys, users and addresses are left behind.
 
 from __future__ import annotations
 
-import csv
 import json
 from datetime import timedelta
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from predlog.importers.records import Found, Record, identifier, instant, record, text_of
+from predlog.importers.records import Found, Record, csv_records, identifier, instant, record
 
 NUMBERS = ("prompt_tokens", "completion_tokens", "spend")
 TEXTS = ("call_type", "custom_llm_provider", "cache_hit", "request_id")
@@ -18,16 +17,10 @@ TEXTS = ("call_type", "custom_llm_provider", "cache_hit", "request_id")
 
 def read(file: BinaryIO, name: str) -> Found:
     """The records of a spend log."""
-    csv.field_size_limit(2**31 - 1)  # a row may hold messages and responses
-    with text_of(file) as text:
-        for number, row in enumerate(csv.DictReader(text), 2):
-            try:
-                yield number, _record(row)
-            except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-                yield number, ValueError(f"not a row of a spend log: {error}")
+    return csv_records(file, "a spend log", _record)
 
 
-def _record(row: dict[str, Any]) -> Record:
+def _record(row: dict[str, str], number: int) -> Record:
     start = instant(row["startTime"])
     more = json.loads(row.get("metadata") or "{}") or {}
     group = row.get("model_group") or row["model"]

@@ -5,13 +5,12 @@ A record that had no request_id gets one made from its id, time, model and durat
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Iterable
 from typing import BinaryIO
 
-from predlog.importers.records import Found, Record, identifier, record, text_of
+from predlog.importers.records import Found, Record, csv_records, identifier, record
 
 COLUMNS = ("timestamp", "model_name", "duration_ms", "was_successful", "metadata")  # that every export has
 
@@ -20,7 +19,7 @@ def read(file: BinaryIO, name: str) -> Found:
     """The records of an export, whose format is known by its name."""
     suffix = os.path.splitext(name)[1].lower()
     if suffix == ".csv":
-        return _csv(file)
+        return csv_records(file, "an export", lambda row, number: _complete(_typed(row), number), strict=True)
     return _parquet(file) if suffix == ".parquet" else _ndjson(file)
 
 
@@ -36,16 +35,6 @@ def _ndjson(file: Iterable[bytes]) -> Found:
                 continue
             try:
                 yield number, _complete(row, number)
-            except (ValueError, KeyError, AttributeError, TypeError) as error:
-                yield number, ValueError(f"not a row of an export: {error}")
-
-
-def _csv(file: BinaryIO) -> Found:
-    with text_of(file) as text:
-        rows = csv.DictReader(text, strict=True)
-        for number, row in enumerate(rows, 2):
-            try:
-                yield number, _complete(_typed(row), number)
             except (ValueError, KeyError, AttributeError, TypeError) as error:
                 yield number, ValueError(f"not a row of an export: {error}")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from typing import Any, BinaryIO, TextIO, Union
+from typing import Any, BinaryIO, Union
 
 from predlog.moments import moment
 from predlog.text import ERROR_CHARACTERS
@@ -21,14 +21,60 @@ Record = dict[str, Any]
 Found = Iterator[tuple[int, Union[Record, ValueError]]]
 
 
-@contextmanager
-def text_of(file: BinaryIO) -> Iterator[TextIO]:
-    """A file of UTF-8 as text with the line ends that it has; the file stays open."""
-    wrapper = io.TextIOWrapper(file, "utf-8-sig", newline="")
+def csv_records(
+    file: BinaryIO, what: str, make: Callable[[dict[str, str], int], Record], *, strict: bool = False
+) -> Found:
+    """What `make` makes of each row and its number; a row that is cut or no UTF-8 is an error among them.
+
+    `strict` refuses other quotes than RFC 4180 has, and a last row without a line end. Raises ValueError or csv.Error
+    if there are no names of columns.
+    """
+    for number, row in enumerate(_rows(file, strict), 2):
+        try:
+            if isinstance(row, ValueError):
+                raise row
+            yield number, make(row, number)
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+            yield number, ValueError(f"not a row of {what}: {error}")
+
+
+def _rows(file: BinaryIO, strict: bool) -> Iterator[dict[str, str] | ValueError]:
+    csv.field_size_limit(2**31 - 1)  # a row may hold messages and responses
+    # Bytes that are no UTF-8 get through to their row: an error of the decoder would cost the rows around it.
+    text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
+    line = ""
+
+    def lines() -> Iterator[str]:
+        nonlocal line
+        for each in text:
+            line = each
+            yield each
+
     try:
-        yield wrapper
+        rows = csv.DictReader(lines(), strict=strict)
+        _check_utf8(rows.fieldnames or ())
+        while True:
+            try:
+                row = next(rows)
+                if None in row or None in row.values():
+                    raise ValueError("it has not as many fields as there are names")
+                if strict and not line.endswith("\n"):
+                    raise ValueError("it may be cut, for it has no line end")
+                _check_utf8(row.values())
+                yield row
+            except StopIteration:
+                return
+            except (ValueError, csv.Error) as error:
+                yield ValueError(str(error))
     finally:
-        wrapper.detach()
+        text.detach()  # the file stays open
+
+
+def _check_utf8(texts: Iterable[str]) -> None:
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        raise ValueError("it is not UTF-8") from None
 
 
 def identifier(source: str, *parts: object) -> str:

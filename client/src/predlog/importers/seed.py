@@ -5,26 +5,21 @@
 
 from __future__ import annotations
 
-import csv
 from typing import BinaryIO
 
-from predlog.importers.records import Found, identifier, instant, record, text_of, truth
+from predlog.importers.records import Found, Record, csv_records, identifier, instant, record, truth
 
 
 def read(file: BinaryIO, name: str) -> Found:
     """The records of the table."""
-    with text_of(file) as text:
-        for number, row in enumerate(csv.DictReader(text), 2):
-            try:
-                yield (
-                    number,
-                    record(
-                        model_name=row["model_name"],
-                        duration_ms=float(row["duration_ms"]),
-                        was_successful=truth(row["was_successful"]),
-                        timestamp=instant(row["timestamp"]).isoformat(),
-                        request_id=identifier("seed", row["id"], row["model_name"], row["timestamp"]),
-                    ),
-                )
-            except (ValueError, KeyError, AttributeError, TypeError) as error:
-                yield number, ValueError(f"not a row of the table: {error}")
+    return csv_records(file, "the table", _record)
+
+
+def _record(row: dict[str, str], number: int) -> Record:
+    return record(
+        model_name=row["model_name"],
+        duration_ms=float(row["duration_ms"]),
+        was_successful=truth(row["was_successful"]),
+        timestamp=instant(row["timestamp"]).isoformat(),
+        request_id=identifier("seed", row["id"], row["model_name"], row["timestamp"]),
+    )

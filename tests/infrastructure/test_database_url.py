@@ -14,8 +14,9 @@ from urllib.parse import quote
 
 import pytest
 from flask_migrate import downgrade, upgrade
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from psycopg2 import ProgrammingError
 from psycopg2.extensions import parse_dsn
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
@@ -108,6 +109,32 @@ def test_what_libpq_reads_means_the_same(text: str) -> None:
     assert parameters(canonical(text)) == {name: value for name, value in parse_dsn(text).items() if value}
 
 
+HOSTS = st.lists(st.sampled_from(["h", "10.0.0.1:5432", "[::1]:1"]), min_size=1, max_size=2).map(",".join)
+CREDENTIALS = st.sampled_from(["", "u@", "u:@", "u:p@", "u:p:%40@"])
+VALUES = st.text("ab@:/?,.=", min_size=1, max_size=8)
+
+
+@example("", "db.example:5432", "predlog", "svc@tenant", SECRET)
+@given(CREDENTIALS, HOSTS, st.text("ab:-", max_size=4), VALUES, VALUES)
+def test_options_have_any_character_that_libpq_takes_in_them(
+    credentials: str, hosts: str, name: str, user: str, password: str
+) -> None:
+    text = f"postgresql://{credentials}{hosts}/{name}?user={user}&password={password}"
+    try:
+        expected = {name: value for name, value in parse_dsn(text).items() if value}
+    except ProgrammingError:
+        assume(False)  # libpq wants a = in a value encoded
+    if expected.get("port") == ",":
+        del expected["port"]  # no port of any
+    assert parameters(canonical(text)) == expected
+
+
+def test_an_at_sign_in_an_option_ends_no_password_if_no_slash_is_before_the_options() -> None:
+    expected = {"host": "h", "user": "svc@tenant", "password": SECRET}
+    for host, port in (("h", {}), ("h:5432", {"port": "5432"})):
+        assert parameters(canonical(f"postgresql://{host}?user=svc@tenant&password={SECRET}")) == expected | port
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -143,7 +170,7 @@ def test_an_option_that_cannot_be_had_is_refused_by_its_name(scheme: str, text: 
         f"postgresql://u:{SECRET}@a:b:c/db", f"u:{SECRET}@h/db", f"mysql://u:{SECRET}@h/db", f"{SECRET}://h/db",
         f"postgresql://u:{SECRET}%ff@h/db", f"postgresql://u:{SECRET}%00@h/db", f"postgresql://u:{SECRET}@a,b/d?port=1,2,3",
         f"postgresql://h/db?user=u&password=a&{SECRET}", f"postgresql://h/db?password=a&{SECRET}&sslmode=require",
-        f"postgresql://h/db?{SECRET}=1",
+        f"postgresql://h/db?{SECRET}=1", f"postgresql://u:p?{SECRET}@h/db", f"postgresql://u:p?passfile={SECRET}@h/db",
     ],
 )  # fmt: skip
 def test_an_invalid_address_is_refused_and_not_repeated(text: str) -> None:

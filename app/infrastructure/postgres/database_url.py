@@ -21,13 +21,14 @@ EXPECTED = (
     "%40 %3A %2F %3F %23 %25"
 )
 
+# A password may have a raw / as SQLAlchemy takes it, but no raw ?, because a @ may follow in the options.
 _URL = re.compile(
     r"(?:jdbc:)?(?P<scheme>\w+)(?:\+\w+)?://"
-    r"(?:(?P<user>[^:/@]*)(?::(?P<password>[^@]*))?@)?"
+    r"(?:(?P<user>[^:/?@]*)(?::(?P<password>[^?@]*))?@)?"
     r"(?P<hosts>[^/?@]*)(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?",
     re.DOTALL | re.ASCII,
 )
-_HOST = re.compile(r"(?:\[(?P<v6>[^]]+)]|(?P<name>[^:\[\]]*))(?::(?P<port>[^:]*))?")
+_HOST = re.compile(r"(?:\[(?P<v6>[^]]+)]|(?P<name>[^:\[\]]*))(?::(?P<port>[0-9]*))?")
 _PLAIN_HOST = re.compile(r"[\w.:-]+", re.ASCII)
 _OPTION_NAME = re.compile(r"[A-Za-z_]\w{0,40}", re.ASCII)
 _SCHEMA = re.compile(r"\w[\w$-]*")
@@ -100,12 +101,12 @@ def canonical(text: str, *, writes: bool = False) -> str:
         raise DatabaseUrlError(EXPECTED)
     if match["scheme"] not in ("postgresql", "postgres"):
         raise DatabaseUrlError("must begin with postgresql://")
+    hosts = _hosts(match["hosts"])  # first, because of a password with ? in it the options have the rest
     options = _options(match["query"] or "")
     given = {
         name: _decoded(match[part]) for name, part in
         (("user", "user"), ("password", "password"), ("dbname", "database")) if match[part]
     }  # fmt: skip
-    hosts = _hosts(match["hosts"])
     if "host" not in options:
         given |= _lists(hosts)
     return of_parts(given | options, writes=writes)

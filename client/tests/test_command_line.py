@@ -259,6 +259,16 @@ def test_send_reads_standard_input(service: Service, run: Callable[..., Any], mo
     assert len(service.records) == 3
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_a_pipe_is_sent_from_its_first_line_each_time(service: Service, run: Callable[..., Any], file: Path) -> None:
+    os.mkfifo(file)
+    for name in ("first", "second"):
+        lines = json.dumps({"model_name": name, "duration_ms": 1, "was_successful": True})
+        threading.Thread(target=file.write_text, args=[lines], daemon=True).start()
+        assert run("send", str(file)) == ("1 stored, 0 were there already, 0 rejected\n", "")
+    assert service.models == {"first": 1, "second": 1} and list(file.parent.glob(".*.predlog")) == []
+
+
 def test_if_nothing_can_be_written_beside_the_file_the_state_goes_to_the_users(
     service: Service, run: Callable[..., Any], file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

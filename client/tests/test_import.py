@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -58,6 +60,17 @@ def test_a_second_import_adds_nothing(
     said = run("import", FILES / name, "--from", source)[0]
     assert said == f"{count} stored, 0 were there already, 0 rejected\n"
     assert run("import", FILES / name, "--from", source)[0] == f"0 stored, {count} were there already, 0 rejected\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+@pytest.mark.parametrize(("source", "name", "count"), [("predlog", "export.ndjson", 4), ("seed", "seed.csv", 3)])
+def test_a_pipe_is_imported(
+    service: Service, run: Callable[..., Any], tmp_path: Path, source: str, name: str, count: int
+) -> None:
+    os.mkfifo(tmp_path / name)
+    content = (FILES / name).read_bytes()
+    threading.Thread(target=(tmp_path / name).write_bytes, args=[content], daemon=True).start()
+    assert run("import", tmp_path / name, "--from", source)[0].startswith(f"{count} stored")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any, BinaryIO
@@ -29,7 +30,7 @@ class Progressed:
 
 
 class State:
-    """The progress of one file, and the path that keeps it; the progress of standard input is not kept."""
+    """The progress of one file, and the path that keeps it; the progress of a stream is not kept."""
 
     def __init__(self, progressed: Progressed, places: list[str]) -> None:
         self.progressed = progressed
@@ -52,8 +53,14 @@ class State:
                 return
 
 
+def size_of(file: BinaryIO) -> int | None:
+    """The size of a file in bytes; None if it is a stream: a pipe, for example `<(zcat predictions.gz)` of a shell."""
+    status = os.fstat(file.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
 def of_stream(file: BinaryIO) -> tuple[State, Lines]:
-    """The state of standard input, which cannot be gone on with."""
+    """The state of standard input or a pipe, which cannot be gone on with."""
     fresh = Progressed(_iso(datetime.now(timezone.utc).timestamp()), 0)
     return State(fresh, []), Lines(file, fresh.timestamp)
 

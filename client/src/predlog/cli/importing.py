@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import BinaryIO
 
-from predlog.cli.checkpoint import of_stream
+from predlog.cli.checkpoint import of_stream, size_of
 from predlog.cli.console import CommandError, Exit
 from predlog.cli.ndjson import InvalidLine, Line
 from predlog.cli.sending import Sending
@@ -35,7 +35,7 @@ def import_file(transport: Transport, options: argparse.Namespace) -> int:
         with open(options.file, "rb") as file:
             records = _Records(file, module.read(file, options.file, **given))
             state, _ = of_stream(file)
-            return Sending(transport, state, records, os.fstat(file.fileno()).st_size, options.retry_timeout).run()
+            return Sending(transport, state, records, size_of(file), options.retry_timeout).run()
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise CommandError(f"{printable(options.file)}: {error.strerror}", Exit.USAGE) from None
     except (ValueError, csv.Error) as error:  # a file that is something else altogether
@@ -49,13 +49,14 @@ class _Records:
 
     def __init__(self, file: BinaryIO, found: Found) -> None:
         self._file, self._found = file, found
+        self._size = size_of(file)
         self.line = 0
         self.digest = hashlib.sha256()
 
     @property
     def offset(self) -> int:
-        """How far the file was read, in bytes."""
-        return os.lseek(self._file.fileno(), 0, os.SEEK_CUR)
+        """How far the file was read, in bytes; 0 for a pipe."""
+        return 0 if self._size is None else os.lseek(self._file.fileno(), 0, os.SEEK_CUR)
 
     def __iter__(self) -> Iterator[Line | InvalidLine]:
         for number, found in self._found:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import sys
 import time
@@ -11,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from predlog import response
-from predlog.cli.checkpoint import State, of_file, of_stream
+from predlog.cli.checkpoint import State, of_file, of_stream, size_of
 from predlog.cli.console import CommandError, Exit, Progress, flatten, service_of
 from predlog.cli.ndjson import InvalidLine, Line
 from predlog.response import Acknowledged, Later
@@ -30,8 +29,10 @@ def send_file(transport: Transport, options: argparse.Namespace) -> int:
         return Sending(transport, *of_stream(sys.stdin.buffer), None, options.retry_timeout).run()
     try:
         with open(options.file, "rb") as file:
+            size = size_of(file)
+            if size is None:
+                return Sending(transport, *of_stream(file), None, options.retry_timeout).run()
             state, lines, why = of_file(options.file, file, service_of(options), options.restart)
-            size = os.fstat(file.fileno()).st_size
             sending = Sending(transport, state, lines, size, options.retry_timeout)
             if why:
                 sending.say(f"{options.file} {why}: starting from its first line")

@@ -294,14 +294,15 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, {"total_requests": 1234, "success_rate": 0.99998, "percentiles": {"50": 1.5}, "min": None})
 
     def export(self, sent: Any) -> None:
-        """Send bytes in chunks; if they are a tuple, the connection breaks before the last chunk."""
+        """Send bytes in chunks; of a tuple the connection breaks before the last chunk, or gzip's end "is missing"."""
         if isinstance(sent, int):
             return self.answer(sent, {"code": sent, "message": "no such format"})
-        whole = isinstance(sent, bytes)
-        body = sent if whole else sent[0]
+        is_packed_whole = isinstance(sent, bytes)
+        whole = is_packed_whole or sent[1:] == ("is missing",)
+        body = sent if is_packed_whole else sent[0]
         packed = zlib.compressobj(wbits=31)
         if "gzip" in self.headers["Accept-Encoding"]:
-            body = packed.compress(body) + packed.flush(zlib.Z_FINISH if whole else zlib.Z_SYNC_FLUSH)
+            body = packed.compress(body) + packed.flush(zlib.Z_FINISH if is_packed_whole else zlib.Z_SYNC_FLUSH)
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         if "gzip" in self.headers["Accept-Encoding"]:

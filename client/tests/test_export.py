@@ -68,6 +68,34 @@ def test_wherever_it_is_cut_it_goes_on_after_the_last_whole_row(
         assert not service.exports
 
 
+def test_an_answer_that_is_cut_within_the_names_of_the_columns_is_no_end(
+    service: Service, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    whole = (FILES / "export.csv").read_bytes()
+    names, first = row_ends(whole, "export.csv")[:2]
+    for at in range(0, names, 7):
+        service.exports.extend([whole[:at], (whole[:first],), whole[:at], whole[:names] + whole[first:]])
+        run(tmp_path / f"{at}.csv")
+        assert (tmp_path / f"{at}.csv").read_bytes() == whole, at
+
+
+@pytest.mark.parametrize("name", ["export.ndjson", "export.csv"])
+def test_gzip_without_its_end_is_no_end(service: Service, run: Callable[..., Any], tmp_path: Path, name: str) -> None:
+    whole = (FILES / name).read_bytes()
+    ends = row_ends(whole, name)
+    names = whole[: ends[0]] if name.endswith("csv") else b""
+    service.exports.extend([(whole[: ends[1]], "is missing"), names + whole[ends[1] :]])
+    run(tmp_path / name)
+    assert (tmp_path / name).read_bytes() == whole and not service.exports
+
+
+def test_an_empty_answer_is_no_parquet(service: Service, run: Callable[..., Any], tmp_path: Path) -> None:
+    whole = (FILES / "export.parquet").read_bytes()
+    service.exports.extend([b"", whole])
+    run(tmp_path / "e.parquet")
+    assert (tmp_path / "e.parquet").read_bytes() == whole
+
+
 def test_its_progress_is_of_the_predictions_that_an_export_holds(
     service: Service, run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

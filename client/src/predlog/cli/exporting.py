@@ -22,11 +22,13 @@ from predlog.text import printable
 from predlog.transport import Transport
 
 PATH = "/api/v1/predictions/export"
+ENDS = {"ndjson": b"\n", "csv": b"\n", "parquet": b"PAR1"}
 SUFFIXES = {".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": "csv", ".parquet": "parquet"}
 READ_TIMEOUT = 60.0
 READ_BYTES = 256 * 1024
 INITIAL_BACKOFF = 0.5
 MAX_BACKOFF = 10.0
+CUT = "the service has cut the export"
 
 
 class Broken(Exception):
@@ -119,15 +121,17 @@ class _Exporting:
         with self._answer(query) as parts:
             rest = b"" if start == 0 or self._format != "csv" else None  # the names of the columns are there already
             for piece in parts:
+                ended = (ended + piece)[-4:]
                 if rest is None:
                     _, found, piece = piece.partition(b"\n")
                     rest = b"" if found else None
                 part.write(piece)
                 self._rows += piece.count(b"\n") if self._format != "parquet" else 0
-                ended, is_blank = (ended + piece)[-4:], is_blank and not piece.strip()
+                is_blank = is_blank and not piece.strip()
                 self._show()
-        if ended and not (ended == b"PAR1" if self._format == "parquet" else ended.endswith(b"\n")):
-            raise Broken("the service has cut the export")
+        is_empty = self._format == "ndjson" and not ended  # the others have names or a footer without any row, too
+        if not is_empty and not ended.endswith(ENDS[self._format]):
+            raise Broken(CUT)
         if is_blank:  # the service has found nothing, and sent spaces while it looked
             part.truncate(start)
             self._rows = rows
@@ -174,6 +178,8 @@ def _inflated(answer: http.client.HTTPResponse) -> Iterator[bytes]:
             yield inflater.decompress(piece) if inflater else piece
     except (OSError, http.client.HTTPException, zlib.error) as error:
         raise Broken(reason(error)) from None
+    if inflater and not inflater.eof:
+        raise Broken(CUT)
 
 
 def _last_row(file: IO[bytes], quoted: bool) -> tuple[int, bytes, int]:

@@ -123,7 +123,7 @@ def test_it_goes_on_in_another_run(service: Service, run: Callable[..., Any], tm
     whole = (FILES / "export.ndjson").read_bytes()
     lines = whole.splitlines(keepends=True)
     service.exports.append((b"".join(lines[:2]) + b'{"id"',))
-    assert "run the same command again to go on" in run(tmp_path / "e.ndjson", "--retry-timeout", "0.0001", code=3)[1]
+    assert "run the same command again to go on" in run(tmp_path / "e.ndjson", "--retry-timeout", "1e-9", code=3)[1]
     assert not (tmp_path / "e.ndjson").exists()
     service.exports.append(b"".join(lines[2:]))
     run(tmp_path / "e.ndjson")
@@ -138,7 +138,7 @@ def test_a_part_of_another_export_is_left_alone(
     whole = (FILES / "export.ndjson").read_bytes()
     lines = whole.splitlines(keepends=True)
     service.exports.append((b"".join(lines[:2]),))
-    run(tmp_path / "e.ndjson", "--model", "a", "--retry-timeout", "0.0001", code=3)
+    run(tmp_path / "e.ndjson", "--model", "a", "--retry-timeout", "1e-9", code=3)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     said = run(
         tmp_path / "e.ndjson", "--model", "a", *(OTHER_URL if text == "OTHER" else text for text in other), code=2

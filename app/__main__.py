@@ -132,8 +132,9 @@ def _preparation(config: Config, arguments: argparse.Namespace) -> Waiting:
 
 def _server(config: Config) -> Waiting:
     threads = str(config.connections + idle_connections.SPARE)
-    # The owner's password is for migrations and commands; the workers do not need it.
-    environment = {**os.environ, "DATABASE_DIRECT_URL": "", "DATABASE_DIRECT_URL_FILE": ""}
+    # The owner's password is for migrations and commands; the workers do not need it. Which hosts they allow depends on
+    # HOST, and only of an address can they tell whether it is loopback.
+    environment = {**os.environ, "HOST": config.host, "DATABASE_DIRECT_URL": "", "DATABASE_DIRECT_URL_FILE": ""}
     return Waiting(
         *("app.server.granian_server", "wsgi:app", "--interface", "wsgi", "--no-ws"),
         *("--host", config.host, "--port", str(config.port)),

@@ -91,7 +91,7 @@ def eventually(service: Service, look: Callable[[], Any]) -> Any:
     return found
 
 
-def answers(url: str) -> bool:
+def answers(url: str | urllib.request.Request) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5) as response:
             return bool(response.status == 200)
@@ -109,6 +109,21 @@ def test_the_service_answers_at_the_address_that_it_prints(host: str, public_fol
         url = eventually(service, lambda: re.search(r"Predlog: (\S+)", service.log))[1]
         assert eventually(service, lambda: answers(f"{url}/health"))
         assert "starting it again" not in service.log
+    finally:
+        service.stop()
+
+
+@pytest.mark.parametrize("host", ["127.1", pytest.param("[::1]", marks=needs_ipv6)])
+def test_however_loopback_is_written_no_web_page_calls_the_service_by_a_name_of_its_own(
+    host: str, public_folder: Path
+) -> None:
+    data = str(public_folder / "data")
+    service = Service(public_folder, HOST=host, EMBEDDED_DATA_DIR=data, AUTH="none")
+    try:
+        url = eventually(service, lambda: re.search(r"Predlog: (\S+)", service.log))[1]
+        assert eventually(service, lambda: answers(f"{url}/ready"))
+        assert answers(f"{url}/api/v1/stats")
+        assert not answers(urllib.request.Request(f"{url}/api/v1/stats", headers={"Host": "rebound.example.org"}))
     finally:
         service.stop()
 

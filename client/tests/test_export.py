@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import PATIENT
-from misbehaving import Service
+from misbehaving import Service, free_port
 from predlog.cli import exporting
 from predlog.cli.console import Progress
 from predlog.cli.main import main
@@ -178,6 +178,27 @@ def test_spaces_of_a_service_that_looks_and_finds_nothing_are_left_out(
 def test_a_service_that_is_busy_is_asked_again(service: Service, run: Callable[..., Any], tmp_path: Path) -> None:
     service.exports.extend([503, 503, b""])
     assert run(tmp_path / "e.ndjson")[0].startswith("0 predictions")
+
+
+def test_a_service_that_is_busy_from_the_start_is_asked_again(
+    service: Service, run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Busy(Progress):
+        def say(self, text: str) -> None:
+            assert "answered 503" in text
+            service.mood = "ok"
+
+    monkeypatch.setattr(exporting, "Progress", Busy)
+    service.mood = 503
+    service.exports.append(b"")
+    assert run(tmp_path / "e.ndjson")[0].startswith("0 predictions")
+
+
+def test_a_service_that_is_away_from_the_start_is_waited_for(run: Callable[..., Any], tmp_path: Path) -> None:
+    with free_port() as port:
+        url = f"http://127.0.0.1:{port}"
+        said = run(tmp_path / "e.ndjson", "--url", url, "--retry-timeout", "1e-9", code=3)[1]
+    assert "ConnectionRefusedError" in said and "run the same command again to go on" in said
 
 
 def test_what_the_service_refuses_is_told(service: Service, run: Callable[..., Any], tmp_path: Path) -> None:

@@ -36,6 +36,10 @@ def service_of(options: argparse.Namespace) -> str:
     return (options.url or os.environ.get("PREDLOG_URL", "")).rstrip("/")
 
 
+class ServiceAway(CommandError):
+    """The service cannot be reached, or cannot answer now: it may be asked again."""
+
+
 def flatten(value: Any, path: str = "") -> list[tuple[str, Any]]:
     """Nested JSON as (path, value) pairs."""
     if isinstance(value, dict) and value:

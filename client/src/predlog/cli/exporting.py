@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 from urllib.parse import urlencode
 
-from predlog.cli.console import CommandError, Exit, Progress, service_of
+from predlog.cli.console import CommandError, Exit, Progress, ServiceAway, service_of
 from predlog.cli.show import fetch
 from predlog.response import ADVICE, reason
 from predlog.text import printable
@@ -78,8 +78,7 @@ class _Exporting:
 
     def run(self) -> int:
         """Fetch until it is whole."""
-        stats = fetch(self._transport, "/api/v1/stats", {**self._query, "percentiles": ""})
-        self._progress = Progress(stats["total_requests"] - stats.get("summarized", 0))
+        self._progress = Progress(self._total())
         try:
             with open(self._part, "r+b" if os.path.exists(self._part) else "w+b") as part:
                 self._fetch_all(part)
@@ -95,6 +94,14 @@ class _Exporting:
         count = f"{self._rows:,} predictions" if self._format != "parquet" else "all predictions"
         print(f"{count} exported to {printable(self._file)}")
         return Exit.DONE
+
+    def _total(self) -> int | None:
+        """Return how many predictions there are; None if the service cannot say so now, which ends no export."""
+        try:
+            stats = fetch(self._transport, "/api/v1/stats", {**self._query, "percentiles": ""})
+        except ServiceAway:
+            return None
+        return int(stats["total_requests"] - stats.get("summarized", 0))
 
     def _fetch_all(self, part: IO[bytes]) -> None:
         wait, quiet_since = INITIAL_BACKOFF, time.monotonic()

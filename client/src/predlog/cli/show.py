@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlencode
 
-from predlog.cli.console import BAR_WIDTH, CommandError, Exit, flatten
+from predlog.cli.console import BAR_WIDTH, CommandError, Exit, ServiceAway, flatten
 from predlog.response import ADVICE, reason
 from predlog.text import printable
 from predlog.transport import Transport
@@ -118,7 +118,8 @@ def _page(transport: Transport, path: str, query: str) -> tuple[Any, str | None]
     try:
         answer = transport.get(f"{path}?{query}")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise CommandError(f"the service cannot be reached: {reason(error)}") from None
+        kind = CommandError if isinstance(error, ValueError) else ServiceAway  # a wrong certificate stays wrong
+        raise kind(f"the service cannot be reached: {reason(error)}") from None
     if answer.status in ADVICE:
         raise CommandError(f"the service answered {answer.status}: {ADVICE[answer.status]}")
     try:
@@ -130,7 +131,7 @@ def _page(transport: Transport, path: str, query: str) -> tuple[Any, str | None]
         text = "; ".join(printable(f"{field}: {error}" if field else error) for field, error in errors)
         raise CommandError(f"the service refused the request: {text}", Exit.USAGE)
     if answer.status != 200:
-        raise CommandError(f"the service answered {answer.status}, try again later")
+        raise ServiceAway(f"the service answered {answer.status}, try again later")
     if not isinstance(said, (dict, list)):
         raise CommandError(f"the service answered 200, but not as Predlog does: {ADVICE[404]}")
     following = _NEXT.search(answer.link or "")

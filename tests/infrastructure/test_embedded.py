@@ -23,7 +23,13 @@ from typing import Any
 import psycopg2
 import pytest
 
-from app.infrastructure.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir, supervisor
+from app.infrastructure.embedded import (
+    EmbeddedPostgres,
+    EmbeddedPostgresError,
+    default_data_dir,
+    running_urls,
+    supervisor,
+)
 from app.infrastructure.embedded import account as account_module
 from app.infrastructure.embedded import server as server_module
 from app.infrastructure.embedded.account import ENVIRONMENT, choose_account
@@ -381,6 +387,12 @@ def test_a_directory_with_other_files_is_left_alone(new_dir: Path) -> None:
     with pytest.raises(EmbeddedPostgresError, match="files in it that are not Predlog's"):
         EmbeddedPostgres(new_dir).start()
     assert state_of(new_dir) == before
+
+
+def test_a_data_directory_that_cannot_be_read_is_named_to_who_looks_for_its_server(new_dir: Path) -> None:
+    new_dir.write_text("a file")
+    with pytest.raises(EmbeddedPostgresError, match=f"{new_dir} cannot be read: .*Not a directory"):
+        running_urls(new_dir)
 
 
 def test_directories_that_were_there_keep_their_permissions(new_dir: Path, base: Path) -> None:

@@ -167,9 +167,16 @@ class EmbeddedPostgres:
 def running_urls(data_dir: Path | None = None) -> Urls | None:
     """Return the URLs of the server that another process of this user runs in the data directory.
 
-    None if there is none.
+    None if there is none. Raises EmbeddedPostgresError if this user cannot read the directory.
     """
     directory = DataDirectory(Path(os.path.realpath(default_data_dir() if data_dir is None else data_dir)))
+    try:
+        return _running_urls(directory)
+    except OSError as error:
+        raise EmbeddedPostgresError(f"The data directory {directory.path} cannot be read: {error}") from error
+
+
+def _running_urls(directory: DataDirectory) -> Urls | None:
     port = read_number(directory.port_file)
     if port is None or not directory.in_use():
         return None

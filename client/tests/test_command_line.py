@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -288,9 +289,10 @@ def test_the_progress_bar_is_for_terminals(monkeypatch: pytest.MonkeyPatch, caps
     assert "[###############...............]  50%  5 lines" in shown and "line 3: wrong" in shown
 
 
-@pytest.mark.parametrize("arguments", [["send", "/no/such/file"], ["send", "/"]])
-def test_a_file_that_cannot_be_read_is_said_so(run: Callable[..., Any], arguments: Any) -> None:
-    assert arguments[1] in run(*arguments, code=2)[1]
+@pytest.mark.parametrize("command", ["send", "import"])
+@pytest.mark.parametrize("name", ["/no/such/file", "/", f"{__file__}/x", "n" * 300], ids=len)
+def test_a_file_that_cannot_be_read_is_said_so(run: Callable[..., Any], command: str, name: str) -> None:
+    assert run(command, name, code=2)[1].startswith(f"predlog: {name}: ")
 
 
 def test_tail_prints_the_last_predictions_oldest_first(service: Service, run: Callable[..., Any]) -> None:
@@ -432,6 +434,37 @@ def test_a_reader_that_has_had_enough_ends_the_command_quietly(program: Program,
     tail.stdout.close()
     assert tail.wait(120) == 0 and tail.stderr.read() == ""
     tail.stdout = None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its pipes break in another way")
+def test_a_reader_that_reads_nothing_changes_no_exit_code(program: Program, file: Path) -> None:
+    file.write_text("rubbish\n")
+    for arguments, code in [(["stats"], 0), (["send", str(file)], 1)]:
+        reading, writing = os.pipe()
+        os.close(reading)
+        process = program.start("-m", "predlog", *arguments, stdout=writing, environment={"PYTHONUNBUFFERED": ""})
+        os.close(writing)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == code and "BrokenPipe" not in errors, errors
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is always full")
+def test_an_output_that_cannot_be_written_is_said_so(program: Program) -> None:
+    with open("/dev/full", "w") as full:
+        process = program.start("-m", "predlog", "stats", stdout=full)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2 and errors == "predlog: reading or writing failed: No space left on device\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process begins with closed streams on Unix alone")
+@pytest.mark.parametrize(("arguments", "stream"), [(["send", "-"], 0), (["tail", "--once"], 1), (["send", "-"], 2)])
+def test_a_closed_standard_stream_is_an_empty_one(program: Program, arguments: list[str], stream: int) -> None:
+    closed = {("stdin", "stdout", "stderr")[stream]: None}
+    open_ones = {} if stream == 0 else {"stdin": subprocess.DEVNULL}
+    close = partial(os.close, stream)
+    process = program.start("-m", "predlog", *arguments, preexec_fn=close, **open_ones, **closed)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0 and not errors, errors
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sets the locale of Linux")

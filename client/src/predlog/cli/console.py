@@ -7,7 +7,9 @@ import enum
 import os
 import sys
 import time
-from typing import Any
+from typing import Any, BinaryIO
+
+from predlog.text import printable
 
 BAR_WIDTH = 30
 REDRAW_SECONDS = 0.1
@@ -29,6 +31,14 @@ class CommandError(Exception):
     def __init__(self, text: str, code: Exit = Exit.AWAY) -> None:
         super().__init__(text)
         self.code = code
+
+
+def open_to_read(path: str) -> BinaryIO:
+    """Open a file that the user named. Raises CommandError."""
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise CommandError(f"{printable(path)}: {error.strerror}", Exit.USAGE) from None
 
 
 def service_of(options: argparse.Namespace) -> str:

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import BinaryIO
 
 from predlog.cli.checkpoint import of_stream, size_of
-from predlog.cli.console import CommandError, Exit
+from predlog.cli.console import CommandError, Exit, open_to_read
 from predlog.cli.ndjson import InvalidLine, Line
 from predlog.cli.sending import Sending
 from predlog.importers.records import Found
@@ -32,12 +32,10 @@ def import_file(transport: Transport, options: argparse.Namespace) -> int:
         raise CommandError(f"--{next(iter(given))} is for --from access-log", Exit.USAGE)
     module = import_module(f"predlog.importers.{MODULES.get(options.source, options.source)}")
     try:
-        with open(options.file, "rb") as file:
+        with open_to_read(options.file) as file:
             records = _Records(file, module.read(file, options.file, **given))
             state, _ = of_stream(file)
             return Sending(transport, state, records, size_of(file), options.retry_timeout).run()
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise CommandError(f"{printable(options.file)}: {error.strerror}", Exit.USAGE) from None
     except (ValueError, csv.Error) as error:  # a file that is something else altogether
         raise CommandError(printable(error), Exit.USAGE) from None
 

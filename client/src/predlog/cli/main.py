@@ -13,32 +13,53 @@ from predlog.cli.console import CommandError, Exit
 from predlog.connecting import Route
 from predlog.importers import SOURCES
 from predlog.settings import Settings
+from predlog.text import printable
 from predlog.transport import Transport
 from predlog.version import __version__
 
 EPILOG = """\
 The service is at --url or PREDLOG_URL; PREDLOG_API_KEY is sent as the key (there is no option for it: other users of
-the machine can read the command line). Exit codes: 0 done, 1 some records were rejected, 2 wrong usage, 3 the service
-could not be reached or refused the key, 130 interrupted."""
+the machine can read the command line). Exit codes: 0 done, 1 some records were rejected, 2 wrong usage or a file that
+cannot be read or written, 3 the service could not be reached or refused the key, 130 interrupted."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    _replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal has no letters for must not end the command
             stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
+    code = int(Exit.DONE)
     try:
         transport = _transport(options.url, options.timeout)
-        return int(options.run(transport, options))
+        code = int(options.run(transport, options))
+        sys.stdout.flush()  # at the interpreter's exit it is too late to say what failed
+        return code
     except CommandError as error:
         print(f"predlog: {error}", file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:  # the reader of our output, `head` say, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.DONE
+        _give_up_output()
+        return code
+    except OSError as error:  # the disk that our output goes to is full, say
+        print(f"predlog: reading or writing failed: {error.strerror or printable(error)}", file=sys.stderr)
+        _give_up_output()
+        return Exit.USAGE
+
+
+def _replace_closed_streams() -> None:
+    """Open the null device for each standard stream that was closed before the start, as `>&-` in a shell does."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  (for as long as we run)
+
+
+def _give_up_output() -> None:
+    """Let the null device take what is left to write, so that the interpreter's exit does not fail at it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _transport(url: str | None, timeout: float) -> Transport:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from predlog import response
 from predlog.cli.checkpoint import State, of_file, of_stream, size_of
-from predlog.cli.console import CommandError, Exit, Progress, flatten, service_of
+from predlog.cli.console import CommandError, Exit, Progress, flatten, open_to_read, service_of
 from predlog.cli.ndjson import InvalidLine, Line
 from predlog.response import Acknowledged, Later
 from predlog.text import printable
@@ -27,20 +27,17 @@ def send_file(transport: Transport, options: argparse.Namespace) -> int:
     """Send a file or standard input; the exit code says whether every record was stored."""
     if options.file == "-":
         return Sending(transport, *of_stream(sys.stdin.buffer), None, options.retry_timeout).run()
-    try:
-        with open(options.file, "rb") as file:
-            size = size_of(file)
-            if size is None:
-                return Sending(transport, *of_stream(file), None, options.retry_timeout).run()
-            state, lines, why = of_file(options.file, file, service_of(options), options.restart)
-            sending = Sending(transport, state, lines, size, options.retry_timeout)
-            if why:
-                sending.say(f"{options.file} {why}: starting from its first line")
-            elif lines.line:
-                sending.say(f"{lines.line:,} lines were sent before, going on from there (--restart sends them again)")
-            return sending.run()
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise CommandError(f"{printable(options.file)}: {error.strerror}", Exit.USAGE) from None
+    with open_to_read(options.file) as file:
+        size = size_of(file)
+        if size is None:
+            return Sending(transport, *of_stream(file), None, options.retry_timeout).run()
+        state, lines, why = of_file(options.file, file, service_of(options), options.restart)
+        sending = Sending(transport, state, lines, size, options.retry_timeout)
+        if why:
+            sending.say(f"{options.file} {why}: starting from its first line")
+        elif lines.line:
+            sending.say(f"{lines.line:,} lines were sent before, going on from there (--restart sends them again)")
+        return sending.run()
 
 
 class Source(Protocol):

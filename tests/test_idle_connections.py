@@ -40,6 +40,15 @@ def test_a_client_that_has_sent_or_read_something_meanwhile_is_not(sight: Connec
     assert judge().condemned([sight], 1000) == []
 
 
+def test_a_client_that_waits_while_its_request_is_worked_on_is_kept() -> None:
+    waiting = replace(IDLE, received_s=61, sent_s=100)
+    began = 1000 - 61 + 0.01
+    assert judge().condemned([waiting], 1000, [("10.0.0.1", began)]) == []
+    assert judge().condemned([replace(waiting, peer="2001:0db8:0000:0001")], 1000, [("2001:db8:0:1::7", began)]) == []
+    assert judge().condemned([waiting], 1000, [("10.0.0.2", began)]) == [waiting], "the request of somebody else"
+    assert judge().condemned([waiting], 1000, [("10.0.0.1", began + 20)]) == [waiting], "a request on another one"
+
+
 def looks_until_closed(bytes_a_second: float, step_s: float = 5.0) -> int | None:
     """A client that goes on sending, and reads its answer so fast; looks are taken for half an hour."""
     course = judge()

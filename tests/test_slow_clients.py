@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import create_engine
 
 from app.server.idle_connections import SPARE
 from conftest import Server
@@ -45,6 +46,18 @@ def impatient(plain: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with running(
         tmp_path_factory.mktemp("impatient"), "--no-migrate",
         DATABASE_URL=plain.url, AUTH="none", WORKERS="1", THREADS="2", POOL_SIZE="2", REQUEST_TIMEOUT_S="4",
+    ) as service:  # fmt: skip
+        yield service
+
+
+@pytest.fixture(scope="module")
+def hasty(plain: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A client may be silent for much less time than a request may take."""
+    with running(
+        tmp_path_factory.mktemp("hasty"), "--no-migrate",
+        DATABASE_URL=plain.url, AUTH="none", WORKERS="1", REQUEST_TIMEOUT_S="1", LOCK_TIMEOUT_MS="60000",
+        STATEMENT_TIMEOUT_MS="60000", MAX_BODY_BYTES="1048576", MAX_CONCURRENT_BATCHES="1",
+        ANSWER_MEMORY_BYTES="4194304",
     ) as service:  # fmt: skip
         yield service
 
@@ -158,6 +171,19 @@ def test_a_client_that_falls_silent_is_cut_off(impatient: Service, sent: bytes) 
         received = answer(silent)  # fails if it takes longer than TIMEOUT
     assert received[:12] in (b"", b"HTTP/1.1 200", b"HTTP/1.1 400")
     assert_served(impatient)
+
+
+@linux_only
+def test_a_client_that_waits_while_its_request_is_worked_on_is_answered(plain: Server, hasty: Service) -> None:
+    engine, name = create_engine(plain.url), f"waiting-{uuid4()}"
+    body = json.dumps(RECORD | {"model_name": name}).encode()
+    with engine.connect() as locking, connect(hasty) as waiting:
+        locking.exec_driver_sql("LOCK prediction_log IN ACCESS EXCLUSIVE MODE")
+        waiting.sendall(head("POST", "/api/v1/predict-log", len(body)) + body)
+        time.sleep(4)  # four times as long as a client may be silent
+        locking.rollback()
+        assert waiting.recv(65536).startswith(b"HTTP/1.1 200")
+    engine.dispose()
 
 
 @linux_only

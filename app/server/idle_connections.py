@@ -1,6 +1,7 @@
 """Close idle connections, because the server itself would wait for them for ever.
 
-A client that sends nothing, or reads its answer too slowly, has a limited time. If there are more connections than the
+A client that sends nothing, or reads its answer too slowly, has a limited time, which does not run while the service
+works on its request. If there are more connections than the
 worker should hold, the ones that were idle for longest are closed first, beginning with the address that has most.
 Linux tells all this about each connection; on other systems nothing is closed.
 """
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
@@ -26,6 +27,11 @@ COUNT_EVERY_S = 0.25
 LOOK_EVERY_S = 5.0
 # The bytes a second that a client must read of an answer, on average over its time.
 MIN_BYTES_A_SECOND = 4096
+# The seconds that may pass on a busy machine from the last byte of a request until a thread works on it.
+MAX_DELAY_S = 5.0
+
+# The address of the client of each request that is worked on, and since when, by time.monotonic().
+AtWork = Iterable[tuple[str, float]]
 
 
 @dataclass(frozen=True)
@@ -37,13 +43,16 @@ class Limits:
     per_address: int = 0
 
 
-def watch(port: int, limits: Limits) -> None:
-    """From now on, in a thread: close connections of this process to this port that are beyond the limits."""
+def watch(port: int, limits: Limits, at_work: Callable[[], AtWork]) -> None:
+    """From now on, in a thread: close connections of this process to this port that are beyond the limits.
+
+    `at_work` says which requests are worked on.
+    """
     if sys.platform == "linux":
-        threading.Thread(target=_watch, args=(port, limits), name="watch-connections", daemon=True).start()
+        threading.Thread(target=_watch, args=(port, limits, at_work), name="watch-connections", daemon=True).start()
 
 
-def _watch(port: int, limits: Limits) -> None:
+def _watch(port: int, limits: Limits, at_work: Callable[[], AtWork]) -> None:
     judge, due = Judge(limits), 0.0
     crowd = min(limits.connections, limits.per_address or limits.connections)
     while True:
@@ -51,7 +60,7 @@ def _watch(port: int, limits: Limits) -> None:
         now = time.monotonic()
         with suppress(OSError):  # no descriptor is free for the check: the next one may find one
             if now >= due or sockets.number() > crowd:
-                for connection in judge.condemned(list(sockets.connections(port)), now):
+                for connection in judge.condemned(list(sockets.connections(port)), now, at_work()):
                     # Reset, or the rest of an answer would stay in the kernel until the client has read it.
                     sockets.close(connection, reset=connection.unread > 0)
                 due = now + min(limits.silent_s / 4, LOOK_EVERY_S)
@@ -73,9 +82,13 @@ class Judge:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._courses: dict[str, _Course] = {}
+        self._work_began: dict[str, list[float]] = {}
 
-    def condemned(self, connections: Collection[Connection], now: float) -> list[Connection]:
+    def condemned(self, connections: Collection[Connection], now: float, at_work: AtWork = ()) -> list[Connection]:
         """Return which of all open connections to close, at this moment of time.monotonic()."""
+        self._work_began = defaultdict(list)
+        for address, since in at_work:
+            self._work_began[sockets.network(address)].append(since)
         self._courses = {connection.inode: self._follow(connection, now) for connection in connections}
         condemned = [connection for connection in connections if self._is_over(connection, now)]
         left = set(connections) - set(condemned)
@@ -95,7 +108,8 @@ class Judge:
     def _is_over(self, connection: Connection, now: float) -> bool:
         """Return whether the client has neither sent nor read enough in its time."""
         if connection.unread == 0:
-            return min(connection.received_s, connection.sent_s) > self._limits.silent_s
+            is_silent = min(connection.received_s, connection.sent_s) > self._limits.silent_s
+            return is_silent and not self._may_be_at_work(connection, now)
         course = self._courses[connection.inode]
         waited_s = now - course.unread_since
         if waited_s <= self._limits.silent_s:
@@ -103,6 +117,14 @@ class Judge:
         read = connection.acked - course.unread_acked
         course.unread_since, course.unread_acked = now, connection.acked
         return read < MIN_BYTES_A_SECOND * waited_s
+
+    def _may_be_at_work(self, connection: Connection, now: float) -> bool:
+        """Return whether a request of this address is worked on that may have come on this connection.
+
+        The server does not say on which connection a request came, but work begins as soon as its last byte is there.
+        """
+        heard = now - connection.received_s
+        return any(abs(began - heard) <= MAX_DELAY_S for began in self._work_began.get(connection.peer, ()))
 
     def _surplus(self, connections: Iterable[Connection], now: float) -> list[Connection]:
         """Return the longest idle ones: first of addresses that have too many, then of the address that has most."""

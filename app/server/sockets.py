@@ -94,12 +94,12 @@ def _look(connection: socket.socket, inode: str, descriptor: int, port: int) -> 
     if state not in OPEN:
         return None
     (unread,) = LENGTH.unpack(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(LENGTH.size)))
-    peer = _network(connection.getpeername()[0])
+    peer = network(connection.getpeername()[0])
     return Connection(inode, descriptor, peer, received_ms / 1000, sent_ms / 1000, acked, unread, received > 0)
 
 
-def _network(address: str) -> str:
-    """Return the network of the owner of an address."""
+def network(address: str) -> str:
+    """Return the network of the owner of an address: of IPv6 its first half, of IPv4 the address itself."""
     if ":" not in address:
         return address
     v6 = IPv6Address(address.partition("%")[0])

@@ -53,8 +53,7 @@ def register(app: Flask, config: Config) -> None:
     if config.rate_limit:
         rate = Rate(config.rate_limit, config.rate_burst)
         rate_limit.register(app, rate_limit.RateLimit(rate, RateTable(shared_file("rates"))))
-    # Flask's own way to put middleware in, which to mypy is a method that must not be replaced.
-    app.wsgi_app = concurrency.ConcurrencyLimit(  # type: ignore[method-assign]
+    limit = app.extensions[concurrency.EXTENSION] = concurrency.ConcurrencyLimit(
         app.wsgi_app,
         permits=config.threads,
         # A request uses one database connection at a time, so reads leave a quarter of whichever is scarcer to writes.
@@ -63,6 +62,8 @@ def register(app: Flask, config: Config) -> None:
         answers=config.answer_memory_bytes,
         timeout_s=config.request_timeout_s,
     )
+    # Flask's own way to put middleware in, which to mypy is a method that must not be replaced.
+    app.wsgi_app = limit  # type: ignore[method-assign]
     smorest = api.create_api(app, __version__, health.DESCRIPTION)
     errors.register(app)
     questions = (statistics, model_statistics, error_groups, histogram, comparison, catalogue, alerts)

@@ -146,6 +146,7 @@ def test_a_request_that_waits_for_bytes_gives_its_permit_back(servers: Callable[
     request = arriving("/api/v1/predict-log", Trickle(body, asked, go_on), len(body))
     slow, answers = in_background(lambda: client.open(**request))
     assert asked.wait(TIMEOUT)
+    assert limit_of(client).at_work() == []
     assert client.get("/api/v1/stats?model_name=gate").status_code == 200
     assert client.post(BATCH, json=[RECORD]).status_code == 200
     go_on.set()
@@ -165,6 +166,25 @@ def test_an_application_that_fails_gives_its_permit_back() -> None:
         with pytest.raises(ZeroDivisionError):
             Client(guarded).get("/")
     assert guarded.bodies.take(10)
+
+
+def test_a_request_is_at_work_from_the_end_of_its_body_to_the_end_of_its_answer() -> None:
+    seen = []
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        with environ[PERMIT].outside():
+            seen.append(guarded.at_work())
+            arrived = time.monotonic()
+        ((address, since),) = guarded.at_work()
+        assert address == "10.0.0.1" and since >= arrived
+        return [b"x" * 100_000]
+
+    guarded = limited(application)
+    answer: Any = guarded({"REMOTE_ADDR": "10.0.0.1"}, lambda *_: None)
+    assert seen == [[]]
+    assert len(guarded.at_work()) == 1
+    answer.close()
+    assert guarded.at_work() == []
 
 
 class Answer:

@@ -19,6 +19,7 @@ from app.presentation.middleware.permits import Memory, Permits
 
 ARRIVED = "predlog.arrived"
 PERMIT = "predlog.permit"
+EXTENSION = "predlog-concurrency"
 # They answer from memory, and must do so while every permit is taken.
 WITHOUT_A_PERMIT = ("/health", "/metrics")
 # A load balancer that found an instance busy with reads would keep writes from it.
@@ -84,7 +85,9 @@ class Permit:
         self._body_bytes = self._answer_bytes = 0
         self._has_permit = False
         self.is_streamed = False
-        self._enter()
+        self.address: str = environ.get("REMOTE_ADDR") or ""
+        self.since = 0.0
+        self._begin_work()
 
     @property
     def is_granted(self) -> bool:
@@ -97,9 +100,10 @@ class Permit:
 
         If the block fails, the error is answered without a permit.
         """
+        self._limits.working.discard(self)
         self._leave()
         yield
-        self._enter()
+        self._begin_work()
         if not self.is_granted:
             _refuse()
 
@@ -146,8 +150,14 @@ class Permit:
     def end(self) -> None:
         """Give back everything, after the answer was sent."""
         self.end_work()
+        self._limits.working.discard(self)
         self._answers.give_back(self._answer_bytes)
         self._answer_bytes = 0
+
+    def _begin_work(self) -> None:
+        self.since = time.monotonic()
+        self._limits.working.add(self)
+        self._enter()
 
     def _enter(self) -> None:
         self._has_permit = self._needs_permit and self._limits.enter(is_read=self._is_read)
@@ -170,6 +180,8 @@ class ConcurrencyLimit:
         """
         self._application = application
         self.timeout_s = timeout_s
+        # The requests for which the service does not wait for their client.
+        self.working: set[Permit] = set()
         self._permits, self._reads = Permits(permits), Permits(reads)
         self.bodies, self.answers, self.receipts = Memory(bodies), Memory(answers), Memory(answers)
 
@@ -189,6 +201,10 @@ class ConcurrencyLimit:
             permit.end()
             return [start]
         return Unsent(chain([start], parts), answer, permit)
+
+    def at_work(self) -> list[tuple[str, float]]:
+        """Return each request that is worked on: its client's address, and since when, by time.monotonic()."""
+        return [(permit.address, permit.since) for permit in tuple(self.working)]
 
     def enter(self, *, is_read: bool = False) -> bool:
         """Wait for a permit; return False if none was free in time."""

@@ -106,9 +106,10 @@ class LatencySketch:
         two closest ranks. Both neighbours are known within RELATIVE_ERROR and are not negative, so an interpolated
         value is within RELATIVE_ERROR as well.
         """
-        if self._last[0] != (asked := tuple(fractions)):
-            self._last = (asked, self._quantiles(asked))
-        return list(self._last[1])
+        asked, last = tuple(fractions), self._last
+        if last[0] != asked:  # another thread may replace self._last meanwhile
+            last = self._last = (asked, self._quantiles(asked))
+        return list(last[1])
 
     def _quantiles(self, fractions: Sequence[float]) -> list[float | None]:
         if not self._counts:
@@ -120,7 +121,7 @@ class LatencySketch:
             return value_of(bins[bisect_right(ranks, rank)])
 
         def quantile(fraction: float) -> float:
-            position = fraction * (ranks[-1] - 1)
+            position = min(fraction * (ranks[-1] - 1), ranks[-1] - 1)  # beyond 2**53 the product may be rounded up
             below = int(position)
             low, share = at(below), position - below
             return low + (at(below + 1) - low) * share if share else low

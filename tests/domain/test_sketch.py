@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import example, given
@@ -79,3 +79,23 @@ def test_an_empty_sketch_has_no_quantiles() -> None:
 def test_bins_that_were_emptied_do_not_count() -> None:
     sketch = LatencySketch([(bin_of(1.0), 2), (bin_of(1000.0), 1), (bin_of(1000.0), -1)])
     assert sketch.quantiles([1.0]) == sketch_of([1.0, 1.0]).quantiles([1.0])
+
+
+def test_a_quantile_is_not_that_of_another_thread_that_asks_at_the_same_time() -> None:
+    sketch = sketch_of([1, 2, 300])
+
+    class Interrupted(list[float]):
+        """Fractions whose reader is interrupted by another one."""
+
+        def __iter__(self) -> Iterator[float]:
+            sketch.quantiles([1.0])
+            return super().__iter__()
+
+    (before,) = sketch.quantiles([0.0])
+    assert sketch.quantiles(Interrupted([0.0])) == [before]
+
+
+@given(st.integers(2**52, 2**70), st.lists(FRACTIONS, max_size=3))
+def test_any_number_of_predictions_has_quantiles(count: int, fractions: list[float]) -> None:
+    for estimate in LatencySketch([(bin_of(5), count)]).quantiles([*fractions, 1.0]):
+        assert within_the_bound(estimate, 5)

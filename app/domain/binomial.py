@@ -44,8 +44,15 @@ def _peizer_pratt(count: int, trials: int, share: float) -> float:
     skew = above - mean
     if abs(skew) < 1e-6 * deviation:
         return distance / deviation
-    deviance = above * math.log1p(skew / mean) + below * math.log1p(-skew / (trials * other))
-    return distance / abs(skew) * math.sqrt(2 * deviance / (1 + 1 / (6 * trials)))
+    deviance = above * _log_ratio(above, mean, skew) + below * _log_ratio(below, trials * other, -skew)
+    # The two parts cancel out if there are very many trials, and their rounding may then leave less than nothing.
+    return distance / abs(skew) * math.sqrt(2 * max(deviance, 0.0) / (1 + 1 / (6 * trials)))
+
+
+def _log_ratio(value: float, expected: float, difference: float) -> float:
+    """Return ln(value / expected); `difference` is that of the two, exact if they are close to each other."""
+    close = abs(difference) < expected / 2
+    return math.log1p(difference / expected) if close else math.log(value / expected)
 
 
 def share_limits(count: int, trials: int, confidence: float) -> tuple[float, float]:

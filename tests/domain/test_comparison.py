@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
@@ -69,6 +69,16 @@ def test_share_limits_are_those_of_clopper_and_pearson(number: int, confidence: 
         # The binomial tail at each limit is the error, to two percent of it.
         assert low == 0 if count == 0 else math.isclose(stats.binom.sf(count - 1, number, low), error, rel_tol=0.02)
         assert high == 1 if count == number else math.isclose(stats.binom.cdf(count, number, high), error, rel_tol=0.02)
+
+
+@given(st.integers(1, 2**70), st.floats(0, 1), st.integers(0, 3), confidences)
+@example(5706897964723824, 0.0, 1, 0.5)
+@example(173960769529937952768, 0.0, 2, 0.95)
+def test_any_number_of_trials_has_limits(trials: int, share: float, more: int, confidence: float) -> None:
+    successes = min(int(trials * share) + more, trials)
+    for count in (successes, trials - successes):
+        low, high = share_limits(count, trials, confidence)
+        assert 0 <= low <= high <= 1
 
 
 @pytest.mark.parametrize("predictions", SIZES)

@@ -60,7 +60,7 @@ def usual_gap(activities: Sequence[Activity]) -> timedelta | None:
     gap = None
     for activity in activities:
         spacings = activity.spacings
-        usual = spacings[3 * (len(spacings) - 1) // 4] if spacings else timedelta()
+        usual = spacings[(3 * len(spacings) - 1) // 4] if spacings else timedelta()
         if usual < 2 * activity.level.width:
             gap = activity.mean_gap or gap
             continue

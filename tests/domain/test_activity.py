@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.activity import LOOK_BACK, RECENT_BUCKETS, Activity, is_silent, usual_gap
+from app.domain.cover import DAYS
 from app.domain.instants import DAY, HOUR, MINUTE, floor
 
 NOW = datetime(2025, 6, 9, 12, 34, 56, tzinfo=timezone.utc)
@@ -150,3 +151,17 @@ def test_silence_is_ten_gaps_without_a_prediction_and_a_minute_at_least(
     gap: timedelta | None, ago: timedelta, silent: bool | None
 ) -> None:
     assert is_silent(NOW - ago, gap, NOW) is silent
+
+
+@given(st.lists(st.integers(2, 60), min_size=2, max_size=12))
+def test_the_usual_gap_is_the_shortest_that_three_of_four_pauses_do_not_exceed(
+    pauses: list[int],
+) -> None:
+    days = [0]
+    for pause in pauses:
+        days.append(days[-1] + pause)
+    gap = usual_gap([Activity(DAYS, Counter(day * 86_400 for day in days))])
+    assert gap is not None
+    no_longer = sum(pause * DAY <= gap for pause in pauses)
+    shorter = sum(pause * DAY < gap for pause in pauses)
+    assert 4 * no_longer >= 3 * len(pauses) > 4 * shorter

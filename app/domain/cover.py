@@ -120,7 +120,12 @@ def hours_pending_repair(time_range: TimeRange, state: Materialized) -> int:
 
 
 def answerable(time_range: TimeRange, state: Materialized, levels: Sequence[Level] = COARSE_TO_FINE) -> TimeRange:
-    """Return the nearest range that can be answered: an end moves out to a whole bucket if finer levels are gone."""
+    """Return the nearest range that can be answered: an end moves out to a whole bucket if finer levels are gone.
+
+    An empty range stays as it is: no predictions are in it, whatever retention has kept.
+    """
+    if not time_range:
+        return time_range
     return TimeRange(_snap(time_range.start, state, levels, floor), _snap(time_range.end, state, levels, ceiling))
 
 

@@ -149,6 +149,14 @@ def test_a_range_is_widened_by_less_than_a_day_at_each_end(time_range: TimeRange
     assert time_range.end <= whole.end < time_range.end + DAY
 
 
+@given(instants, states(), levels)
+def test_an_empty_range_stays_empty_whatever_is_kept(
+    instant: datetime, state: Materialized, levels: tuple[Level, ...]
+) -> None:
+    empty = TimeRange(instant, instant)
+    assert plan(empty, state, levels) == (empty, [])
+
+
 def test_the_ends_move_to_the_buckets_of_the_finest_level_that_is_left() -> None:
     kept_from = ((RAW, MONDAY + 9 * DAY), (MINUTES, MONDAY + 6 * DAY), (HOURS, MONDAY + 3 * DAY))
     state = Materialized(MONDAY + 15 * DAY, kept_from=kept_from)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
 from sqlalchemy import create_engine
@@ -110,7 +111,9 @@ def test_2000_points_of_a_minute_are_answered(client: FlaskClient, model: str, m
     assert len(answer["points"]) == 2000
 
 
-def test_if_rows_are_gone_the_points_still_add_up_to_the_answer_of_stats(server: Server) -> None:
+@pytest.fixture
+def hours_left(server: Server) -> Iterator[tuple[FlaskClient, datetime]]:
+    """A log whose rows and minutes of a day are gone, and the day. It had two predictions after ten o'clock."""
     today = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
     with ExitStack() as stack:
         url = stack.enter_context(empty_database(server))
@@ -125,25 +128,44 @@ def test_if_rows_are_gone_the_points_still_add_up_to_the_answer_of_stats(server:
             timestamp = (today - 5 * DAY + 10 * HOUR + minute * MINUTE).isoformat()
             assert client.post("/api/v1/predict-log", json={**body, "timestamp": timestamp}).status_code == 200
         _drop_rows_and_minutes_before(today - 3 * DAY, database, server)
-        asked = {"from": (today - 5 * DAY + 10.5 * HOUR).isoformat(), "to": (today - 5 * DAY + 12 * HOUR).isoformat()}
-        total = client.get("/api/v1/stats", query_string=asked).json["total_requests"]
-        assert total == 2, "the whole hour is counted, for nothing finer is left"
-        for bucket in ("1h", "6h", "15m"):
-            response = client.get(URL, query_string={**asked, "bucket": bucket})
-            # The service may refuse points that are finer than the kept aggregates, but must not answer zero.
-            assert response.status_code == 422 or sum(counts(response.json)) == 2, bucket
-        day = {"from": (today - 5 * DAY).isoformat(), "to": (today - 4 * DAY).isoformat(), "bucket": "auto"}
-        for path in (URL, "/api/v1/stats/histogram", "/api/v1/stats/models"):
-            answer = client.get(path, query_string=day).json
-            assert (answer["bucket"], total_of(answer)) == ("1h", 2), "for points of 15 minutes too little is left"
-        refused = client.get(URL, query_string={**day, "timezone": "Asia/Kolkata"})
-        assert refused.status_code == 422
-        assert "`timezone=UTC`" in refused.json["errors"]["query"]["bucket"][0], "its hours begin within those of UTC"
+        yield client, today - 5 * DAY
+
+
+def test_if_rows_are_gone_the_points_still_add_up_to_the_answer_of_stats(
+    hours_left: tuple[FlaskClient, datetime],
+) -> None:
+    client, midnight = hours_left
+    asked = {"from": (midnight + 10.5 * HOUR).isoformat(), "to": (midnight + 12 * HOUR).isoformat()}
+    total = client.get("/api/v1/stats", query_string=asked).json["total_requests"]
+    assert total == 2, "the whole hour is counted, for nothing finer is left"
+    for bucket in ("1h", "6h", "15m"):
+        response = client.get(URL, query_string={**asked, "bucket": bucket})
+        # The service may refuse points that are finer than the kept aggregates, but must not answer zero.
+        assert response.status_code == 422 or sum(counts(response.json)) == 2, bucket
+    day = {"from": midnight.isoformat(), "to": (midnight + DAY).isoformat(), "bucket": "auto"}
+    for path in (URL, "/api/v1/stats/histogram", "/api/v1/stats/models"):
+        answer = client.get(path, query_string=day).json
+        assert (answer["bucket"], total_of(answer)) == ("1h", 2), "for points of 15 minutes too little is left"
+    refused = client.get(URL, query_string={**day, "timezone": "Asia/Kolkata"})
+    assert refused.status_code == 422
+    assert "`timezone=UTC`" in refused.json["errors"]["query"]["bucket"][0], "its hours begin within those of UTC"
+
+
+def test_if_rows_are_gone_an_empty_range_still_has_no_predictions(hours_left: tuple[FlaskClient, datetime]) -> None:
+    client, midnight = hours_left
+    instant = (midnight + 10.5 * HOUR).isoformat()
+    empty = {"from": instant, "to": instant}
+    for path in ("/api/v1/stats", "/api/v1/stats/histogram"):
+        answer = client.get(path, query_string=empty).json
+        assert (answer["range"], answer["total_requests"], answer["cut_to_request"]) == (empty, 0, True), path
+    for path in (URL, "/api/v1/stats/models"):
+        answer = client.get(path, query_string={**empty, "bucket": "1h"}).json
+        assert (answer["range"], total_of(answer), answer["cut_to_request"]) == (empty, 0, True), path
 
 
 def total_of(answer: Any) -> int:
     """How many predictions an answer is about, by points or by models."""
-    return sum(entry["total_requests"] for entry in answer.get("points") or answer["models"])
+    return sum(entry["total_requests"] for entry in answer["points" if "points" in answer else "models"])
 
 
 MATERIALIZED = """

@@ -187,6 +187,62 @@ def test_a_path_without_the_optional_name_of_a_model_is_no_prediction(
     assert [record["model_name"] for record in stored(service)] == ["price"]
 
 
+ACCESS_LINE = '1.2.3.4 - - [09/Jun/2025:14:00:00 +0200] "%s" 200 12 "-" "curl" 0.250\n'
+
+
+@pytest.mark.parametrize(
+    ("path", "version"),
+    [
+        ("/v1/models/price:predict", None),
+        ("/v1/models/price/versions/3:classify", "3"),
+        ("/v1/models/price/labels/stable:regress", None),
+        ("/v2/models/price/infer", None),
+        ("/v2/models/price/versions/3/infer_stream?x=1", "3"),
+        ("/v2/models/price/generate_stream", None),
+        ("/models/price/invoke", None),
+        ("/models/price/invocations", None),
+        ("/api/models/price/predict/", None),
+    ],
+)
+def test_the_paths_of_model_servers_are_known(
+    service: Service, run: Callable[..., Any], tmp_path: Path, path: str, version: str | None
+) -> None:
+    (tmp_path / "log").write_text(ACCESS_LINE % f"POST {path} HTTP/1.1")
+    run("import", tmp_path / "log", "--from", "access-log")
+    assert [(one["model_name"], one.get("model_version")) for one in stored(service)] == [("price", version)]
+
+
+@pytest.mark.parametrize("more", [(), ("--path", "(?P<model>price)"), ("--model", "m")])
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        "OPTIONS /v1/models/price:predict HTTP/1.1", "HEAD /v1/models/price:predict HTTP/1.1",
+        "", "-", r"\x16\x03\x01", r"\"GET",
+    ],
+)  # fmt: skip
+def test_preflights_and_requests_that_are_no_http_are_no_predictions(
+    service: Service, run: Callable[..., Any], tmp_path: Path, request_line: str, more: Any
+) -> None:
+    (tmp_path / "log").write_text(ACCESS_LINE % request_line)
+    said = run("import", tmp_path / "log", "--from", "access-log", *more)[0]
+    assert said == "0 stored, 0 were there already, 0 rejected\n"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/models/price", "/v1/models/price/versions/3", "/v1/models/price/metadata", "/v2/models/price/ready",
+        "/v2/models/price/versions/3/stats", "/v2/repository/models/price/load", "/v2/models/predict/ready",
+    ],
+)  # fmt: skip
+def test_questions_about_a_model_are_no_predictions(
+    service: Service, run: Callable[..., Any], tmp_path: Path, path: str
+) -> None:
+    (tmp_path / "log").write_text(ACCESS_LINE % f"GET {path} HTTP/1.1")
+    said = run("import", tmp_path / "log", "--from", "access-log")[0]
+    assert said == "0 stored, 0 were there already, 0 rejected\n"
+
+
 def test_all_lines_may_be_of_one_model(service: Service, run: Callable[..., Any]) -> None:
     said = run("import", FILES / "access.log", "--from", "access-log", "--model", "m")[0]
     assert said.startswith("7 stored") and {record["model_name"] for record in stored(service)} == {"m"}

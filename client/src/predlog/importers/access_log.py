@@ -15,10 +15,15 @@ from urllib.parse import unquote
 from predlog.importers.records import Found, Record, identifier, record
 
 LINE = re.compile(
-    r'\S+ \S+ .*?\[(?P<time>[^\]]+)\] "(?P<method>[A-Z]+) (?P<target>\S+)[^"]*" (?P<status>\d{3}) \S+'
+    r'\S+ \S+ .*?\[(?P<time>[^\]]+)\] "(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) \S+'
     r'(?: "(?:[^"\\]|\\.)*")*\s+(?P<duration>\d+(?:\.\d+)?)\s*$'
 )
-PATH = r"/models/(?P<model>[^/:?]+)(?:/versions/(?P<version>[^/:?]+))?"
+REQUEST = re.compile(r"(?P<method>[A-Z]+) (?P<target>\S+)")
+PATH = (
+    r"/models/(?P<model>[^/:?]+)(?:/versions/(?P<version>[^/:?]+)|/labels/[^/:?]+)?"
+    r"[/:](?:predict|infer|generate|invoke|invocations|classify|regress|score)\w*/?$"  # such as infer_stream
+)
+NO_PREDICTIONS = ("HEAD", "OPTIONS")  # probes, and what browsers ask before a request
 MILLISECONDS = {"s": 1000.0, "ms": 1.0, "us": 0.001}
 
 
@@ -52,8 +57,10 @@ def _record(line: str, pattern: re.Pattern[str], model: str | None, unit: str | 
     match = LINE.match(line)
     if match is None:
         raise ValueError("not a line of the combined format with a duration at its end")
-    target = match["target"].partition("?")[0]
-    place = pattern.search(target)
+    request = REQUEST.match(match["request"])  # none if the client sent no HTTP, such as TLS to a port without it
+    if request is None or request["method"] in NO_PREDICTIONS:
+        return None
+    place = pattern.search(request["target"].partition("?")[0])
     groups = {name: unquote(value) for name, value in (place.groupdict() if place else {}).items() if value}
     model = model or groups.get("model")
     if model is None:
@@ -65,7 +72,7 @@ def _record(line: str, pattern: re.Pattern[str], model: str | None, unit: str | 
         duration_ms=float(duration) * MILLISECONDS[unit or ("s" if "." in duration else "us")],
         was_successful=status < 400,
         timestamp=_moment(match["time"]).isoformat(),
-        metadata={"status": status, "method": match["method"]},
+        metadata={"status": status, "method": request["method"]},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -312,3 +313,28 @@ def test_without_the_database_a_command_says_so() -> None:
     result = app.test_cli_runner().invoke(args=["keys", "list"])
     assert result.exit_code == 1
     assert result.stderr == "Error: The database is not available.\n"
+
+
+COMMANDS_WITH_PASSWORDS = [("grafana create-reader", "PREDLOG_READER_PASSWORD"),
+                           ("roles create-service", "PREDLOG_SERVICE_PASSWORD")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "password"), COMMANDS_WITH_PASSWORDS)
+def test_without_the_database_no_role_is_created_and_the_command_says_so(
+    command: str, password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(password, "long-enough-for-a-role")
+    result = make_app(url_where_nobody_listens()).test_cli_runner().invoke(args=command.split())
+    assert result.exit_code == 1
+    assert result.stderr == "Error: The database is not available.\n"
+
+
+@pytest.mark.parametrize(("command", "password"), COMMANDS_WITH_PASSWORDS)
+def test_a_password_that_is_no_text_is_refused_with_a_sentence(
+    command: str, password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(password, os.fsdecode(b"long-enough-but-\xff"))
+    result = make_app(url_where_nobody_listens()).test_cli_runner().invoke(args=command.split())
+    assert result.exit_code == 1
+    assert "must be UTF-8 text" in result.stderr
+    assert "long-enough" not in result.output

@@ -12,6 +12,8 @@ from psycopg2.extensions import cursor, encrypt_password
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 from sqlalchemy import Engine
 
+from app.domain.predictions import text_problem
+from app.infrastructure.postgres.database import storage_errors
 from app.infrastructure.roles import catalog, rights
 
 MIN_PASSWORD_LENGTH = 12
@@ -39,13 +41,16 @@ def made(
     """Create the role, or renew the one that exists, with these settings and the rights of `rights`.
 
     Lends a cursor in the same transaction. A role may change its own password and settings: both are set anew. Raises
-    RoleError if the password is short, if the role has more rights than it should or could take them, or if this role
-    may not create it.
+    RoleError if the password is short or no text, if the role has more rights than it should or could take them, or if
+    this role may not create it, and StorageUnavailable if the database is away.
     """
+    if text_problem(password):
+        raise RoleError(f"The password of {role} must be UTF-8 text.")
     if len(password) < MIN_PASSWORD_LENGTH:
         raise RoleError(f"The password of {role} must have at least {MIN_PASSWORD_LENGTH} characters.")
-    pooled = engine.raw_connection()
-    connection = cast("psycopg2.extensions.connection", pooled.driver_connection)
+    with storage_errors():
+        lent = engine.connect()
+    connection = cast("psycopg2.extensions.connection", lent.connection.driver_connection)
     try:
         with connection, connection.cursor() as cursor:
             if not rights.is_migrated(cursor):
@@ -61,7 +66,7 @@ def made(
         reason = str(error.diag.message_primary)
         raise RoleError(f"The role of DATABASE_URL may not do this ({reason}): it needs CREATEROLE.") from None
     finally:
-        pooled.close()
+        lent.close()
 
 
 def attempt(cursor: cursor, statement: Composable) -> bool:

@@ -129,6 +129,11 @@ def test_options_have_any_character_that_libpq_takes_in_them(
     assert parameters(canonical(text)) == expected
 
 
+@pytest.mark.parametrize("password", ["p?w", "?", "p/w", "a:b?c=d", "1a?"])
+def test_a_password_may_have_a_raw_question_mark_or_slash(password: str) -> None:
+    assert parameters(canonical(f"postgresql://u:{password}@h:1/d?sslmode=prefer"))["password"] == password
+
+
 def test_an_at_sign_in_an_option_ends_no_password_if_no_slash_is_before_the_options() -> None:
     expected = {"host": "h", "user": "svc@tenant", "password": SECRET}
     for host, port in (("h", {}), ("h:5432", {"port": "5432"})):
@@ -170,7 +175,7 @@ def test_an_option_that_cannot_be_had_is_refused_by_its_name(scheme: str, text: 
         f"postgresql://u:{SECRET}@a:b:c/db", f"u:{SECRET}@h/db", f"mysql://u:{SECRET}@h/db", f"{SECRET}://h/db",
         f"postgresql://u:{SECRET}%ff@h/db", f"postgresql://u:{SECRET}%00@h/db", f"postgresql://u:{SECRET}@a,b/d?port=1,2,3",
         f"postgresql://h/db?user=u&password=a&{SECRET}", f"postgresql://h/db?password=a&{SECRET}&sslmode=require",
-        f"postgresql://h/db?{SECRET}=1", f"postgresql://u:p?{SECRET}@h/db", f"postgresql://u:p?passfile={SECRET}@h/db",
+        f"postgresql://h/db?{SECRET}=1", f"postgresql://u:p/?{SECRET}@h/db", f"postgresql://u:p/?passfile={SECRET}@h/db",
     ],
 )  # fmt: skip
 def test_an_invalid_address_is_refused_and_not_repeated(text: str) -> None:

@@ -21,10 +21,10 @@ EXPECTED = (
     "%40 %3A %2F %3F %23 %25"
 )
 
-# A password may have a raw / as SQLAlchemy takes it, but no raw ?, because a @ may follow in the options.
+# A password may have a raw / or a raw ?, but not both: an address without one may have both before a @ in its options.
 _URL = re.compile(
     r"(?:jdbc:)?(?P<scheme>\w+)(?:\+\w+)?://"
-    r"(?:(?P<user>[^:/?@]*)(?::(?P<password>[^?@]*))?@)?"
+    r"(?:(?P<user>[^:/?@]*)(?::(?P<password>(?![0-9]+[?])[^/@]*|[^?@]*))?@)?"
     r"(?P<hosts>[^/?@]*)(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?",
     re.DOTALL | re.ASCII,
 )

@@ -10,15 +10,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from conftest import PATIENT, Program
 from misbehaving import Service, free_port, port_to_serve_at, wait_until
-from predlog.cli import console
+from predlog.cli import console, show
 from predlog.cli.main import main
 from predlog.cli.ndjson import Lines
 
@@ -350,6 +352,63 @@ def test_tail_skips_nothing_that_comes_between_two_looks(program: Program, servi
     assert [json.loads(tail.stdout.readline())["id"] for _ in range(10)] == list(range(1, 11))
     tail.send_signal(signal.SIGINT)
     assert tail.communicate(timeout=120) == ("", "") and tail.returncode == 130
+
+
+@pytest.fixture
+def tail(service: Service, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
+    """Tail while more predictions are logged before each look; return the ids that were printed."""
+
+    def tail(*batches: list[dict[str, object]], lines: int = 1) -> list[int]:
+        following = iter(batches[1:])
+
+        def sleep(seconds: float) -> None:
+            batch = next(following, None)
+            if batch is None:
+                raise KeyboardInterrupt
+            service.predictions += batch
+
+        service.predictions = list(batches[0])
+        monkeypatch.setattr(show, "time", SimpleNamespace(sleep=sleep))
+        out, errors = run("tail", "--json", "-n", str(lines), code=130)
+        assert errors == ""
+        return [json.loads(line)["id"] for line in out.splitlines()]
+
+    return tail
+
+
+def begun(identifier: int, minutes: float) -> dict[str, object]:
+    """A prediction that began so many minutes from now."""
+    moment = datetime.now(timezone.utc) + timedelta(minutes=minutes)
+    return prediction(identifier, timestamp=moment.isoformat(timespec="microseconds"))
+
+
+def test_tail_prints_what_comes_from_other_hosts_if_one_has_a_fast_clock(tail: Callable[..., list[int]]) -> None:
+    assert tail([begun(1, 4.9)], [begun(2, 0)], [begun(3, 4.95), begun(4, -9)], [begun(5, 0)]) == [1, 2, 4, 3, 5]
+
+
+def test_tail_prints_a_long_call_that_comes_after_later_ones(tail: Callable[..., list[int]]) -> None:
+    assert tail([begun(1, -5), begun(2, 0)], [begun(3, -8), begun(4, 0)]) == [2, 3, 4]
+
+
+def test_tail_leaves_out_what_began_longer_ago_than_it_looks_back(tail: Callable[..., list[int]]) -> None:
+    assert tail([begun(1, 0)], [begun(2, -11), begun(3, 0)]) == [1, 3]
+
+
+def test_tail_begins_with_as_many_as_asked_for_and_goes_on_with_new_ones(tail: Callable[..., list[int]]) -> None:
+    before = [begun(number, number / 10 - 2) for number in range(10)]
+    assert tail(before, [], [begun(10, 0)], lines=3) == [7, 8, 9, 10]
+    assert tail([begun(1, -90), begun(2, -60)], [], [begun(3, 0)], lines=5) == [1, 2, 3]
+    assert tail([begun(1, -61), begun(2, -60)], [], [begun(3, -55)]) == [2, 3]
+    assert tail([], [], [begun(1, 0)]) == [1]
+
+
+def test_tail_prints_nothing_twice_however_much_comes_while_it_is_among_the_newest(
+    tail: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show, "MAX_PAGE", 3)
+    monkeypatch.setattr(show, "MAX_REMEMBERED", 6)
+    batches = [[begun(2 * number, 0), begun(2 * number + 1, 0)] for number in range(1, 10)]
+    assert tail([begun(1, 4)], *batches) == list(range(1, 20))
 
 
 def test_stats_prints_a_table_of_whatever_the_service_says(service: Service, run: Callable[..., Any]) -> None:

@@ -85,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"predlog {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    tail = commands.add_parser("tail", parents=[common], help="print predictions as they are logged")
+    tail = commands.add_parser(
+        "tail", parents=[common], help="print predictions as they are logged", description=show.tail.__doc__
+    )
     tail.add_argument("-n", "--lines", type=_count, default=10, metavar="N", help="begin with the last N (10)")
     tail.add_argument("--model", help="of this model only")
     tail.add_argument("--failed", action="store_true", help="failed ones only")

@@ -9,7 +9,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlencode
@@ -20,37 +20,53 @@ from predlog.text import printable
 from predlog.transport import Transport
 
 MAX_PAGE = 1000
-OVERLAP = timedelta(seconds=60)  # predictions are logged a little after they began, and not in order
+OVERLAP = timedelta(minutes=10)  # a prediction is logged after its end, and maybe long after it began
 MAX_REMEMBERED = 20 * MAX_PAGE
 _NEXT = re.compile(r'<[^>]*\?([^>]*)>; *rel="?next"?')
 
 
 def tail(transport: Transport, options: argparse.Namespace) -> int:
-    """Print the last predictions, then those that come."""
+    """Print the last predictions, then those that come. A prediction that began more than 10 minutes before the newest
+    one is not shown, for example a longer call, or one that waited in a client's spool; nor is one that is not among
+    the newest 1,000 when it comes."""
     query: dict[str, Any] = {}
     if options.model is not None:
         query["model_name"] = options.model
     if options.failed:
         query["was_successful"] = "false"
     predictions = _newest(transport, query, options.lines)
-    _print(reversed(predictions), options.json)
+    newest = max(map(_instant, predictions), default=datetime.now(timezone.utc))
+    if not options.once:  # what the next look will find again is not new, also if it is not among the last N
+        since = _since(newest)
+        older = [prediction for prediction in predictions if _instant(prediction) < since]
+        predictions = _newest(transport, {**query, "from": since.isoformat()}, MAX_PAGE) + older
+    _print(reversed(predictions[: options.lines]), options.json)
     if options.once:
         return Exit.DONE
-    seen = dict.fromkeys(prediction["id"] for prediction in predictions)
-    oldest = min((_instant(prediction) for prediction in predictions), default=datetime.now(timezone.utc) - OVERLAP)
-    newest = oldest
+    seen: dict[Any, None] = {}
     while True:
-        newest = max([newest, *(_instant(prediction) for prediction in predictions)])
+        _remember(seen, predictions)
         time.sleep(options.interval)
-        since = max(oldest, newest - OVERLAP)
-        predictions = _next(transport, {**query, "from": since.isoformat()})
+        predictions = _next(transport, {**query, "from": _since(newest).isoformat()})
         fresh = [prediction for prediction in predictions if prediction["id"] not in seen]
         if len(fresh) == MAX_PAGE:
             print(f"predlog: more than {MAX_PAGE} new predictions, the older ones are not shown", file=sys.stderr)
         _print(reversed(fresh), options.json)
-        seen.update(dict.fromkeys(prediction["id"] for prediction in reversed(fresh)))
-        for identifier in list(seen)[: max(0, len(seen) - MAX_REMEMBERED)]:
-            del seen[identifier]
+        newest = max([newest, *map(_instant, predictions)])
+
+
+def _since(newest: datetime) -> datetime:
+    """From when on the next look must look; the clock of the host that logged the newest may be fast."""
+    return min(newest, datetime.now(timezone.utc)) - OVERLAP
+
+
+def _remember(seen: dict[Any, None], predictions: Sequence[Any]) -> None:
+    """Keep what was seen last: a prediction that is still among the newest must not be forgotten."""
+    for prediction in reversed(predictions):
+        seen.pop(prediction["id"], None)
+        seen[prediction["id"]] = None
+    for identifier in list(seen)[: max(0, len(seen) - MAX_REMEMBERED)]:
+        del seen[identifier]
 
 
 def stats(transport: Transport, options: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ __all__ = ("KEYS", "NAMES", "NO_AUTH", "SECRETS", "Config", "ConfigurationError"
 
 # AUTH: requests need an API key, or need none.
 KEYS, NO_AUTH = "keys", "none"
+MAX_TIMEOUT_MS = 2**31 - 1  # of PostgreSQL
 # Where, in the order of Config, each section of the settings begins.
 SECTIONS = {
     "DATABASE_URL": "Database",
@@ -134,7 +135,9 @@ class Config:
         64 * 2**20,
         "Bytes of large answers that a worker keeps until they are read; the others get 503.",
     )
-    list_timeout_ms: int = setting(kinds.whole(1), 5_000, "Milliseconds that a page of a list may take.")
+    list_timeout_ms: int = setting(
+        kinds.whole(1, MAX_TIMEOUT_MS), 5_000, "Milliseconds that a page of a list may take."
+    )
     rate_limit: float = setting(
         kinds.number(0, 1_000_000),
         0.0,
@@ -165,8 +168,12 @@ class Config:
     export_timeout_s: float = setting(
         kinds.number(1, 86_400), 3600.0, "Seconds after which an export is cut; its client can go on from there."
     )
-    statement_timeout_ms: int = setting(kinds.whole(1), 30_000, "Milliseconds that a statement may take.")
-    lock_timeout_ms: int = setting(kinds.whole(1), 5_000, "Milliseconds that a statement may wait for a lock.")
+    statement_timeout_ms: int = setting(
+        kinds.whole(1, MAX_TIMEOUT_MS), 30_000, "Milliseconds that a statement may take."
+    )
+    lock_timeout_ms: int = setting(
+        kinds.whole(1, MAX_TIMEOUT_MS), 5_000, "Milliseconds that a statement may wait for a lock."
+    )
     pool_size: int = setting(kinds.whole(1, 100), 8, "Database connections of each worker.")
     pool_timeout_s: float = setting(kinds.number(0.1), 5.0, "Seconds that a request waits for one of them.")
     otlp_model_attributes: tuple[str, ...] = setting(

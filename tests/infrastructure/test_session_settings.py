@@ -15,6 +15,7 @@ from sqlalchemy import make_url
 from app.infrastructure.embedded import EmbeddedPostgres
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.postgres.session_settings import PINNED, WrongEncoding
+from config import MAX_TIMEOUT_MS
 from conftest import Server, make_app
 from support.pooler import pgbouncer, program
 from support.scratch import drop_database, embedded_server, empty_database
@@ -235,3 +236,9 @@ def test_the_start_refuses_it_too(latin: str, arguments: list[str], tmp_path: An
     assert service.process.wait(timeout=120) == 2
     assert service.log.startswith("predlog: The database is encoded as LATIN1")
     assert "Traceback" not in service.log
+
+
+def test_postgresql_takes_the_longest_timeouts_that_the_settings_take(server: Server) -> None:
+    names = ("statement_timeout_ms", "lock_timeout_ms", "list_timeout_ms")
+    client = make_app(server.url, **dict.fromkeys(names, MAX_TIMEOUT_MS)).test_client()
+    assert client.get("/api/v1/predictions").status_code == 200

@@ -90,10 +90,14 @@ lint: $(VENV)/test
 	$(BIN)/mypy
 	cd client && ../$(BIN)/mypy
 
+# All that may name a database, blank: neither the environment nor a .env leads to one that is in use.
+NO_DATABASE = DATABASE_URL= DATABASE_URL_FILE= DATABASE_READ_URL= DATABASE_READ_URL_FILE= \
+	DATABASE_DIRECT_URL= DATABASE_DIRECT_URL_FILE= DB_HOST=
+
 # On a database made for it, since the one of `make run` may be in use and older.
 check: $(VENV)/run
 	@folder=$$(mktemp -d) && chmod 755 "$$folder" && trap 'rm -rf "$$folder"' EXIT && \
-	export EMBEDDED_DATA_DIR="$$folder/postgresql" DATABASE_URL= DB_HOST= && \
+	export EMBEDDED_DATA_DIR="$$folder/postgresql" $(NO_DATABASE) && \
 	$(BIN)/flask --app wsgi db upgrade && $(BIN)/flask --app wsgi db check
 
 $(VENV)/python:

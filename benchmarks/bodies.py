@@ -24,6 +24,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from benchmarks.common import free_port, running
 from benchmarks.ingest import _json, _rows
+from examples.processes import NO_DATABASE
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 VALID = '{"model_name":"a","duration_ms":1,"was_successful":true%s}'
@@ -45,8 +46,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="predlog-benchmark-") as folder:
         os.chmod(folder, 0o755)  # if root starts the server, it runs as another user
         port = free_port()
-        environment = {**os.environ, "PORT": str(port), "WORKERS": "1", "EMBEDDED_DATA_DIR": str(Path(folder, "data"))}
-        environment.pop("DATABASE_URL", None)
+        environment = {**os.environ, **NO_DATABASE, "EMBEDDED_DATA_DIR": f"{folder}/data"}
+        environment |= {"PORT": str(port), "WORKERS": "1"}
         with running([sys.executable, "-m", "app"], environment, port, "/ready"):
             _report(port, arguments.rounds)
 

@@ -28,6 +28,7 @@ from app.factory import create_app
 from app.presentation.services import EXTENSION
 from benchmarks.common import connect, database, migrate, server
 from config import load
+from examples.processes import NO_DATABASE
 
 FILL = """
 INSERT INTO prediction_log (timestamp, model_name, model_version, duration_ms, was_successful)
@@ -51,7 +52,7 @@ def main() -> None:
     options = parser.parse_args()
     with server(options.engine) as admin, database(admin, "predlog_benchmark_cardinality") as dsn:
         migrate(dsn)
-        os.environ.update(DATABASE_URL=dsn, AUTH="none", MAX_NEW_MODELS_PER_DAY="0")
+        os.environ.update(NO_DATABASE, DATABASE_URL=dsn, AUTH="none", MAX_NEW_MODELS_PER_DAY="0")
         app = create_app(load(env_file=None))
         _fill(dsn, 10)
         few = _questions(app, options.rounds)

@@ -36,6 +36,7 @@ from app.infrastructure.maintenance.engines import maintenance
 from app.infrastructure.postgres.database import Database
 from benchmarks.common import connect, free_port, migrate, running
 from benchmarks.row_cost import _cpu, _family
+from examples.processes import NO_DATABASE
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support.databases import citus
@@ -239,8 +240,8 @@ def _sides(nodes: Cluster, shards: int, stack: ExitStack) -> list[Side]:
             cursor.execute("SELECT engine FROM prediction_stats_state")
             assert cursor.fetchone() == (name,)
         port = free_port()
-        environment = {**os.environ, "DATABASE_URL": dsn, "PORT": str(port), "WORKERS": "1", "AUTH": "none",
-                       "MAX_NEW_MODELS_PER_DAY": "0"}  # fmt: skip
+        environment = {**os.environ, **NO_DATABASE, "DATABASE_URL": dsn, "PORT": str(port), "WORKERS": "1",
+                       "AUTH": "none", "MAX_NEW_MODELS_PER_DAY": "0"}  # fmt: skip
         command = [sys.executable, "-m", "app", "--no-migrate"]
         process = stack.enter_context(running(command, environment, port, "/ready"))
         sides.append(

@@ -19,6 +19,7 @@ from psycopg2.extensions import connection as Connection
 from sqlalchemy.engine import URL, make_url
 
 from app.infrastructure.embedded import EmbeddedPostgres
+from examples.processes import NO_DATABASE
 
 
 @contextmanager
@@ -65,14 +66,16 @@ def connect(dsn: str) -> Iterator[Connection]:
 def migrate(dsn: str) -> None:
     """Bring the database to the newest schema."""
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"]
-    subprocess.run(command, env={**os.environ, "DATABASE_URL": dsn}, check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        command, env={**os.environ, **NO_DATABASE, "DATABASE_URL": dsn}, check=True, stderr=subprocess.DEVNULL
+    )
 
 
 @contextmanager
 def service(dsn: str, workers: int) -> Iterator[int]:
     """The service as `python -m app` runs it, with its default settings; yields its port."""
     port = free_port()
-    environment = {**os.environ, "DATABASE_URL": dsn, "PORT": str(port), "WORKERS": str(workers)}
+    environment = {**os.environ, **NO_DATABASE, "DATABASE_URL": dsn, "PORT": str(port), "WORKERS": str(workers)}
     with running([sys.executable, "-m", "app", "--no-migrate"], environment, port, "/ready"):
         yield port
 

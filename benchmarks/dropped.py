@@ -18,6 +18,7 @@ import sys
 import time
 
 from benchmarks.common import connect, database, migrate, server, service
+from examples.processes import NO_DATABASE
 
 PREDICTIONS = """
 INSERT INTO prediction_log (timestamp, model_name, duration_ms, was_successful)
@@ -51,7 +52,9 @@ def main() -> None:
         migrate(dsn)
         with connect(dsn) as connection:
             connection.cursor().execute(PREDICTIONS, [50_000])
-            subprocess.run(REFRESH, env={**os.environ, "DATABASE_URL": dsn}, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                REFRESH, env={**os.environ, **NO_DATABASE, "DATABASE_URL": dsn}, check=True, stdout=subprocess.DEVNULL
+            )
             connection.cursor().execute("ANALYZE")
             with service(dsn, 1) as port:
                 before = _measure(port, arguments.requests)

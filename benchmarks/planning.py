@@ -24,6 +24,7 @@ from psycopg2.extensions import cursor as Cursor
 from sqlalchemy import Engine, event, make_url
 
 from benchmarks.statistics import DAYS, MODELS, _connect, _drop, _fill, _kinds, _make
+from examples.processes import NO_DATABASE
 
 EXPLAIN = "EXPLAIN (ANALYZE, TIMING OFF, SUMMARY, FORMAT JSON) "
 QUESTIONS = ("whole range", "whole range, percentiles", "cut to the second", "cut to the second, percentiles")
@@ -71,7 +72,7 @@ def _report(dsn: str, kinds: dict[str, Any], requests: int) -> None:
 
 def _service(dsn: str) -> tuple[FlaskClient, list[tuple[str, Any]]]:
     """Return a client of the service, and the list to which each of its statements is added with its values."""
-    os.environ |= {"DATABASE_URL": dsn, "AUTH": "none"}
+    os.environ |= {**NO_DATABASE, "DATABASE_URL": dsn, "AUTH": "none"}
     from app.factory import create_app  # reads the environment
 
     asked: list[tuple[str, Any]] = []

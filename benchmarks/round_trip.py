@@ -28,6 +28,7 @@ import psycopg2
 
 from benchmarks import common
 from benchmarks.export import FILL
+from examples.processes import NO_DATABASE
 
 NAME = "predlog_benchmark_round_trip"
 CLIENT = Path(__file__).parents[1] / "client" / "src"
@@ -74,7 +75,7 @@ def fill(dsn: str, rows: int) -> None:
 def refresh(dsn: str) -> None:
     """Bring the aggregates up to date."""
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "stats", "refresh"]
-    subprocess.run(command, env={**os.environ, "DATABASE_URL": dsn}, check=True, capture_output=True)
+    subprocess.run(command, env={**os.environ, **NO_DATABASE, "DATABASE_URL": dsn}, check=True, capture_output=True)
 
 
 def compared(source: str, target: str, file: Path, way: str) -> bool:

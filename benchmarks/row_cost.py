@@ -29,6 +29,7 @@ from psycopg2.extensions import connection as Connection
 
 from benchmarks.common import connect, database, free_port, running, server
 from benchmarks.ingest import BATCH, _copier, _copy_text, _json, _poster, _rows
+from examples.processes import NO_DATABASE
 
 HERE = Path(__file__).parent.parent
 # How long the times of a batch last, and how much further back each round is: no round refreshes the rows of another.
@@ -109,7 +110,7 @@ def main() -> None:
 
 @contextmanager
 def _side(name: str, folder: Path, dsn: str, engine: str) -> Iterator[Side]:
-    environment = {**os.environ, "DATABASE_URL": dsn}
+    environment = {**os.environ, **NO_DATABASE, "DATABASE_URL": dsn}
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"]
     subprocess.run(command, cwd=folder, env=environment, check=True, stderr=subprocess.DEVNULL)
     port = free_port()

@@ -36,6 +36,7 @@ from benchmarks.attacks import (
     write,
 )
 from benchmarks.common import database, free_port, running, server
+from examples.processes import NO_DATABASE
 
 
 def main() -> None:
@@ -56,7 +57,13 @@ def main() -> None:
 
 def _besiege(folder: Path, dsn: str) -> dict[str, str]:
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"]
-    subprocess.run(command, cwd=folder, env={**os.environ, "DATABASE_URL": dsn}, check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, **NO_DATABASE, "DATABASE_URL": dsn},
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
     fill(dsn)
     figures: dict[str, str] = {}
     for attack in (_attack_memory, _attack_timeouts, _attack_writes, _attack_connections):
@@ -69,7 +76,7 @@ def _besiege(folder: Path, dsn: str) -> dict[str, str]:
 def _service(folder: Path, dsn: str, **settings: str) -> Iterator[tuple[int, int]]:
     """The port and the first process of a checkout's service."""
     port = free_port()
-    environment = {**os.environ, "DATABASE_URL": dsn, "PORT": str(port), "AUTH": "none", **settings}
+    environment = {**os.environ, **NO_DATABASE, "DATABASE_URL": dsn, "PORT": str(port), "AUTH": "none", **settings}
     with running([sys.executable, "-m", "app", "--no-migrate"], environment, port, "/ready", folder) as process:
         yield port, process.pid
 

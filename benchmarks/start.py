@@ -18,6 +18,7 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks.common import free_port, stopped
+from examples.processes import NO_DATABASE
 
 TICKS = os.sysconf("SC_CLK_TCK")
 LOOK_EVERY_S = 0.01
@@ -64,7 +65,7 @@ def _import() -> Cost:
 
 def _start(data: Path) -> Cost:
     port = free_port()
-    environment = {**os.environ, "EMBEDDED_DATA_DIR": str(data), "PORT": str(port), "DATABASE_URL": "", "DB_HOST": ""}
+    environment = {**os.environ, **NO_DATABASE, "EMBEDDED_DATA_DIR": str(data), "PORT": str(port)}
     began = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "app"], env=environment, stderr=subprocess.DEVNULL, start_new_session=True

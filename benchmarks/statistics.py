@@ -31,6 +31,8 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from sqlalchemy.engine import make_url
 
+from examples.processes import NO_DATABASE
+
 DAYS, MODELS, PIECE = 90, 20, 1_000_000
 
 # Log-normal durations that differ by model, one prediction in fifty fails, a new version every 30 days.
@@ -165,7 +167,7 @@ def _kinds(start: datetime, end: datetime) -> dict[str, Callable[[], str]]:
 def _fill(dsn: str, rows: int) -> datetime:
     """Fill and refresh the database unless it was kept; return the end of the 90 days, a full day."""
     end = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
-    environment = {**os.environ, "DATABASE_URL": dsn}
+    environment = {**os.environ, **NO_DATABASE, "DATABASE_URL": dsn}
     _flask(environment, "db", "upgrade")
     with _connect(dsn) as connection:
         cursor = connection.cursor()
@@ -201,7 +203,7 @@ def _service(dsn: str) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "DATABASE_URL": dsn, "PORT": str(port), "WORKERS": "1"}
+    environment = {**os.environ, **NO_DATABASE, "DATABASE_URL": dsn, "PORT": str(port), "WORKERS": "1"}
     service = subprocess.Popen(
         [sys.executable, "-m", "app", "--no-migrate"],
         env=environment,

@@ -40,7 +40,7 @@ def main() -> int:
         port = free_port(int(os.environ.get("PORT", "8000")))
         url = f"http://127.0.0.1:{port}"
         with receiver(_tell) as webhook:
-            settings = {"DATABASE_URL": "", "DB_HOST": "", "ALERTS_FILE": str(ALERTS), "PUBLIC_URL": url}
+            settings = {"ALERTS_FILE": str(ALERTS), "PUBLIC_URL": url}
             with server("Predlog", ["-m", "app"], "/ready", folder, port, DEMO_WEBHOOK_URL=webhook, **settings):
                 _serve(url)
     return 0

@@ -33,7 +33,7 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="predlog-demo-")))
         folder.chmod(0o755)  # if root starts the database, it runs as another user
-        service = stack.enter_context(server("Predlog", ["-m", "app"], "/ready", folder, DATABASE_URL=""))
+        service = stack.enter_context(server("Predlog", ["-m", "app"], "/ready", folder))
         for name, command in {
             "Flask under gunicorn": [
                 "-m",

@@ -14,6 +14,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+# All that may name a database, blank: the environment overrides a .env, so neither can lead to a database in use.
+NO_DATABASE = dict.fromkeys(
+    (
+        "DATABASE_URL",
+        "DATABASE_URL_FILE",
+        "DATABASE_READ_URL",
+        "DATABASE_READ_URL_FILE",
+        "DATABASE_DIRECT_URL",
+        "DATABASE_DIRECT_URL_FILE",
+        "DB_HOST",
+    ),
+    "",
+)
 
 
 def free_port(wanted: int = 0) -> int:
@@ -29,11 +42,15 @@ def free_port(wanted: int = 0) -> int:
 
 @contextmanager
 def server(name: str, command: list[str], path: str, folder: Path, port: int = 0, **environment: str) -> Iterator[int]:
-    """Run a server on a port (a free one if it is 0) until the block ends; a client in it sends what it still has."""
+    """Run a server on a port (a free one if it is 0) until the block ends; a client in it sends what it still has.
+
+    A Predlog keeps its database in the folder, whatever database the environment or a .env names.
+    """
     port = port or free_port()
     address = {"-m gunicorn": [f"--bind=127.0.0.1:{port}"], "-m uvicorn": [f"--port={port}"]}
     arguments = [*command, *address.get(" ".join(command[:2]), [])]
     settings = {
+        **NO_DATABASE,
         "PORT": str(port),
         "EMBEDDED_DATA_DIR": str(folder / "database"),
         "PYTHONPATH": str(ROOT / "client/src"),

@@ -16,12 +16,11 @@ import pytest
 from faults import clock
 from flask_migrate import upgrade
 
-import config
 from conftest import Server, make_app
 from support.alerts import errors_of, write_alerts
 from support.receiver import HANG_UP, Receiver, receiving
 from support.scratch import empty_database
-from support.service import ROOT, Service
+from support.service import ROOT, Service, clean_environment
 
 FAILED = {"model_name": "m", "duration_ms": 1, "was_successful": False}
 Start = Callable[..., Service]
@@ -148,10 +147,9 @@ def test_an_instance_whose_clock_is_wrong_measures_the_same(
         with app.app_context():
             upgrade()
         assert app.test_client().post("/api/v1/predict-logs", json=[FAILED] * 20).status_code == 200
-        clean = {name: value for name, value in os.environ.items() if name not in config.NAMES}
         done = subprocess.run(
             [sys.executable, "-m", "flask", "--app", "wsgi", "alerts", "run"],
-            env={**clean, **wrong.environment, "DATABASE_URL": url, "ALERTS_FILE": str(file)},
+            env=clean_environment(**wrong.environment, DATABASE_URL=url, ALERTS_FILE=str(file)),
             cwd=ROOT, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         app.extensions["predlog"].predictions._store._database.engine.dispose()

@@ -17,8 +17,8 @@ import yaml
 from sqlalchemy import make_url
 from sqlalchemy.engine import URL
 
-import config as configuration
 from support.databases import native
+from support.service import clean_environment
 
 ROOT = Path(__file__).parents[1]
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
@@ -57,14 +57,13 @@ def made() -> Iterator[URL]:
 
 
 def migrate(database: URL) -> None:
-    clean = {name: value for name, value in os.environ.items() if name not in configuration.NAMES}
     there = {"DB_HOST": "127.0.0.1", "DB_PORT": str(database.port), "DB_NAME": "predlog", "DB_USER": "predlog"}
     for line in SERVICES["migrate"]["command"][0].splitlines():
         command = [sys.executable, "-m", *line.split()]
         done = subprocess.run(
             command,
             cwd=ROOT,
-            env={**clean, **there, **PASSWORDS, "PREDLOG_ADMIN_KEY": ADMIN_KEY},
+            env=clean_environment(**there, **PASSWORDS, PREDLOG_ADMIN_KEY=ADMIN_KEY),
             capture_output=True,
             text=True,
         )

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from support import node
-from support.service import ROOT, Service, running
+from support.service import ROOT, Service, clean_environment, running
 
 EXAMPLES = Path(__file__).parents[1] / "examples/doors"
 PATH = "/api/v1/predict-logs"
@@ -48,7 +48,7 @@ def service(folder: Path) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def key(service: Service, folder: Path) -> str:
     """A key, without which the service takes nothing any more."""
-    environment = {**os.environ, "EMBEDDED_DATA_DIR": f"{folder}/data"}
+    environment = clean_environment(EMBEDDED_DATA_DIR=f"{folder}/data")
     command = [sys.executable, "-m", "app", "keys", "create", "--scope", "admin", "--name", "doors"]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -18,10 +17,9 @@ from app.application.keys import Keys
 from app.domain.keys import Scope
 from app.infrastructure.key_store import PostgresKeyStore
 from app.infrastructure.postgres.database import Database
-from config import NAMES
 from conftest import Server
 from support.ports import free_port
-from support.service import ROOT, running
+from support.service import ROOT, clean_environment, running
 
 TIMEOUT = 60
 ASKED = "/api/v1/predictions/0"  # answered 422 to every allowed client, without the database
@@ -60,11 +58,10 @@ def gunicorn(plain: Server, key: str, tmp_path_factory: pytest.TempPathFactory) 
 @contextmanager
 def _gunicorn(url: str, log_file: Path) -> Iterator[int]:
     port = free_port()
-    clean = {name: value for name, value in os.environ.items() if name not in NAMES}
     with log_file.open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--threads", "2", "wsgi:app"],
-            cwd=ROOT, env={**clean, "DATABASE_URL": url, "POOL_SIZE": "2"}, stdout=log, stderr=log,
+            cwd=ROOT, env=clean_environment(DATABASE_URL=url, POOL_SIZE="2"), stdout=log, stderr=log,
         )  # fmt: skip
     try:
         until = time.monotonic() + TIMEOUT

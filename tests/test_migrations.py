@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -24,11 +23,11 @@ from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.engine import URL
 
 from app.infrastructure.postgres.schema import MIGRATIONS
-from config import NAMES
 from conftest import Server, make_app
 from support.databases import native
 from support.deadlocks import again_after_deadlocks
 from support.scratch import drop_database, empty_database
+from support.service import clean_environment
 
 REPOSITORY = Path(__file__).parents[1]
 REVISIONS = [each.revision for each in ScriptDirectory(str(MIGRATIONS)).walk_revisions()][::-1]
@@ -136,10 +135,9 @@ class House:
 
     def flask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a `flask` command as a person does."""
-        environment = {name: value for name, value in os.environ.items() if name not in NAMES}
         return subprocess.run(
             [sys.executable, "-m", "flask", "--app", "wsgi", *arguments],
-            cwd=REPOSITORY, env={**environment, "DATABASE_URL": self.url}, capture_output=True, text=True, timeout=120,
+            cwd=REPOSITORY, env=clean_environment(DATABASE_URL=self.url), capture_output=True, text=True, timeout=120,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -254,11 +252,10 @@ def test_current_and_history_name_the_revisions(at_head: House) -> None:
 
 @pytest.mark.usefixtures("concurrent")
 def test_two_upgrades_at_once_both_succeed(house: House) -> None:
-    environment = {name: value for name, value in os.environ.items() if name not in NAMES}
     runs = [
         subprocess.Popen(
             [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"],
-            cwd=REPOSITORY, env={**environment, "DATABASE_URL": house.url}, stderr=subprocess.PIPE, text=True,
+            cwd=REPOSITORY, env=clean_environment(DATABASE_URL=house.url), stderr=subprocess.PIPE, text=True,
         )
         for _ in range(2)
     ]  # fmt: skip
@@ -270,10 +267,9 @@ def test_two_upgrades_at_once_both_succeed(house: House) -> None:
 
 def test_a_database_that_is_away_is_said_to_be_so_in_a_sentence() -> None:
     url = "postgresql://nobody:h4rd-to-guess@127.0.0.1:1/nowhere"
-    environment = {name: value for name, value in os.environ.items() if name not in NAMES}
     run = subprocess.run(
         [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"],
-        cwd=REPOSITORY, env={**environment, "DATABASE_URL": url}, capture_output=True, text=True, timeout=120,
+        cwd=REPOSITORY, env=clean_environment(DATABASE_URL=url), capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert run.returncode != 0
     assert "h4rd-to-guess" not in run.stdout + run.stderr

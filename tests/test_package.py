@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from support.service import ROOT, Service
+from support.service import ROOT, Service, clean_environment
 
 SOURCES = ("app", "migrations", "config.py", "wsgi.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 
@@ -130,7 +130,7 @@ def owner(pid: int) -> int | None:
 
 def _run(*command: str, options: dict[str, Any], settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=120, **options
+        command, env=clean_environment(**settings), capture_output=True, text=True, timeout=120, **options
     )
     assert done.returncode == 0, done.stderr
     return done

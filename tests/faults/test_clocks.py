@@ -20,7 +20,7 @@ import pytest
 from faults.clock import Clock, why_not
 from faults.load import TIMEOUT, Load, connect, count_again, statistics, stored_ids
 from support.replication import PostgresServer
-from support.service import ROOT, Service, running
+from support.service import ROOT, Service, clean_environment, running
 
 MINUTES = 60
 HOUR = 3600
@@ -107,7 +107,7 @@ def _make_key(url: str, name: str) -> str:
 def _flask(url: str, *arguments: str) -> str:
     return subprocess.run(
         [sys.executable, "-m", "flask", "--app", "wsgi", *arguments],
-        cwd=ROOT, env={**os.environ, "DATABASE_URL": url}, check=True, capture_output=True, text=True,
+        cwd=ROOT, env=clean_environment(DATABASE_URL=url), check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
 
 

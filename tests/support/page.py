@@ -28,9 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import config
 from support.ports import free_port
-from support.service import ROOT
+from support.service import ROOT, clean_environment
 
 BLOCK = re.compile(r"^ *```(\w+)([^\n]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 PORTS = r"\b(8000|5050|9099|5432)\b"
@@ -144,7 +143,6 @@ class Reader:
     def _place(self, block: Block) -> dict[str, Any]:
         folder = self.folder / self.name
         folder.mkdir(exist_ok=True)
-        clean = {name: value for name, value in os.environ.items() if name not in config.NAMES}
         own = {
             "HOME": str(self.folder),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -157,7 +155,7 @@ class Reader:
         if "8000" in self.ports:
             own["PORT"] = str(self.ports["8000"])
         at = ROOT if block.options.get("in") == "checkout" else folder
-        return {"cwd": at, "env": {**clean, **own, **self.settings}}
+        return {"cwd": at, "env": clean_environment(**{**own, **self.settings})}
 
     def _port(self, found: re.Match[str]) -> str:
         return str(self.ports.setdefault(found[0], free_port()))

@@ -17,9 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import config
+from examples.processes import NO_DATABASE
 from support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
+
+
+def clean_environment(**settings: str) -> dict[str, str]:
+    """The environment with these settings alone; a database that it or a .env names is not written to."""
+    clean = {name: value for name, value in os.environ.items() if name not in config.NAMES}
+    return {**clean, **NO_DATABASE, **settings}
 
 
 class Service:
@@ -36,8 +43,7 @@ class Service:
         """Start `program`, from the checkout unless `options` for subprocess say otherwise."""
         self.port = free_port()
         self.log_file = folder / "service.log"
-        clean = {name: value for name, value in os.environ.items() if name not in config.NAMES}
-        environment = {**clean, "PORT": str(self.port), "SHUTDOWN_DELAY_S": "0.5", **settings}
+        environment = clean_environment(**{"PORT": str(self.port), "SHUTDOWN_DELAY_S": "0.5", **settings})
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [*program, *arguments],

@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 from benchmarks.peers import predictions
 from benchmarks.peers.predictions import MODEL, PERCENTILES, SQL_DURATION, Answer
 from benchmarks.peers.systems.base import ROOT, START_SQL, WORKERS, System
+from examples.processes import NO_DATABASE
 
 
 class Predlog(System):
@@ -31,7 +32,7 @@ def call():
 """
 
     def command(self) -> tuple[Sequence[str], dict[str, str], str]:
-        settings = {"DATABASE_URL": self.dsn, "PORT": str(self.port), "WORKERS": str(WORKERS)}
+        settings = {**NO_DATABASE, "DATABASE_URL": self.dsn, "PORT": str(self.port), "WORKERS": str(WORKERS)}
         settings["PYTHONPATH"] = str(ROOT)
         return [sys.executable, "-m", "app"], settings, "/ready"
 
@@ -47,7 +48,9 @@ def call():
                        CASE WHEN n % 50 = 0 THEN 'ValueError: no rooms' END
                 FROM   generate_series({first}::bigint, {last}) n""")
         command = [sys.executable, "-m", "flask", "--app", "wsgi", "stats", "refresh"]
-        subprocess.run(command, env={**os.environ, "DATABASE_URL": self.dsn}, check=True, capture_output=True)
+        subprocess.run(
+            command, env={**os.environ, **NO_DATABASE, "DATABASE_URL": self.dsn}, check=True, capture_output=True
+        )
 
     def ask(self, since: datetime, until: datetime) -> Answer:
         query = {"model_name": MODEL, "from": since.isoformat(), "to": until.isoformat()}

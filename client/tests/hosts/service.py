@@ -20,6 +20,14 @@ from typing import Any
 from misbehaving import port_to_serve_at
 
 ROOT = Path(__file__).resolve().parents[3]
+# All that may name a database, blank: neither the environment nor a .env leads to one that is in use.
+NO_DATABASE = dict.fromkeys(
+    (
+        "DATABASE_URL", "DATABASE_URL_FILE", "DATABASE_READ_URL", "DATABASE_READ_URL_FILE", "DATABASE_DIRECT_URL",
+        "DATABASE_DIRECT_URL_FILE", "DB_HOST",
+    ),
+    "",
+)  # fmt: skip
 PYTHON = next((str(path) for path in [ROOT / ".venv/bin/python"] if path.exists()), sys.executable)
 
 
@@ -56,7 +64,7 @@ def running() -> Iterator[Service]:
         os.chmod(folder, 0o755)  # if root starts the database, it runs as another user
         port = port_to_serve_at()
         environment = {
-            **os.environ, "PORT": str(port), "EMBEDDED_DATA_DIR": f"{folder}/data", "DATABASE_URL": "", "DB_HOST": "",
+            **os.environ, **NO_DATABASE, "PORT": str(port), "EMBEDDED_DATA_DIR": f"{folder}/data",
             "SHUTDOWN_DELAY_S": "0", "AUTH": "none",
         }  # fmt: skip
         log = Path(folder, "log")

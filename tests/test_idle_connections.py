@@ -49,6 +49,15 @@ def test_a_client_that_waits_while_its_request_is_worked_on_is_kept() -> None:
     assert judge().condemned([waiting], 1000, [("10.0.0.1", began + 20)]) == [waiting], "a request on another one"
 
 
+@pytest.mark.parametrize("acked_a_look", [0, 1], ids=["one request", "a request between any two looks"])
+def test_a_request_that_comes_byte_by_byte_is_closed_at_last(acked_a_look: int) -> None:
+    course, closed = judge(), []
+    for look in range(100):
+        sight = replace(IDLE, received_s=0.1, sent_s=1 + 5 * look, acked=IDLE.acked + look * acked_a_look)
+        closed += [5 * look for _ in course.condemned([sight], 1000 + 5 * look)]
+    assert closed[:1] == ([] if acked_a_look else [3 * SILENT_S + 5])
+
+
 def looks_until_closed(bytes_a_second: float, step_s: float = 5.0) -> int | None:
     """A client that goes on sending, and reads its answer so fast; looks are taken for half an hour."""
     course = judge()
@@ -73,10 +82,10 @@ def test_a_client_that_reads_fast_enough_may_read_for_longer_than_it_may_be_sile
 
 def test_a_client_that_has_read_all_of_an_answer_begins_anew_with_the_next() -> None:
     course = judge()
-    unread = replace(IDLE, received_s=0, unread=10)
     for now in range(0, 600, 50):
+        unread = replace(IDLE, received_s=0, unread=10, acked=now)
         assert course.condemned([unread], now) == []
-        assert course.condemned([replace(unread, unread=0)], now + 25) == []
+        assert course.condemned([replace(unread, unread=0, acked=now + 10)], now + 25) == []
 
 
 def test_as_many_as_there_may_be_are_left_alone() -> None:

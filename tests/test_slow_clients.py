@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -257,13 +257,30 @@ def test_a_body_that_takes_too_long_is_answered_408(impatient: Service) -> None:
         received, until = b"", time.monotonic() + TIMEOUT
         while not received:
             assert time.monotonic() < until
-            slow.sendall(b" ")
+            slow.sendall(b" " * 8)
             try:
                 received = slow.recv(65536)
             except TimeoutError:
                 continue
     assert received.startswith(b"HTTP/1.1 408")
     assert json.loads(received.partition(b"\r\n\r\n")[2])["code"] == 408
+
+
+@linux_only
+def test_bodies_that_stop_almost_wholly_keep_their_memory_from_others_for_a_limited_time(hasty: Service) -> None:
+    """The server waits in one read for as long as a byte comes now and then."""
+    with connections(hasty, 2, head("POST", "/api/v1/predict-logs", 2**20) + b"[" * 1_000_000) as slow:
+        until = time.monotonic() + TIMEOUT
+        while any(is_open(hasty, connection) for connection in slow):
+            assert time.monotonic() < until
+            for connection in slow:
+                with suppress(ConnectionError):
+                    connection.sendall(b" ")
+            time.sleep(0.2)
+    batch = [RECORD | {"error": "x" * 4000}] * 150
+    while hasty.request("POST", "/api/v1/predict-logs", batch, timeout=TIMEOUT)[0] != 200:
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 def test_a_body_that_ends_too_early_is_not_taken_for_a_whole_one(service: Service) -> None:

@@ -1,7 +1,7 @@
 """Close idle connections, because the server itself would wait for them for ever.
 
-A client that sends nothing, or reads its answer too slowly, has a limited time, which does not run while the service
-works on its request. If there are more connections than the
+A client that sends nothing, sends its request too slowly or reads its answer too slowly, has a limited time, which does
+not run while the service works on its request. If there are more connections than the
 worker should hold, the ones that were idle for longest are closed first, beginning with the address that has most.
 Linux tells all this about each connection; on other systems nothing is closed.
 """
@@ -27,6 +27,9 @@ COUNT_EVERY_S = 0.25
 LOOK_EVERY_S = 5.0
 # The bytes a second that a client must read of an answer, on average over its time.
 MIN_BYTES_A_SECOND = 4096
+# Until twice its time a request that comes too slowly is answered 408, unless its body stops almost wholly: the server
+# then keeps the thread that reads it for as long as a byte comes now and then.
+MAX_TIMES_LATE = 3
 # The seconds that may pass on a busy machine from the last byte of a request until a thread works on it.
 MAX_DELAY_S = 5.0
 
@@ -109,7 +112,8 @@ class Judge:
         """Return whether the client has neither sent nor read enough in its time."""
         if connection.unread == 0:
             is_silent = min(connection.received_s, connection.sent_s) > self._limits.silent_s
-            return is_silent and not self._may_be_at_work(connection, now)
+            is_late = now - self._courses[connection.inode].busy_since > MAX_TIMES_LATE * self._limits.silent_s
+            return (is_silent or is_late) and not self._may_be_at_work(connection, now)
         course = self._courses[connection.inode]
         waited_s = now - course.unread_since
         if waited_s <= self._limits.silent_s:

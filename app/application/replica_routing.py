@@ -7,6 +7,7 @@ primary are at different moments of the same history.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
@@ -50,14 +51,22 @@ class Replica(Protocol):
 class ReplicaStatistics(Statistics):
     """Statistics of a replica: each answer says how far behind the primary it may be."""
 
-    def __init__(self, store: StatisticsStore, memory: Memory[Part, GroupKey], replica: Replica) -> None:
-        super().__init__(store, memory)
+    def __init__(
+        self,
+        store: StatisticsStore,
+        memory: Memory[Part, GroupKey],
+        replica: Replica,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(store, memory, monotonic)
         self._replica = replica
 
     def ask(self, question: Question) -> Answer:
+        # Measured before the snapshot is taken: another request may find that the replica has caught up meanwhile.
+        asked_at, lag_s = self._monotonic(), self._replica.lag_s()
         answer = super().ask(question)
-        lag_s = self._replica.lag_s()
-        if math.isinf(lag_s):  # another request found it failing meanwhile
+        lag_s += self._monotonic() - asked_at
+        if math.isinf(max(lag_s, self._replica.lag_s())):  # another request found it failing meanwhile
             raise StorageUnavailable("The replica is not available.")
         return replace(answer, freshness=replace(answer.freshness, replica_lag_s=lag_s))
 

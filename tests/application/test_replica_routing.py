@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
 from typing import Any, cast
 
 import pytest
 
-from app.application.replica_routing import Reader, Readers
+from app.application.replica_routing import Reader, Readers, ReplicaStatistics
+from app.application.statistics import Part, Question, Reading
+from app.domain.cover import Materialized, Segment
 from app.domain.errors import InvalidInput, StorageBusy, StorageUnavailable
+from app.domain.instants import TimeRange
+from app.domain.statistics import Selection
 from app.infrastructure.postgres.database import Database
 from app.infrastructure.replica import StreamingReplica
 
@@ -193,6 +198,47 @@ def test_a_replica_that_failed_is_looked_at_before_it_is_asked_again(state: Stre
     assert math.isinf(state.lag_s())
     assert state.keeps_up()
     assert replica.reads == 2
+
+
+class SlowStore:
+    """A store of the replica: while its statement runs, time passes, and another request checks the replica."""
+
+    def __init__(self, state: StreamingReplica, clock: Clock, statement_s: float) -> None:
+        self._replica, self._clock, self._statement_s = state, clock, statement_s
+        self._aggregates = Materialized(datetime(2026, 6, 1, tzinfo=timezone.utc))
+
+    def state(self, time_range: TimeRange) -> Materialized:
+        return self._aggregates
+
+    def read(self, question: Question, time_range: TimeRange, parts: Sequence[Part]) -> Reading:
+        self._clock.now += self._statement_s
+        self._replica.keeps_up()
+        return Reading([{}] * len(parts), {}, self._aggregates)
+
+    def count_groups(self, question: Question, segments: Sequence[Segment] | None, limit: int) -> int:
+        raise AssertionError("only a question with a limit counts its groups")
+
+
+DAY_BEFORE = Question(Selection(), TimeRange(*(datetime(2026, 5, day, tzinfo=timezone.utc) for day in (30, 31))))
+
+
+def test_the_lag_of_an_answer_is_that_of_its_snapshot_though_the_replica_catches_up_meanwhile(
+    state: StreamingReplica, clock: Clock
+) -> None:
+    assert state.keeps_up()
+    clock.now += 8
+    answer = ReplicaStatistics(SlowStore(state, clock, 3.0), {}, state, clock).ask(DAY_BEFORE)
+    assert state.lag_s() == 0
+    assert answer.freshness.replica_lag_s == 11
+
+
+def test_an_answer_of_a_replica_that_was_found_failing_meanwhile_is_not_given(
+    state: StreamingReplica, replica: Server, clock: Clock
+) -> None:
+    assert state.keeps_up()
+    replica.row = StorageUnavailable("away")
+    with pytest.raises(StorageUnavailable):
+        ReplicaStatistics(SlowStore(state, clock, 3.0), {}, state, clock).ask(DAY_BEFORE)
 
 
 def test_a_replica_that_is_busy_is_still_there(state: StreamingReplica, replica: Server, clock: Clock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,21 @@ def test_two_builds_are_the_same_bytes(builds: tuple[list[Path], list[Path]]) ->
     one, another = builds
     assert len(one) == 4
     assert release.checksums(one) == release.checksums(another)
+
+
+def test_every_package_holds_its_licence(builds: tuple[list[Path], list[Path]]) -> None:
+    licence = (ROOT / "LICENSE").read_bytes()
+    for package in builds[0]:
+        if package.suffix == ".whl":
+            with zipfile.ZipFile(package) as wheel:
+                files = {name: wheel.read(name) for name in wheel.namelist()}
+        else:
+            with tarfile.open(package) as sdist:
+                members = [member for member in sdist if member.isfile()]
+                files = {member.name: sdist.extractfile(member).read() for member in members}  # type: ignore[union-attr]
+        [about] = [files[name] for name in files if re.search(r"(dist-info/METADATA|^[^/]*/PKG-INFO)$", name)]
+        assert b"License-Expression: MIT" in about.splitlines(), package.name
+        assert licence in [files[name] for name in files if name.endswith("/LICENSE")], package.name
 
 
 def test_an_sdist_makes_the_same_wheel(builds: tuple[list[Path], list[Path]], tmp_path: Path) -> None:

@@ -24,4 +24,4 @@ def test_the_sdist_holds_every_test_and_its_helpers(tmp_path: Path) -> None:
     with tarfile.open(archive) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
     tests = {str(path.relative_to(HERE.parent)) for path in HERE.rglob("*.py")}
-    assert tests <= names and "README.md" in names and "src/predlog/py.typed" in names
+    assert tests | {"README.md", "LICENSE"} <= names and "src/predlog/py.typed" in names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone, tzinfo
+from itertools import islice
 
 from app.domain.errors import InvalidInput
 from app.domain.instants import DAY, EPOCH, HOUR, TimeRange
@@ -35,20 +36,23 @@ def timeline(time_range: TimeRange, bucket: str, zone: tzinfo) -> Series:
     Raises InvalidInput if there would be more than MAX_POINTS.
     """
     width = BUCKETS[bucket]
-    if time_range.length / width > MAX_POINTS:
+    edges = tuple(islice(_edges(time_range, width, zone), MAX_POINTS + 2))
+    if len(edges) > MAX_POINTS + 1:
         advice = "a shorter range" if width == max(BUCKETS.values()) else "a longer bucket"
         raise InvalidInput("bucket", f"{bucket} divides this range into more than {MAX_POINTS} points; take {advice}.")
+    return Series(edges)
+
+
+def _edges(time_range: TimeRange, width: timedelta, zone: tzinfo) -> Iterator[datetime]:
+    yield time_range.start
+    if not time_range:
+        return
     offset = zone.utcoffset(None)
-    if offset is not None and time_range:  # the same all year
-        return Series((time_range.start, *_even_edges(time_range, width, offset), time_range.end))
-    following = _next_by_length if width <= HOUR else _next_by_clock
-    edges = [time_range.start]
-    while edges[-1] < time_range.end:
-        try:
-            edges.append(min(following(edges[-1], width, zone), time_range.end))
-        except OverflowError:  # the bucket would end after year 9999, or the zone's clock shows a year beyond it
-            edges.append(time_range.end)
-    return Series(tuple(edges))
+    if offset is not None:  # the same all year
+        yield from _even_edges(time_range, width, offset)
+    else:
+        yield from _edges_of_a_clock(time_range, width, zone)
+    yield time_range.end
 
 
 def _even_edges(time_range: TimeRange, width: timedelta, offset: timedelta) -> Iterator[datetime]:
@@ -58,6 +62,17 @@ def _even_edges(time_range: TimeRange, width: timedelta, offset: timedelta) -> I
             yield edge
             edge += width
     except OverflowError:  # the last bucket of year 9999 has no end that could be written
+        return
+
+
+def _edges_of_a_clock(time_range: TimeRange, width: timedelta, zone: tzinfo) -> Iterator[datetime]:
+    following = _next_by_length if width <= HOUR else _next_by_clock
+    try:
+        edge = following(time_range.start, width, zone)
+        while edge < time_range.end:
+            yield edge
+            edge = following(edge, width, zone)
+    except OverflowError:  # the bucket would end after year 9999, or the zone's clock shows a year beyond it
         return
 
 

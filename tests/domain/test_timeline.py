@@ -152,6 +152,30 @@ def test_more_points_than_anyone_can_look_at_are_refused() -> None:
     assert refusal.value.message.endswith("take a longer bucket.")
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+def test_the_cut_points_at_the_ends_count_among_those_that_are_refused(zone: str) -> None:
+    start = parse_instant("2025-06-01T00:30:00Z")
+    end = start + (MAX_POINTS - 1) * HOUR
+    assert len(timeline(TimeRange(start, end), "1h", ZoneInfo(zone)).edges) == MAX_POINTS + 1
+    with pytest.raises(InvalidInput, match="2000 points; take a longer bucket"):
+        timeline(TimeRange(start, end + HOUR), "1h", ZoneInfo(zone))
+
+
+def test_as_many_days_as_there_may_be_points_are_divided_also_if_one_has_25_hours() -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    last = datetime(2025, 12, 1, tzinfo=zone)
+    days = TimeRange(*((last - n * timedelta(days=1)).astimezone(timezone.utc) for n in (MAX_POINTS, 0)))
+    assert days.length > MAX_POINTS * timedelta(days=1)
+    assert len(timeline(days, "1d", zone).edges) == MAX_POINTS + 1
+
+
+@given(st.timedeltas(timedelta(), MAX_POINTS * timedelta(days=1)), ZONES)
+def test_a_bucket_that_is_chosen_makes_few_points_unless_it_is_the_longest(length: timedelta, zone: ZoneInfo) -> None:
+    start = parse_instant("2020-06-01T00:30:30Z")
+    bucket = choose_bucket(TimeRange(start, start + length))
+    assert bucket == "1d" or len(timeline(TimeRange(start, start + length), bucket, zone).edges) < 2 * POINTS_WANTED
+
+
 def test_a_range_that_is_too_long_for_the_longest_bucket_is_to_be_shorter() -> None:
     start = parse_instant("2025-06-01T00:00:00Z")
     most = TimeRange(start, start + MAX_POINTS * timedelta(days=1))

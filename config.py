@@ -136,7 +136,9 @@ class Config:
         "Bytes of large answers that a worker keeps until they are read; the others get 503.",
     )
     list_timeout_ms: int = setting(
-        kinds.whole(1, MAX_TIMEOUT_MS), 5_000, "Milliseconds that a page of a list may take."
+        kinds.whole(1, MAX_TIMEOUT_MS),
+        5_000,
+        "Milliseconds that a page of a list may take, not more than a statement may.",
     )
     rate_limit: float = setting(
         kinds.number(0, 1_000_000),
@@ -257,7 +259,18 @@ def load(env_file: str | None = ".env") -> Config:
     _check_retention(config)
     _check_database(config)
     _check_origins(config)
-    return config
+    return replace(config, list_timeout_ms=_list_timeout_ms(config))
+
+
+def _list_timeout_ms(config: Config) -> int:
+    """Return the timeout of lists; a shorter one of statements goes before the default. Raises ConfigurationError.
+
+    A list that takes longer than a statement may has its connection closed by this process, and runs a second time.
+    """
+    lists, statements = config.list_timeout_ms, config.statement_timeout_ms
+    if lists > statements and lists != Config.list_timeout_ms:
+        raise ConfigurationError("LIST_TIMEOUT_MS must not be longer than STATEMENT_TIMEOUT_MS")
+    return min(lists, statements)
 
 
 def _address(parts: DatabaseParts) -> str:

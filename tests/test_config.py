@@ -293,6 +293,23 @@ def test_any_other_retention_will_do(settings: Settings, kept: dict[str, str]) -
     assert settings(**{f"{level}_RETENTION": length for level, length in kept.items()}).raw_retention
 
 
+def test_a_list_may_not_take_longer_than_its_statement(settings: Settings) -> None:
+    for given in (
+        {"LIST_TIMEOUT_MS": "30001"},
+        {"LIST_TIMEOUT_MS": "200", "STATEMENT_TIMEOUT_MS": "199"},
+        {"LIST_TIMEOUT_MS": "60000", "STATEMENT_TIMEOUT_MS": "4000"},
+    ):
+        with pytest.raises(ConfigurationError, match=r"^LIST_TIMEOUT_MS must not be .* than STATEMENT_TIMEOUT_MS"):
+            settings(**given)
+    assert settings(LIST_TIMEOUT_MS="60000", STATEMENT_TIMEOUT_MS="60000").list_timeout_ms == 60_000
+
+
+def test_a_short_timeout_of_statements_holds_for_lists_by_default(settings: Settings) -> None:
+    assert settings(STATEMENT_TIMEOUT_MS="1000").list_timeout_ms == 1000
+    assert settings(STATEMENT_TIMEOUT_MS="1000", LIST_TIMEOUT_MS="5000").list_timeout_ms == 1000, "of .env.example"
+    assert settings(STATEMENT_TIMEOUT_MS="6000").list_timeout_ms == 5000
+
+
 def test_every_origin_and_no_key_is_refused(settings: Settings) -> None:
     with pytest.raises(ConfigurationError, match=r"CORS_ORIGINS=\* with AUTH=none would let every web page"):
         settings(CORS_ORIGINS="*", AUTH="none")

@@ -119,6 +119,17 @@ def test_an_index_makes_a_frame_of_pandas_ready_to_plot(url: str) -> None:
     assert predlog.stats(url=url, frame="pandas", group_by="model_version", **DAY).index.name == "model_version"
 
 
+def test_attrs_of_pandas_tell_the_whole_rest_of_an_answer(url: str) -> None:
+    compared = {"version_a": "0", "version_b": "1", **DAY}
+    for question, path, query in (
+        (predlog.stats, "stats", {"group_by": "model_version", **DAY}),
+        (predlog.timeseries, "stats/timeseries", {"bucket": "1h", **DAY}),
+        (predlog.compare, "stats/compare", compared),
+    ):
+        told = question(url=url, frame="pandas", **query).attrs
+        assert told.keys() == ask(url, path, **query).keys() - {"groups", "points"}
+
+
 def test_errors_are_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from predlog import frames
 

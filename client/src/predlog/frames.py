@@ -136,7 +136,7 @@ def _frame(library: str, rows: Sequence[dict[str, Any]], index: list[str], answe
     import pandas
 
     frame = pandas.DataFrame(flat)
-    frame.attrs.update({name: value for name, value in answer.items() if isinstance(value, (dict, str, float))})
+    frame.attrs.update(answer)
     return frame.set_index(index) if index else frame
 
 

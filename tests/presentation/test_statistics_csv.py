@@ -78,6 +78,14 @@ def test_no_group_leaves_the_names_of_the_columns(client: FlaskClient, log: Log,
     assert empty.splitlines() == client.get(STATS, query_string=query).text.splitlines()[:1]
 
 
+@pytest.mark.parametrize("measures", [{}, {"percentiles": "50", "under_ms": "1,2.5"}], ids=["defaults", "chosen"])
+def test_no_point_leaves_the_names_of_the_columns(client: FlaskClient, model: str, measures: dict[str, str]) -> None:
+    instant = "2025-06-09T12:00:00Z"
+    query = {"model_name": model, "format": "csv", **measures}
+    empty = client.get(SERIES, query_string={**query, "from": instant, "to": instant}).text
+    assert empty.splitlines() == client.get(SERIES, query_string={**query, **DAY}).text.splitlines()[:1]
+
+
 @pytest.mark.parametrize("path", [STATS, SERIES])
 def test_json_stays_the_default_format(client: FlaskClient, model: str, path: str) -> None:
     for accept in ("*/*", "application/json", "text/html, */*;q=0.8", ""):

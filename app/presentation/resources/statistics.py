@@ -187,7 +187,7 @@ def timeseries(query: dict[str, Any]) -> Response:
         for i, (start, end) in enumerate(pairwise(edges))
     ]
     if wanted == CSV:
-        return as_csv(points, [])
+        return as_csv(points, ["from", "to", *columns(tallied(NOTHING, *measures))])
     return as_json({"bucket": bucket, "timezone": str(query["zone"]), "points": points} | counted(question, answer))
 
 

@@ -142,7 +142,7 @@ def parse_bound(field: str, text: str, zone: tzinfo, *, is_end: bool) -> datetim
     A date stands for the local day in `zone`; an end includes the whole day. A bound beyond the years 1 to 9999 of UTC
     becomes the first or the last moment of them. Raises InvalidInput, which names `field`.
     """
-    text = _LOST_PLUS.sub(r"\1+", text)
+    text = with_plus(text)
     try:
         if not _DATE.fullmatch(text):
             return parse_instant(text)
@@ -156,6 +156,11 @@ def parse_bound(field: str, text: str, zone: tzinfo, *, is_end: bool) -> datetim
     except ValueError as error:
         reason = "There is no such day in the calendar." if _DATE.fullmatch(text) else str(error)
         raise InvalidInput(field, f"{reason} Expected a date or an ISO 8601 instant{_hint(text)}.") from None
+
+
+def with_plus(text: str) -> str:
+    """Return an instant of a query string with the + of its offset, which arrives as a space if it is not encoded."""
+    return _LOST_PLUS.sub(r"\1+", text)
 
 
 def parse_query_zone(name: str) -> tzinfo:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -186,6 +187,15 @@ def test_it_goes_on_after_any_prediction(client: FlaskClient, model: str, predic
     for place, row in enumerate(predictions):
         rest = exported(client, model, cursor=f"{row['timestamp']},{row['id']}")
         assert [row["id"] for row in rest] == [row["id"] for row in predictions[place + 1 :]]
+
+
+def test_a_cursor_may_be_pasted_into_the_address_as_the_line_has_it(
+    client: FlaskClient, model: str, predictions: list[dict[str, Any]]
+) -> None:
+    row = exported(client, model)[0]
+    assert row["timestamp"].endswith("+00:00"), "in an address + stands for a space"
+    rest = rows(client.get(f"{URL}?model_name={quote(model)}&cursor={row['timestamp']},{row['id']}"))
+    assert [row["id"] for row in rest] == [row["id"] for row in predictions[1:]]
 
 
 @pytest.mark.parametrize("cursor", ["x", "2025-06-09", "2025-06-09,x", "2025-06-09T12:00:00Z,0", ",1", "1,2025-06-09"])

@@ -13,7 +13,7 @@ from flask import Response, current_app, request
 from app.application.export import Block, Blocks, Layout
 from app.application.prediction_list import Cursor
 from app.domain.errors import InvalidInput
-from app.domain.instants import parse_instant
+from app.domain.instants import parse_instant, with_plus
 from app.presentation.api import Blueprint
 from app.presentation.content_types import CSV, CSV_TYPE, accepts_gzip, format_field, negotiated
 from app.presentation.errors import problem
@@ -58,7 +58,7 @@ class RowCursor(Text):
             if match is None:
                 return list_cursor(text)
             if 0 < int(match[2]) <= MAX_ID:
-                return Cursor(parse_instant(match[1]), int(match[2]))
+                return Cursor(parse_instant(with_plus(match[1])), int(match[2]))
         except (ValueError, InvalidInput):
             pass
         raise ma.ValidationError("Not the timestamp and the id of a prediction, with a comma between them.")

@@ -80,6 +80,25 @@ def test_prometheus_reads_the_figures_of_a_client(service: Service, make_client:
     assert registry.get_sample_value("predlog_client_dropped_total", {**labels, "reason": "exit"}) == 0
 
 
+def test_prometheus_reads_several_clients_by_name(make_client: Callable[..., Client]) -> None:
+    prometheus = pytest.importorskip("prometheus_client")
+    from predlog.prometheus import Collector
+
+    prices, churn = make_client(), make_client()
+    churn.log("m", duration_ms=1, was_successful=True)
+    assert churn.flush()
+    collector = Collector(prices, "prices")
+    registry = prometheus.CollectorRegistry()
+    registry.register(collector)
+    collector.add(churn, "churn")
+    assert registry.get_sample_value("predlog_client_sent_total", {"client": "prices"}) == 0
+    assert registry.get_sample_value("predlog_client_sent_total", {"client": "churn"}) == 1
+    families = [family.name for family in registry.collect()]
+    assert len(families) == len(set(families))
+    with pytest.raises(ValueError, match="churn"):
+        collector.add(prices, "churn")
+
+
 def test_the_client_itself_needs_nothing_but_the_standard_library(program: Program) -> None:
     out = (
         program.run("""

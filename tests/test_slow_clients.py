@@ -199,6 +199,16 @@ def test_a_client_that_does_not_read_the_answer_is_cut_off(impatient: Service) -
     assert len(received) < 2**19, "of a megabyte, what the system has taken to send at first"
 
 
+def test_a_large_answer_does_not_wait_for_a_body_that_nobody_reads(service: Service) -> None:
+    """It would hold its memory meanwhile."""
+    path = large_list(service)
+    with connections(service, 4, head("GET", path, 100)) as slow:
+        for connection in slow:
+            header, _, body = answer(connection).partition(b"\r\n\r\n")
+            assert b"connection: close" in header.lower()
+            assert len(json.loads(body)) > 100
+
+
 @linux_only
 def test_a_client_that_reads_a_byte_now_and_then_is_cut_off_whatever_it_sends(impatient: Service) -> None:
     with connect(impatient, receive_buffer=4096) as slow:

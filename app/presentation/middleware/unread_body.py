@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
+from app.presentation.middleware.concurrency import Unsent
 from app.presentation.middleware.request_body import CHUNK, FIRST, WAS_READ
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ class Application(Flask):
     """A Flask application that reads the rest of a body after an early answer.
 
     A server silently closes a connection with an unread body, and the client's next request on it fails. So the rest of
-    the body is read first. If the rest is too long, the answer says `Connection: close`. This layer is outermost, so a
-    client that still sends a refused body holds no permit.
+    the body is read first. If the rest is too long, or the answer is large and holds memory meanwhile, the answer says
+    `Connection: close`. This layer is outermost, so a client that still sends a refused body holds no permit.
     """
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -34,7 +35,8 @@ class Application(Flask):
         # The type of start_response wants a writer for the old way to send a body, which nothing here uses.
         answer = self.wsgi_app(environ, lambda *arguments: begun.append(arguments))  # type: ignore[arg-type]
         status, headers, *more = begun[-1]
-        if not (environ.get(WAS_READ) or _rest_is_read(environ, status)):
+        is_held = isinstance(answer, Unsent)
+        if not environ.get(WAS_READ) and (is_held or not _rest_is_read(environ, status)):
             headers = [*headers, ("Connection", "close")]
         start_response(status, headers, *more)
         return answer

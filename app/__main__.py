@@ -48,6 +48,8 @@ def main() -> int:
     if words and not words[0].startswith("-"):
         from flask.cli import cli as flask_commands  # a start has no need of it
 
+        # Flask would read the .env of a folder above, too; the service and its commands read that of this folder alone.
+        os.environ.setdefault("FLASK_SKIP_DOTENV", "1")
         return flask_commands.main(["--app", WSGI, *words], prog_name="predlog-server")
     return serve(_arguments())
 

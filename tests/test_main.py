@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, make_url
 
+import config
 from conftest import Server
 from support.ports import free_port
+from support.scratch import url_where_nobody_listens
 from support.service import ROOT, Service, command_line, is_alive, running
 
 PREDICTION = {"model_name": "m", "duration_ms": 1, "was_successful": True, "timestamp": "2025-06-09T12:00:00"}
@@ -197,3 +199,24 @@ def test_a_port_in_use_stops_the_start_with_a_sentence(public_folder: Path) -> N
         )
         assert second.process.wait(timeout=120) == 2
         assert f"{service.port} is in use" in second.log
+
+
+def test_commands_read_the_env_file_of_their_own_folder_alone_as_the_service_does(tmp_path: Path) -> None:
+    """Flask reads those of all folders above as well, and .flaskenv."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for file in (tmp_path / ".env", tmp_path / ".flaskenv", folder / ".flaskenv"):
+        file.write_text("WORKERS=many\n")
+    environment = {name: value for name, value in os.environ.items() if name not in config.NAMES}
+    settings = {"PYTHONPATH": str(ROOT), "DATABASE_URL": url_where_nobody_listens()}
+    command = [sys.executable, "-m", "app", "keys", "list"]
+
+    def said() -> str:
+        run = subprocess.run(
+            command, cwd=folder, env={**environment, **settings}, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+        return run.stderr
+
+    assert said() == "Error: The database is not available.\n"
+    (folder / ".env").write_text("THREADS=many\n")
+    assert said().startswith('predlog: Environment variable "THREADS"')

@@ -71,6 +71,14 @@ def test_points_are_a_line_each(client: FlaskClient, model: str) -> None:
     assert lines(client.get(SERIES, query_string={**query, "format": "csv"})) == list(map(written, points))
 
 
+@pytest.mark.usefixtures("predictions")
+def test_points_with_and_without_predictions_have_the_same_columns(client: FlaskClient, model: str) -> None:
+    query = {"model_name": model, "from": "2025-06-08", "to": "2025-06-09", "bucket": "1d", "under_ms": "1,2.5"}
+    empty, full = lines(client.get(SERIES, query_string={**query, "format": "csv"}))
+    assert full == written(client.get(SERIES, query_string=query).json["points"][1])
+    assert (list(empty), empty["under_ms.1.share"]) == (list(full), "")
+
+
 def test_no_group_leaves_the_names_of_the_columns(client: FlaskClient, log: Log, model: str) -> None:
     query = {"model_name": model, "format": "csv", "group_by": "model_name"}
     empty = client.get(STATS, query_string=query).text

@@ -128,7 +128,7 @@ class SeriesSchema(AnswerSchema):
 
 @blp.route("/stats")
 @blp.arguments(StatsQuerySchema(), location="query")
-@blp.doc(responses={200: {"content": csv_content([TALLY_EXAMPLE])}})
+@blp.doc(responses={200: {"content": csv_content(TALLY_EXAMPLE)}})
 @blp.response(200, StatsSchema, example=STATS_EXAMPLE)
 @blp.errors(406, 422, 503)
 def stats(query: dict[str, Any]) -> Response:
@@ -161,14 +161,13 @@ def stats(query: dict[str, Any]) -> Response:
         unknown = {"completeness": None} if "model_version" in group_by and answer.total.dropped else {}
         body["groups"] = [_group(key, group_by) | tallied(tally, *measures) | unknown for key, tally in ordered]
     if wanted == CSV:
-        total = tallied(answer.total, *measures)
-        return as_csv(body.get("groups", [total]), [*group_by, *columns(total)])
+        return as_csv(body.get("groups", [body]), [*group_by, *columns(*measures)])
     return as_json(body)
 
 
 @blp.route("/stats/timeseries")
 @blp.arguments(SeriesQuerySchema(), location="query")
-@blp.doc(responses={200: {"content": csv_content([POINT_EXAMPLE])}})
+@blp.doc(responses={200: {"content": csv_content(POINT_EXAMPLE)}})
 @blp.response(200, SeriesSchema, example=SERIES_EXAMPLE)
 @blp.errors(406, 422, 503)
 def timeseries(query: dict[str, Any]) -> Response:
@@ -187,7 +186,7 @@ def timeseries(query: dict[str, Any]) -> Response:
         for i, (start, end) in enumerate(pairwise(edges))
     ]
     if wanted == CSV:
-        return as_csv(points, ["from", "to", *columns(tallied(NOTHING, *measures))])
+        return as_csv(points, ["from", "to", *columns(*measures)])
     return as_json({"bucket": bucket, "timezone": str(query["zone"]), "points": points} | counted(question, answer))
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from app.domain.dropped import DroppedReport
 from app.domain.errors import InvalidInput
+from app.domain.predictions import text_problem
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,13 @@ class Dropped:
     def remove(self, model_names: Sequence[str], start: datetime | None, end: datetime | None) -> Removed:
         """Remove the reports of these models (of all, if none is named) about the minutes that begin in a range.
 
-        `start` belongs to the range, `end` does not; None leaves it open. Raises InvalidInput if no filter is given.
+        `start` belongs to the range, `end` does not; None leaves it open. Raises InvalidInput if no filter is given,
+        or if a name cannot be kept as text.
         """
         if not model_names and start is None and end is None:
             raise InvalidInput("model_name", "Missing: name a model, or where the range begins or ends.")
+        for problem in filter(None, map(text_problem, model_names)):
+            raise InvalidInput("model_name", problem)
         if start is not None and end is not None and start > end:
             raise InvalidInput("from", "Must not be after the end of the range.")
         return self._store.remove(model_names, start, end)

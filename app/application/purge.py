@@ -10,14 +10,15 @@ from uuid import UUID
 
 from app.domain.errors import InvalidInput
 from app.domain.instants import TimeRange
-from app.domain.predictions import EARLIEST, FUTURE_TOLERANCE
+from app.domain.predictions import EARLIEST, FUTURE_TOLERANCE, text_problem
 
 
 @dataclass(frozen=True)
 class PurgeFilters:
     """Which predictions to remove: those that pass all filters; None stands for any.
 
-    Raises InvalidInput if there is no filter, if a version stands without its model, or a range ends before it begins.
+    Raises InvalidInput if there is no filter, if a name cannot be kept as text, if a version stands without its model,
+    or if a range ends before it begins.
     """
 
     model_name: str | None = None
@@ -29,6 +30,9 @@ class PurgeFilters:
     def __post_init__(self) -> None:
         if not any((self.model_name, self.start, self.end, self.request_id)):
             raise InvalidInput("model_name", "Missing: give `model_name`, `from`, `to` or `request_id`.")
+        for field, text in (("model_name", self.model_name), ("model_version", self.model_version)):
+            if problem := text_problem(text or ""):
+                raise InvalidInput(field, problem)
         if self.model_version is not None and self.model_name is None:
             raise InvalidInput("model_version", "Missing: `model_name`, whose version it is.")
         if self.start and self.end and self.start >= self.end:

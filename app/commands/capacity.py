@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import click
 
 from app.commands.table import table
@@ -9,6 +12,12 @@ from app.domain import capacity
 from app.domain.capacity import Load, Need, Node
 
 TB = 1e12
+MAX_PREDICTIONS_PER_DAY = 10**15
+MAX_MODELS = 10**9
+MAX_DAYS = 100_000
+MAX_PEAK = 10**6
+MAX_CORES = 10**6
+MAX_DISK_TB = 10**6
 ASSUMPTIONS = f"""\
 Assumed, as measured on two cores (docs/benchmarks.md) and reckoned from that:
   the busiest second has {{peak:g}} × the predictions of a mean one; batches have {{batch:,}} predictions
@@ -25,27 +34,42 @@ Assumed, as measured on two cores (docs/benchmarks.md) and reckoned from that:
 """
 
 
+class Number(click.FloatRange):
+    """A number in a range. NaN, which click takes for a number of every range, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Called by click."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
 @click.command("capacity")
 @click.option(
     "--calls-per-day",
     "predictions_per_day",
     required=True,
-    type=click.FloatRange(1),
+    type=Number(1, MAX_PREDICTIONS_PER_DAY),
     help="How many predictions are logged a day.",
 )
-@click.option("--models", default=1000, show_default=True, type=click.IntRange(1), help="Models that are called.")
-@click.option("--raw-days", default=30.0, show_default=True, type=click.FloatRange(0), help="RAW_RETENTION.")
-@click.option("--minute-days", default=90.0, show_default=True, type=click.FloatRange(0), help="MINUTE_RETENTION.")
-@click.option("--days-in-rows", default=1.0, show_default=True, type=click.FloatRange(0), help="COLUMNSTORE_AFTER.")
-@click.option("--peak", default=3.0, show_default=True, type=click.FloatRange(1), help="Busiest second ÷ mean one.")
+@click.option(
+    "--models", default=1000, show_default=True, type=click.IntRange(1, MAX_MODELS), help="Models that are called."
+)
+@click.option("--raw-days", default=30.0, show_default=True, type=Number(0, MAX_DAYS), help="RAW_RETENTION.")
+@click.option("--minute-days", default=90.0, show_default=True, type=Number(0, MAX_DAYS), help="MINUTE_RETENTION.")
+@click.option("--days-in-rows", default=1.0, show_default=True, type=Number(0, MAX_DAYS), help="COLUMNSTORE_AFTER.")
+@click.option("--peak", default=3.0, show_default=True, type=Number(1, MAX_PEAK), help="Busiest second ÷ mean one.")
 @click.option(
     "--batch", default=1000, show_default=True, type=click.IntRange(1, 10_000), help="Predictions of a batch."
 )
 @click.option(
     "--request-ids/--no-request-ids", default=True, show_default=True, help="Whether predictions have random ids."
 )
-@click.option("--node-cores", default=8, show_default=True, type=click.IntRange(1), help="Cores of a server.")
-@click.option("--node-disk-tb", default=2.0, show_default=True, type=click.FloatRange(0.1), help="Its disk.")
+@click.option(
+    "--node-cores", default=8, show_default=True, type=click.IntRange(1, MAX_CORES), help="Cores of a server."
+)
+@click.option("--node-disk-tb", default=2.0, show_default=True, type=Number(0.1, MAX_DISK_TB), help="Its disk.")
 def command(
     predictions_per_day: float,
     models: int,

@@ -17,6 +17,8 @@ from app.infrastructure.postgres.database import Database
 from app.wiring.life_cycle import life_cycle_of
 from config import Config
 
+MAX_PIECE_HOURS = 1_000_000  # all that can be logged, a hundred years and more
+
 stats = Commands("stats", help="The aggregates that statistics are read from.")
 life_cycle = Commands("lifecycle", help="Retention, columnstore and jobs.")
 
@@ -37,7 +39,11 @@ def register(app: Flask, database: Database, config: Config) -> None:
 
 @stats.command()
 @click.option(
-    "--piece-hours", default=24, show_default=True, type=click.IntRange(1), help="Hours of history at a time."
+    "--piece-hours",
+    default=24,
+    show_default=True,
+    type=click.IntRange(1, MAX_PIECE_HOURS),
+    help="Hours of history at a time.",
 )
 def refresh(piece_hours: int) -> None:
     """Refresh the aggregates and all invalidated hours.

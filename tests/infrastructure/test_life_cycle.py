@@ -16,6 +16,7 @@ from flask_migrate import upgrade
 from sqlalchemy import Engine, create_engine
 
 from app.application.retention import LifeCycle
+from app.commands.maintenance import MAX_PIECE_HOURS
 from app.domain.instants import DAY
 from app.infrastructure.maintenance import plain
 from app.infrastructure.maintenance.engines import maintenance
@@ -241,6 +242,13 @@ def test_a_late_prediction_before_the_edge_is_counted_and_kept_by_the_next_refre
     assert house.client.delete(f"/api/v1/predictions/{id}").status_code == 200
     house.retain()
     assert house.stats(house.today - 30 * DAY, house.today)["total_requests"] == 60
+
+
+def test_a_piece_of_a_refresh_may_be_all_of_history_and_no_more(house: House) -> None:
+    house.run("stats", "refresh", "--piece-hours", str(MAX_PIECE_HOURS))
+    refused = house.flask.invoke(args=["stats", "refresh", "--piece-hours", "99999999999999"])
+    assert refused.exit_code == 2
+    assert "Invalid value for '--piece-hours'" in refused.stderr
 
 
 def test_lifecycle_show_is_a_table_of_all_relations(house: House) -> None:

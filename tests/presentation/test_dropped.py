@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -283,6 +284,13 @@ def test_the_flask_command_removes_as_the_route_does_and_says_how_many(
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if "dropped.removed" in line]
     assert [(line["models"], line["dropped"]) for line in lines] in ([], [([model], 7)])
     assert app.test_cli_runner().invoke(args=["dropped", "remove"]).exit_code == 1
+
+
+def test_the_command_refuses_a_name_that_is_no_text(app: Flask, model: str) -> None:
+    command = ["dropped", "remove", "--model", model, "--model", os.fsdecode(b"\xff")]
+    done = app.test_cli_runner().invoke(args=command)
+    assert done.exit_code == 1
+    assert "model_name: Must be valid Unicode" in done.stderr
 
 
 @pytest.mark.parametrize("bound", ["from", "to"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
@@ -282,6 +283,13 @@ def test_the_command_refuses_to_remove_everything(flask: Callable[..., Result]) 
     result = flask("--yes")
     assert result.exit_code == 1
     assert "model_name: Missing" in result.output and "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("option", ["--model", "--model-version"])
+def test_the_command_refuses_a_name_that_is_no_text(flask: Callable[..., Result], model: str, option: str) -> None:
+    result = flask("--model", model, option, os.fsdecode(b"\xff"), "--dry-run")
+    assert result.exit_code == 1
+    assert f"model_{'name' if option == '--model' else 'version'}: Must be valid Unicode" in result.stderr
 
 
 def test_the_example_is_an_answer_as_documented() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -119,12 +120,41 @@ def _database(config: Config) -> Iterator[Urls | None]:
 def _folder() -> Iterator[None]:
     """Make the folder in which all processes of the service see which phase of the shutdown has begun."""
     # In memory if possible, because a full disk must stop neither the figures of /metrics nor the service.
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
-    with tempfile.TemporaryDirectory(prefix="predlog-", dir=memory) as folder:
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else tempfile.gettempdir()
+    _remove_left_folders(Path(memory))
+    with tempfile.TemporaryDirectory(prefix=f"{_folder_prefix()}{os.getpid()}-", dir=memory) as folder:
         os.environ[process_lifecycle.FOLDER] = folder
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.path.join(folder, "metrics")
         os.mkdir(os.environ["PROMETHEUS_MULTIPROC_DIR"])
         yield
+
+
+def _folder_prefix() -> str:
+    """Return what names of folders begin with; the pid follows, which says nothing in another namespace of pids."""
+    try:
+        return f"predlog-{os.stat('/proc/self/ns/pid').st_ino}-"
+    except OSError:  # not on Linux
+        return "predlog-0-"
+
+
+def _remove_left_folders(parent: Path) -> None:
+    """Remove the folders of supervisors that were killed before they could do so themselves."""
+    prefix = _folder_prefix()
+    for folder in parent.glob(f"{prefix}*-*"):
+        pid = folder.name.removeprefix(prefix).partition("-")[0]
+        with contextlib.suppress(OSError):  # another start has removed it meanwhile
+            if pid.isdecimal() and folder.lstat().st_uid == os.getuid() and not _is_running(int(pid)):
+                shutil.rmtree(folder)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # the process of another user; no pid at all
+        pass
+    return True
 
 
 def _preparation(config: Config, arguments: argparse.Namespace) -> Waiting:

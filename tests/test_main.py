@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from http.client import HTTPException
@@ -15,6 +16,7 @@ import pytest
 from sqlalchemy import create_engine, make_url
 
 import config
+from app import __main__ as supervisor
 from conftest import Server
 from support.ports import free_port
 from support.scratch import url_where_nobody_listens
@@ -105,6 +107,42 @@ def test_kill_9_of_the_supervisor_leaves_no_process(public_folder: Path) -> None
         while any(map(is_alive, processes)) and time.monotonic() < until:
             time.sleep(0.2)
         assert not [pid for pid in processes if is_alive(pid)]
+
+
+@linux_only
+def test_a_start_removes_the_folder_of_a_supervisor_that_was_killed(public_folder: Path) -> None:
+    settings = {"EMBEDDED_DATA_DIR": str(public_folder / "data")}
+    with running(public_folder, **settings) as service:
+        pattern = f"predlog-*-{service.process.pid}-*"
+        (folder,) = [path for parent in ("/dev/shm", tempfile.gettempdir()) for path in Path(parent).glob(pattern)]
+        service.process.kill()
+        service.process.wait()
+    assert folder.exists()
+    with running(public_folder, **settings):
+        assert not folder.exists()
+
+
+def test_a_start_removes_no_folder_but_those_of_dead_supervisors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    prefix, dead = supervisor._folder_prefix(), process.pid
+    others = (
+        f"{prefix}{os.getpid()}-a",
+        f"{prefix}1-a",
+        f"predlog-7-{dead}-a",
+        f"predlog-{dead}",
+        f"{prefix}x-{dead}-a",
+    )
+    for name in (f"{prefix}{dead}-a", *others):
+        (tmp_path / name / "metrics").mkdir(parents=True)
+    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    supervisor._remove_left_folders(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1 + len(others), "they belong to another user"
+    monkeypatch.undo()
+    supervisor._remove_left_folders(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(others)
 
 
 def test_a_bad_setting_stops_the_start_with_a_sentence(public_folder: Path) -> None:

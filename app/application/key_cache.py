@@ -37,6 +37,7 @@ class KeyRing:
         self._clock = clock
         self._known = Known({}, _NEVER)
         self._reading = threading.Lock()
+        self._deciding = threading.Lock()
         self._began = _NEVER
         self._failure = ""
 
@@ -48,7 +49,7 @@ class KeyRing:
         now = self._clock()
         if now - self._known.moment < FRESH_S:
             return self._known.keys
-        if now - self._began >= FRESH_S and self._reading.acquire(blocking=False):
+        if self._may_read(now):
             try:
                 self._renew(now)
             finally:
@@ -59,8 +60,15 @@ class KeyRing:
             raise StorageUnavailable(self._failure or "The keys cannot be read.")
         return self._known.keys
 
+    def _may_read(self, now: float) -> bool:
+        """Return whether this thread is to read the keys; it then holds the lock for that."""
+        with self._deciding:  # a thread that finds the other lock taken must also find since when
+            if now - self._began < FRESH_S or not self._reading.acquire(blocking=False):
+                return False
+            self._began = now
+            return True
+
     def _renew(self, now: float) -> None:
-        self._began = now
         try:
             self._known = Known({str(key.id): key for key in self._read()}, now)
         except PredlogError as error:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timezone
 
 import pytest
@@ -129,6 +129,33 @@ def test_after_a_pause_a_call_waits_for_the_keys_that_another_one_reads(
     others = [threads.submit(ring.keys) for _ in range(4)]
     storage.answers.set()
     assert {tuple(call.result(60)) for call in (reader, *others)} == {("1", "2")}
+
+
+def test_a_call_that_comes_just_as_another_one_begins_to_read_waits_for_it(
+    ring: KeyRing, threads: ThreadPoolExecutor
+) -> None:
+    class Reading:
+        """A lock that lets another call come between its being taken and what its owner does next."""
+
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+            self.other: Future[Mapping[str, ApiKey]] | None = None
+
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+            is_taken = self._lock.acquire(blocking, timeout)
+            if self.other is None:
+                self.other = threads.submit(ring.keys)
+                wait([self.other], 0.5)  # it fails in much less, or does not end before this call
+            return is_taken
+
+        def release(self) -> None:
+            self._lock.release()
+
+    reading = Reading()
+    vars(ring)["_reading"] = reading
+    assert list(ring.keys()) == ["1"]
+    assert reading.other is not None
+    assert list(reading.other.result(60)) == ["1"]
 
 
 def test_while_the_database_hangs_only_the_calls_of_the_first_seconds_wait(

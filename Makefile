@@ -8,7 +8,8 @@
 # make docs   the documentation as pages in docs/_build; a warning is an error
 # make settings   .env.example and docs/settings.md, from config.py
 # make release   wheels and sdists of service and client in dist/, with checksums and a bill of materials
-# make lint   style, types, and whether the migrations match the tables
+# make lint   style and types, on Python 3.11 or newer, which some of what the tests import needs
+# make check   whether the migrations match the tables
 
 PYTHON ?= python3
 VENV   := .venv

@@ -127,8 +127,8 @@ class Config:
     request_timeout_s: float = setting(
         kinds.number(1, 3600),
         60.0,
-        "Seconds in which a body must have arrived, and after which a connection is closed whose client sends "
-        "nothing, or reads less than 4 KB of its answer a second.",
+        "Seconds in which a body must have arrived, and after which a connection is closed whose client sends nothing "
+        "while the service waits for it, or reads less than 4 KB of its answer a second.",
     )
     answer_memory_bytes: int = setting(
         kinds.whole(4 * 2**20),

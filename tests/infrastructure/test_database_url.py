@@ -136,8 +136,11 @@ def test_a_password_may_have_a_raw_question_mark_or_slash(password: str) -> None
 
 def test_an_at_sign_in_an_option_ends_no_password_if_no_slash_is_before_the_options() -> None:
     expected = {"host": "h", "user": "svc@tenant", "password": SECRET}
-    for host, port in (("h", {}), ("h:5432", {"port": "5432"})):
-        assert parameters(canonical(f"postgresql://{host}?user=svc@tenant&password={SECRET}")) == expected | port
+    for host, others in (
+        ("h", {}), ("h:5432", {"port": "5432"}), ("h:", {}), ("[::1]:5432", {"host": "::1", "port": "5432"}),
+        ("a:1,b:2", {"host": "a,b", "port": "1,2"}),
+    ):  # fmt: skip
+        assert parameters(canonical(f"postgresql://{host}?user=svc@tenant&password={SECRET}")) == expected | others
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,11 @@ EXPECTED = (
 )
 
 # A password may have a raw / or a raw ?, but not both: an address without one may have both before a @ in its options.
+# A host has no & or =: what has is the rest of the options, after a @ in them.
 _URL = re.compile(
     r"(?:jdbc:)?(?P<scheme>\w+)(?:\+\w+)?://"
     r"(?:(?P<user>[^:/?@]*)(?::(?P<password>(?![0-9]+[?])[^/@]*|[^?@]*))?@)?"
-    r"(?P<hosts>[^/?@]*)(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?",
+    r"(?P<hosts>[^/?@&=]*)(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?",
     re.DOTALL | re.ASCII,
 )
 _HOST = re.compile(r"(?:\[(?P<v6>[^]]+)]|(?P<name>[^:\[\]]*))(?::(?P<port>[0-9]*))?")

@@ -1,9 +1,9 @@
 """Close idle connections, because the server itself would wait for them for ever.
 
 A client that sends nothing, sends its request too slowly or reads its answer too slowly, has a limited time, which does
-not run while the service works on its request. If there are more connections than the
-worker should hold, the ones that were idle for longest are closed first, beginning with the address that has most.
-Linux tells all this about each connection; on other systems nothing is closed.
+not run while the service works on its request. If there are more connections than the worker should hold, the ones that
+were idle for longest are closed first, beginning with the address that has most. Linux tells all this about each
+connection; on other systems nothing is closed.
 """
 
 from __future__ import annotations

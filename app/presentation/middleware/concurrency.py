@@ -204,7 +204,8 @@ class ConcurrencyLimit:
 
     def at_work(self) -> list[tuple[str, float]]:
         """Return each request that is worked on: its client's address, and since when, by time.monotonic()."""
-        return [(permit.address, permit.since) for permit in tuple(self.working)]
+        # copy() is one step; other threads change the set, and a loop over it, or tuple(), could fail at that.
+        return [(permit.address, permit.since) for permit in self.working.copy()]
 
     def enter(self, *, is_read: bool = False) -> bool:
         """Wait for a permit; return False if none was free in time."""
